@@ -1,0 +1,41 @@
+"""Packaging. Ranges here are what the package needs to import; constraints.txt holds one set known to work together."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="paddlemix_qwenvl",
+    version="0.1.0",
+    description="Qwen-VL and Qwen2.5-VL for PaddleMIX and PaddleNLP",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["paddlemix_qwenvl", "paddlemix_qwenvl.*"]),
+    package_data={"paddlemix_qwenvl": ["demo/*"]},
+    install_requires=[
+        "av>=12",
+        "jinja2>=3.1",
+        "numpy>=1.26,<2",
+        "packaging>=23",
+        "paddlenlp==3.0.0b4",
+        "pillow>=10",
+        "safetensors>=0.6",
+        "tiktoken>=0.7",
+        "tokenizers>=0.21,<0.22",
+        "typer>=0.12",
+        # PaddleNLP 3.0.0b4 does not import with newer ones of these.
+        "aistudio-sdk>=0.2.6,<0.3",
+        "datasets>=2.14,<3.2",
+        "pyarrow<20",
+    ],
+    extras_require={
+        "cpu": ["paddlepaddle>=3.0,<4"],
+        # From Paddle's own index: shell/build_paddle_env.sh picks the one for this machine's CUDA.
+        "gpu": ["paddlepaddle-gpu>=3.0,<4"],
+        "host": ["ppdiffusers>=0.29"],
+        "test": ["hypothesis>=6", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
+    },
+    entry_points={"console_scripts": ["paddlemix-qwenvl=paddlemix_qwenvl.cli:app"]},
+)
