@@ -4,7 +4,7 @@ T counts packed tokens, H query heads, Hkv key and value heads, D is the head si
 weights and KV cache may be narrower.
 """
 
-from .packed import PackedWeight, linear, pack_linear, packed_linear
+from .linear import activation_dtype, embedding, linear, linear_int8, quantize_int8
 from .reference import (
     encode_rotary_qk,
     get_padding_offset,
@@ -22,17 +22,18 @@ from .reference import (
 from .reference_attention import decode_attention, varlen_attention
 
 __all__ = [
-    "PackedWeight",
+    "activation_dtype",
     "decode_attention",
+    "embedding",
     "encode_rotary_qk",
     "get_padding_offset",
     "layer_norm",
     "linear",
+    "linear_int8",
     "mrope_tables",
-    "pack_linear",
-    "packed_linear",
     "qkv_transpose_split",
     "qkv_write_cache",
+    "quantize_int8",
     "rebuild_padding",
     "rms_norm",
     "sample",

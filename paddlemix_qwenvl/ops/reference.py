@@ -2,7 +2,7 @@
 
 All of it is differentiable by autograd, runs in dynamic mode and in static graphs, and computes in float32 whatever the
 dtype of its inputs, because Paddle's CPU build has few bfloat16 kernels. Results come back in the dtype of the input.
-Attention lives in `reference_attention.py`, packed weights in `packed.py`.
+Attention lives in `reference_attention.py`, products in `linear.py`.
 """
 
 from __future__ import annotations

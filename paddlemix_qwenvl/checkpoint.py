@@ -1,0 +1,346 @@
+"""Weight files in and out of a model.
+
+A model's parameters say by their pieces (`layers/parameter.py`) which tensors of a Hub checkpoint they are made of, so one table
+serves reading, saving and tensor parallelism. Files are mapped and tensors are read one at a time, only this rank's part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from paddlemix_qwenvl.errors import CheckpointError
+from paddlemix_qwenvl.layers.parameter import pieces_of
+
+SAFETENSORS_INDEX = "model.safetensors.index.json"
+SAFETENSORS = "model.safetensors"
+PDPARAMS = "model_state.pdparams"
+
+# bfloat16 is kept as its 16 bits: NumPy has no such type, and Paddle takes uint16 for it.
+_NUMPY = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": np.uint16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+_STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
+# Transformers 4.52 and later save the same tensors under longer names.
+_PREFIXES = {"model.language_model.": "model.", "model.visual.": "visual.", "language_model.model.": "model."}
+
+
+class SafetensorsFile:
+    """A mapped safetensors file (format: huggingface.co/docs/safetensors). The library itself cannot give bfloat16 to NumPy.
+
+    Attributes:
+        tensors: name -> (dtype, shape, first byte, last-plus-one byte).
+        transposed: the file holds Linear weights as `[in, out]`, as Paddle does.
+
+    Raises:
+        CheckpointError: no safetensors file, or a truncated one, or one that says nothing about its layout.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self._bytes = np.memmap(path, np.uint8, mode="r")
+            size = int(self._bytes[:8].view("<u8")[0])
+            header = json.loads(bytes(self._bytes[8 : 8 + size]))
+        except (OSError, ValueError, IndexError) as error:
+            raise CheckpointError(f"{path} is not a readable safetensors file ({error}): download it again.") from error
+        self.transposed = _is_transposed(path, header.pop("__metadata__", None) or {})
+        self.tensors = {}
+        for name, entry in header.items():
+            first, last = (8 + size + offset for offset in entry["data_offsets"])
+            if last > self._bytes.size:
+                raise CheckpointError(
+                    f"{path} is truncated: tensor {name!r} ends at byte {last} of {self._bytes.size}. Download it again."
+                )
+            self.tensors[name] = (entry["dtype"], tuple(entry["shape"]), first, last)
+
+    def read(self, name: str) -> tuple[np.ndarray, bool]:
+        """The mapped tensor, and whether its numbers are bfloat16."""
+        dtype, shape, first, last = self.tensors[name]
+        if dtype not in _NUMPY:
+            raise CheckpointError(
+                f"{self.path}: tensor {name!r} is {dtype}, which cannot be read: save it as BF16 or F32."
+            )
+        return self._bytes[first:last].view(_NUMPY[dtype]).reshape(shape), dtype == "BF16"
+
+
+def _is_transposed(path: Path, metadata: dict) -> bool:
+    layout = metadata.get("format")
+    if layout not in ("pt", "np", "pd"):
+        raise CheckpointError(
+            f"{path} says format {layout!r} in its metadata, which does not tell how Linear weights lie: expected 'pt' "
+            f"(the Hub's, [out, in]) or 'np' / 'pd' (Paddle's, [in, out])."
+        )
+    return layout != "pt"
+
+
+class PdparamsFile:
+    """A `.pdparams` file, whose reading runs pickle."""
+
+    transposed = True
+
+    def __init__(self, path: Path):
+        import paddle
+
+        self.path = path
+        self._state = paddle.load(str(path), return_numpy=True)
+        self.tensors = {name: None for name in self._state}
+
+    def read(self, name: str) -> tuple[np.ndarray, bool]:
+        """The tensor, and whether its numbers are bfloat16."""
+        array = np.asarray(self._state[name])
+        return array, array.dtype == np.uint16
+
+
+class Checkpoint:
+    """The tensors of all files of a checkpoint, under the Hub's shortest names.
+
+    Args:
+        files: the weight files; `.pdparams` only with `allow_pickle`.
+        index: the `weight_map` of an index, tensor name -> file name, to check the files against.
+
+    Raises:
+        CheckpointError: a file that is missing or damaged, a tensor that occurs twice.
+    """
+
+    def __init__(self, files: list[Path], index: dict[str, str] | None = None, allow_pickle: bool = False):
+        self._where: dict[str, tuple[object, str]] = {}
+        for path in files:
+            for name in (opened := _open(path, allow_pickle)).tensors:
+                short = _short(name)
+                if short in self._where:
+                    raise CheckpointError(f"tensor {short!r} is in {self._where[short][0].path} and again in {path}.")
+                self._where[short] = (opened, name)
+        for name, file in (index or {}).items():
+            if _short(name) not in self._where:
+                raise CheckpointError(
+                    f"the index promises tensor {name!r} in {file}, which does not hold it: download it again."
+                )
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._where
+
+    def names(self) -> set[str]:
+        """All tensors."""
+        return set(self._where)
+
+    def read(
+        self, name: str, shape: tuple[int, ...], source: tuple[slice, ...], linear: bool
+    ) -> tuple[np.ndarray, bool]:
+        """Part `source` of a tensor whose shape in the Hub's orientation is `shape`, and whether it is bfloat16.
+
+        Raises:
+            CheckpointError: the file holds another shape.
+        """
+        opened, stored = self._where[name]
+        array, is_bfloat16 = opened.read(stored)
+        if linear and opened.transposed and array.ndim == 2:
+            array = array.T
+        if tuple(array.shape) != tuple(shape):
+            raise CheckpointError(
+                f"{opened.path}: tensor {stored!r} has shape {list(array.shape)}, the model needs {list(shape)}: "
+                f"config.json and the weights are not of the same model."
+            )
+        return array[source], is_bfloat16
+
+
+def _open(path: Path, allow_pickle: bool):
+    if not path.is_file():
+        raise CheckpointError(f"the weight file {path} is missing: download it again.")
+    if path.suffix == ".safetensors":
+        return SafetensorsFile(path)
+    if path.suffix == ".pdparams" and allow_pickle:
+        return PdparamsFile(path)
+    raise CheckpointError(
+        f"{path} is not loaded, because reading it runs pickle, which can run any code: convert it to safetensors, or pass "
+        f"allow_pickle=True if you trust it (.pdparams only)."
+    )
+
+
+def _short(name: str) -> str:
+    for prefix, short in _PREFIXES.items():
+        if name.startswith(prefix):
+            return short + name[len(prefix) :]
+    return name
+
+
+def open_folder(folder: str | os.PathLike, allow_pickle: bool = False) -> Checkpoint:
+    """The checkpoint in a local folder: safetensors, single or sharded, or `.pdparams`.
+
+    Raises:
+        CheckpointError: there is none, or a shard that the index names is missing.
+    """
+    folder = Path(folder)
+    if (folder / SAFETENSORS_INDEX).is_file():
+        try:
+            index = json.loads((folder / SAFETENSORS_INDEX).read_text())["weight_map"]
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{folder / SAFETENSORS_INDEX} is not a readable index ({error!r}): download it again."
+            ) from error
+        return Checkpoint([folder / name for name in sorted(set(index.values()))], index)
+    for name in (SAFETENSORS, PDPARAMS):
+        if (folder / name).is_file():
+            return Checkpoint([folder / name], allow_pickle=allow_pickle)
+    found = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
+    raise CheckpointError(
+        f"{folder} holds no weights: expected {SAFETENSORS}, {SAFETENSORS_INDEX} with its shards, or {PDPARAMS}; "
+        f"found {', '.join(found) or 'nothing'}."
+    )
+
+
+def unique_parameters(model) -> dict:
+    """Path -> parameter; a tied parameter once, under its first path."""
+    return {path: parameter for path, parameter in model.named_parameters()}
+
+
+def load_weights(model, checkpoint: Checkpoint, dtype: str, optional: set[str] = frozenset()) -> None:
+    """Fill the parameters of a model, made under `paddle.LazyGuard`, one tensor at a time.
+
+    Args:
+        model: its parameters need no memory yet.
+        checkpoint: where the values are.
+        dtype: "float32", "float16" or "bfloat16"; values are cast to it.
+        optional: Hub names that the checkpoint may hold in vain (a tied `lm_head.weight`).
+
+    Raises:
+        CheckpointError: tensors that are missing, not expected or of another shape. Nothing is filled before names were checked.
+    """
+    parameters = unique_parameters(model)
+    wanted = {piece.name(path) for path, parameter in parameters.items() for piece in pieces_of(parameter)}
+    missing, unexpected = wanted - checkpoint.names(), checkpoint.names() - wanted - set(optional)
+    if missing or unexpected:
+        raise CheckpointError(
+            f"the checkpoint does not fit the model: {_some('missing', missing)}; {_some('unexpected', unexpected)}."
+        )
+    for path, parameter in parameters.items():
+        _fill(parameter, path, checkpoint, dtype)
+
+
+def _some(what: str, names: set[str]) -> str:
+    shown = ", ".join(sorted(names)[:5])
+    return f"{len(names)} tensors {what}" + (f" ({shown}{', ...' if len(names) > 5 else ''})" if names else "")
+
+
+def _fill(parameter, path: str, checkpoint: Checkpoint, dtype: str) -> None:
+    buffer = np.empty(parameter.shape, _STORED[dtype])
+    for piece in pieces_of(parameter):
+        values, is_bfloat16 = checkpoint.read(piece.name(path), piece.shape, piece.source, piece.linear)
+        rows = buffer[piece.rows]
+        _cast_into(rows, values.reshape(rows.shape), is_bfloat16, dtype)
+    adopt(parameter, buffer)
+
+
+def _cast_into(target: np.ndarray, values: np.ndarray, is_bfloat16: bool, dtype: str) -> None:
+    """Copy `values` into `target`, block by block so that no second copy of the whole exists."""
+    step = max(1, (1 << 22) // max(1, values[:1].size))
+    for start in range(0, len(values), step):
+        target[start : start + step] = _cast(values[start : start + step], is_bfloat16, dtype)
+
+
+def _cast(values: np.ndarray, is_bfloat16: bool, dtype: str) -> np.ndarray:
+    if is_bfloat16 and dtype != "bfloat16":
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    if dtype == "bfloat16" and not is_bfloat16:
+        return to_bfloat16(np.asarray(values, np.float32))
+    return values
+
+
+def to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """The bits of float32 `values` as bfloat16, rounded to the nearest, ties to even."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
+
+
+def adopt(parameter, buffer: np.ndarray) -> None:
+    """Let `parameter` take `buffer` as its memory; on a GPU, its copy there."""
+    import paddle
+
+    tensor = paddle.Tensor(buffer, zero_copy=True)
+    place = paddle.framework._current_expected_place()
+    if not isinstance(place, paddle.CPUPlace):
+        tensor = tensor._copy_to(place, True)
+    tensor._share_buffer_to(parameter)
+
+
+def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 1024**3) -> None:
+    """Write the Hub's names and orientation as safetensors, sharded over `max_shard_bytes`; old weight files there are replaced.
+
+    Raises:
+        CheckpointError: the model is quantised or split over ranks, so that the Hub's tensors are not here.
+    """
+    from safetensors import serialize_file
+
+    folder = Path(folder)
+    shards = _shards(model, max_shard_bytes)
+    names = (
+        [SAFETENSORS]
+        if len(shards) == 1
+        else [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
+    )
+    written, total = [], 0
+    for name, shard in zip(names, shards, strict=True):
+        tensors = {}
+        for hub_name, (parameter, pieces) in shard.items():
+            values = _hub_tensor(parameter, pieces)
+            tensors[hub_name] = {"dtype": _dtype_name(parameter), "shape": pieces[0].shape, "data": values.tobytes()}
+            total += values.nbytes
+        temporary = folder / f".{name}.tmp"
+        serialize_file(tensors, temporary, {"format": "pt"})
+        written.append((temporary, folder / name))
+    for path in [*folder.glob("model*.safetensors"), folder / SAFETENSORS_INDEX]:
+        path.unlink(missing_ok=True)
+    for temporary, final in written:
+        temporary.rename(final)
+    if len(shards) > 1:
+        index = {
+            "metadata": {"total_size": total},
+            "weight_map": {n: f for f, s in zip(names, shards, strict=True) for n in s},
+        }
+        temporary = folder / f".{SAFETENSORS_INDEX}.tmp"
+        temporary.write_text(json.dumps(index, indent=2, sort_keys=True))
+        temporary.rename(folder / SAFETENSORS_INDEX)
+
+
+def _shards(model, max_bytes: int) -> list[dict]:
+    """Hub name -> (parameter, pieces), dealt out over files."""
+    shards, size = [{}], 0
+    for path, parameter in unique_parameters(model).items():
+        tensors: dict = {}
+        for piece in pieces_of(parameter):
+            tensors.setdefault(piece.name(path), []).append(piece)
+        for name, pieces in tensors.items():
+            if sum(_count(piece.source) for piece in pieces) != int(np.prod(pieces[0].shape)):
+                raise CheckpointError(f"{name!r} is split over ranks: save from a model of mp_degree 1.")
+            count = int(np.prod(pieces[0].shape)) * parameter.element_size()
+            if size and size + count > max_bytes:
+                shards.append({})
+                size = 0
+            shards[-1][name] = (parameter, pieces)
+            size += count
+    return shards
+
+
+def _count(source: tuple[slice, ...]) -> int:
+    return int(np.prod([part.stop - part.start for part in source]))
+
+
+def _hub_tensor(parameter, pieces) -> np.ndarray:
+    values = parameter.numpy()
+    return np.concatenate([values[piece.rows] for piece in pieces]).reshape(pieces[0].shape)
+
+
+def _dtype_name(parameter) -> str:
+    return str(parameter.dtype).rpartition(".")[2]

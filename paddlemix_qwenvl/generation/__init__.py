@@ -1,0 +1,1 @@
+"""From a prompt to new tokens: settings, the decode loop, stopping, streaming."""

@@ -1,0 +1,107 @@
+"""What a call of `generate` was asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from paddlemix_qwenvl.errors import GenerationError
+
+_STRATEGIES = {"greedy_search": (False, 1), "sampling": (True, 1), "beam_search": (False, None)}
+
+
+@dataclass
+class GenerationSettings:
+    """Arguments of `generate`, with transformers' names and meanings.
+
+    Attributes:
+        max_new_tokens, min_new_tokens: bounds of the number of tokens added to the prompt.
+        do_sample: draw by `temperature`, `top_k` (0 for no limit) and `top_p`; otherwise take the likeliest token.
+        repetition_penalty: factor against every token of the prompt and the answer so far (1 for none).
+        eos_token_ids: tokens that end a row.
+        pad_token_id: fills finished rows.
+        num_beams, length_penalty, early_stopping: beam search.
+        seed: of the draws; None takes one from `paddle.seed`'s generator.
+    """
+
+    max_new_tokens: int = 128
+    min_new_tokens: int = 0
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    eos_token_ids: list[int] = field(default_factory=list)
+    pad_token_id: int = 0
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool = False
+    seed: int | None = None
+
+    def __post_init__(self):
+        checks = [
+            (self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1"),
+            (self.min_new_tokens >= 0, "min_new_tokens", self.min_new_tokens, "at least 0"),
+            (self.temperature >= 0, "temperature", self.temperature, "at least 0 (0 takes the likeliest token)"),
+            (self.top_k >= 0, "top_k", self.top_k, "at least 0 (0 for no limit)"),
+            (0 < self.top_p <= 1, "top_p", self.top_p, "over 0 and at most 1"),
+            (self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "over 0"),
+            (self.num_beams >= 1, "num_beams", self.num_beams, "at least 1"),
+        ]
+        for ok, name, value, expected in checks:
+            if not ok:
+                raise GenerationError(f"{name} is {value!r}: it must be {expected}.")
+        if self.num_beams > 1 and self.do_sample:
+            raise GenerationError("do_sample and num_beams over 1 exclude each other: choose one.")
+        if not self.do_sample:
+            self.temperature = 0.0
+
+    @classmethod
+    def resolve(cls, defaults, config, given: dict) -> GenerationSettings:
+        """Settings from the call's arguments, else from `generation_config.json`, else from the model's config.
+
+        Args:
+            defaults: the host's `GenerationConfig` of the model.
+            config: the model's config.
+            given: the call's keyword arguments; those that are settings are taken out of it.
+
+        Raises:
+            GenerationError: a value that cannot be carried out.
+        """
+        values = {f.name: getattr(defaults, f.name) for f in fields(cls) if getattr(defaults, f.name, None) is not None}
+        strategy = getattr(defaults, "decode_strategy", None)
+        values["do_sample"] = values.get("do_sample", strategy == "sampling")
+        values["max_new_tokens"] = (
+            getattr(defaults, "max_new_tokens", None) or getattr(defaults, "max_length", None) or cls.max_new_tokens
+        )
+        values["num_beams"] = values["num_beams"] if strategy == "beam_search" else 1
+        _take_host_spelling(given, values)
+        values.update({f.name: given.pop(f.name) for f in fields(cls) if given.get(f.name) is not None})
+        eos = _first(given.pop("eos_token_id", None), getattr(defaults, "eos_token_id", None), config.eos_token_id, [])
+        values["eos_token_ids"] = [int(token) for token in (eos if isinstance(eos, list | tuple) else [eos])]
+        values["pad_token_id"] = int(
+            _first(
+                given.pop("pad_token_id", None),
+                values.get("pad_token_id"),
+                config.pad_token_id,
+                (values["eos_token_ids"] or [0])[0],
+            )
+        )
+        return cls(**values)
+
+
+def _take_host_spelling(given: dict, values: dict) -> None:
+    """PaddleNLP's names for the same things: `decode_strategy`, `max_length`, `min_length`."""
+    strategy = given.pop("decode_strategy", None)
+    if strategy is not None:
+        if strategy not in _STRATEGIES:
+            raise GenerationError(f"decode_strategy is {strategy!r}: it must be one of {', '.join(_STRATEGIES)}.")
+        values["do_sample"], beams = _STRATEGIES[strategy]
+        values["num_beams"] = beams or max(2, given.get("num_beams") or 4)
+    for host, ours in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
+        length = given.pop(host, None)
+        if length is not None:
+            given.setdefault(ours, length)
+
+
+def _first(*values):
+    return next(value for value in values if value is not None)

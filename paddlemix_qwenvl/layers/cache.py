@@ -1,0 +1,62 @@
+"""The key-value cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import paddle
+
+
+@dataclass
+class KVCache:
+    """Keys and values of all layers, allocated once for the longest the rows may grow.
+
+    Attributes:
+        keys: one `[B, kv_heads, capacity, head_dim]` tensor a layer.
+        values: the same.
+        lengths: int32 `[B]`, slots filled in each row. Rows are packed: padding takes no slot.
+        next_positions: int64 `[B]`, rotary position of each row's next token.
+        empty: nothing has been stored yet.
+    """
+
+    keys: list
+    values: list
+    lengths: paddle.Tensor
+    next_positions: paddle.Tensor
+    empty: bool = True
+
+    @classmethod
+    def allocate(cls, layers: int, batch: int, kv_heads: int, capacity: int, head_dim: int, dtype: str) -> KVCache:
+        """An empty cache of `2 * layers * batch * kv_heads * capacity * head_dim` numbers."""
+        shape = [batch, kv_heads, capacity, head_dim]
+        return cls(
+            keys=[paddle.zeros(shape, dtype) for _ in range(layers)],
+            values=[paddle.zeros(shape, dtype) for _ in range(layers)],
+            lengths=paddle.zeros([batch], "int32"),
+            next_positions=paddle.zeros([batch], "int64"),
+        )
+
+    @property
+    def capacity(self) -> int:
+        """Slots in a row."""
+        return self.keys[0].shape[2]
+
+    def extend(self, lengths, position_ids, cu_seqlens) -> None:
+        """Count in the tokens of a prompt that attention is about to store.
+
+        Args:
+            lengths: int32 `[B]`, slots filled afterwards.
+            position_ids: int64 `[3, T]`, their positions.
+            cu_seqlens: int32 `[B + 1]`, where each row's tokens begin.
+        """
+        largest = position_ids.max(axis=0)
+        bounds = cu_seqlens.tolist()
+        rows = [largest[start:stop].max() for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+        self.lengths, self.next_positions, self.empty = lengths, paddle.stack(rows) + 1, False
+
+    def reorder(self, rows) -> None:
+        """Row `i` becomes what row `rows[i]` was (beam search)."""
+        self.keys = [keys.index_select(rows, 0) for keys in self.keys]
+        self.values = [values.index_select(rows, 0) for values in self.values]
+        self.lengths = self.lengths.index_select(rows, 0)
+        self.next_positions = self.next_positions.index_select(rows, 0)

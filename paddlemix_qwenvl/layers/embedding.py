@@ -1,0 +1,59 @@
+"""Token embedding and output head, their vocabulary split over the tensor-parallel group."""
+
+from __future__ import annotations
+
+import paddle
+from paddle import nn
+
+from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.layers.linear import Linear
+from paddlemix_qwenvl.layers.parameter import Piece
+from paddlemix_qwenvl.parallel import tensor_parallel
+
+
+class VocabParallelEmbedding(nn.Layer):
+    """Rows `start:stop` of the token embedding; the other ranks' tokens count as zero and the results are added up."""
+
+    def __init__(self, vocab_size: int, hidden_size: int, initializer_range: float):
+        super().__init__()
+        self.parallel = tensor_parallel()
+        self.start, self.stop = self.parallel.split(vocab_size)
+        self.weight = self.create_parameter(
+            [self.stop - self.start, hidden_size],
+            default_initializer=nn.initializer.Normal(std=initializer_range),
+        )
+        self.weight.pieces = vocabulary_pieces(vocab_size, hidden_size, self.start, self.stop)
+
+    def forward(self, ids):
+        """Rows of the embedding, `[..., hidden]`, in the activations' dtype."""
+        if self.parallel.degree == 1:
+            return ops.embedding(ids, self.weight)
+        mine = paddle.logical_and(ids >= self.start, ids < self.stop)
+        rows = ops.embedding(paddle.where(mine, ids - self.start, paddle.zeros_like(ids)), self.weight)
+        return self.parallel.all_reduce(rows * mine.unsqueeze(-1).astype(rows.dtype))
+
+
+def vocabulary_pieces(vocab_size: int, hidden_size: int, start: int, stop: int, linear: bool = False) -> list[Piece]:
+    """Rows `start:stop` of a `[vocab, hidden]` tensor."""
+    rows = slice(0, stop - start)
+    return [Piece((vocab_size, hidden_size), (slice(start, stop), slice(0, hidden_size)), rows, linear=linear)]
+
+
+class ParallelLMHead(Linear):
+    """Scores of all tokens from the last hidden states; a tied head shares the embedding's weight.
+
+    Raises nothing. Returns float32 `[..., vocab]`, gathered from the ranks.
+    """
+
+    def __init__(self, vocab_size: int, hidden_size: int, tied_to: VocabParallelEmbedding | None = None):
+        nn.Layer.__init__(self)
+        self.parallel = tensor_parallel()
+        if tied_to is None:
+            start, stop = self.parallel.split(vocab_size)
+            pieces = vocabulary_pieces(vocab_size, hidden_size, start, stop, linear=True)
+            self._make(hidden_size, stop - start, pieces, None)
+        else:
+            self.weight, self.bias, self.scale = tied_to.weight, None, None
+
+    def forward(self, x):
+        return self.parallel.all_gather(self.product(x, None)).astype("float32")

@@ -1,0 +1,114 @@
+"""Every linear layer, split over the tensor-parallel group.
+
+Weights are held as the Hub holds them, `[out, in]`, so that loading, training, saving and inference share one tensor. Column
+layers split `out`, row layers split `in` and add the ranks' results up (Megatron-LM, arXiv:1909.08053, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+
+from paddle import nn
+
+from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.layers.parameter import Piece, whole
+from paddlemix_qwenvl.parallel import tensor_parallel
+
+
+class Linear(nn.Layer):
+    """`y = x W^T + b` with the whole weight on each rank.
+
+    Args:
+        in_features: size of `x`'s last dimension.
+        out_features: size of `y`'s last dimension.
+        bias: whether there is a bias.
+        file_shape: shape of the weight in a Hub file where it is not `[out, in]` (a convolution over whole patches).
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, file_shape: tuple[int, ...] | None = None
+    ):
+        super().__init__()
+        shape = file_shape or (out_features, in_features)
+        rows = slice(0, out_features)
+        self._make(
+            in_features,
+            out_features,
+            [Piece(shape, whole(shape), rows, linear=file_shape is None)],
+            [Piece((out_features,), (rows,), rows)] if bias else None,
+        )
+
+    def _make(self, in_features: int, out_features: int, weight: list[Piece], bias: list[Piece] | None):
+        initializer = nn.initializer.Uniform(-1 / math.sqrt(in_features), 1 / math.sqrt(in_features))
+        self.weight = self.create_parameter([out_features, in_features], default_initializer=initializer)
+        self.weight.pieces = weight
+        self.bias = None
+        if bias is not None:
+            self.bias = self.create_parameter([out_features], is_bias=True)
+            self.bias.pieces = bias
+        self.scale = None
+
+    def quantize_int8(self) -> None:
+        """Replace the weight by int8 values with a float32 scale an output channel. Ends training of this layer."""
+        weight, scale = ops.quantize_int8(self.weight)
+        del self.weight
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x):
+        return self.product(x, self.bias)
+
+    def product(self, x, bias):
+        """This rank's `x W^T + bias`."""
+        if self.scale is None:
+            return ops.linear(x, self.weight, bias)
+        return ops.linear_int8(x, self.weight, self.scale, bias)
+
+
+class MergedColumnParallelLinear(Linear):
+    """Several Linear layers on one input, as one product; each rank computes its share of each one's outputs.
+
+    Args:
+        in_features: size of `x`'s last dimension.
+        shares: for each layer, its Hub name (None where the Hub's own tensor is the merged one), its total output size and this
+            rank's first and last-plus-one output.
+    """
+
+    def __init__(self, in_features: int, shares: list[tuple[str | None, int, int, int]], bias: bool):
+        nn.Layer.__init__(self)
+        merged = sum(total for name, total, _, _ in shares if name is None)
+        weight, biases, row, before = [], [], 0, 0
+        for name, total, start, stop in shares:
+            rows = slice(row, row + stop - start)
+            source = slice(before + start, before + stop) if name is None else slice(start, stop)
+            size = merged if name is None else total
+            weight.append(Piece((size, in_features), (source, slice(0, in_features)), rows, name, linear=True))
+            biases.append(Piece((size,), (source,), rows, name))
+            row, before = rows.stop, before + total
+        self._make(in_features, row, weight, biases if bias else None)
+
+
+def gate_up_linear(in_features: int, intermediate_size: int, bias: bool) -> MergedColumnParallelLinear:
+    """The gate and up projections of a SwiGLU, `[2 * intermediate / ranks]` outputs: gate first."""
+    start, stop = tensor_parallel().split(intermediate_size)
+    shares = [(name, intermediate_size, start, stop) for name in ("gate_proj", "up_proj")]
+    return MergedColumnParallelLinear(in_features, shares, bias)
+
+
+class RowParallelLinear(Linear):
+    """Each rank holds the columns `start:stop` of the weight and the results are added up; rank 0 adds the bias."""
+
+    def __init__(self, in_features: int, out_features: int, start: int, stop: int, bias: bool):
+        nn.Layer.__init__(self)
+        self.parallel = tensor_parallel()
+        rows = slice(0, out_features)
+        self._make(
+            stop - start,
+            out_features,
+            [Piece((out_features, in_features), (rows, slice(start, stop)), rows, linear=True)],
+            [Piece((out_features,), (rows,), rows)] if bias else None,
+        )
+
+    def forward(self, x):
+        bias = self.bias if self.parallel.rank == 0 else None
+        return self.parallel.all_reduce(self.product(x, bias))

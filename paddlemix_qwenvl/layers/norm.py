@@ -1,0 +1,20 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from paddle import nn
+
+from paddlemix_qwenvl import ops
+
+
+class RMSNorm(nn.Layer):
+    """Root mean square normalisation over the last dimension (arXiv:1910.07467), statistics in float32."""
+
+    def __init__(self, hidden_size: int, epsilon: float):
+        super().__init__()
+        self.epsilon = epsilon
+        self.weight = self.create_parameter([hidden_size], default_initializer=nn.initializer.Constant(1.0))
+
+    def forward(self, x, residual=None):
+        """`x`: `[..., hidden]`. With `residual`, normalises the sum and returns `(y, x + residual)`."""
+        return ops.rms_norm(x, self.weight, self.epsilon, residual)

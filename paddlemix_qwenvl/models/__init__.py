@@ -1,0 +1,1 @@
+"""The model families, each a folder of configuration, vision, language, modeling and processing."""

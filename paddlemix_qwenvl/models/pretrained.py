@@ -1,0 +1,203 @@
+"""What both families' models share with the host: loading, saving, generating."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import paddle
+from paddlenlp.generation import GenerationConfig
+from paddlenlp.transformers import PretrainedModel
+from paddlenlp.transformers.utils import convert_file_size_to_int, get_checkpoint_shard_files
+from paddlenlp.utils.download import resolve_file_path
+
+from paddlemix_qwenvl.checkpoint import (
+    PDPARAMS,
+    SAFETENSORS,
+    SAFETENSORS_INDEX,
+    load_weights,
+    open_folder,
+    save_weights,
+)
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, PromptError
+from paddlemix_qwenvl.generation.decode import Step, generate_tokens
+from paddlemix_qwenvl.generation.settings import GenerationSettings
+from paddlemix_qwenvl.layers.linear import Linear
+
+GENERATION_CONFIG = "generation_config.json"
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+class QwenVLPretrainedModel(PretrainedModel):
+    """Base of both families. A subclass offers `prefill(settings, **inputs) -> Step`."""
+
+    base_model_prefix = "model"
+    optional_weights: frozenset[str] = frozenset()
+    """Hub names that a checkpoint may hold without the model needing them."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *args,
+        config=None,
+        dtype: str | None = None,
+        quantization: str | None = None,
+        allow_pickle: bool = False,
+        **kwargs,
+    ):
+        """Load a model from a folder or by name, through PaddleNLP's downloader and cache.
+
+        Args:
+            pretrained_model_name_or_path: a folder in the Hub's or Paddle's layout, or a name such as
+                "Qwen/Qwen2.5-VL-3B-Instruct".
+            config: a config, in place of the folder's.
+            dtype: "float32", "float16" or "bfloat16" of weights and KV cache; None for what the config says.
+            quantization: "int8" keeps Linear weights as int8 with a scale an output channel; None for none.
+            allow_pickle: read `.pdparams`, which can run any code.
+            kwargs: the host's (`cache_dir`, `subfolder`, `from_hf_hub`, ...), or fields of the config to change.
+
+        Raises:
+            CheckpointError: weights that are missing, damaged or of another model.
+            ConfigurationError: a dtype, quantization or configuration that cannot be.
+        """
+        if quantization not in (None, "int8"):
+            raise ConfigurationError(f"quantization is {quantization!r}: it must be 'int8' or None.")
+        source = {key: kwargs.pop(key) for key in _SOURCE_OPTIONS if key in kwargs}
+        if config is None:
+            config, kwargs = cls.config_class.from_pretrained(
+                pretrained_model_name_or_path, return_unused_kwargs=True, **source, **kwargs
+            )
+        dtype = dtype or config.dtype
+        if dtype not in DTYPES:
+            raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {', '.join(DTYPES)}.")
+        config.dtype = dtype
+        folder = weights_folder(pretrained_model_name_or_path, **source)
+        checkpoint = open_folder(folder, allow_pickle=allow_pickle)
+        model = cls._empty(config, dtype)
+        load_weights(model, checkpoint, dtype, cls.optional_weights)
+        if quantization == "int8":
+            model.quantize_int8()
+        model.eval()
+        model.generation_config = _generation_config(folder, model)
+        return model
+
+    @classmethod
+    def _empty(cls, config, dtype: str):
+        before = paddle.get_default_dtype()
+        paddle.set_default_dtype(dtype)
+        try:
+            with paddle.LazyGuard():
+                return cls(config)
+        finally:
+            paddle.set_default_dtype(before)
+
+    def quantize_int8(self) -> None:
+        """Hold every Linear weight of the decoder and the vision tower as int8. The model can then not be trained or saved."""
+        for layer in self.sublayers():
+            if isinstance(layer, Linear) and layer.scale is None and not getattr(layer, "keep_precision", False):
+                layer.quantize_int8()
+
+    def save_pretrained(self, save_dir: str | os.PathLike, max_shard_size: int | str = "5GB", **kwargs) -> None:
+        """Write config, generation config and weights in the Hub's layout, which transformers reads too.
+
+        Args:
+            save_dir: made if it does not exist.
+            max_shard_size: bytes, or text such as "5GB".
+
+        Raises:
+            CheckpointError: the model is quantised or split over ranks, or `save_dir` is a file.
+        """
+        folder = Path(save_dir)
+        if folder.is_file():
+            raise CheckpointError(f"{folder} is a file: give a folder to save into.")
+        if any(layer.scale is not None for layer in self.sublayers() if isinstance(layer, Linear)):
+            raise CheckpointError(
+                "a model with int8 weights cannot be saved: load it without quantization and save that."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(self, folder, convert_file_size_to_int(max_shard_size))
+        self.config.save_pretrained(folder)
+        self.generation_config.save_pretrained(folder)
+
+    @paddle.no_grad()
+    def generate(self, input_ids=None, generation_config=None, stopping_criteria=None, streamer=None, **kwargs):
+        """Answer a batch of prompts.
+
+        Args:
+            input_ids: int64 `[B, S]`, padded on the left.
+            generation_config: defaults in place of the model's `generation_config.json`.
+            stopping_criteria: callables of `(all ids, scores)`.
+            streamer: gets the new tokens of every step by `put`, then `end`.
+            kwargs: settings (`max_new_tokens`, `min_new_tokens`, `do_sample`, `temperature`, `top_k`, `top_p`,
+                `repetition_penalty`, `eos_token_id`, `seed`, `num_beams`, or PaddleNLP's `decode_strategy`) and the processor's
+                other outputs (`attention_mask`, `pixel_values`, `image_grid_thw`, ...).
+
+        Returns:
+            PaddleNLP's pair `(ids int64 [B, new], scores float32 [B, 1])`: only new tokens, and their mean log-probability.
+            `generation_seconds` of the model then holds "vision", "prefill" and "decode".
+
+        Raises:
+            GenerationError: settings that cannot be carried out.
+            PromptError: a prompt that does not fit the context or the media.
+        """
+        if input_ids is None:
+            raise PromptError("generate needs input_ids: pass on what the processor returned, generate(**inputs).")
+        settings = GenerationSettings.resolve(generation_config or self.generation_config, self.config, kwargs)
+        self._check_length(input_ids.shape[1], settings)
+        started = time.perf_counter()
+        step = self.prefill(settings, input_ids=input_ids, **kwargs)
+        step.logits.numpy()  # waits for the device
+        prefill = time.perf_counter() - started
+        if settings.num_beams > 1:
+            from paddlemix_qwenvl.generation.beam import beam_search
+
+            answer = beam_search(step, input_ids, settings)
+        else:
+            answer = generate_tokens(step, input_ids, settings, streamer, stopping_criteria or ())
+        vision = getattr(self, "vision_seconds", 0.0)
+        self.generation_seconds = {"vision": vision, "prefill": prefill - vision, "decode": answer.seconds}
+        return answer.token_ids, answer.scores
+
+    def prefill(self, settings: GenerationSettings, **inputs) -> Step:
+        """Run the prompt; the family knows how."""
+        raise NotImplementedError
+
+    def _check_length(self, length: int, settings: GenerationSettings) -> None:
+        """A prompt that fills the context is an error; a shorter one gets as many new tokens as fit."""
+        context = self.config.max_position_embeddings
+        if length >= context:
+            raise PromptError(
+                f"the prompt has {length} tokens and the model's context is {context}: shorten it, or give the images a smaller "
+                f"max_pixels."
+            )
+        settings.max_new_tokens = min(settings.max_new_tokens, context - length)
+
+
+_SOURCE_OPTIONS = ("cache_dir", "subfolder", "from_hf_hub", "from_aistudio", "force_download")
+
+
+def weights_folder(name_or_path: str | os.PathLike, subfolder: str = "", **source) -> Path:
+    """The local folder with the weights; downloads them by name through PaddleNLP.
+
+    Raises:
+        CheckpointError: no source has them.
+    """
+    local = Path(name_or_path) / (subfolder or "")
+    if local.is_dir():
+        return local
+    name = str(name_or_path)
+    found = resolve_file_path(name, [SAFETENSORS_INDEX, SAFETENSORS, PDPARAMS], subfolder or "", **source)
+    if found is None:
+        raise CheckpointError(f"no weights of {name!r} were found: check the name, or give a folder.")
+    if str(found).endswith(".json"):
+        get_checkpoint_shard_files(name, found, subfolder=subfolder or "", **source)
+    resolve_file_path(name, [GENERATION_CONFIG], subfolder or "", **source)
+    return Path(found).parent
+
+
+def _generation_config(folder: Path, model) -> GenerationConfig:
+    if (folder / GENERATION_CONFIG).is_file():
+        return GenerationConfig.from_pretrained(str(folder))
+    return GenerationConfig.from_model_config(model.config)

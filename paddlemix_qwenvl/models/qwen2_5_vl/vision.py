@@ -1,0 +1,149 @@
+"""The vision tower of Qwen2.5-VL (arXiv:2502.13923, section 2.1.1): a ViT on packed windows of native-resolution patches."""
+
+from __future__ import annotations
+
+import paddle
+from paddle import nn
+
+from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.errors import MediaError
+from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
+from paddlemix_qwenvl.layers.norm import RMSNorm
+from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLVisionConfig
+from paddlemix_qwenvl.models.qwen2_5_vl.layout import VisionLayout, vision_layout
+from paddlemix_qwenvl.parallel import tensor_parallel
+
+ROPE_THETA = 10000.0
+NORM_EPSILON = 1e-6
+
+
+class PatchEmbed(nn.Layer):
+    """One vector a patch: the Hub's 3D convolution over whole patches, as a product."""
+
+    def __init__(self, config: Qwen2_5_VLVisionConfig):
+        super().__init__()
+        side = config.patch_size
+        file_shape = (config.hidden_size, config.in_channels, config.temporal_patch_size, side, side)
+        self.proj = Linear(config.patch_dim, config.hidden_size, bias=False, file_shape=file_shape)
+
+    def forward(self, pixel_values):
+        return self.proj(pixel_values)
+
+
+class VisionAttention(nn.Layer):
+    """Attention within each segment of `cu_seqlens`."""
+
+    def __init__(self, config: Qwen2_5_VLVisionConfig):
+        super().__init__()
+        width = config.hidden_size
+        first, last = tensor_parallel().split(config.num_heads)
+        self.num_heads = last - first
+        start, stop = first * config.head_dim, last * config.head_dim
+        self.qkv = MergedColumnParallelLinear(width, [(None, width, start, stop)] * 3, bias=True)
+        self.proj = RowParallelLinear(width, width, start, stop, bias=True)
+
+    def forward(self, x, cos, sin, cu_seqlens):
+        q, k, v = ops.qkv_transpose_split(self.qkv(x), cos, sin, self.num_heads, self.num_heads)
+        return self.proj(ops.varlen_attention(q, k, v, cu_seqlens, cu_seqlens).flatten(1))
+
+
+class VisionMLP(nn.Layer):
+    """SwiGLU with biases."""
+
+    def __init__(self, config: Qwen2_5_VLVisionConfig):
+        super().__init__()
+        size = config.intermediate_size
+        start, stop = tensor_parallel().split(size)
+        self.gate_up_proj = gate_up_linear(config.hidden_size, size, bias=True)
+        self.down_proj = RowParallelLinear(size, config.hidden_size, start, stop, bias=True)
+
+    def forward(self, x):
+        return self.down_proj(ops.swiglu(self.gate_up_proj(x)))
+
+
+class VisionBlock(nn.Layer):
+    """Pre-norm transformer block; the residual is added inside the next norm."""
+
+    def __init__(self, config: Qwen2_5_VLVisionConfig):
+        super().__init__()
+        self.norm1 = RMSNorm(config.hidden_size, NORM_EPSILON)
+        self.norm2 = RMSNorm(config.hidden_size, NORM_EPSILON)
+        self.attn = VisionAttention(config)
+        self.mlp = VisionMLP(config)
+
+    def forward(self, x, residual, cos, sin, cu_seqlens):
+        if residual is None:
+            x, residual = self.norm1(x), x
+        else:
+            x, residual = self.norm1(x, residual)
+        x = self.attn(x, cos, sin, cu_seqlens)
+        x, residual = self.norm2(x, residual)
+        return self.mlp(x), residual
+
+
+class PatchMerger(nn.Layer):
+    """Each square of `merge x merge` patches becomes one token of the language model's width."""
+
+    def __init__(self, config: Qwen2_5_VLVisionConfig):
+        super().__init__()
+        self.width = config.hidden_size * config.spatial_merge_size**2
+        self.ln_q = RMSNorm(config.hidden_size, NORM_EPSILON)
+        start, stop = tensor_parallel().split(self.width)
+        self.mlp = nn.Sequential(
+            MergedColumnParallelLinear(self.width, [(None, self.width, start, stop)], bias=True),
+            nn.GELU(),
+            RowParallelLinear(self.width, config.out_hidden_size, start, stop, bias=True),
+        )
+
+    def forward(self, x, residual):
+        x, _ = self.ln_q(x, residual)
+        return self.mlp(x.reshape([-1, self.width]))
+
+
+class VisionTower(nn.Layer):
+    """From patches to features, `visual` in the Hub's names."""
+
+    def __init__(self, config: Qwen2_5_VLVisionConfig):
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbed(config)
+        self.blocks = nn.LayerList([VisionBlock(config) for _ in range(config.depth)])
+        self.merger = PatchMerger(config)
+        frequencies = paddle.arange(0, config.head_dim // 2, 2, dtype="float32") / (config.head_dim // 2)
+        self.register_buffer("inv_freq", 1.0 / (ROPE_THETA**frequencies), persistable=False)
+
+    def forward(self, pixel_values, grid_thw):
+        """Features of images or videos.
+
+        Args:
+            pixel_values: `[N, channels * temporal_patch * patch * patch]`, as the processor gives them.
+            grid_thw: int `[images, 3]`, frames, rows and columns of patches.
+
+        Returns:
+            `[N / merge**2, out_hidden_size]`, in the order of the placeholders.
+
+        Raises:
+            MediaError: `N` is not what the grids add up to.
+        """
+        grid = grid_thw.numpy() if hasattr(grid_thw, "numpy") else grid_thw
+        patches = int(grid.prod(-1).sum())
+        if patches != pixel_values.shape[0]:
+            raise MediaError(
+                f"pixel_values holds {pixel_values.shape[0]} patches but the grids {grid.tolist()} need {patches}: "
+                f"pass both from the same processor call."
+            )
+        layout = vision_layout(grid, self.config.window_tokens, self.config.spatial_merge_size)
+        return self.encode(pixel_values, layout)
+
+    def encode(self, pixel_values, layout: VisionLayout):
+        """`forward` after the layout: only tensor operations."""
+        order, restore, positions = (paddle.to_tensor(a) for a in (layout.order, layout.restore, layout.positions))
+        cu_seqlens, cu_window_seqlens = paddle.to_tensor(layout.cu_seqlens), paddle.to_tensor(layout.cu_window_seqlens)
+        angles = (positions.unsqueeze(-1) * self.inv_freq).flatten(1)  # [N, head_dim / 2]: rows first, then columns
+        cos, sin = angles.cos(), angles.sin()
+        dtype = ops.activation_dtype(self.patch_embed.proj.weight.dtype)
+        x, residual = self.patch_embed(pixel_values.astype(dtype).index_select(order)), None
+        for index, block in enumerate(self.blocks):
+            bounds = cu_seqlens if index in self.config.fullatt_block_indexes else cu_window_seqlens
+            x, residual = block(x, residual, cos, sin, bounds)
+        return self.merger(x, residual).index_select(restore)
