@@ -1,0 +1,27 @@
+"""Qwen-VL and Qwen2.5-VL for PaddleMIX and PaddleNLP.
+
+Importing this package makes the hosts' Auto classes find both families (see `registry`). It loads neither a host nor
+Paddle: the names below are loaded when they are first used.
+"""
+
+import importlib
+
+from paddlemix_qwenvl import registry
+
+_MODULES = {name: family.module for family in registry.FAMILIES for name in family.classes.values()}
+
+__all__ = [*_MODULES]
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
+
+
+registry.register()

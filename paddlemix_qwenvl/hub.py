@@ -1,0 +1,98 @@
+"""Where a model's files come from: the model inside this package, a local folder, or a download by PaddleNLP."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import threading
+from pathlib import Path
+
+from paddlemix_qwenvl.errors import QwenVLError
+
+DEMO = Path(__file__).with_name("demo")
+PATIENCE = 20  # seconds until a source that does not answer is given up
+
+
+class DownloadError(QwenVLError, OSError):
+    """A file that no source had, or whose source could not be reached."""
+
+
+def locate(name: str) -> str:
+    """The folder of the model that ships with this package if `name` is "demo", else `name` itself.
+
+    A local folder called `demo` goes first if it holds a model.
+    """
+    if name == "demo" and not Path("demo", "config.json").is_file():
+        return str(DEMO)
+    return name
+
+
+def fetch(
+    name: str,
+    filename: str,
+    subfolder: str | None = "",
+    cache_dir: str | None = None,
+    from_hf_hub: bool = False,
+    from_aistudio: bool = False,
+) -> str:
+    """Path of a small file of the model `name`: from the cache, or downloaded by PaddleNLP's `resolve_file_path`.
+
+    PaddleNLP's timeouts hold for each request and each address of a server, and name lookups have none: so the whole
+    gets `PATIENCE` seconds.
+
+    Raises:
+        DownloadError: no such file there, or no answer in time; the message names the sources that were tried.
+    """
+    from paddlenlp.utils.download import resolve_file_path
+
+    sources = {"cache_dir": cache_dir, "from_hf_hub": from_hf_hub, "from_aistudio": from_aistudio}
+    try:
+        path = _within(PATIENCE, lambda: resolve_file_path(name, [filename], subfolder or "", **sources))
+    except (TimeoutError, concurrent.futures.TimeoutError) as error:
+        reason, cause = f"it gave no answer within {PATIENCE} s", error
+    except (OSError, ValueError) as error:
+        cause = error.__context__ or error
+        reason = f"{type(cause).__name__}: {cause}"
+    else:
+        if path is not None:
+            return path
+        reason, cause = "it does not have the file, or could not be reached", None
+    raise DownloadError(
+        f"{filename} of {name!r} could not be had. Tried: {_tried(**sources)}: {reason}. "
+        "Check the name, the network and the proxy settings; or take another source with from_hf_hub=True or "
+        "from_aistudio=True; or point that variable to a mirror; or give the path of a folder that holds the model."
+    ) from cause
+
+
+def _within(seconds: float, function):
+    """`function()`, or a timeout. A thread that waits for a socket cannot be stopped: it is left behind as a daemon."""
+    result = concurrent.futures.Future()
+
+    def work():
+        try:
+            result.set_result(function())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return result.result(seconds)
+
+
+def _tried(cache_dir: str | None, from_hf_hub: bool, from_aistudio: bool) -> str:
+    """The cache and the source that PaddleNLP goes to, in its own order of preference."""
+    from huggingface_hub import constants as huggingface
+    from paddlenlp.utils.download import strtobool
+    from paddlenlp.utils.download.aistudio_hub_download import AISTUDIO_HUB_CACHE
+    from paddlenlp.utils.download.aistudio_hub_download import ENDPOINT as AISTUDIO
+    from paddlenlp.utils.download.bos_download import ENDPOINT as BOS
+    from paddlenlp.utils.env import MODEL_HOME
+
+    if strtobool(os.environ.get("from_modelscope", False)):  # noqa: SIM112, the name is PaddleNLP's
+        return "ModelScope (variable from_modelscope)"
+    if from_aistudio:
+        cache, source = AISTUDIO_HUB_CACHE, f"AI Studio at {AISTUDIO} (variable AISTUDIO_ENDPOINT)"
+    elif from_hf_hub:
+        cache, source = huggingface.HF_HUB_CACHE, f"Hugging Face Hub at {huggingface.ENDPOINT} (variable HF_ENDPOINT)"
+    else:
+        cache, source = MODEL_HOME, f"PaddleNLP's storage BOS at {BOS} (variable PPNLP_ENDPOINT)"
+    return f"the cache {cache_dir or cache}, then {source}"

@@ -1,0 +1,239 @@
+"""Makes the hosts' Auto classes find this package's models; no other file touches PaddleNLP's or PaddleMIX's registry.
+
+The seam is the public `from_pretrained` of each Auto class, and `from_config` of those of models: a wrapper reads the
+model's `config.json`, hands over to our class if one of `FAMILIES` claims it, and to the host's own method otherwise.
+A host that is not imported yet is adapted the moment it is, module by module, by a finder on `sys.meta_path`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.abc
+import importlib.util
+import inspect
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from paddlemix_qwenvl import hub
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models: where its classes are, and which configurations are its own.
+
+    classes: what each kind of Auto class hands out: "config", "model", "tokenizer", "processor", "image_processor".
+    claims: tells from the content of a `config.json`, `preprocessor_config.json` or `tokenizer_config.json`.
+    names: how its names on the hubs begin. A download that fails is reported by us for these, by the host for others.
+    """
+
+    module: str
+    classes: dict[str, str]
+    claims: Callable[[dict], bool]
+    names: tuple[str, ...]
+
+    def load(self, kind: str) -> type:
+        return getattr(importlib.import_module(self.module), self.classes[kind])
+
+
+def _names(config: dict, *class_names: str) -> bool:
+    """Whether a configuration names one of these classes as its model, processor, image processor or tokenizer."""
+    keys = ("init_class", "processor_class", "image_processor_type", "tokenizer_class")
+    named = [*(config.get("architectures") or ()), *map(config.get, keys)]
+    return any(name in class_names for name in named)
+
+
+_QWEN2_5_VL = {
+    "config": "Qwen2_5_VLConfig",
+    "model": "Qwen2_5_VLForConditionalGeneration",
+    "tokenizer": "Qwen2_5_VLTokenizer",
+    "processor": "Qwen2_5_VLProcessor",
+    "image_processor": "Qwen2_5_VLImageProcessor",
+}
+
+FAMILIES = [
+    Family(
+        module="paddlemix_qwenvl.models.qwen2_5_vl",
+        classes=_QWEN2_5_VL,
+        claims=lambda config: config.get("model_type") == "qwen2_5_vl" or _names(config, *_QWEN2_5_VL.values()),
+        names=("Qwen/Qwen2.5-VL-",),
+    ),
+]
+
+# Host module -> its Auto classes -> what each of them hands out.
+SEAM = {
+    "paddlenlp.transformers.auto.configuration": {"AutoConfig": "config"},
+    "paddlenlp.transformers.auto.modeling": {
+        "AutoModel": "model",
+        "AutoModelForConditionalGeneration": "model",
+        "AutoModelForCausalLM": "model",
+    },
+    "paddlenlp.transformers.auto.tokenizer": {"AutoTokenizer": "tokenizer"},
+    "paddlenlp.transformers.auto.processing": {"AutoProcessor": "processor"},
+    "paddlenlp.transformers.auto.image_processing": {"AutoImageProcessor": "image_processor"},
+    "paddlemix.auto.configuration": {"AutoConfigMIX": "config"},
+    "paddlemix.auto.modeling": {"AutoModelMIX": "model"},
+    "paddlemix.auto.tokenizer": {"AutoTokenizerMIX": "tokenizer"},
+    "paddlemix.auto.processing": {"AutoProcessorMIX": "processor"},
+}
+# Packages that must hold these modules, or the host is not the one we know.
+PARENTS = {
+    "paddlenlp.transformers": ["paddlenlp.transformers.auto"],
+    "paddlenlp.transformers.auto": [name for name in SEAM if name.startswith("paddlenlp")],
+    "paddlemix": ["paddlemix.auto"],
+    "paddlemix.auto": [name for name in SEAM if name.startswith("paddlemix")],
+}
+# Auto classes whose from_pretrained returns the processor and its tokenizer.
+RETURNING_PAIRS = ("AutoProcessorMIX",)
+# Keyword arguments that the hosts' Auto classes take out of **kwargs for themselves, and those that say where to look.
+HOST_ARGUMENTS = ("use_fast", "tokenizer_type", "train", "eval")
+SOURCE_ARGUMENTS = ("subfolder", "cache_dir", "from_hf_hub", "from_aistudio")
+IDENTITY_FILES = ("config.json", "preprocessor_config.json", "tokenizer_config.json")
+
+
+def register() -> None:
+    """Adapt the hosts: at once what is imported, the rest when it is. Doing it again changes nothing."""
+    if not any(isinstance(finder, _HostFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _HostFinder())
+    for name in (*PARENTS, *SEAM):
+        if sys.modules.get(name) is not None:
+            _adapt(importlib.import_module(name))  # waits for a thread that is in the middle of importing it
+
+
+class _HostFinder(importlib.abc.MetaPathFinder):
+    """Finds the hosts' modules as everyone else does, and has each adapted once it is loaded."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname not in SEAM and fullname not in PARENTS:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in others)), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _AdaptingLoader(spec.loader)
+        return spec
+
+
+class _AdaptingLoader(importlib.abc.Loader):
+    """Steps aside for the real loader, then adapts what it loaded."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def create_module(self, spec):
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__spec__.loader = module.__loader__ = self.loader
+        self.loader.exec_module(module)
+        _adapt(module)
+
+
+def _adapt(module) -> None:
+    """Wrap the Auto classes of a host's module; warn of each class, and each module, that is not where it should be."""
+    name = module.__name__
+    missing = [child for child in PARENTS.get(name, ()) if child not in sys.modules and not _exists(child)]
+    for class_name, kind in SEAM.get(name, {}).items():
+        auto_class = getattr(module, class_name, None)
+        if not inspect.ismethod(getattr(auto_class, "from_pretrained", None)):
+            missing.append(f"{name}.{class_name}.from_pretrained")
+            continue
+        _wrap(auto_class, "from_pretrained", functools.partial(_from_pretrained, kind))
+        if kind == "model" and inspect.ismethod(getattr(auto_class, "from_config", None)):
+            _wrap(auto_class, "from_config", _from_config)
+    if missing:
+        host = sys.modules[name.partition(".")[0]]
+        warnings.warn(
+            f"{host.__name__} {getattr(host, '__version__', '')} is not laid out as paddlemix_qwenvl expects: "
+            f"it has no {', no '.join(missing)}. This package's models are not found through these; load them by this package's "
+            "own classes, or install the version that constraints.txt names.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _exists(module_name: str) -> bool:
+    try:
+        return importlib.util.find_spec(module_name) is not None
+    except ImportError:
+        return False
+
+
+def _wrap(auto_class: type, method: str, ours: Callable) -> None:
+    """Put `ours(host_method, cls, first, *args, **kwargs)` in front of a class method, once."""
+    host_method = getattr(auto_class, method).__func__
+    if hasattr(host_method, "_paddlemix_qwenvl"):
+        return
+
+    @functools.wraps(host_method)
+    def wrapper(cls, *args, **kwargs):
+        return ours(host_method, cls, *args, **kwargs)
+
+    wrapper._paddlemix_qwenvl = True
+    setattr(auto_class, method, classmethod(wrapper))
+
+
+def _from_pretrained(kind: str, host_method, cls, /, pretrained_model_name_or_path, *args, **kwargs):
+    name = pretrained_model_name_or_path
+    if isinstance(name, str | os.PathLike):
+        name = hub.locate(os.fspath(name))
+        family = _family_of(_identity(name, **{key: kwargs[key] for key in SOURCE_ARGUMENTS if key in kwargs}))
+        if family is not None and kind in family.classes:
+            # What the host's method names in its own signature is meant for the host alone.
+            given = inspect.signature(host_method).bind(cls, name, *args, **kwargs).arguments
+            kwargs = {key: value for key, value in given.get("kwargs", {}).items() if key not in HOST_ARGUMENTS}
+            loaded = family.load(kind).from_pretrained(name, *given.get("model_args", ()), **kwargs)
+            return (loaded, loaded.tokenizer) if cls.__name__ in RETURNING_PAIRS else loaded
+    return host_method(cls, pretrained_model_name_or_path, *args, **kwargs)
+
+
+def _from_config(host_method, cls, /, config, **kwargs):
+    family = _family_of(config.to_dict() if hasattr(config, "to_dict") else config)
+    if family is not None:
+        return family.load("model")._from_config(config, **kwargs)
+    return host_method(cls, config, **kwargs)
+
+
+def _family_of(config: dict) -> Family | None:
+    return next((family for family in FAMILIES if family.claims(config)), None)
+
+
+def _identity(name: str, **sources) -> dict:
+    """What a model says of itself; `{}` if it says nothing we can read, and the host is left to make something of it.
+
+    Raises:
+        DownloadError: `name` is one of ours, and its `config.json` could not be had.
+    """
+    if os.path.isfile(name):
+        return _read(name)
+    if os.path.isdir(name):
+        files = (os.path.join(name, sources.get("subfolder") or "", file) for file in IDENTITY_FILES)
+        return _read(next(filter(os.path.isfile, files), ""))
+    if os.path.isabs(name) or name.startswith(".") or "://" in name or _is_built_in(name):
+        return {}
+    try:
+        return _read(hub.fetch(name, "config.json", **sources))
+    except hub.DownloadError:
+        if any(name.startswith(family.names) for family in FAMILIES):
+            raise
+        return {}
+
+
+def _read(path: str) -> dict:
+    try:
+        with open(path, encoding="utf-8") as file:
+            config = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _is_built_in(name: str) -> bool:
+    """Whether PaddleNLP knows the model without reading anything, so that we must not make it wait for a download."""
+    from paddlenlp.transformers import AutoModel, AutoTokenizer
+
+    tables = (getattr(AutoModel, "_pretrained_model_dict", {}), getattr(AutoTokenizer, "_tokenizer_mapping", {}))
+    return any(name in names for table in tables for names in table)

@@ -1,0 +1,5 @@
+from paddlemix.processors.base_processing import ProcessorMixin
+
+
+class ToyProcessor(ProcessorMixin):
+    pass
