@@ -31,6 +31,7 @@ _NUMPY = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+_SAFETENSORS_NAME = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 # Transformers 4.52 and later save the same tensors under longer names.
 _PREFIXES = {"model.language_model.": "model.", "model.visual.": "visual.", "language_model.model.": "model."}
@@ -281,8 +282,6 @@ def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 10
     Raises:
         CheckpointError: the model is quantised or split over ranks, so that the Hub's tensors are not here.
     """
-    from safetensors import serialize_file
-
     folder = Path(folder)
     shards = _shards(model, max_shard_bytes)
     names = (
@@ -290,15 +289,10 @@ def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 10
         if len(shards) == 1
         else [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
     )
-    written, total = [], 0
+    written = []
     for name, shard in zip(names, shards, strict=True):
-        tensors = {}
-        for hub_name, (parameter, pieces) in shard.items():
-            values = _hub_tensor(parameter, pieces)
-            tensors[hub_name] = {"dtype": _dtype_name(parameter), "shape": pieces[0].shape, "data": values.tobytes()}
-            total += values.nbytes
         temporary = folder / f".{name}.tmp"
-        serialize_file(tensors, temporary, {"format": "pt"})
+        _write_safetensors(temporary, shard)
         written.append((temporary, folder / name))
     for path in [*folder.glob("model*.safetensors"), folder / SAFETENSORS_INDEX]:
         path.unlink(missing_ok=True)
@@ -306,12 +300,28 @@ def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 10
         temporary.rename(final)
     if len(shards) > 1:
         index = {
-            "metadata": {"total_size": total},
+            "metadata": {"total_size": sum(path.stat().st_size for _, path in written)},
             "weight_map": {n: f for f, s in zip(names, shards, strict=True) for n in s},
         }
         temporary = folder / f".{SAFETENSORS_INDEX}.tmp"
         temporary.write_text(json.dumps(index, indent=2, sort_keys=True))
         temporary.rename(folder / SAFETENSORS_INDEX)
+
+
+def _write_safetensors(path: Path, shard: dict) -> None:
+    """One file, tensor by tensor; the library would want the whole shard in memory."""
+    header, offset = {"__metadata__": {"format": "pt"}}, 0
+    for name, (parameter, pieces) in shard.items():
+        end = offset + int(np.prod(pieces[0].shape)) * parameter.element_size()
+        stored = _SAFETENSORS_NAME[dtype_name(parameter)]
+        header[name] = {"dtype": stored, "shape": list(pieces[0].shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for parameter, pieces in shard.values():
+            file.write(_hub_tensor(parameter, pieces).data)
 
 
 def _shards(model, max_bytes: int) -> list[dict]:
@@ -339,8 +349,9 @@ def _count(source: tuple[slice, ...]) -> int:
 
 def _hub_tensor(parameter, pieces) -> np.ndarray:
     values = parameter.numpy()
-    return np.concatenate([values[piece.rows] for piece in pieces]).reshape(pieces[0].shape)
+    return np.ascontiguousarray(np.concatenate([values[piece.rows] for piece in pieces]))
 
 
-def _dtype_name(parameter) -> str:
+def dtype_name(parameter) -> str:
+    """Such as "bfloat16"."""
     return str(parameter.dtype).rpartition(".")[2]

@@ -93,6 +93,10 @@ class QwenVLPretrainedModel(PretrainedModel):
         finally:
             paddle.set_default_dtype(before)
 
+    def can_generate(self) -> bool:
+        """Both families do."""
+        return True
+
     def quantize_int8(self) -> None:
         """Hold every Linear weight of the decoder and the vision tower as int8. The model can then not be trained or saved."""
         for layer in self.sublayers():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 from paddlenlp.transformers import PretrainedConfig
 
 from paddlemix_qwenvl.errors import ConfigurationError
@@ -198,6 +200,13 @@ class Qwen2_5_VLConfig(PretrainedConfig):
         fields["vision_config"]["model_type"] = self.vision_config.model_type
         fields["torch_dtype"] = fields.pop("dtype", None)
         return fields
+
+    def to_diff_dict(self, saving_file: bool = False) -> dict:
+        """What is saved: the host leaves out what equals our defaults, but other readers have other defaults."""
+        own = [name for name in inspect.signature(type(self).__init__).parameters if name not in ("self", "kwargs")]
+        fields = self.to_dict(saving_file=saving_file)
+        always = [*own, "tie_word_embeddings", "torch_dtype"]
+        return {**super().to_diff_dict(saving_file=saving_file), **{name: fields[name] for name in always}}
 
     @property
     def head_dim(self) -> int:
