@@ -1,7 +1,17 @@
 """Images and videos in: fetching, decoding, resizing, frame sampling, cutting into patches. Knows no model."""
 
 from .images import load_image
+from .messages import process_vision_info
 from .patches import preprocess_images, preprocess_videos
 from .resize import smart_resize
+from .video import Video, load_video
 
-__all__ = ["load_image", "preprocess_images", "preprocess_videos", "smart_resize"]
+__all__ = [
+    "Video",
+    "load_image",
+    "load_video",
+    "preprocess_images",
+    "preprocess_videos",
+    "process_vision_info",
+    "smart_resize",
+]

@@ -19,20 +19,17 @@ def is_url(source: str) -> bool:
     return source.lower().startswith(("http://", "https://"))
 
 
-def local_path(source: str | Path) -> Path:
-    """The file that a path or a file:// address names. Raises MediaError for other schemes and missing files."""
-    name = str(source)
-    if name.startswith("file://"):
-        name = name.removeprefix("file://")
-        name = name if Path(name).exists() else unquote(name)
-    elif scheme := re.match(r"[a-zA-Z][\w+.-]+://", name):
+def open_local(name: str) -> BinaryIO:
+    """The file that a path or a file:// address names, open. Raises MediaError for other schemes and missing files."""
+    scheme = re.match(r"([a-zA-Z][\w+.-]+)://", name)
+    if scheme and scheme[1].lower() != "file":
         raise MediaError(f"{name}: {scheme[0]} is not supported; give a local file or an http(s) address.")
     try:
-        if Path(name).is_file():
-            return Path(name)
-    except (OSError, ValueError) as error:  # a name no file system takes
-        raise MediaError(f"{name[:200]}: not a file name, an http(s) address or a data URI ({error}).") from error
-    raise MediaError(f"{name}: no such file; give a path, an http(s) address or a data URI.")
+        path = Path(name[scheme.end() :] if scheme else name)
+        return (path if path.exists() else Path(unquote(str(path)))).open("rb") if scheme else path.open("rb")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MediaError(f"{name[:200]}: {reason}; give a readable file, an http(s) address or a data URI.") from error
 
 
 def decode_data_uri(uri: str) -> bytes:

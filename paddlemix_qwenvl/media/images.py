@@ -6,10 +6,10 @@ import os
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..errors import MediaError
-from .fetch import decode_data_uri, download, is_url, local_path
+from .fetch import decode_data_uri, download, is_url, open_local
 
 TIMEOUT = 30.0
 MAX_BYTES = 256 << 20
@@ -27,8 +27,8 @@ def load_image(
 ) -> Image.Image:
     """A decoded picture, turned upright as its EXIF orientation says; of an animation, the first frame.
 
-    `source` is a path, a file:// or http(s) address, a base64 data URI, a PIL image, or an array [H, W], [H, W, C] or
-    [C, H, W] with 1, 3 or 4 channels, integers from 0 to 255 or floats from 0 to 1. The mode stays the file's own.
+    `source` is a path, a file:// or http(s) address, a base64 data URI, a PIL image, or an array [H, W], [H, W, C] with
+    1, 3 or 4 channels or [C, H, W] with 1 or 3, integers from 0 to 255 or floats from 0 to 1. The mode stays the file's own.
 
     `timeout` (seconds) and `max_bytes` bound a download, `max_pixels` the decoded picture; caps beyond Pillow's own
     need `PIL.Image.MAX_IMAGE_PIXELS` raised too.
@@ -54,7 +54,7 @@ def describe(source: Any) -> str:
 def _open(source: str | os.PathLike, timeout: float, max_bytes: int) -> BinaryIO:
     if not isinstance(source, str | os.PathLike):
         raise MediaError(f"{type(source).__name__} is no picture; give a path, an address, a PIL image or an array.")
-    name = os.fspath(source)
+    name = os.fsdecode(source)
     if name.startswith("data:"):
         return io.BytesIO(decode_data_uri(name))
     if is_url(name):
@@ -62,7 +62,7 @@ def _open(source: str | os.PathLike, timeout: float, max_bytes: int) -> BinaryIO
         download(name, buffer, timeout=timeout, max_bytes=max_bytes)
         buffer.seek(0)
         return buffer
-    return local_path(name).open("rb")
+    return open_local(name)
 
 
 def decode(picture: BinaryIO | Image.Image, source: ImageSource, max_pixels: int) -> Image.Image:
@@ -75,6 +75,8 @@ def decode(picture: BinaryIO | Image.Image, source: ImageSource, max_pixels: int
             raise ValueError("it is empty; both sides must be at least 1 pixel.")
         image.load()
         return image
+    except UnidentifiedImageError as error:
+        raise MediaError(f"Cannot read {describe(source)}: it is no picture of a kind that Pillow knows.") from error
     except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
         raise MediaError(f"Cannot read {describe(source)}: {error}") from error
 
@@ -106,8 +108,12 @@ def from_array(array: np.ndarray) -> tuple[Image.Image, bool]:
         values = values.transpose(1, 2, 0)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
-    if values.size == 0 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))):
-        raise MediaError(f"Cannot read {describe(array)}: expected [H, W], [H, W, C] or [C, H, W] with C of 1, 3 or 4.")
+    is_picture = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))
+    if not is_picture or values.size == 0 or values.dtype.kind not in "buif":
+        raise MediaError(
+            f"Cannot read {describe(array)}: expected numbers in [H, W], [H, W, C]"
+            " with C of 1, 3 or 4, or [C, H, W] with C of 1 or 3."
+        )
     if values.dtype == np.uint8:
         return Image.fromarray(np.ascontiguousarray(values)), False
     low, high = values.min(), values.max()

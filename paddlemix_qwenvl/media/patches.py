@@ -1,11 +1,9 @@
 """Pictures and videos into the patches that the vision towers of Qwen2-VL and Qwen2.5-VL read."""
 
-import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,12 +11,11 @@ from PIL import Image
 from ..errors import MediaError
 from .images import ImageSource, decode, from_array, load_image, to_rgb
 from .resize import MAX_PIXELS, MIN_PIXELS, smart_resize
+from .threads import thread_map
+from .video import Video
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def preprocess_images(images: Sequence[ImageSource], **settings: Any) -> dict[str, Any]:
@@ -44,34 +41,27 @@ def preprocess_images(images: Sequence[ImageSource], **settings: Any) -> dict[st
     }
 
 
-def preprocess_videos(videos: Sequence[Sequence[ImageSource]], **settings: Any) -> dict[str, Any]:
-    """Patches of videos, each a sequence of frames or an array [T, H, W, 3] or [T, 3, H, W].
+def preprocess_videos(videos: Sequence[Video | Sequence[ImageSource]], **settings: Any) -> dict[str, Any]:
+    """Patches of videos, each a `Video`, a sequence of frames, or an array [T, H, W, 3] or [T, 3, H, W].
 
     The first frame's size decides for all; the last frame is repeated to fill a temporal patch. Returns, as
     `preprocess_images` does, `pixel_values_videos`, `video_grid_thw`, `video_original_sizes`, `video_resized_sizes`.
     Raises MediaError for a video without frames and for frames that cannot be read or resized.
     """
     cut = PatchSettings(**settings)
-    clips = [thread_map(_picture, video) for video in videos]
+    clips = [thread_map(_picture, video.frames if isinstance(video, Video) else video) for video in videos]
     if not all(clips):
         raise MediaError("A video without frames was given; each needs at least one.")
     pixels, grids, resized = _patches(clips, cut)
     return {
         "pixel_values_videos": pixels,
         "video_grid_thw": grids,
-        "video_original_sizes": [clip[0].original_size for clip in clips],
+        "video_original_sizes": [
+            video.original_size if isinstance(video, Video) else clip[0].original_size
+            for video, clip in zip(videos, clips, strict=True)
+        ],
         "video_resized_sizes": resized,
     }
-
-
-def thread_map(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """`[function(item) for item in items]` on threads: Pillow and NumPy work without the interpreter's lock."""
-    items = list(items)
-    workers = min(len(items), os.cpu_count() or 1)
-    if workers < 2:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, items))
 
 
 @dataclass(frozen=True, kw_only=True)

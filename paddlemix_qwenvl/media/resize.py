@@ -1,6 +1,8 @@
 """The size a picture is given before it is cut into patches."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from ..errors import MediaError
 
@@ -48,3 +50,22 @@ def smart_resize(
         new_height = math.ceil(height * grow / factor) * factor
         new_width = math.ceil(width * grow / factor) * factor
     return max(factor, new_height), max(factor, new_width)
+
+
+def requested_size(
+    element: Mapping[str, Any], height: int, width: int, factor: int, min_pixels: int, max_pixels: int
+) -> tuple[int, int]:
+    """The (height, width) for a picture that a message's `element` asks for: its `resized_height` and
+    `resized_width` where it has both, else the picture's own, between `min_pixels` and `max_pixels`.
+
+    Source: `fetch_image` and `fetch_video` of qwen_vl_utils 0.0.14. Raises MediaError as `smart_resize` does.
+    """
+    if "resized_height" in element and "resized_width" in element:
+        height, width = element["resized_height"], element["resized_width"]
+        min_pixels, max_pixels = image_pixel_limits(factor)
+    return smart_resize(height, width, factor, min_pixels, max_pixels, smallest_side=factor)
+
+
+def image_pixel_limits(factor: int) -> tuple[int, int]:
+    """The pixels an image may have where its message does not say: from 4 to 16384 tokens."""
+    return 4 * factor**2, 16384 * factor**2

@@ -1,0 +1,140 @@
+"""The images and videos that messages in the Hub's format speak of, loaded and resized.
+
+Source of the sizes and pixels: qwen_vl_utils 0.0.14. Beyond it, pictures are turned upright by their EXIF orientation.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import MediaError, PromptError
+from .images import MAX_BYTES, MAX_DECODED_PIXELS, TIMEOUT, ImageSource, describe, load_image, to_rgb
+from .resize import image_pixel_limits, requested_size
+from .sampling import FPS, FRAME_FACTOR, check_numbers, frame_size
+from .threads import thread_map
+from .video import VIDEO_MAX_BYTES, VIDEO_TIMEOUT, Video, load_video
+
+MERGE_SIZE = 2
+
+Message = Mapping[str, Any]
+
+
+def process_vision_info(
+    messages: Sequence[Message] | Sequence[Sequence[Message]],
+    return_video_kwargs: bool = False,
+    image_patch_size: int = 14,
+    *,
+    timeout: float = TIMEOUT,
+    max_bytes: int = MAX_BYTES,
+    max_image_pixels: int = MAX_DECODED_PIXELS,
+    video_timeout: float = VIDEO_TIMEOUT,
+    video_max_bytes: int = VIDEO_MAX_BYTES,
+) -> tuple:
+    """(images, videos) of one conversation or of several, in the order of their placeholders; None for none.
+
+    Images are PIL images in RGB, resized as their message asks (`min_pixels`, `max_pixels`, or `resized_height` with
+    `resized_width`); each keeps the user's size in `info["original_size"]`, (width, height). Videos are `Video`s.
+    With `return_video_kwargs`, a third value holds `fps`, a list: the sampled frames a second of each video.
+
+    The limits are those of `load_image` and `load_video`; `max_image_pixels` is the decoded picture's.
+    Raises PromptError for messages that are not in the Hub's format, MediaError for media that cannot be used.
+    """
+    factor = image_patch_size * MERGE_SIZE
+    limits = {"timeout": timeout, "max_bytes": max_bytes, "max_pixels": max_image_pixels}
+    elements = extract_vision_info(messages)
+    images = thread_map(lambda e: fetch_image(e, factor, **limits), [e for e in elements if _is_image(e)])
+    videos = [
+        fetch_video(element, factor, timeout=video_timeout, max_bytes=video_max_bytes, image_limits=limits)
+        for element in elements
+        if not _is_image(element)
+    ]
+    if return_video_kwargs:
+        return images or None, videos or None, {"fps": [video.fps for video in videos]}
+    return images or None, videos or None
+
+
+def extract_vision_info(messages: Sequence[Message] | Sequence[Sequence[Message]]) -> list[dict[str, Any]]:
+    """The image and video elements of messages, without settings that are None. Raises PromptError."""
+    if not isinstance(messages, list | tuple):
+        raise PromptError(f"Messages are a list of {{'role': ..., 'content': ...}}, not {type(messages).__name__}.")
+    conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
+    found = []
+    for message in (message for conversation in conversations for message in conversation):
+        if not isinstance(message, Mapping):
+            raise PromptError(f"A message is {{'role': ..., 'content': ...}}, not {type(message).__name__}.")
+        content = message.get("content")
+        for element in content if isinstance(content, list | tuple) else ():
+            if not isinstance(element, Mapping):
+                raise PromptError(f"An element of content is {{'type': ..., ...}}, not {type(element).__name__}.")
+            element = {key: value for key, value in element.items() if value is not None}
+            if element.keys() & {"image", "image_url", "video"}:
+                found.append(element)
+            elif element.get("type") in ("image", "image_url", "video"):
+                raise PromptError(f"{element} names no media; write {{'type': 'image', 'image': <path, URL, ...>}}.")
+    return found
+
+
+def fetch_image(element: Message, factor: int = 28, **limits: Any) -> Image.Image:
+    """The picture of one element of a message, in RGB (transparency over white) and resized.
+
+    Raises MediaError as `load_image` and `smart_resize` do; `limits` are those of `load_image`.
+    """
+    check_numbers(element)
+    source = element["image"] if "image" in element else element["image_url"]
+    image = load_image(source["url"] if isinstance(source, Mapping) else source, **limits)
+    least, most = image_pixel_limits(factor)
+    height, width = requested_size(
+        element, image.height, image.width, factor, element.get("min_pixels", least), element.get("max_pixels", most)
+    )
+    resized = _over_white(image).resize((width, height), Image.Resampling.BICUBIC)
+    resized.info = {"original_size": image.size}
+    return resized
+
+
+def fetch_video(
+    element: Message,
+    factor: int = 28,
+    *,
+    timeout: float = VIDEO_TIMEOUT,
+    max_bytes: int = VIDEO_MAX_BYTES,
+    image_limits: Mapping[str, Any] | None = None,
+) -> Video:
+    """The frames of one video element of a message: a file or an address to sample, or a list of pictures to take all.
+
+    Of a list, `sample_fps` (2 by default) tells how many a second there are, and an odd count is filled up with the
+    last. Raises MediaError as `load_video` and, for a list, `load_image` do.
+    """
+    check_numbers(element)
+    source = element["video"]
+    if isinstance(source, str | os.PathLike):
+        return load_video(source, element, factor, timeout=timeout, max_bytes=max_bytes)
+    if not isinstance(source, list | tuple | np.ndarray) or not len(source):
+        raise MediaError(f"A video is a path, an address or a list of frames, not {describe(source)}.")
+
+    def frame_of(frame: ImageSource) -> Image.Image:  # 2 * factor: qwen_vl_utils hands on the factor as a patch size
+        return fetch_image({**element, "image": frame}, MERGE_SIZE * factor, **(image_limits or {}))
+
+    pictures = thread_map(frame_of, source)
+    pictures += pictures[-1:] * (-len(pictures) % FRAME_FACTOR)
+    height, width = frame_size(element, len(pictures), pictures[0].height, pictures[0].width, factor)
+    resized = thread_map(lambda image: np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)), pictures)
+    fps = float(element.get("sample_fps", FPS))
+    indices = np.arange(len(pictures))
+    return Video(
+        np.stack(resized).transpose(0, 3, 1, 2), fps, indices / fps, indices, pictures[0].info["original_size"]
+    )
+
+
+def _is_image(element: Message) -> bool:
+    return "image" in element or "image_url" in element
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return to_rgb(image)
+    white = Image.new("RGB", image.size, (255, 255, 255))
+    white.paste(image, mask=image.getchannel("A"))
+    return white

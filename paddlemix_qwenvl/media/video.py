@@ -1,0 +1,230 @@
+"""Videos from files and addresses: only the frames that are looked at are kept, each resized as it is decoded."""
+
+import os
+import tempfile
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from ..errors import MediaError
+from .fetch import download, is_url, open_local
+from .sampling import Timeline, frame_size, sample
+
+if TYPE_CHECKING:
+    import av
+
+VIDEO_TIMEOUT = 600.0
+VIDEO_MAX_BYTES = 4 << 30
+
+NO_PTS = -(1 << 63)
+QUARTER_TURNS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+
+
+@dataclass(frozen=True)
+class Video:
+    """Sampled frames of a video. `np.asarray` of it gives `frames`; its length is their number.
+
+    `frames`: uint8 [T, 3, H, W], resized; `fps`: how many of them a second there are; `timestamps`: float64 [T],
+    seconds in the video the user gave; `indices`: int64 [T], in that video's frames; `original_size`: its
+    (width, height) as shown, rotation included.
+    """
+
+    frames: np.ndarray
+    fps: float
+    timestamps: np.ndarray
+    indices: np.ndarray
+    original_size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.frames, dtype=dtype) if copy else np.asarray(self.frames, dtype=dtype)
+
+
+def load_video(
+    source: str | os.PathLike,
+    element: Mapping[str, Any],
+    factor: int = 28,
+    *,
+    timeout: float = VIDEO_TIMEOUT,
+    max_bytes: int = VIDEO_MAX_BYTES,
+) -> Video:
+    """Samples a video file, which is a path or a file:// or http(s) address.
+
+    `element` says which frames and how large: see `sampling.sample` and `sampling.frame_size`. Two passes are made:
+    one over the packets for the frames' times, one that seeks and decodes. Memory holds the frames asked for and 16
+    bytes for each frame of the video. A progress bar appears after 2 s on a terminal.
+    Raises MediaError, naming the source, for what cannot be fetched or decoded, has no frames, or cannot be sampled so.
+    """
+    import av
+
+    with _open_source(source, timeout, max_bytes) as file:
+        try:
+            return _read(file, element, factor)
+        except (MediaError, av.FFmpegError) as error:
+            raise MediaError(f"Cannot read {os.fsdecode(source)}: {error}") from error
+
+
+def _read(file: BinaryIO, element: Mapping[str, Any], factor: int) -> Video:
+    from tqdm import tqdm
+
+    index = index_video(file)
+    indices, fps = sample(element, index.timeline)
+    positions = np.unique(indices)
+    timestamps = np.empty(len(indices))
+    frames = None
+    with tqdm(total=len(positions), desc="Video", unit="frame", delay=2, disable=None, leave=False) as progress:
+        for position, (image, seconds) in zip(positions, frames_at(file, index, positions.tolist()), strict=True):
+            if frames is None:
+                height, width = frame_size(element, len(indices), image.height, image.width, factor)
+                frames = np.empty((len(indices), height, width, 3), dtype=np.uint8)
+                original_size = image.size
+            frames[indices == position] = image.resize((width, height), Image.Resampling.BICUBIC)
+            timestamps[indices == position] = seconds
+            progress.update()
+    return Video(frames.transpose(0, 3, 1, 2), fps, timestamps, indices, original_size)
+
+
+@contextmanager
+def _open_source(source: str | os.PathLike, timeout: float, max_bytes: int) -> Iterator[BinaryIO]:
+    name = os.fsdecode(source)
+    if is_url(name):
+        with tempfile.TemporaryFile() as file:
+            download(name, file, timeout=timeout, max_bytes=max_bytes)
+            yield file
+    else:
+        with open_local(name) as file:
+            yield file
+
+
+@contextmanager
+def _open_stream(file: BinaryIO) -> Iterator[tuple["av.container.InputContainer", "av.VideoStream"]]:
+    """The video in a file. FFmpeg sees this file alone: a playlist in it cannot name others."""
+    import av
+
+    file.seek(0)
+    options = {"protocol_whitelist": "none"}
+    with av.open(file, container_options=options, metadata_errors="replace", buffer_size=1 << 18) as container:
+        stream = container.streams.best("video")
+        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+            raise MediaError("it has no video in it, only sound or data; give a file with a video stream.")
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """Where the frames of a video are, from its packets alone.
+
+    `pts`: int64 [n], presentation times in order and in the stream's `time_base`, or None if the file has none;
+    `keyframes`: int64 [k, 2], the frames that decoding can start from: presentation time, time to seek to.
+    """
+
+    timeline: Timeline
+    pts: np.ndarray | None
+    keyframes: np.ndarray
+
+
+def index_video(file: BinaryIO) -> VideoIndex:
+    """Reads a video's packets. Raises MediaError or av.FFmpegError for one that is damaged or without frames."""
+    pts, keyframes = array("q"), array("q")
+    with _open_stream(file) as (container, stream):
+        for packet in container.demux(stream):
+            if packet.size and not packet.is_discard:
+                pts.append(NO_PTS if packet.pts is None else packet.pts)
+                if packet.is_keyframe:
+                    keyframes.extend((pts[-1], pts[-1] if packet.dts is None else min(pts[-1], packet.dts)))
+        header_fps, unit = float(stream.average_rate or 0), float(stream.time_base)
+    times, keys = np.sort(np.array(pts)), np.array(keyframes).reshape(-1, 2)
+    if len(times) and times[0] == NO_PTS:
+        fps = header_fps or 25.0
+        return VideoIndex(Timeline(np.arange(len(times)) / fps, fps), None, np.empty((0, 2)))
+    keys = keys[np.argsort(keys[:, 0])]
+    times = times[np.searchsorted(times, keys[0, 0]) :] if len(keys) else times[:0]
+    if not len(times):
+        raise MediaError("it has no frames; give a video with at least one.")
+    seconds = (times - times[0]) * unit
+    return VideoIndex(Timeline(seconds, _frame_rate(seconds, header_fps)), times, keys)
+
+
+def _frame_rate(seconds: np.ndarray, header_fps: float) -> float:
+    """The header's frame rate, unless the frames' own times say something else."""
+    length, intervals = float(seconds[-1]), len(seconds) - 1
+    if header_fps > 0 and abs(length - intervals / header_fps) <= max(2 / header_fps, 0.05 * length):
+        return header_fps
+    return intervals / length if length > 0 else 1.0
+
+
+class _SeekMissed(Exception):
+    """The container went somewhere else than to the keyframe asked for."""
+
+
+def frames_at(file: BinaryIO, index: VideoIndex, positions: Sequence[int]) -> Iterator[tuple[Image.Image, float]]:
+    """The frames at ascending `positions`, upright and in RGB, each with its time in seconds.
+
+    Where the decoder skips a frame, the next one stands in, with its own time. Files that do not seek are decoded from
+    the start. Raises MediaError or av.FFmpegError for frames that cannot be decoded.
+    """
+    left = list(positions)
+    try:
+        for frame in _decode(file, index, positions, index.keyframes):
+            del left[0]
+            yield frame
+    except _SeekMissed:
+        yield from _decode(file, index, left, index.keyframes[:0])
+
+
+def _decode(
+    file: BinaryIO, index: VideoIndex, positions: Sequence[int], keyframes: np.ndarray
+) -> Iterator[tuple[Image.Image, float]]:
+    with _open_stream(file) as (container, stream):
+        frames = container.decode(stream)
+        number, reached = -1, keyframes[0, 0] if len(keyframes) else 0
+        for position in positions:
+            target = position if index.pts is None else index.pts[position]
+            key = np.searchsorted(keyframes[:, 0], target, side="right") - 1
+            if key >= 0 and keyframes[key, 0] > reached:
+                frames = _seek(container, stream, *keyframes[key].tolist())
+            for frame in frames:
+                number += 1
+                reached = number if index.pts is None else frame.pts
+                if reached >= target:
+                    break
+            else:
+                raise MediaError(
+                    f"the frame at {index.timeline.times[position]:.2f} s is missing; the file is damaged."
+                )
+            seconds = index.timeline.times[position]
+            if index.pts is not None:
+                seconds = float((frame.pts - index.pts[0]) * stream.time_base)
+            yield _upright(frame), seconds
+
+
+def _seek(
+    container: "av.container.InputContainer", stream: "av.VideoStream", pts: int, seek_to: int
+) -> Iterator["av.VideoFrame"]:
+    """Frames from the keyframe shown at `pts` on. Raises _SeekMissed."""
+    import av
+
+    try:
+        container.seek(seek_to, stream=stream)
+        frames = container.decode(stream)
+        first = next(frames)
+    except (av.FFmpegError, StopIteration) as error:
+        raise _SeekMissed from error
+    if first.pts is None or first.pts > pts:
+        raise _SeekMissed
+    return chain([first], frames)
+
+
+def _upright(frame: "av.VideoFrame") -> Image.Image:
+    image = frame.to_image()
+    turn = QUARTER_TURNS[round(frame.rotation / 90) % 4]  # counterclockwise, both here and in Pillow
+    return image if turn is None else image.transpose(turn)
