@@ -26,4 +26,4 @@ else
         stop "the compiled operations did not build (external_ops/build.log); without them: CXX=none sh $0"
     fi
 fi
-"$PYTHON" -m paddlemix_qwenvl.doctor || stop "the set-up is not usable; see the lines above"
+"$PYTHON" -m paddlemix_qwenvl.cli doctor || stop "the set-up is not usable; see the lines above"

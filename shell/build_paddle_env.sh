@@ -68,5 +68,5 @@ if [ "$build" = cpu ]; then
 else
     run_pip "$package==$version" --extra-index-url "$index/$build/"
 fi
-"$PYTHON" -c 'import paddle; print("Paddle", paddle.__version__, "imports; devices:", paddle.device.get_available_device())' \
+"$PYTHON" -c 'import paddle; print("Paddle", paddle.__version__, "runs on", paddle.device.get_device())' \
     2>/dev/null || stop "$package is installed but does not import; see: $PYTHON -c 'import paddle'"

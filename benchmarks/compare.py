@@ -1,0 +1,147 @@
+"""This package and transformers on the same random checkpoint, the same inputs and the same threads, in one go.
+
+    python benchmarks/compare.py [--dtype bfloat16] [--layers 12] [--threads 2] [--repeats 3]
+
+Each engine has a process of its own, one after the other; the first of its repeats does not count, figures are medians
+of the rest. transformers runs in .venv-transformers, made on the first run, or by the interpreter that --peer_python names.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import venv
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from random_checkpoint import ROOT, config_3b, write_checkpoint
+
+from paddlemix_qwenvl.media import preprocess_images
+
+HERE = Path(__file__).parent
+PEER = ("torch==2.13.0", "transformers==4.57.6", "numpy", "safetensors")
+
+
+class DType(str, Enum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
+
+
+def main(
+    dtype: Annotated[DType, typer.Option("--dtype", help="of our weights")] = DType.float32,
+    peer_dtype: Annotated[
+        DType | None, typer.Option("--peer_dtype", help="of theirs (default: the same; bfloat16 against int8)")
+    ] = None,
+    layers: Annotated[int, typer.Option("--layers", help="language layers")] = 12,
+    vision_blocks: Annotated[int, typer.Option("--vision_blocks")] = 8,
+    image_side: Annotated[int, typer.Option("--image_side", help="pixels")] = 784,
+    text_tokens: Annotated[int, typer.Option("--text_tokens", help="beside the image's")] = 76,
+    new_tokens: Annotated[int, typer.Option("--new_tokens")] = 32,
+    threads: Annotated[int, typer.Option("--threads")] = len(os.sched_getaffinity(0)),
+    repeats: Annotated[int, typer.Option("--repeats", min=3)] = 3,
+    peer_python: Annotated[Path | None, typer.Option("--peer_python", help="has transformers and torch")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="made there, and kept for the next run")
+    ] = None,
+) -> None:
+    theirs = peer_dtype or (DType.bfloat16 if dtype is DType.int8 else dtype)
+    if theirs is DType.int8:
+        raise typer.BadParameter("transformers has no int8 on CPU", param_hint="--peer_dtype")
+    peer_python = peer_python or peer_environment()
+    config = config_3b(layers, vision_blocks)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = checkpoint or Path(scratch) / "checkpoint"
+        count = make_once(folder, config)
+        inputs = Path(scratch) / "inputs.npz"
+        prompt = write_inputs(inputs, config, image_side, text_tokens)
+        given = [str(threads), str(new_tokens), str(repeats)]
+        ours = run("run_ours.py", sys.executable, [str(folder), str(inputs), dtype.value, *given])
+        peer = run("run_transformers.py", str(peer_python), [str(folder), str(inputs), theirs.value, *given])
+    print(
+        f"\n{count / 1e9:.2f} B parameters, one {image_side} x {image_side} image, prompt of {prompt} tokens, {new_tokens} new"
+    )
+    print(f"{cpu_name()}, {threads} threads, medians of {repeats}")
+    print(f"ours: {dtype.value}, {versions(ours)}\ntransformers: {theirs.value}, {versions(peer)}\n")
+    print(table(ours, peer))
+
+
+def make_once(folder: Path, config: dict) -> int:
+    """Write the checkpoint unless one with this config is there; returns its number of parameters."""
+    if (folder / "config.json").is_file():
+        if json.loads((folder / "config.json").read_text()) != config:
+            raise typer.BadParameter(f"{folder} holds another model", param_hint="--checkpoint")
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
+        return index["metadata"]["total_size"] // 2
+    print("writing the checkpoint ...", flush=True)
+    return write_checkpoint(folder, config)
+
+
+def write_inputs(path: Path, config: dict, side: int, text_tokens: int) -> int:
+    """A random picture and random words around it, as our processor would hand them over; returns the prompt's length."""
+    generator = np.random.default_rng(0)
+    picture = generator.integers(0, 256, (side, side, 3), np.uint8)
+    image = preprocess_images([picture])
+    count = int(image["image_grid_thw"].prod()) // config["vision_config"]["spatial_merge_size"] ** 2
+    words = generator.integers(1000, 100000, text_tokens - 2)
+    before, after = words[: len(words) // 2], words[len(words) // 2 :]
+    start, end, pad = (config[f"{name}_token_id"] for name in ("vision_start", "vision_end", "image"))
+    ids = np.concatenate([before, [start], [pad] * count, [end], after]).astype(np.int64)[None]
+    media = {name: image[name] for name in ("pixel_values", "image_grid_thw")}
+    np.savez(path, input_ids=ids, attention_mask=np.ones_like(ids), **media)
+    return ids.shape[1]
+
+
+def peer_environment() -> Path:
+    folder = ROOT / ".venv-transformers"
+    python = folder / "bin" / "python"
+    if (
+        subprocess.run([python, "-c", "import torch, transformers"], capture_output=True).returncode
+        if python.exists()
+        else 1
+    ):
+        print(f"installing {' '.join(PEER)} into {folder.name} ...", flush=True)
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEER], check=True)
+    return python
+
+
+def run(script: str, python: str, arguments: list[str]) -> dict:
+    """The last line of the script's output, as JSON."""
+    print(f"{script} ...", flush=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": arguments[3], "TOKENIZERS_PARALLELISM": "false"}
+    process = subprocess.run([python, HERE / script, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
+    if process.returncode:
+        raise SystemExit(f"{script} failed with exit status {process.returncode}; its own words are above")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def table(ours: dict, peer: dict) -> str:
+    rows = [("load", "s", 1), ("vision", "s", 1), ("prefill", "s", 1), ("vision + prefill", "s", 1)]
+    rows += [("decode", "ms/token", 1000), ("memory", "GB, peak", 1)]
+    for engine in (ours, peer):
+        engine["vision + prefill"] = engine["vision"] + engine["prefill"]
+    lines = ["| | ours | transformers | theirs / ours |", "|---|---|---|---|"]
+    for name, unit, scale in rows:
+        lines.append(
+            f"| {name}, {unit} | {ours[name] * scale:.2f} | {peer[name] * scale:.2f} | {peer[name] / ours[name]:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def versions(engine: dict) -> str:
+    return ", ".join(f"{name} {version}" for name, version in engine["versions"].items())
+
+
+def cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    typer.run(main)

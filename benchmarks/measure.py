@@ -1,0 +1,25 @@
+"""What both engines' runs share. Imports neither engine."""
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+
+def timed(function) -> tuple[float, object]:
+    """Seconds of one call, and what it returned."""
+    started = time.perf_counter()
+    result = function()
+    return time.perf_counter() - started, result
+
+
+def peak_memory_gb() -> float:
+    """Highest resident memory of this process, mapped weight files included, in 10**9 bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e9
+
+
+def report(versions: dict, load: float, runs: list[dict]) -> None:
+    """Print, as the last line, the medians over `runs` of seconds "vision", "prefill" and "decode" (a token)."""
+    seconds = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
+    print(json.dumps({"versions": versions, "load": load, **seconds, "memory": peak_memory_gb()}))

@@ -1,0 +1,195 @@
+"""Writes seeded random Qwen2.5-VL checkpoints in the Hub's layout: `random_checkpoint.py FOLDER [--layers N | --tiny]`.
+
+The default is the 1.43 B model that the figures of this repository are measured on: the widths of the 3B with 12 language
+layers and 8 vision blocks. Weights are written as they are drawn, so the whole is never in memory.
+"""
+
+import argparse
+import json
+import math
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from paddlemix_qwenvl.checkpoint import SAFETENSORS_INDEX, to_bfloat16
+
+SHARD_BYTES = 2 * 1024**3
+DRAW = 1 << 22  # numbers at a time
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def config_3b(layers: int = 12, vision_blocks: int = 8) -> dict:
+    """The released 3B's config.json with fewer layers and blocks."""
+    return {
+        "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+        "model_type": "qwen2_5_vl",
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "hidden_act": "silu",
+        "max_position_embeddings": 128000,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0,
+        "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+        "tie_word_embeddings": True,
+        "use_sliding_window": False,
+        "max_window_layers": layers,
+        "sliding_window": 32768,
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "use_cache": True,
+        "torch_dtype": "bfloat16",
+        "bos_token_id": 151643,
+        "eos_token_id": 151645,
+        "vision_start_token_id": 151652,
+        "vision_end_token_id": 151653,
+        "vision_token_id": 151654,
+        "image_token_id": 151655,
+        "video_token_id": 151656,
+        "vision_config": {
+            "model_type": "qwen2_5_vl",
+            "depth": vision_blocks,
+            "hidden_size": 1280,
+            "intermediate_size": 3420,
+            "num_heads": 16,
+            "in_chans": 3,
+            "hidden_act": "silu",
+            "out_hidden_size": 2048,
+            "patch_size": 14,
+            "spatial_patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 112,
+            "fullatt_block_indexes": [7, 15, 23, 31],
+            "tokens_per_second": 2,
+        },
+    }
+
+
+def config_tiny(token_ids: dict[str, int]) -> dict:
+    """A config of a few hundred thousand parameters for a vocabulary with these special tokens."""
+    config = config_3b(layers=2, vision_blocks=2)
+    config |= {"vocab_size": max(token_ids.values()) + 1, "hidden_size": 64, "intermediate_size": 128}
+    config |= {"num_attention_heads": 4, "max_position_embeddings": 4096}
+    config["rope_scaling"] = {"type": "mrope", "mrope_section": [2, 3, 3]}
+    config["vision_config"] |= {"hidden_size": 64, "intermediate_size": 128, "num_heads": 4, "out_hidden_size": 64}
+    config["vision_config"] |= {"fullatt_block_indexes": [1]}
+    names = {"bos": "endoftext", "eos": "im_end", "vision_start": "vision_start", "vision_end": "vision_end"}
+    names |= {"vision": "vision_pad", "image": "image_pad", "video": "video_pad"}
+    return config | {f"{key}_token_id": token_ids[f"<|{token}|>"] for key, token in names.items()}
+
+
+def vision_shapes(vision: dict) -> dict[str, tuple[int, ...]]:
+    width, inner, out = vision["hidden_size"], vision["intermediate_size"], vision["out_hidden_size"]
+    patch, merged = vision["patch_size"], width * vision["spatial_merge_size"] ** 2
+    shapes = {"patch_embed.proj.weight": (width, 3, vision["temporal_patch_size"], patch, patch)}
+    for block in (f"blocks.{index}." for index in range(vision["depth"])):
+        shapes |= {block + "norm1.weight": (width,), block + "norm2.weight": (width,)}
+        linears = {"attn.qkv": (3 * width, width), "attn.proj": (width, width), "mlp.gate_proj": (inner, width)}
+        linears |= {"mlp.up_proj": (inner, width), "mlp.down_proj": (width, inner)}
+        for name, shape in linears.items():
+            shapes |= {f"{block}{name}.weight": shape, f"{block}{name}.bias": shape[:1]}
+    shapes["merger.ln_q.weight"] = (width,)
+    for name, shape in {"merger.mlp.0": (merged, merged), "merger.mlp.2": (out, merged)}.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return {f"visual.{name}": shape for name, shape in shapes.items()}
+
+
+def language_shapes(config: dict) -> dict[str, tuple[int, ...]]:
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    kv = width // config["num_attention_heads"] * config["num_key_value_heads"]
+    shapes = {"model.embed_tokens.weight": (config["vocab_size"], width)}
+    for layer in (f"model.layers.{index}." for index in range(config["num_hidden_layers"])):
+        for name, rows in {"q_proj": width, "k_proj": kv, "v_proj": kv}.items():
+            shapes |= {f"{layer}self_attn.{name}.weight": (rows, width), f"{layer}self_attn.{name}.bias": (rows,)}
+        shapes[layer + "self_attn.o_proj.weight"] = (width, width)
+        shapes |= {layer + "mlp.gate_proj.weight": (inner, width), layer + "mlp.up_proj.weight": (inner, width)}
+        shapes[layer + "mlp.down_proj.weight"] = (width, inner)
+        shapes |= {layer + "input_layernorm.weight": (width,), layer + "post_attention_layernorm.weight": (width,)}
+    shapes["model.norm.weight"] = (width,)
+    if not config["tie_word_embeddings"]:
+        shapes["lm_head.weight"] = (config["vocab_size"], width)
+    return shapes
+
+
+def write_checkpoint(folder: Path, config: dict, seed: int = 0, shard_bytes: int = SHARD_BYTES) -> int:
+    """Write config.json and bfloat16 shards into `folder`; returns the number of parameters.
+
+    Linear weights have a deviation of 1 / sqrt(fan-in), so that activations keep their size; norms are near one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = vision_shapes(config["vision_config"]) | language_shapes(config)
+    shards = [{}]
+    for name, shape in shapes.items():
+        if shards[-1] and 2 * sum(map(math.prod, [*shards[-1].values(), shape])) > shard_bytes:
+            shards.append({})
+        shards[-1][name] = shape
+    weight_map = {}
+    for index, shard in enumerate(shards):
+        file = f"model-{index + 1:05}-of-{len(shards):05}.safetensors"
+        weight_map |= dict.fromkeys(shard, file)
+        _write_shard(folder / file, shard, np.random.default_rng([seed, index]))
+    total = sum(map(math.prod, shapes.values()))
+    index = {"metadata": {"total_size": 2 * total}, "weight_map": weight_map}
+    _write_json(folder / SAFETENSORS_INDEX, index)
+    _write_json(folder / "config.json", config)
+    return total
+
+
+def _write_shard(path: Path, shapes: dict[str, tuple[int, ...]], generator: np.random.Generator) -> None:
+    """The safetensors format (huggingface.co/docs/safetensors), one block of numbers at a time."""
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    temporary = path.with_name(path.name + ".part")
+    with open(temporary, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, shape in shapes.items():
+            mean, deviation = (1.0, 0.1) if "norm" in name or "ln_q" in name else (0.0, _deviation(shape))
+            for start in range(0, math.prod(shape), DRAW):
+                count = min(DRAW, math.prod(shape) - start)
+                file.write(to_bfloat16(mean + deviation * generator.standard_normal(count, np.float32)).tobytes())
+    temporary.rename(path)
+
+
+def _deviation(shape: tuple[int, ...]) -> float:
+    return math.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.1
+
+
+def _write_json(path: Path, content: dict) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.rename(path)
+
+
+def write_tiny(folder: Path, seed: int = 0) -> int:
+    """A complete folder, tokenizer and processor files included, whose model runs in an instant and talks nonsense."""
+    sys.path.append(str(ROOT / "examples" / "demo"))
+    from tokenizer import save_processor
+
+    return write_checkpoint(folder, config_tiny(save_processor(folder)), seed)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--layers", type=int, default=12, help="language layers")
+    parser.add_argument("--vision_blocks", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--tiny", action="store_true", help="a complete model folder of a few hundred thousand parameters"
+    )
+    given = parser.parse_args()
+    if given.tiny:
+        count = write_tiny(given.folder, given.seed)
+    else:
+        count = write_checkpoint(given.folder, config_3b(given.layers, given.vision_blocks), given.seed)
+    print(f"{given.folder}: {count / 1e6:.1f} M parameters")

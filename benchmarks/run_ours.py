@@ -1,0 +1,29 @@
+"""Times this package on a checkpoint: `run_ours.py FOLDER INPUTS DTYPE THREADS TOKENS REPEATS`, for compare.py."""
+
+import sys
+
+import numpy as np
+from measure import report, timed
+
+
+def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
+    import paddle
+    from paddlenlp.transformers import AutoModelForConditionalGeneration
+
+    import paddlemix_qwenvl  # noqa: F401, registers the model
+
+    weights = {"dtype": "bfloat16", "quantization": "int8"} if dtype == "int8" else {"dtype": dtype}
+    arguments = {name: paddle.to_tensor(value) for name, value in np.load(inputs).items()}
+    load, model = timed(lambda: AutoModelForConditionalGeneration.from_pretrained(folder, **weights))
+    count = int(tokens)
+    runs = []
+    for _ in range(int(repeats) + 1):
+        ids, _ = model.generate(**arguments, max_new_tokens=count, min_new_tokens=count, do_sample=False)
+        assert ids.shape[1] == count, f"{ids.shape[1]} new tokens instead of {count}"
+        runs.append({**model.generation_seconds, "decode": model.generation_seconds["decode"] / (count - 1)})
+    versions = {"paddlepaddle": paddle.__version__, "OMP_NUM_THREADS": threads}
+    report(versions, load, runs[1:])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

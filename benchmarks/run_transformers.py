@@ -1,0 +1,50 @@
+"""Times transformers on a checkpoint: `run_transformers.py FOLDER INPUTS DTYPE THREADS TOKENS REPEATS`, for compare.py.
+
+The decode loop is a bare one, without `generate`'s bookkeeping, so that what is timed is the model.
+"""
+
+import sys
+
+import numpy as np
+import torch
+import transformers
+from measure import report, timed
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+
+@torch.inference_mode()
+def run(model, inputs: dict[str, torch.Tensor], tokens: int) -> dict[str, float]:
+    """Seconds of the vision tower, the rest of the prefill and one decode step, greedily."""
+    pixels, grid = inputs["pixel_values"].to(model.dtype), inputs["image_grid_thw"]
+    vision, _ = timed(lambda: model.model.get_image_features(pixels, grid))
+    model.model.rope_deltas = None
+    prefill, output = timed(lambda: model(**{**inputs, "pixel_values": pixels}, use_cache=True, logits_to_keep=1))
+    length = inputs["input_ids"].shape[1]
+
+    def decode():
+        token, cache = output.logits[:, -1:].argmax(-1), output.past_key_values
+        for position in range(length, length + tokens - 1):
+            step = model(
+                input_ids=token, past_key_values=cache, cache_position=torch.tensor([position]), logits_to_keep=1
+            )
+            token = step.logits[:, -1:].argmax(-1)
+
+    seconds, _ = timed(decode)
+    return {"vision": vision, "prefill": prefill - vision, "decode": seconds / (tokens - 1)}
+
+
+def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
+    torch.set_num_threads(int(threads))
+    arguments = {name: torch.from_numpy(value) for name, value in np.load(inputs).items()}
+    load, model = timed(
+        lambda: Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            folder, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+        ).eval()
+    )
+    runs = [run(model, arguments, int(tokens)) for _ in range(int(repeats) + 1)]
+    versions = {"transformers": transformers.__version__, "torch": torch.__version__}
+    report({**versions, "threads": str(torch.get_num_threads())}, load, runs[1:])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,114 @@
+"""`paddlemix-qwenvl infer | doctor`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from paddlemix_qwenvl.errors import QwenVLError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+class DType(str, Enum):
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+class Quantization(str, Enum):
+    int8 = "int8"
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """What this package raises on purpose ends the command with its message alone."""
+    try:
+        yield
+    except QwenVLError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def infer(
+    model_path: Annotated[str, typer.Option("--model_path", help="a name, a folder, or demo")] = "demo",
+    image_file: Annotated[
+        list[str] | None, typer.Option("--image_file", help="path or URL; may be given several times")
+    ] = None,
+    question: Annotated[str, typer.Option("--question")] = "Describe this image.",
+    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens")] = 128,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0, help="0: the likeliest token (default: the model's own)")
+    ] = None,
+    top_p: Annotated[float | None, typer.Option("--top_p", help="(default: the model's own)")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="of sampling")] = 0,
+    dtype: Annotated[DType | None, typer.Option("--dtype", help="(default: the model's own)")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, gpu or gpu:N (default: a GPU if any)")] = None,
+    quantization: Annotated[Quantization | None, typer.Option("--quantization", help="weights as int8")] = None,
+    from_hf_hub: Annotated[bool, typer.Option("--from_hf_hub", help="download from the Hugging Face Hub")] = False,
+    benchmark: Annotated[bool, typer.Option("--benchmark", help="repeat, and print times and memory")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")] = False,
+) -> None:
+    """Answer a question about one or more images."""
+    from paddlemix_qwenvl.infer import Assistant
+
+    with plain_errors():
+        assistant = Assistant.load(
+            model_path,
+            dtype=dtype and dtype.value,
+            device=device,
+            quantization=quantization and quantization.value,
+            from_hf_hub=from_hf_hub,
+        )
+        settings = {
+            "max_new_tokens": max_new_tokens,
+            "do_sample": None if temperature is None else temperature > 0,
+            "temperature": temperature or None,
+            "top_p": top_p,
+            "seed": seed,
+        }
+        answer = assistant.ask(question, image_file or (), on_text=None if as_json else _show, **settings)
+        report = answer.as_dict()
+        if benchmark:
+            report["benchmark"] = assistant.benchmark(5, question, image_file or (), **settings)
+    if as_json:
+        typer.echo(json.dumps(report, ensure_ascii=False))
+        return
+    typer.echo()
+    for name, value in report.get("benchmark", {}).items():
+        typer.echo(f"{name:22} {value:.4g}")
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")] = False,
+) -> None:
+    """Say what this machine offers and what is wrong; exit 1 if inference would fail."""
+    from paddlemix_qwenvl.doctor import diagnose
+
+    findings = diagnose()
+    fatal = sum(finding.fatal for finding in findings)
+    if as_json:
+        typer.echo(json.dumps({"ok": not fatal, "findings": [finding.as_dict() for finding in findings]}))
+    else:
+        for finding in findings:
+            typer.echo(finding)
+        warned = sum(bool(finding.remedy) for finding in findings) - fatal
+        typer.echo(f"inference {'would fail' if fatal else 'can run'}: {fatal} failures, {warned} warnings")
+    raise typer.Exit(1 if fatal else 0)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,168 @@
+"""One question about one or more images, answered and timed: what `paddlemix-qwenvl infer` and the example script run."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+
+from paddlemix_qwenvl.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said.
+
+    Attributes:
+        text: without special tokens.
+        token_ids: the new tokens, the one that ended the answer included.
+        prompt_tokens: length of the prompt, image tokens included.
+        seconds: wall time of "load", "vision", "prefill" and "decode".
+    """
+
+    text: str
+    token_ids: list[int]
+    prompt_tokens: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+@dataclass
+class Assistant:
+    """A loaded model and its processor."""
+
+    model: object
+    processor: object
+    load_seconds: float
+
+    @classmethod
+    def load(
+        cls,
+        model_path: str,
+        dtype: str | None = None,
+        device: str | None = None,
+        quantization: str | None = None,
+        **source,
+    ) -> Assistant:
+        """Load a model by name or folder.
+
+        Args:
+            dtype: None for the config's, or float16 on a GPU that has no bfloat16.
+            device: "cpu", "gpu" or "gpu:N"; None for Paddle's choice.
+            quantization: "int8" or None.
+            source: where a name is looked up (`from_hf_hub=True`, ...).
+
+        Raises:
+            ConfigurationError: a device or dtype that is not to be had here.
+            CheckpointError, DownloadError: weights that cannot be had.
+        """
+        from paddlenlp.transformers import AutoModelForConditionalGeneration, AutoProcessor
+
+        started = time.perf_counter()
+        dtype = usable_dtype(dtype, use_device(device))
+        model = AutoModelForConditionalGeneration.from_pretrained(
+            model_path, dtype=dtype, quantization=quantization, **source
+        )
+        processor = AutoProcessor.from_pretrained(model_path, **source)
+        return cls(model, processor, time.perf_counter() - started)
+
+    def ask(
+        self,
+        question: str,
+        images: Sequence = (),
+        on_text: Callable[[str], None] | None = None,
+        **generation,
+    ) -> Answer:
+        """Answer one question.
+
+        Args:
+            images: paths, URLs, data URIs or PIL images, in the order they are shown.
+            on_text: gets the answer piece by piece while it is generated.
+            generation: settings of `model.generate`; what is None is left to the model's generation_config.json.
+
+        Raises:
+            MediaError, PromptError, GenerationError: what was given cannot be used.
+        """
+        from paddlemix_qwenvl.generation.streaming import TextStreamer
+        from paddlemix_qwenvl.media import process_vision_info
+
+        content = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": question}]
+        messages = [{"role": "user", "content": content}]
+        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        pictures, videos = process_vision_info(messages)
+        inputs = self.processor(text=[text], images=pictures, videos=videos, padding=True, return_tensors="pd")
+        streamer = TextStreamer(self.processor.tokenizer, on_text) if on_text else None
+        settings = {name: value for name, value in generation.items() if value is not None}
+        ids, _ = self.model.generate(**inputs, streamer=streamer, **settings)
+        return Answer(
+            text=self.processor.batch_decode(ids, skip_special_tokens=True)[0],
+            token_ids=ids[0].tolist(),
+            prompt_tokens=int(inputs["input_ids"].shape[1]),
+            seconds={"load": self.load_seconds, **self.model.generation_seconds},
+        )
+
+    def benchmark(self, repeats: int, *args, **kwargs) -> dict:
+        """Ask the same `repeats` times after a first time that does not count.
+
+        Returns:
+            Medians: seconds an answer ("total", "vision", "prefill"), milliseconds a token of decoding; and the
+            peak memory of the process and, if there is one, of the GPU, in GiB.
+        """
+        answers = [self.ask(*args, **kwargs) for _ in range(repeats + 1)][1:]
+        parts = [{**answer.seconds, "load": 0.0} for answer in answers]
+        steps = max(1, len(answers[0].token_ids) - 1)
+        return {
+            "repeats": repeats,
+            "total": statistics.median(sum(part.values()) for part in parts),
+            "vision": statistics.median(part["vision"] for part in parts),
+            "prefill": statistics.median(part["prefill"] for part in parts),
+            "decode_ms_per_token": 1000 * statistics.median(part["decode"] for part in parts) / steps,
+            "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            **_gpu_memory(),
+        }
+
+
+def use_device(device: str | None) -> str:
+    """Make `device` Paddle's current one; returns its name.
+
+    Raises:
+        ConfigurationError: it does not exist, or Paddle was not built for it.
+    """
+    import paddle
+
+    if device is not None:
+        try:
+            paddle.set_device(device)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise ConfigurationError(
+                f"device {device!r} cannot be used ({str(error).strip().splitlines()[-1]}): "
+                "give cpu, gpu or gpu:N; `paddlemix-qwenvl doctor` says what is there."
+            ) from error
+    return paddle.device.get_device()
+
+
+def usable_dtype(dtype: str | None, device: str) -> str | None:
+    """`dtype`, or without one float16 on a GPU that has no bfloat16 (V100 and older), else None for the config's own.
+
+    Raises:
+        ConfigurationError: bfloat16 on a GPU that has none.
+    """
+    import paddle
+
+    if not device.startswith("gpu") or paddle.device.cuda.get_device_capability() >= (8, 0):
+        return dtype
+    if dtype == "bfloat16":
+        raise ConfigurationError(f"{paddle.device.cuda.get_device_name()} has no bfloat16: give --dtype float16.")
+    return dtype or "float16"
+
+
+def _gpu_memory() -> dict:
+    import paddle
+
+    if not paddle.device.get_device().startswith("gpu"):
+        return {}
+    return {"peak_gpu_memory_gib": paddle.device.cuda.max_memory_allocated() / 2**30}
