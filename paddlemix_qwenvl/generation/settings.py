@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from paddlemix_qwenvl.errors import GenerationError
 
+_HOST_DEFAULT = 20
 _STRATEGIES = {"greedy_search": (False, 1), "sampling": (True, 1), "beam_search": (False, None)}
 
 
@@ -70,9 +71,8 @@ class GenerationSettings:
         values = {f.name: getattr(defaults, f.name) for f in fields(cls) if getattr(defaults, f.name, None) is not None}
         strategy = getattr(defaults, "decode_strategy", None)
         values["do_sample"] = values.get("do_sample", strategy == "sampling")
-        values["max_new_tokens"] = (
-            getattr(defaults, "max_new_tokens", None) or getattr(defaults, "max_length", None) or cls.max_new_tokens
-        )
+        if values.get("max_new_tokens") == _HOST_DEFAULT:  # the host puts it where the file says nothing
+            del values["max_new_tokens"]
         values["num_beams"] = values["num_beams"] if strategy == "beam_search" else 1
         _take_host_spelling(given, values)
         values.update({f.name: given.pop(f.name) for f in fields(cls) if given.get(f.name) is not None})

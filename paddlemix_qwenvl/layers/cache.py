@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import paddle
 
@@ -51,7 +52,7 @@ class KVCache:
         """
         largest = position_ids.max(axis=0)
         bounds = cu_seqlens.tolist()
-        rows = [largest[start:stop].max() for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+        rows = [largest[start:stop].max() for start, stop in pairwise(bounds)]
         self.lengths, self.next_positions, self.empty = lengths, paddle.stack(rows) + 1, False
 
     def reorder(self, rows) -> None:

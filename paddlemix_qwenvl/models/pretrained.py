@@ -36,6 +36,11 @@ class QwenVLPretrainedModel(PretrainedModel):
     optional_weights: frozenset[str] = frozenset()
     """Hub names that a checkpoint may hold without the model needing them."""
 
+    def __init__(self, config):
+        super().__init__(config)
+        tokens = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        self.generation_config = GenerationConfig(**tokens)
+
     @classmethod
     def from_pretrained(
         cls,
@@ -80,7 +85,8 @@ class QwenVLPretrainedModel(PretrainedModel):
         if quantization == "int8":
             model.quantize_int8()
         model.eval()
-        model.generation_config = _generation_config(folder, model)
+        if (folder / GENERATION_CONFIG).is_file():
+            model.generation_config = GenerationConfig.from_pretrained(str(folder))
         return model
 
     @classmethod
@@ -199,9 +205,3 @@ def weights_folder(name_or_path: str | os.PathLike, subfolder: str = "", **sourc
         get_checkpoint_shard_files(name, found, subfolder=subfolder or "", **source)
     resolve_file_path(name, [GENERATION_CONFIG], subfolder or "", **source)
     return Path(found).parent
-
-
-def _generation_config(folder: Path, model) -> GenerationConfig:
-    if (folder / GENERATION_CONFIG).is_file():
-        return GenerationConfig.from_pretrained(str(folder))
-    return GenerationConfig.from_model_config(model.config)

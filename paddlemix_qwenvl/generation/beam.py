@@ -1,0 +1,52 @@
+"""Beam search on the key-value cache, scored by PaddleNLP's `BeamSearchScorer`."""
+
+from __future__ import annotations
+
+import time
+
+import paddle
+from paddle.nn import functional as F  # noqa: N812
+from paddlenlp.generation.utils import BeamSearchScorer
+
+from paddlemix_qwenvl.generation.decode import Answer, Step
+from paddlemix_qwenvl.generation.settings import GenerationSettings
+
+_NEVER = -1e9
+
+
+def beam_search(step: Step, prompt_ids, settings: GenerationSettings) -> Answer:
+    """The best of `settings.num_beams` continuations of each row; arguments as `generate_tokens`."""
+    started = time.perf_counter()
+    (batch, length), beams, vocab = prompt_ids.shape, settings.num_beams, step.logits.shape[-1]
+    scorer = BeamSearchScorer(
+        batch_size=batch,
+        max_length=length + settings.max_new_tokens,
+        num_beams=beams,
+        length_penalty=settings.length_penalty,
+        do_early_stopping=settings.early_stopping,
+    )
+    eos = settings.eos_token_ids[0] if settings.eos_token_ids else None
+    rows = paddle.arange(batch * beams) // beams
+    step.cache.reorder(rows)
+    ids, logits = prompt_ids.index_select(rows), step.logits.index_select(rows)
+    scores = paddle.where(paddle.arange(batch * beams) % beams == 0, 0.0, _NEVER)
+    for count in range(1, settings.max_new_tokens + 1):
+        if count <= settings.min_new_tokens and settings.eos_token_ids:
+            logits[:, settings.eos_token_ids] = _NEVER
+        totals = F.log_softmax(logits, axis=-1) + scores.unsqueeze(-1)
+        best, chosen = paddle.topk(totals.reshape([batch, beams * vocab]), 2 * beams, axis=1)
+        tokens, origins = chosen % vocab, chosen // vocab
+        taken = scorer.process(
+            ids, best, tokens, origins, origin_len=length, pad_token_id=settings.pad_token_id, eos_token_id=eos
+        )
+        scores, next_tokens = taken["next_beam_scores"], taken["next_beam_tokens"]
+        beam_rows = paddle.maximum(taken["next_beam_indices"], paddle.zeros_like(taken["next_beam_indices"]))
+        ids = paddle.concat([ids.index_select(beam_rows), next_tokens.unsqueeze(-1)], axis=1)
+        if scorer.is_done or count == settings.max_new_tokens:
+            break
+        step.cache.reorder(beam_rows)
+        logits = step.decode(next_tokens, step.cache)
+    found, final_scores = scorer.finalize(
+        ids, scores, tokens, origins, origin_len=length, pad_token_id=settings.pad_token_id, eos_token_id=eos
+    )
+    return Answer(found[:, length:], final_scores.reshape([batch, 1]), time.perf_counter() - started)

@@ -1,0 +1,100 @@
+"""From messages and grids to the prompt's text. Needs neither Paddle nor PaddleNLP, so the predictor uses it too."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from paddlemix_qwenvl.errors import PromptError
+
+IMAGE_TOKEN = "<|image_pad|>"
+VIDEO_TOKEN = "<|video_pad|>"
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+
+
+def read_chat_template(folder: str | os.PathLike) -> str | None:
+    """The Jinja chat template of a Hub folder, from whichever of its files holds one."""
+    for name in TEMPLATE_FILES:
+        path = Path(folder) / name
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            template = text if path.suffix == ".jinja" else json.loads(text).get("chat_template")
+            if isinstance(template, str):
+                return template
+    return None
+
+
+def render_chat(
+    template: str | None, messages: list, add_generation_prompt: bool = False, **variables
+) -> str | list[str]:
+    """The prompt's text, with one placeholder for each image and video.
+
+    Args:
+        template: Jinja text, run in a sandbox.
+        messages: one conversation (a list of messages in the Hub's format), or a list of conversations.
+        add_generation_prompt: end with the opening of the assistant's turn.
+        variables: what else the template may read (`add_vision_id=True` numbers the pictures).
+
+    Returns:
+        One text, or one for each conversation.
+
+    Raises:
+        PromptError: there is no template, or it refuses the messages.
+    """
+    if template is None:
+        raise PromptError(
+            f"the model's folder has no chat template: put one of {', '.join(TEMPLATE_FILES)} from the Hub beside its tokenizer."
+        )
+    batched = bool(messages) and isinstance(messages[0], list | tuple)
+    conversations = messages if batched else [messages]
+    compiled = _compile(template)
+    try:
+        texts = [
+            compiled.render(messages=conversation, add_generation_prompt=add_generation_prompt, **variables)
+            for conversation in conversations
+        ]
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
+        raise PromptError(
+            f"the chat template does not take these messages ({error}): give role and content in each."
+        ) from error
+    return texts if batched else texts[0]
+
+
+@lru_cache(maxsize=8)
+def _compile(template: str):
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template)
+
+
+def grow_placeholders(texts: list[str], token: str, grid_thw, merge_size: int, kind: str) -> list[str]:
+    """Repeat each placeholder as often as its image or video has tokens.
+
+    Args:
+        texts: prompts, with the placeholders of all of them in the order of `grid_thw`.
+        token: the placeholder.
+        grid_thw: int `[images, 3]`, or None for no image.
+        merge_size: side of the square of patches that becomes one token.
+        kind: "image" or "video", for the message.
+
+    Raises:
+        PromptError: more placeholders than images, or fewer.
+    """
+    grids = [] if grid_thw is None else np.asarray(grid_thw)
+    counts = [int(np.prod(grid)) // merge_size**2 for grid in grids]
+    found = sum(text.count(token) for text in texts)
+    if found != len(counts):
+        raise PromptError(
+            f"the text has {found} {kind} placeholders ({token}) but {len(counts)} {kind}s were given: give one {kind} for each, "
+            f"in order, all prompts of the batch together."
+        )
+    remaining = iter(counts)
+    grown = []
+    for text in texts:
+        first, *rest = text.split(token)
+        grown.append(first + "".join(token * next(remaining) + part for part in rest))
+    return grown

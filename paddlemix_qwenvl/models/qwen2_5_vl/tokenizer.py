@@ -1,0 +1,23 @@
+"""The tokenizer of Qwen2.5-VL: Qwen2's byte-level BPE, on the `tokenizers` library through PaddleNLP."""
+
+from __future__ import annotations
+
+from paddlenlp.transformers.qwen2.tokenizer_fast import Qwen2TokenizerFast
+
+from paddlemix_qwenvl.models.qwen2_5_vl.prompt import read_chat_template, render_chat
+
+
+class Qwen2_5_VLTokenizer(Qwen2TokenizerFast):
+    """Qwen2's fast tokenizer, padding on the left, with the Hub's Jinja chat template."""
+
+    padding_side = "left"
+
+    def init_chat_template(self, chat_template):
+        """Take the Hub's template: Jinja text, or the path of a file beside which one lies."""
+        text = str(chat_template)
+        self.chat_template = read_chat_template(text.rpartition("/")[0]) if text.endswith(".json") else text
+
+    def apply_chat_template(self, conversation, tokenize: bool = True, add_generation_prompt: bool = False, **kwargs):
+        """The prompt's text, or its ids. See `render_chat`."""
+        text = render_chat(self.chat_template, conversation, add_generation_prompt)
+        return self(text, add_special_tokens=False, **kwargs) if tokenize else text
