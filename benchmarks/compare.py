@@ -101,9 +101,8 @@ def peer_environment() -> Path:
     folder = ROOT / ".venv-transformers"
     python = folder / "bin" / "python"
     if (
-        subprocess.run([python, "-c", "import torch, transformers"], capture_output=True).returncode
-        if python.exists()
-        else 1
+        not python.exists()
+        or subprocess.run([python, "-c", "import torch, transformers"], capture_output=True).returncode
     ):
         print(f"installing {' '.join(PEER)} into {folder.name} ...", flush=True)
         venv.create(folder, with_pip=True)

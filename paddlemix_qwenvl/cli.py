@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from enum import Enum
 from typing import Annotated
@@ -28,12 +29,21 @@ class Quantization(str, Enum):
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """What this package raises on purpose ends the command with its message alone."""
+    """What this package raises on purpose, and files that cannot be had, end the command with the message alone."""
     try:
         yield
-    except QwenVLError as error:
+    except (QwenVLError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def quiet_hosts() -> None:
+    """Keep what Paddle and PaddleNLP say besides errors off the terminal, where the answer goes."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    from paddlenlp.utils.log import logger
+
+    logger.set_level("ERROR")
 
 
 @app.command()
@@ -59,6 +69,7 @@ def infer(
     """Answer a question about one or more images."""
     from paddlemix_qwenvl.infer import Assistant
 
+    quiet_hosts()
     with plain_errors():
         assistant = Assistant.load(
             model_path,

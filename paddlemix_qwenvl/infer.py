@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from paddlemix_qwenvl.errors import ConfigurationError
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ class Assistant:
         """
         from paddlenlp.transformers import AutoModelForConditionalGeneration, AutoProcessor
 
+        if model_path.startswith((".", os.sep)) and not os.path.isdir(model_path):
+            raise CheckpointError(
+                f"{model_path} is not a folder: give one that holds a model, a model's name, or demo."
+            )
         started = time.perf_counter()
         dtype = usable_dtype(dtype, use_device(device))
         model = AutoModelForConditionalGeneration.from_pretrained(

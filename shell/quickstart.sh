@@ -1,5 +1,6 @@
 #!/bin/sh
-# Sets up .venv-quickstart in the repository and asks a question about an image. Arguments go to `paddlemix-qwenvl infer`.
+# Sets up .venv-quickstart in the repository and asks a question about an image. Arguments, if any, go to
+# `paddlemix-qwenvl infer` in place of that question.
 set -eu
 cd "$(dirname "$0")/.."
 . shell/common.sh
@@ -7,4 +8,13 @@ cd "$(dirname "$0")/.."
 make_venv .venv-quickstart
 sh shell/build_paddle_env.sh
 sh shell/build_env.sh
-exec .venv-quickstart/bin/paddlemix-qwenvl infer "$@"
+
+model=demo
+if [ ! -f paddlemix_qwenvl/demo/config.json ]; then
+    model=.venv-quickstart/random-model
+    say "no trained model in the repository: a random one is made, whose answers are nonsense"
+    "$PYTHON" benchmarks/random_checkpoint.py --tiny "$model"
+fi
+[ $# -gt 0 ] || set -- --image_file examples/images/shapes.png --question "What is in this image?"
+say "paddlemix-qwenvl infer --model_path $model $*"
+exec .venv-quickstart/bin/paddlemix-qwenvl infer --model_path "$model" "$@"
