@@ -6,9 +6,12 @@ Paddle: the names below are loaded when they are first used.
 
 import importlib
 
-from paddlemix_qwenvl import registry
+from paddlemix_qwenvl import environment, registry
 
-_MODULES = {name: family.module for family in registry.FAMILIES for name in family.classes.values()}
+_MODULES = {
+    "process_vision_info": "paddlemix_qwenvl.media",
+    **{name: family.module for family in registry.FAMILIES for name in family.classes.values()},
+}
 
 __all__ = [*_MODULES]
 
@@ -24,4 +27,5 @@ def __dir__():
     return sorted({*globals(), *__all__})
 
 
+environment.prepare()
 registry.register()

@@ -1,0 +1,37 @@
+"""What must be set before Paddle is imported for its CPU libraries to run at full speed. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def prepare() -> None:
+    """Set what the user has not set; called when the package is imported.
+
+    `OMP_NUM_THREADS`: `import paddle` would set it to 1, for every OpenMP library in the process.
+    `MKL_DEBUG_CPU_TYPE`: Paddle's MKL takes its SSE path on CPUs that are not Intel's; 5 means AVX2, over three times as fast
+    on an AMD EPYC without AVX-512.
+    """
+    if "paddle" not in sys.modules:
+        os.environ.setdefault("OMP_NUM_THREADS", str(cpu_count()))
+    vendor, flags = cpu()
+    if vendor == "AuthenticAMD" and "avx2" in flags and "avx512f" not in flags:
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+
+
+def cpu_count() -> int:
+    """CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu() -> tuple[str, frozenset[str]]:
+    """Vendor and instruction-set flags of the CPU, as Linux names them; empty elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return "", frozenset()
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    fields = {name.strip(): value.strip() for name, value in fields.items()}
+    return fields.get("vendor_id", ""), frozenset(fields.get("flags", "").split())
