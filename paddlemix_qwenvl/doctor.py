@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import os
 import platform
@@ -27,6 +28,8 @@ DECISIVE = ("numpy", "paddlenlp", *PADDLES)
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
 FLASH_CAPABILITY = (8, 0)  # Ampere: the first GPUs with bfloat16 and with flash attention
 
+OPERATIONS = "paddlemix_qwenvl_ops"
+BUILD_OPS = "sh shell/build_env.sh; if they are built, put their folder on PYTHONPATH"
 SET_UP = "sh shell/build_paddle_env.sh && sh shell/build_env.sh"
 
 
@@ -198,10 +201,17 @@ def threads(asked: str | None) -> Finding:
 
 
 def compiled_operations() -> Iterator[Finding]:
+    """Which way each operation goes, as `ops.status()` tells: operation -> what runs it."""
     from paddlemix_qwenvl import ops
 
-    status = ops.status()
-    yield Finding("compiled operations", str(status))
+    ways: dict[str, list[str]] = {}
+    for operation, way in getattr(ops, "status", dict)().items():
+        ways.setdefault(str(way), []).append(operation)
+    for way, operations in ways.items():
+        yield Finding("operations", f"{way}: {', '.join(operations)}")
+    if importlib.util.find_spec(OPERATIONS) is None:
+        compiler = "" if shutil.which("g++") else " (install g++ first)"
+        yield Finding("compiled operations", "not built: plain Paddle is used, which is slower", BUILD_OPS + compiler)
 
 
 def model_cache() -> Finding:

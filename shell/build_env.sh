@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 PYTHON=$(find_python)
 "$PYTHON" -c 'import paddle' 2>/dev/null || stop "Paddle is missing in $PYTHON; first: sh shell/build_paddle_env.sh"
 
-say "installing the package and what it needs into $PYTHON"
+say "installing the package and what it needs into $PYTHON; this takes minutes"
 run_pip setuptools wheel
 run_pip --no-build-isolation --editable ".${EXTRAS:+[$EXTRAS]}"
 

@@ -62,7 +62,7 @@ esac
 if "$PYTHON" -m pip show --quiet "$other" >/dev/null 2>&1; then
     stop "$other is installed in $PYTHON and would mix with $package; first: $PYTHON -m pip uninstall $other"
 fi
-say "installing $package==$version ($build) into $PYTHON"
+say "installing $package==$version ($build) into $PYTHON; this takes minutes"
 if [ "$build" = cpu ]; then
     run_pip "$package==$version"
 else

@@ -37,8 +37,8 @@ make_venv() {
     export PYTHON
 }
 
-# run_pip ARGUMENTS: pip of $PYTHON, quiet, within constraints.txt.
+# run_pip ARGUMENTS: pip of $PYTHON, errors only, within constraints.txt.
 run_pip() {
-    "$PYTHON" -m pip --disable-pip-version-check install --quiet --constraint constraints.txt "$@" ||
+    "$PYTHON" -m pip --disable-pip-version-check install -qq --constraint constraints.txt "$@" ||
         stop "pip could not install: $* (its own words are above)"
 }
