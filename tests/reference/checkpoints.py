@@ -47,12 +47,12 @@ CHECKPOINTS = (
     # Untied, one KV head for each query head, windows of 3 x 3 and no block that sees the whole image.
     Checkpoint("windows", False, 96, 2, 3, 3, (4, 6, 6), 64, 2, 2, 84, (), vocab_size=544, rms_norm_eps=1e-5),
     # The released models' head widths: 128 in the language model with their mRoPE sections, 80 in the vision tower.
-    Checkpoint("heads", False, 256, 2, 2, 1, (16, 24, 24), 160, 2, 3, 112, (0, 2), max_shard_size="4MB"),
+    Checkpoint("heads", False, 256, 2, 2, 1, (16, 24, 24), 160, 2, 2, 112, (0,), max_shard_size="4MB"),
     # Tied, 7 query heads a KV head as in the 7B, every vision block with full attention, another rope base.
     Checkpoint("seven", True, 112, 3, 7, 1, (2, 3, 3), 32, 2, 2, 112, (0, 1), tokens_per_second=4, rope_theta=10000.0),
-    # The real vocabulary.
+    # The real vocabulary, 3 query heads a KV head.
     Checkpoint(
-        "vocabulary", True, 32, 2, 4, 2, (1, 1, 2), 32, 2, 2, 112, (1,), ranks=REAL_RANKS, vocab_size=REAL_RANKS + 293
+        "vocabulary", True, 24, 2, 3, 1, (1, 1, 2), 32, 2, 2, 112, (1,), ranks=REAL_RANKS, vocab_size=REAL_RANKS + 293
     ),
 )
 

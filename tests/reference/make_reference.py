@@ -30,7 +30,7 @@ from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 WANTED_TRANSFORMERS = "4.51.3"
 CLEAR_GAP = 5e-4  # least gap between the best two logits of a greedy step, relative to the largest logit
 MOST_ATTEMPTS = 40
-LOGIT_BYTES = 1 << 20  # of a long case, only the last positions that fit are kept
+LOGIT_BYTES = 1 << 18  # of a long case, only the last positions that fit are kept
 
 
 def media(conversations: list, kind: str, folder: Path) -> list:
@@ -180,7 +180,10 @@ def write_reference(folder: Path) -> dict:
         manifest["checkpoints"][shape.name] = {"tokenizations": tokenizations(processor.tokenizer)}
         for case in CASES[shape.name]:
             manifest["cases"].append(write_case(model, processor, shape.name, case, folder))
-    manifest["pictures"] = write_pictures(processor.image_processor, folder / "pictures")
+    manifest["pictures"] = {
+        "checkpoint": CHECKPOINTS[-1].name,
+        **write_pictures(processor.image_processor, folder / "pictures"),
+    }
     write_text(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
     return manifest
 
@@ -191,10 +194,11 @@ def main() -> None:
     out = parser.parse_args().out.resolve()
     if transformers.__version__ != WANTED_TRANSFORMERS:
         parser.error(f"transformers {transformers.__version__} is installed, {WANTED_TRANSFORMERS} is the reference")
-    if out.exists() and not (out / "manifest.json").exists():
-        parser.error(f"{out} exists and is no earlier reference; name a new folder")
+    if out.exists() and any(out.iterdir()) and not (out / "manifest.json").exists():
+        parser.error(f"{out} holds something else than an earlier reference; name a new folder")
+    torch.set_num_threads(1)  # at these sizes a second thread costs more than it brings
     transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message="`do_sample` is set to `False`")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=out.name + ".") as scratch:
