@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import MediaError, PromptError
 from .images import MAX_BYTES, MAX_DECODED_PIXELS, TIMEOUT, ImageSource, describe, load_image, to_rgb
-from .resize import image_pixel_limits, requested_size
+from .resize import image_pixel_limits, requested_size, resize_frame
 from .sampling import FPS, FRAME_FACTOR, check_numbers, frame_size
 from .threads import thread_map
 from .video import VIDEO_MAX_BYTES, VIDEO_TIMEOUT, Video, load_video
@@ -112,7 +112,7 @@ def fetch_video(
     if isinstance(source, str | os.PathLike):
         return load_video(source, element, factor, timeout=timeout, max_bytes=max_bytes)
     if not isinstance(source, list | tuple | np.ndarray) or not len(source):
-        raise MediaError(f"A video is a path, an address or a list of frames, not {describe(source)}.")
+        raise MediaError(f"A video is a path, an address or a list of at least one frame, not {describe(source)}.")
 
     def frame_of(frame: ImageSource) -> Image.Image:  # 2 * factor: qwen_vl_utils hands on the factor as a patch size
         return fetch_image({**element, "image": frame}, MERGE_SIZE * factor, **(image_limits or {}))
@@ -120,7 +120,7 @@ def fetch_video(
     pictures = thread_map(frame_of, source)
     pictures += pictures[-1:] * (-len(pictures) % FRAME_FACTOR)
     height, width = frame_size(element, len(pictures), pictures[0].height, pictures[0].width, factor)
-    resized = thread_map(lambda image: np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)), pictures)
+    resized = [resize_frame(picture, (width, height)) for picture in pictures]
     fps = float(element.get("sample_fps", FPS))
     indices = np.arange(len(pictures))
     return Video(

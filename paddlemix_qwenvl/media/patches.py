@@ -1,5 +1,6 @@
 """Pictures and videos into the patches that the vision towers of Qwen2-VL and Qwen2.5-VL read."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -151,7 +152,7 @@ def _patches(clips: list[list[_Picture]], cut: PatchSettings) -> tuple[np.ndarra
             frames[temporal, :, :, slot + 1 :] = frames[temporal, :, :, slot, None]
 
     thread_map(lambda where: fill(*where), [(i, f) for i, clip in enumerate(clips) for f in range(len(clip))])
-    return pixels.reshape(len(pixels), -1), grids, sizes
+    return pixels.reshape(len(pixels), math.prod(shape)), grids, sizes
 
 
 def _cells(frame: np.ndarray, cut: PatchSettings) -> np.ndarray:

@@ -4,7 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from ..errors import MediaError
+from .threads import thread_map
 
 MAX_ASPECT_RATIO = 200
 MIN_PIXELS = 56 * 56
@@ -69,3 +73,13 @@ def requested_size(
 def image_pixel_limits(factor: int) -> tuple[int, int]:
     """The pixels an image may have where its message does not say: from 4 to 16384 tokens."""
     return 4 * factor**2, 16384 * factor**2
+
+
+def resize_frame(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """An RGB picture at `size`, (width, height), as uint8 [H, W, 3].
+
+    Source: torchvision's bicubic resize with antialiasing, which qwen_vl_utils gives video frames. Pillow does the same
+    in float mode; in RGB it would round and clip between its two passes.
+    """
+    channels = thread_map(lambda band: band.convert("F").resize(size, Image.Resampling.BICUBIC), image.split())
+    return np.stack([np.rint(channel).clip(0, 255) for channel in channels], axis=-1).astype(np.uint8)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..errors import MediaError
 from .fetch import download, is_url, open_local
+from .resize import resize_frame
 from .sampling import Timeline, frame_size, sample
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def load_video(
     with _open_source(source, timeout, max_bytes) as file:
         try:
             return _read(file, element, factor)
-        except (MediaError, av.FFmpegError) as error:
+        except (MediaError, av.FFmpegError, OSError, ValueError) as error:
             raise MediaError(f"Cannot read {os.fsdecode(source)}: {error}") from error
 
 
@@ -86,7 +87,7 @@ def _read(file: BinaryIO, element: Mapping[str, Any], factor: int) -> Video:
                 height, width = frame_size(element, len(indices), image.height, image.width, factor)
                 frames = np.empty((len(indices), height, width, 3), dtype=np.uint8)
                 original_size = image.size
-            frames[indices == position] = image.resize((width, height), Image.Resampling.BICUBIC)
+            frames[indices == position] = resize_frame(image, (width, height))
             timestamps[indices == position] = seconds
             progress.update()
     return Video(frames.transpose(0, 3, 1, 2), fps, timestamps, indices, original_size)
@@ -142,10 +143,10 @@ def index_video(file: BinaryIO) -> VideoIndex:
                 if packet.is_keyframe:
                     keyframes.extend((pts[-1], pts[-1] if packet.dts is None else min(pts[-1], packet.dts)))
         header_fps, unit = float(stream.average_rate or 0), float(stream.time_base)
+        guessed_fps = float(stream.guessed_rate or 25)
     times, keys = np.sort(np.array(pts)), np.array(keyframes).reshape(-1, 2)
     if len(times) and times[0] == NO_PTS:
-        fps = header_fps or 25.0
-        return VideoIndex(Timeline(np.arange(len(times)) / fps, fps), None, np.empty((0, 2)))
+        return VideoIndex(Timeline(np.arange(len(times)) / guessed_fps, guessed_fps), None, np.empty((0, 2)))
     keys = keys[np.argsort(keys[:, 0])]
     times = times[np.searchsorted(times, keys[0, 0]) :] if len(keys) else times[:0]
     if not len(times):
