@@ -1,0 +1,48 @@
+"""`import paddlemix_qwenvl` is cheap, and its public names are there when they are first used."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import paddlemix_qwenvl
+
+ROOT = Path(__file__).parent.parent
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level packages a new process has loaded after `code`."""
+    code += "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_import_loads_nothing_but_the_standard_library():
+    ours = loaded_by("import paddlemix_qwenvl") - loaded_by("")
+    assert ours - set(sys.stdlib_module_names) == {"paddlemix_qwenvl"}
+
+
+def test_errors_and_dir_load_nothing_either():
+    code = "import paddlemix_qwenvl, paddlemix_qwenvl.errors\ndir(paddlemix_qwenvl)"
+    assert not loaded_by(code) & {"paddle", "paddlenlp", "paddlemix", "numpy", "PIL"}
+
+
+def test_every_public_name_is_what_its_module_holds():
+    from paddlemix_qwenvl import registry
+
+    names = {name: family.module for family in registry.FAMILIES for name in family.classes.values()}
+    assert set(names) <= set(paddlemix_qwenvl.__all__) <= set(dir(paddlemix_qwenvl))
+    for name in paddlemix_qwenvl.__all__:
+        value = getattr(paddlemix_qwenvl, name)
+        assert value.__name__ == name
+        assert value is getattr(paddlemix_qwenvl, name)
+    for name, module in names.items():
+        assert getattr(paddlemix_qwenvl, name) is getattr(importlib.import_module(module), name)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"module 'paddlemix_qwenvl' has no attribute 'Qwen9_VLConfig'"):
+        _ = paddlemix_qwenvl.Qwen9_VLConfig
