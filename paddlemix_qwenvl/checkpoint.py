@@ -7,6 +7,8 @@ serves reading, saving and tensor parallelism. Files are mapped and tensors are 
 from __future__ import annotations
 
 import json
+import math
+import mmap
 import os
 from pathlib import Path
 
@@ -33,6 +35,7 @@ _NUMPY = {
 }
 _SAFETENSORS_NAME = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
+_BLOCK = 1 << 19  # numbers that are read and cast at a time
 # Transformers 4.52 and later save the same tensors under longer names.
 _PREFIXES = {"model.language_model.": "model.", "model.visual.": "visual.", "language_model.model.": "model."}
 
@@ -51,20 +54,23 @@ class SafetensorsFile:
     def __init__(self, path: Path):
         self.path = path
         try:
-            self._bytes = np.memmap(path, np.uint8, mode="r")
-            size = int(self._bytes[:8].view("<u8")[0])
-            header = json.loads(bytes(self._bytes[8 : 8 + size]))
-        except (OSError, ValueError, IndexError) as error:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            start = 8 + int.from_bytes(self._map[:8], "little")
+            header = json.loads(self._map[8:start])
+            metadata = header.pop("__metadata__", None)
+            self.tensors = {
+                name: (entry["dtype"], tuple(entry["shape"]), *(start + offset for offset in entry["data_offsets"]))
+                for name, entry in header.items()
+            }
+        except (OSError, ValueError, OverflowError, AttributeError, TypeError, KeyError) as error:
             raise CheckpointError(f"{path} is not a readable safetensors file ({error}): download it again.") from error
-        self.transposed = _is_transposed(path, header.pop("__metadata__", None) or {})
-        self.tensors = {}
-        for name, entry in header.items():
-            first, last = (8 + size + offset for offset in entry["data_offsets"])
-            if last > self._bytes.size:
+        self.transposed = _is_transposed(path, metadata or {})
+        for name, (_, _, _, last) in self.tensors.items():
+            if last > len(self._map):
                 raise CheckpointError(
-                    f"{path} is truncated: tensor {name!r} ends at byte {last} of {self._bytes.size}. Download it again."
+                    f"{path} is truncated: tensor {name!r} ends at byte {last} of {len(self._map)}. Download it again."
                 )
-            self.tensors[name] = (entry["dtype"], tuple(entry["shape"]), first, last)
 
     def read(self, name: str) -> tuple[np.ndarray, bool]:
         """The mapped tensor, and whether its numbers are bfloat16."""
@@ -73,7 +79,19 @@ class SafetensorsFile:
             raise CheckpointError(
                 f"{self.path}: tensor {name!r} is {dtype}, which cannot be read: save it as BF16 or F32."
             )
-        return self._bytes[first:last].view(_NUMPY[dtype]).reshape(shape), dtype == "BF16"
+        count = math.prod(shape)
+        if count * np.dtype(_NUMPY[dtype]).itemsize != last - first:
+            raise CheckpointError(
+                f"{self.path}: tensor {name!r} of {dtype} {list(shape)} has {last - first} bytes. Download it again."
+            )
+        return np.frombuffer(self._map, _NUMPY[dtype], count, first).reshape(shape), dtype == "BF16"
+
+    def release(self, name: str) -> None:
+        """Give the pages of a tensor back, which would count as this process's memory; they are mapped again when read."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            _, _, first, last = self.tensors[name]
+            page = first - first % mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_DONTNEED, page, last - page)
 
 
 def _is_transposed(path: Path, metadata: dict) -> bool:
@@ -95,13 +113,19 @@ class PdparamsFile:
         import paddle
 
         self.path = path
-        self._state = paddle.load(str(path), return_numpy=True)
-        self.tensors = {name: None for name in self._state}
+        try:
+            self._state = paddle.load(str(path), return_numpy=True)
+            self.tensors = {name: None for name, value in self._state.items() if isinstance(value, np.ndarray)}
+        except Exception as error:  # pickle raises whatever the file makes it raise
+            raise CheckpointError(f"{path} is not a readable .pdparams file ({error}): download it again.") from error
 
     def read(self, name: str) -> tuple[np.ndarray, bool]:
         """The tensor, and whether its numbers are bfloat16."""
-        array = np.asarray(self._state[name])
+        array = self._state[name]
         return array, array.dtype == np.uint16
+
+    def release(self, name: str) -> None:
+        """Nothing: the whole file is in memory."""
 
 
 class Checkpoint:
@@ -111,30 +135,46 @@ class Checkpoint:
         files: the weight files; `.pdparams` only with `allow_pickle`.
         index: the `weight_map` of an index, tensor name -> file name, to check the files against.
 
+    Attributes:
+        path: the file, or the index of several.
+
     Raises:
         CheckpointError: a file that is missing or damaged, a tensor that occurs twice.
     """
 
     def __init__(self, files: list[Path], index: dict[str, str] | None = None, allow_pickle: bool = False):
         self._where: dict[str, tuple[object, str]] = {}
+        self.path = files[0] if index is None else files[0].with_name(SAFETENSORS_INDEX)
         for path in files:
+            if index is not None and not path.is_file():
+                names = [name for name, file in index.items() if file == path.name]
+                raise CheckpointError(
+                    f"the weight file {path} is missing, which {self.path.name} names for {_some('tensors', names)}: "
+                    f"download it again."
+                )
             for name in (opened := _open(path, allow_pickle)).tensors:
                 short = _short(name)
                 if short in self._where:
                     raise CheckpointError(f"tensor {short!r} is in {self._where[short][0].path} and again in {path}.")
                 self._where[short] = (opened, name)
         for name, file in (index or {}).items():
-            if _short(name) not in self._where:
+            if _short(name) not in self._where or self.file_of(_short(name)).name != file:
                 raise CheckpointError(
-                    f"the index promises tensor {name!r} in {file}, which does not hold it: download it again."
+                    f"{self.path} promises tensor {name!r} in {file}, which does not hold it: download it again."
                 )
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._where
 
     def names(self) -> set[str]:
         """All tensors."""
         return set(self._where)
+
+    def file_of(self, name: str) -> Path:
+        """The file that holds a tensor."""
+        return self._where[name][0].path
+
+    def release(self, name: str) -> None:
+        """Give back the memory of what was read of a tensor so far."""
+        opened, stored = self._where[name]
+        opened.release(stored)
 
     def read(
         self, name: str, shape: tuple[int, ...], source: tuple[slice, ...], linear: bool
@@ -157,8 +197,6 @@ class Checkpoint:
 
 
 def _open(path: Path, allow_pickle: bool):
-    if not path.is_file():
-        raise CheckpointError(f"the weight file {path} is missing: download it again.")
     if path.suffix == ".safetensors":
         return SafetensorsFile(path)
     if path.suffix == ".pdparams" and allow_pickle:
@@ -186,11 +224,13 @@ def open_folder(folder: str | os.PathLike, allow_pickle: bool = False) -> Checkp
     if (folder / SAFETENSORS_INDEX).is_file():
         try:
             index = json.loads((folder / SAFETENSORS_INDEX).read_text())["weight_map"]
-        except (ValueError, KeyError) as error:
+            files = [folder / name for name in sorted(set(index.values()))]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{folder / SAFETENSORS_INDEX} is not a readable index ({error!r}): download it again."
             ) from error
-        return Checkpoint([folder / name for name in sorted(set(index.values()))], index)
+        if files:
+            return Checkpoint(files, index)
     for name in (SAFETENSORS, PDPARAMS):
         if (folder / name).is_file():
             return Checkpoint([folder / name], allow_pickle=allow_pickle)
@@ -199,11 +239,6 @@ def open_folder(folder: str | os.PathLike, allow_pickle: bool = False) -> Checkp
         f"{folder} holds no weights: expected {SAFETENSORS}, {SAFETENSORS_INDEX} with its shards, or {PDPARAMS}; "
         f"found {', '.join(found) or 'nothing'}."
     )
-
-
-def unique_parameters(model) -> dict:
-    """Path -> parameter; a tied parameter once, under its first path."""
-    return {path: parameter for path, parameter in model.named_parameters()}
 
 
 def load_weights(model, checkpoint: Checkpoint, dtype: str, optional: set[str] = frozenset()) -> None:
@@ -218,36 +253,38 @@ def load_weights(model, checkpoint: Checkpoint, dtype: str, optional: set[str] =
     Raises:
         CheckpointError: tensors that are missing, not expected or of another shape. Nothing is filled before names were checked.
     """
-    parameters = unique_parameters(model)
+    parameters = dict(model.named_parameters())  # a tied one once, under its first path
     wanted = {piece.name(path) for path, parameter in parameters.items() for piece in pieces_of(parameter)}
     missing, unexpected = wanted - checkpoint.names(), checkpoint.names() - wanted - set(optional)
     if missing or unexpected:
+        found = [f"{name} in {checkpoint.file_of(name).name}" for name in unexpected]
+        faults = [_some("tensors missing", missing), _some("tensors unexpected", found)]
         raise CheckpointError(
-            f"the checkpoint does not fit the model: {_some('missing', missing)}; {_some('unexpected', unexpected)}."
+            f"{checkpoint.path} does not fit the model: {', '.join(filter(None, faults))}. Take config.json and all weights from "
+            f"one model."
         )
     for path, parameter in parameters.items():
         _fill(parameter, path, checkpoint, dtype)
 
 
-def _some(what: str, names: set[str]) -> str:
+def _some(what: str, names) -> str:
     shown = ", ".join(sorted(names)[:5])
-    return f"{len(names)} tensors {what}" + (f" ({shown}{', ...' if len(names) > 5 else ''})" if names else "")
+    return f"{len(names)} {what} ({shown}{', ...' if len(names) > 5 else ''})" if names else ""
 
 
 def _fill(parameter, path: str, checkpoint: Checkpoint, dtype: str) -> None:
     buffer = np.empty(parameter.shape, _STORED[dtype])
     for piece in pieces_of(parameter):
-        values, is_bfloat16 = checkpoint.read(piece.name(path), piece.shape, piece.source, piece.linear)
-        rows = buffer[piece.rows]
-        _cast_into(rows, values.reshape(rows.shape), is_bfloat16, dtype)
+        name, rows = piece.name(path), buffer[piece.rows]
+        values, is_bfloat16 = checkpoint.read(name, piece.shape, piece.source, piece.linear)
+        values = values.reshape(rows.shape)
+        if values.strides[0] < values.strides[-1]:  # as the file has it, so that a block is one stretch of the file
+            rows, values = rows.T, values.T
+        step = max(1, _BLOCK // max(1, values[:1].size))
+        for start in range(0, len(values), step):
+            rows[start : start + step] = _cast(values[start : start + step], is_bfloat16, dtype)
+            checkpoint.release(name)
     adopt(parameter, buffer)
-
-
-def _cast_into(target: np.ndarray, values: np.ndarray, is_bfloat16: bool, dtype: str) -> None:
-    """Copy `values` into `target`, block by block so that no second copy of the whole exists."""
-    step = max(1, (1 << 22) // max(1, values[:1].size))
-    for start in range(0, len(values), step):
-        target[start : start + step] = _cast(values[start : start + step], is_bfloat16, dtype)
 
 
 def _cast(values: np.ndarray, is_bfloat16: bool, dtype: str) -> np.ndarray:
@@ -300,7 +337,7 @@ def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 10
         temporary.rename(final)
     if len(shards) > 1:
         index = {
-            "metadata": {"total_size": sum(path.stat().st_size for _, path in written)},
+            "metadata": {"total_size": sum(_bytes(*entry) for shard in shards for entry in shard.values())},
             "weight_map": {n: f for f, s in zip(names, shards, strict=True) for n in s},
         }
         temporary = folder / f".{SAFETENSORS_INDEX}.tmp"
@@ -312,7 +349,7 @@ def _write_safetensors(path: Path, shard: dict) -> None:
     """One file, tensor by tensor; the library would want the whole shard in memory."""
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, (parameter, pieces) in shard.items():
-        end = offset + int(np.prod(pieces[0].shape)) * parameter.element_size()
+        end = offset + _bytes(parameter, pieces)
         stored = _SAFETENSORS_NAME[dtype_name(parameter)]
         header[name] = {"dtype": stored, "shape": list(pieces[0].shape), "data_offsets": [offset, end]}
         offset = end
@@ -327,14 +364,14 @@ def _write_safetensors(path: Path, shard: dict) -> None:
 def _shards(model, max_bytes: int) -> list[dict]:
     """Hub name -> (parameter, pieces), dealt out over files."""
     shards, size = [{}], 0
-    for path, parameter in unique_parameters(model).items():
+    for path, parameter in model.named_parameters():
         tensors: dict = {}
         for piece in pieces_of(parameter):
             tensors.setdefault(piece.name(path), []).append(piece)
         for name, pieces in tensors.items():
-            if sum(_count(piece.source) for piece in pieces) != int(np.prod(pieces[0].shape)):
+            if sum(_count(piece.source) for piece in pieces) != math.prod(pieces[0].shape):
                 raise CheckpointError(f"{name!r} is split over ranks: save from a model of mp_degree 1.")
-            count = int(np.prod(pieces[0].shape)) * parameter.element_size()
+            count = _bytes(parameter, pieces)
             if size and size + count > max_bytes:
                 shards.append({})
                 size = 0
@@ -343,8 +380,12 @@ def _shards(model, max_bytes: int) -> list[dict]:
     return shards
 
 
+def _bytes(parameter, pieces) -> int:
+    return math.prod(pieces[0].shape) * parameter.element_size()
+
+
 def _count(source: tuple[slice, ...]) -> int:
-    return int(np.prod([part.stop - part.start for part in source]))
+    return math.prod(part.stop - part.start for part in source)
 
 
 def _hub_tensor(parameter, pieces) -> np.ndarray:
