@@ -15,17 +15,18 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.version import Version
+
+from paddlemix_qwenvl import environment
 
 PACKAGE = "paddlemix_qwenvl"
 PADDLES = ("paddlepaddle", "paddlepaddle-gpu")
 IMPORTS = ("paddle", "paddlenlp.transformers", "paddlemix_qwenvl.models.qwen2_5_vl")
 # With another version of these inference fails; another version of the rest may do.
 DECISIVE = ("numpy", "paddlenlp", *PADDLES)
-CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 FLASH_CAPABILITY = (8, 0)  # Ampere: the first GPUs with bfloat16 and with flash attention
 
 OPERATIONS = "paddlemix_qwenvl_ops"
@@ -60,12 +61,11 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Look at everything. Takes the seconds that the hosts take to import."""
-    threads_asked = os.environ.get("OMP_NUM_THREADS")  # Paddle sets it when it is imported
     findings = [python_version(), *package_versions()]
     findings += (imports := [import_of(name) for name in IMPORTS])
     if not imports[0].fatal:
         findings += devices()
-    findings += [cpu(), threads(threads_asked)]
+    findings += [cpu(), threads()]
     if not any(finding.fatal for finding in imports):
         findings += [*compiled_operations(), model_cache()]
     return findings
@@ -174,30 +174,20 @@ def _nvidia_smi() -> str:
 
 
 def cpu() -> Finding:
-    found = [flag for flag in CPU_FLAGS if flag in _cpu_flags()]
-    text = f"{platform.machine()}: {', '.join(found) or 'no vector instructions that are used'}"
-    if platform.machine() == "x86_64" and found and "avx2" not in found:
+    vendor, flags = environment.cpu()
+    text = f"{vendor or platform.machine()}: {', '.join(flag for flag in CPU_FLAGS if flag in flags) or 'no AVX2'}"
+    if flags and platform.machine() == "x86_64" and "avx2" not in flags:
         return Finding("CPU", text, "Paddle's builds need AVX2; use another machine", fatal=True)
     return Finding("CPU", text)
 
 
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "").split())
-
-
-def threads(asked: str | None) -> Finding:
-    """OpenMP threads of this process, as the hosts' imports left them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    used = os.environ.get("OMP_NUM_THREADS", str(cores))
-    text = f"{used} of {cores} cores" + (f" (OMP_NUM_THREADS={asked} was set)" if asked else "")
+def threads() -> Finding:
+    """OpenMP threads of this process: the user's setting, or what importing the package made of none."""
+    cores, used = environment.cpu_count(), os.environ.get("OMP_NUM_THREADS", "")
     if used == str(cores):
-        return Finding("threads", text)
-    remedy = "unset OMP_NUM_THREADS to use all cores" if asked else f"export OMP_NUM_THREADS={cores}"
-    return Finding("threads", text, remedy)
+        return Finding("threads", f"{used} on {cores} CPUs")
+    remedy = "unset OMP_NUM_THREADS, and import paddlemix_qwenvl before paddle, to use all"
+    return Finding("threads", f"{used or 'unset'} on {cores} CPUs", remedy)
 
 
 def compiled_operations() -> Iterator[Finding]:

@@ -1,0 +1,161 @@
+"""The command line and the example script, on a tiny random model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from paddlemix_qwenvl import cli, doctor
+from paddlemix_qwenvl.doctor import Finding
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+from paddlemix_qwenvl.infer import Assistant, usable_dtype, use_device
+
+ROOT = Path(__file__).parents[1]
+PICTURE = ROOT / "examples" / "images" / "shapes.png"
+QUESTION = "What is in this image?"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    subprocess.run([sys.executable, ROOT / "benchmarks" / "random_checkpoint.py", folder, "--tiny"], check=True)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def assistant(tiny):
+    return Assistant.load(tiny, dtype="float32")
+
+
+@pytest.fixture(autouse=True)
+def hosts_as_loud_as_before(monkeypatch):
+    """The command silences Python's warnings and PaddleNLP's logger for its process; here that is the tests' own.
+
+    PaddleNLP's logger keeps the standard error of the moment it is imported, which must not be a test's.
+    """
+    import paddlenlp.utils.log  # noqa: F401
+
+    monkeypatch.setattr(cli, "quiet_hosts", lambda: None)
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def ask(tiny, *more):
+    return run(
+        "infer", "--model_path", tiny, "--image_file", PICTURE, "--question", QUESTION, "--dtype", "float32", *more
+    )
+
+
+def test_json_is_the_last_line(tiny, assistant):
+    result = ask(tiny, "--max_new_tokens", 6, "--temperature", 0, "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout.splitlines()[-1])
+    assert set(answer) == {"text", "token_ids", "prompt_tokens", "seconds"}
+    assert set(answer["seconds"]) == {"load", "vision", "prefill", "decode"}
+    assert all(seconds > 0 for seconds in answer["seconds"].values())
+    direct = assistant.ask(QUESTION, [PICTURE], max_new_tokens=6, do_sample=False)
+    assert answer["token_ids"] == direct.token_ids and len(direct.token_ids) == 6
+    assert (answer["text"], answer["prompt_tokens"]) == (direct.text, direct.prompt_tokens)
+    assert direct.text == assistant.processor.tokenizer.decode(direct.token_ids, skip_special_tokens=True)
+    # 252 x 196 pixels are 9 x 7 tokens of 28 x 28.
+    without_picture = assistant.ask(QUESTION, max_new_tokens=1).prompt_tokens
+    assert direct.prompt_tokens - without_picture == 9 * 7 + 2
+
+
+def test_text_is_streamed(tiny, assistant):
+    pieces = []
+    answer = assistant.ask(QUESTION, [PICTURE], on_text=pieces.append, max_new_tokens=8, do_sample=False)
+    assert len(pieces) > 1 and "".join(pieces) == answer.text
+    assert ask(tiny, "--max_new_tokens", 8, "--temperature", 0).stdout == answer.text + "\n"
+
+
+def test_sampling_follows_the_seed(assistant):
+    def tokens(seed):
+        settings = {"do_sample": True, "temperature": 1.5, "top_p": 0.95, "max_new_tokens": 8}
+        return assistant.ask(QUESTION, [PICTURE], seed=seed, **settings).token_ids
+
+    assert tokens(1) == tokens(1)
+    assert len({tuple(tokens(seed)) for seed in range(4)}) > 1
+
+
+def test_several_images_and_a_benchmark(tiny, assistant):
+    result = ask(tiny, "--image_file", PICTURE, "--max_new_tokens", 2, "--benchmark", "--json")
+    answer = json.loads(result.stdout.splitlines()[-1])
+    one = assistant.ask(QUESTION, [PICTURE], max_new_tokens=1).prompt_tokens
+    assert answer["prompt_tokens"] == one + 9 * 7 + 2
+    figures = answer["benchmark"]
+    assert set(figures) == {"repeats", "total", "vision", "prefill", "decode_ms_per_token", "peak_memory_gib"}
+    assert 0 < figures["vision"] < figures["total"] and 0 < figures["peak_memory_gib"] < 64
+    assert "decode_ms_per_token" in ask(tiny, "--max_new_tokens", 2, "--benchmark").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model_path", "/no/such/folder"], "/no/such/folder is not a folder"),
+        (["--image_file", "no_such.png"], "no_such.png"),
+        (["--max_new_tokens", 0], "max_new_tokens is 0"),
+        (["--device", "abacus"], "'abacus' cannot be used"),
+    ],
+)
+def test_errors_are_one_line(tiny, arguments, says):
+    result = run("infer", "--model_path", tiny, *arguments)
+    assert result.exit_code == 1 and result.stdout == ""
+    assert says in result.stderr and result.stderr.startswith("error: ") and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--dtype", "float8"], ["--quantization", "int3"], ["--temperature", -1]])
+def test_wrong_flags_are_refused_before_anything_is_loaded(arguments):
+    assert run("infer", "--model_path", "/no/such/folder", *arguments).exit_code == 2
+
+
+def test_devices():
+    assert use_device("cpu") == "cpu"
+    with pytest.raises(ConfigurationError, match="doctor"):
+        use_device("gpu:99")
+    with pytest.raises(CheckpointError, match="is not a folder"):
+        Assistant.load("./nowhere")
+
+
+def test_dtype_without_bfloat16(monkeypatch):
+    import paddle
+
+    monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: (7, 0))
+    monkeypatch.setattr(paddle.device.cuda, "get_device_name", lambda: "Tesla V100")
+    assert [usable_dtype(dtype, "gpu:0") for dtype in (None, "float32")] == ["float16", "float32"]
+    assert [usable_dtype(dtype, "cpu") for dtype in (None, "bfloat16")] == [None, "bfloat16"]
+    with pytest.raises(ConfigurationError, match="Tesla V100 has no bfloat16"):
+        usable_dtype("bfloat16", "gpu:0")
+    monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: (8, 0))
+    assert usable_dtype("bfloat16", "gpu:0") == "bfloat16" and usable_dtype(None, "gpu:0") is None
+
+
+@pytest.mark.parametrize(("fatal", "code", "verdict"), [(False, 0, "can run"), (True, 1, "would fail")])
+def test_doctor(monkeypatch, fatal, code, verdict):
+    findings = [Finding("Python", "3.11"), Finding("paddle", "2.6", "install 3.3.1", fatal=fatal)]
+    monkeypatch.setattr(doctor, "diagnose", lambda: findings)
+    result = run("doctor")
+    assert (result.exit_code, verdict in result.stdout, "install 3.3.1" in result.stdout) == (code, True, True)
+    result = run("doctor", "--json")
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert (result.exit_code, report["ok"]) == (code, not fatal)
+    assert report["findings"][1] == {"subject": "paddle", "found": "2.6", "remedy": "install 3.3.1", "fatal": fatal}
+
+
+def test_the_command_line_imports_no_host():
+    code = "import sys, paddlemix_qwenvl.cli; sys.exit(any(name in sys.modules for name in ('paddle', 'paddlenlp')))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_example_prints_nothing_but_the_answer(tiny, assistant):
+    command = [sys.executable, ROOT / "examples" / "qwen2_5_vl" / "single_image_infer.py", "--model_path", tiny]
+    command += ["--image_file", PICTURE, "--question", QUESTION, "--dtype", "float32"]
+    command += ["--max_new_tokens", "4", "--temperature", "0", "--top_p", "0.9"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    answer = assistant.ask(QUESTION, [PICTURE], max_new_tokens=4, do_sample=False)
+    assert result.stdout == answer.text + "\n" and result.stderr == ""
