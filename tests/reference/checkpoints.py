@@ -62,7 +62,7 @@ def model_config(shape: Checkpoint) -> Qwen2_5_VLConfig:
     return Qwen2_5_VLConfig(
         vocab_size=shape.vocab_size,
         hidden_size=shape.hidden,
-        intermediate_size=shape.hidden * 5 // 2,
+        intermediate_size=shape.hidden * 2 + 8,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,

@@ -4,6 +4,7 @@
     OUT/checkpoints/NAME/          a Hub folder: config, weights, tokenizer and processor files
     OUT/images/, OUT/videos/       the raw inputs, PNG; a video is a list of frames
     OUT/cases/CHECKPOINT-CASE.npz  inputs and outputs of one case, named as transformers names them
+    OUT/gradients/                 gradients of some cases' losses, by the parameters' names in the files
     OUT/pictures/                  one file for each kind of picture, and in pictures.npz what the processor makes of it
 
 Runs in the environment of requirements.txt; test_parity.py compares the package with what is written here.
@@ -23,7 +24,7 @@ import transformers
 from cases import CASES, TEXTS, Case, draw_everything
 from checkpoints import CHECKPOINTS, write_checkpoint
 from pictures import write_pictures
-from PIL import Image
+from reading import open_images, open_videos
 from tokenizer_files import write_text
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
@@ -33,21 +34,11 @@ MOST_ATTEMPTS = 40
 LOGIT_BYTES = 1 << 18  # of a long case, only the last positions that fit are kept
 
 
-def media(conversations: list, kind: str, folder: Path) -> list:
-    """The images, or the videos as lists of frames, of a batch of conversations in the order they are named."""
-    found = []
-    for message in (message for conversation in conversations for message in conversation):
-        for part in message["content"] if isinstance(message["content"], list) else []:
-            if part["type"] == kind == "image":
-                found.append(Image.open(folder / part["image"]))
-            elif part["type"] == kind == "video":
-                found.append([Image.open(folder / frame) for frame in part["video"]])
-    return found
-
-
 def prepare(processor, case: Case, conversations: list, folder: Path) -> tuple[list[str], dict]:
-    texts = processor.apply_chat_template(conversations, tokenize=False, add_generation_prompt=True, **case.template)
-    images, videos = media(conversations, "image", folder), media(conversations, "video", folder)
+    # The processor of 4.51.3 drops the template's variables (add_vision_id); the tokenizer, with the same template, does not.
+    render = processor.tokenizer.apply_chat_template
+    texts = render(conversations, tokenize=False, add_generation_prompt=True, **case.template)
+    images, videos = open_images(conversations, folder), open_videos(conversations, folder)
     arguments = {"fps": list(case.fps)} if videos else {}
     inputs = processor(
         text=list(texts),
@@ -121,6 +112,15 @@ def with_clear_gaps(model, processor, case: Case, folder: Path) -> tuple[list, l
     raise RuntimeError(f"case {case.name}: rows {unclear} still near a tie or repeating after {MOST_ATTEMPTS} attempts")
 
 
+def gradients(model, inputs: dict) -> dict[str, np.ndarray]:
+    """Gradient of the loss with respect to every parameter, by its name in the file."""
+    model.zero_grad()
+    model(**inputs, labels=training_labels(inputs, model.config)).loss.backward()
+    found = {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    return found
+
+
 def stopping_run(ids: np.ndarray) -> dict:
     """Arguments of a run that stops at tokens which the first two rows reach at different steps of the greedy run."""
     stops = sorted({int(ids[0, 5]), int(ids[1, 15])})
@@ -136,12 +136,15 @@ def write_case(model, processor, checkpoint: str, case: Case, folder: Path) -> d
         if gaps.min() < CLEAR_GAP:
             raise RuntimeError(f"case {checkpoint} {case.name}: a near tie in the run that stops; stop elsewhere")
     arrays = {name: np.asarray(value) for name, value in inputs.items()} | evaluate(model, inputs) | runs
-    file = f"cases/{checkpoint}-{case.name}.npz"
+    file, gradient_file = (f"{kind}/{checkpoint}-{case.name}.npz" for kind in ("cases", "gradients"))
     np.savez_compressed(folder / file, **arrays)
+    if case.gradients:
+        np.savez_compressed(folder / gradient_file, **gradients(model, inputs))
     return {
         "name": case.name,
         "checkpoint": checkpoint,
         "file": file,
+        "gradients": gradient_file if case.gradients else None,
         "conversations": conversations,
         "template": case.template,
         "fps": list(case.fps),
@@ -170,7 +173,8 @@ def tokenizations(tokenizer) -> list[dict]:
 def write_reference(folder: Path) -> dict:
     """Fill `folder`. Returns the manifest: every case with the conversations and texts that went in, and its arrays."""
     manifest = {"transformers": transformers.__version__, "torch": torch.__version__, "checkpoints": {}, "cases": []}
-    (folder / "cases").mkdir()
+    for name in ("cases", "gradients"):
+        (folder / name).mkdir()
     draw_everything(folder)
     for seed, shape in enumerate(CHECKPOINTS, start=1):
         path = folder / "checkpoints" / shape.name

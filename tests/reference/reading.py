@@ -1,10 +1,11 @@
-"""Reads what make_reference.py wrote, for the side that runs the package."""
+"""Reads a reference folder: plain NumPy and Pillow, so that both sides of the comparison can use it."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from safetensors.numpy import load_file
 
 MODEL_INPUTS = (
     "input_ids",
@@ -15,6 +16,21 @@ MODEL_INPUTS = (
     "video_grid_thw",
     "second_per_grid_ts",
 )
+
+
+def parts_of(conversations: list, kind: str):
+    """The content parts of one kind in a batch of conversations, in order."""
+    for message in (message for conversation in conversations for message in conversation):
+        if isinstance(message["content"], list):
+            yield from (part for part in message["content"] if part["type"] == kind)
+
+
+def open_images(conversations: list, folder: Path) -> list[Image.Image]:
+    return [Image.open(folder / part["image"]) for part in parts_of(conversations, "image")]
+
+
+def open_videos(conversations: list, folder: Path) -> list[list[Image.Image]]:
+    return [[Image.open(folder / frame) for frame in part["video"]] for part in parts_of(conversations, "video")]
 
 
 class Reference:
@@ -29,21 +45,9 @@ class Reference:
     def checkpoint(self, name: str) -> Path:
         return self.folder / "checkpoints" / name
 
-    def arrays(self, case: dict) -> dict[str, np.ndarray]:
-        with np.load(self.folder / case["file"]) as file:
-            return dict(file)
-
-    def images(self, case: dict) -> list[Image.Image]:
-        return [Image.open(self.folder / part["image"]) for part in self._parts(case) if part["type"] == "image"]
-
-    def videos(self, case: dict) -> list[list[Image.Image]]:
-        clips = (part["video"] for part in self._parts(case) if part["type"] == "video")
-        return [[Image.open(self.folder / frame) for frame in frames] for frames in clips]
-
-    @staticmethod
-    def _parts(case: dict):
-        for message in (message for conversation in case["conversations"] for message in conversation):
-            yield from message["content"] if isinstance(message["content"], list) else ()
+    def arrays(self, file: str) -> dict[str, np.ndarray]:
+        with np.load(self.folder / file) as opened:
+            return dict(opened)
 
 
 def model_inputs(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -58,3 +62,8 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
     """Largest absolute difference over the largest absolute value expected."""
     assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
     return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+def read_safetensors(folder: str | Path) -> dict[str, np.ndarray]:
+    """Every tensor of a folder's safetensors files."""
+    return {name: value for file in Path(folder).glob("*.safetensors") for name, value in load_file(file).items()}
