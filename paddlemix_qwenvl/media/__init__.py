@@ -1,5 +1,6 @@
 """Images and videos in: fetching, decoding, resizing, frame sampling, cutting into patches. Knows no model."""
 
+from .cache import ContentCache, content_key
 from .images import load_image
 from .messages import process_vision_info
 from .patches import preprocess_images, preprocess_videos
@@ -7,7 +8,9 @@ from .resize import smart_resize
 from .video import Video, load_video
 
 __all__ = [
+    "ContentCache",
     "Video",
+    "content_key",
     "load_image",
     "load_video",
     "preprocess_images",

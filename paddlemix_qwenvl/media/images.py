@@ -1,8 +1,8 @@
 """Pictures from wherever they are: files, addresses, data URIs, PIL images, arrays."""
 
-import contextlib
 import io
 import os
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -34,24 +34,16 @@ def load_image(
     need `PIL.Image.MAX_IMAGE_PIXELS` raised too.
     Raises MediaError, naming the source, for what cannot be fetched or decoded, is truncated, empty or over a cap.
     """
-    if isinstance(source, np.ndarray):
-        return from_array(source)[0]
-    if isinstance(source, Image.Image):
-        return upright(decode(source, source, max_pixels))
-    with _open(source, timeout, max_bytes) as file:
-        return upright(decode(file, source, max_pixels))
+    with open_image(source, timeout, max_bytes) as picture:
+        return read_image(picture, source, max_pixels)
 
 
-def describe(source: Any) -> str:
-    """A short name for a picture or a video, for messages."""
-    if isinstance(source, np.ndarray):
-        return f"array of shape {source.shape} and type {source.dtype}"
-    if isinstance(source, Image.Image):
-        return f"PIL image {source.mode} {source.width} x {source.height} {getattr(source, 'filename', '')}".rstrip()
-    return f"{str(source)[:80]}..." if str(source).startswith("data:") else str(source)
-
-
-def _open(source: str | os.PathLike, timeout: float, max_bytes: int) -> BinaryIO:
+def open_image(
+    source: ImageSource, timeout: float, max_bytes: int
+) -> AbstractContextManager[BinaryIO | Image.Image | np.ndarray]:
+    """The encoded picture as an open file; a PIL image or an array as it is. Raises MediaError."""
+    if isinstance(source, Image.Image | np.ndarray):
+        return nullcontext(source)
     if not isinstance(source, str | os.PathLike):
         raise MediaError(f"{type(source).__name__} is no picture; give a path, an address, a PIL image or an array.")
     name = os.fsdecode(source)
@@ -63,6 +55,22 @@ def _open(source: str | os.PathLike, timeout: float, max_bytes: int) -> BinaryIO
         buffer.seek(0)
         return buffer
     return open_local(name)
+
+
+def read_image(picture: BinaryIO | Image.Image | np.ndarray, source: ImageSource, max_pixels: int) -> Image.Image:
+    """The picture that `open_image` opened, decoded and upright. Raises MediaError that names `source`."""
+    if isinstance(picture, np.ndarray):
+        return from_array(picture)[0]
+    return upright(decode(picture, source, max_pixels))
+
+
+def describe(source: Any) -> str:
+    """A short name for a picture or a video, for messages."""
+    if isinstance(source, np.ndarray):
+        return f"array of shape {source.shape} and type {source.dtype}"
+    if isinstance(source, Image.Image):
+        return f"PIL image {source.mode} {source.width} x {source.height} {getattr(source, 'filename', '')}".rstrip()
+    return f"{str(source)[:80]}..." if str(source).startswith("data:") else str(source)
 
 
 def decode(picture: BinaryIO | Image.Image, source: ImageSource, max_pixels: int) -> Image.Image:
@@ -83,7 +91,7 @@ def decode(picture: BinaryIO | Image.Image, source: ImageSource, max_pixels: int
 
 def upright(image: Image.Image) -> Image.Image:
     """The picture turned as its EXIF orientation says."""
-    with contextlib.suppress(Exception):  # damaged metadata does not cost the picture
+    with suppress(Exception):  # damaged metadata does not cost the picture
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             return ImageOps.exif_transpose(image)
     return image

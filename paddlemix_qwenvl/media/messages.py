@@ -11,13 +11,15 @@ import numpy as np
 from PIL import Image
 
 from ..errors import MediaError, PromptError
-from .images import MAX_BYTES, MAX_DECODED_PIXELS, TIMEOUT, ImageSource, describe, load_image, to_rgb
+from .cache import ContentCache, content_key
+from .images import MAX_BYTES, MAX_DECODED_PIXELS, TIMEOUT, ImageSource, describe, open_image, read_image, to_rgb
 from .resize import image_pixel_limits, requested_size, resize_frame
 from .sampling import FPS, FRAME_FACTOR, check_numbers, frame_size
 from .threads import thread_map
 from .video import VIDEO_MAX_BYTES, VIDEO_TIMEOUT, Video, load_video
 
 MERGE_SIZE = 2
+SIZE_SETTINGS = ("min_pixels", "max_pixels", "resized_height", "resized_width")
 
 Message = Mapping[str, Any]
 
@@ -32,6 +34,7 @@ def process_vision_info(
     max_image_pixels: int = MAX_DECODED_PIXELS,
     video_timeout: float = VIDEO_TIMEOUT,
     video_max_bytes: int = VIDEO_MAX_BYTES,
+    cache: ContentCache | None = None,
 ) -> tuple:
     """(images, videos) of one conversation or of several, in the order of their placeholders; None for none.
 
@@ -39,15 +42,16 @@ def process_vision_info(
     `resized_width`); each keeps the user's size in `info["original_size"]`, (width, height). Videos are `Video`s.
     With `return_video_kwargs`, a third value holds `fps`, a list: the sampled frames a second of each video.
 
-    The limits are those of `load_image` and `load_video`; `max_image_pixels` is the decoded picture's.
+    The limits are those of `load_image` and `load_video`; `max_image_pixels` is the decoded picture's. Files and
+    downloads whose content is in the `cache` are not decoded again.
     Raises PromptError for messages that are not in the Hub's format, MediaError for media that cannot be used.
     """
     factor = image_patch_size * MERGE_SIZE
-    limits = {"timeout": timeout, "max_bytes": max_bytes, "max_pixels": max_image_pixels}
+    limits = {"timeout": timeout, "max_bytes": max_bytes, "max_pixels": max_image_pixels, "cache": cache}
     elements = extract_vision_info(messages)
     images = thread_map(lambda e: fetch_image(e, factor, **limits), [e for e in elements if _is_image(e)])
     videos = [
-        fetch_video(element, factor, timeout=video_timeout, max_bytes=video_max_bytes, image_limits=limits)
+        fetch_video(element, factor, video_timeout=video_timeout, video_max_bytes=video_max_bytes, **limits)
         for element in elements
         if not _is_image(element)
     ]
@@ -77,14 +81,33 @@ def extract_vision_info(messages: Sequence[Message] | Sequence[Sequence[Message]
     return found
 
 
-def fetch_image(element: Message, factor: int = 28, **limits: Any) -> Image.Image:
+def fetch_image(
+    element: Message,
+    factor: int = 28,
+    *,
+    timeout: float = TIMEOUT,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_DECODED_PIXELS,
+    cache: ContentCache | None = None,
+) -> Image.Image:
     """The picture of one element of a message, in RGB (transparency over white) and resized.
 
-    Raises MediaError as `load_image` and `smart_resize` do; `limits` are those of `load_image`.
+    The limits are those of `load_image`; files and downloads whose content is in the `cache` are not decoded again.
+    Raises MediaError as `load_image` and `smart_resize` do.
     """
     check_numbers(element)
     source = element["image"] if "image" in element else element["image_url"]
-    image = load_image(source["url"] if isinstance(source, Mapping) else source, **limits)
+    source = source.get("url") if isinstance(source, Mapping) else source
+    with open_image(source, timeout, max_bytes) as picture:
+        if cache is None or isinstance(picture, Image.Image | np.ndarray):
+            return _resized(read_image(picture, source, max_pixels), element, factor)
+        key = content_key(picture, factor, [element.get(name) for name in SIZE_SETTINGS])
+        image = cache.get(key) or _resized(read_image(picture, source, max_pixels), element, factor)
+    cache.put(key, image, nbytes=3 * image.width * image.height)
+    return image.copy()
+
+
+def _resized(image: Image.Image, element: Message, factor: int) -> Image.Image:
     least, most = image_pixel_limits(factor)
     height, width = requested_size(
         element, image.height, image.width, factor, element.get("min_pixels", least), element.get("max_pixels", most)
@@ -98,24 +121,23 @@ def fetch_video(
     element: Message,
     factor: int = 28,
     *,
-    timeout: float = VIDEO_TIMEOUT,
-    max_bytes: int = VIDEO_MAX_BYTES,
-    image_limits: Mapping[str, Any] | None = None,
+    video_timeout: float = VIDEO_TIMEOUT,
+    video_max_bytes: int = VIDEO_MAX_BYTES,
+    **image_limits: Any,
 ) -> Video:
     """The frames of one video element of a message: a file or an address to sample, or a list of pictures to take all.
 
     Of a list, `sample_fps` (2 by default) tells how many a second there are, and an odd count is filled up with the
-    last. Raises MediaError as `load_video` and, for a list, `load_image` do.
+    last; `image_limits` are then those of `fetch_image`. Raises MediaError as `load_video` and `load_image` do.
     """
-    check_numbers(element)
     source = element["video"]
     if isinstance(source, str | os.PathLike):
-        return load_video(source, element, factor, timeout=timeout, max_bytes=max_bytes)
+        return load_video(source, element, factor, timeout=video_timeout, max_bytes=video_max_bytes)
     if not isinstance(source, list | tuple | np.ndarray) or not len(source):
         raise MediaError(f"A video is a path, an address or a list of at least one frame, not {describe(source)}.")
 
     def frame_of(frame: ImageSource) -> Image.Image:  # 2 * factor: qwen_vl_utils hands on the factor as a patch size
-        return fetch_image({**element, "image": frame}, MERGE_SIZE * factor, **(image_limits or {}))
+        return fetch_image({**element, "image": frame}, MERGE_SIZE * factor, **image_limits)
 
     pictures = thread_map(frame_of, source)
     pictures += pictures[-1:] * (-len(pictures) % FRAME_FACTOR)

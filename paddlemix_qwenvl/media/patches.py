@@ -1,6 +1,7 @@
 """Pictures and videos into the patches that the vision towers of Qwen2-VL and Qwen2.5-VL read."""
 
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,6 +51,11 @@ def preprocess_videos(videos: Sequence[Video | Sequence[ImageSource]], **setting
     Raises MediaError for a video without frames and for frames that cannot be read or resized.
     """
     cut = PatchSettings(**settings)
+    for video in videos:
+        if isinstance(video, str | os.PathLike):
+            raise MediaError(
+                f"{os.fsdecode(video)}: a video file is sampled first, by load_video or process_vision_info."
+            )
     clips = [thread_map(_picture, video.frames if isinstance(video, Video) else video) for video in videos]
     if not all(clips):
         raise MediaError("A video without frames was given; each needs at least one.")

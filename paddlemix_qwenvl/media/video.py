@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from ..errors import MediaError
 from .fetch import download, is_url, open_local
 from .resize import resize_frame
-from .sampling import Timeline, frame_size, sample
+from .sampling import Timeline, check_numbers, frame_size, sample
 
 if TYPE_CHECKING:
     import av
@@ -51,7 +52,7 @@ class Video:
 
 def load_video(
     source: str | os.PathLike,
-    element: Mapping[str, Any],
+    element: Mapping[str, Any] = MappingProxyType({}),
     factor: int = 28,
     *,
     timeout: float = VIDEO_TIMEOUT,
@@ -59,17 +60,17 @@ def load_video(
 ) -> Video:
     """Samples a video file, which is a path or a file:// or http(s) address.
 
-    `element` says which frames and how large: see `sampling.sample` and `sampling.frame_size`. Two passes are made:
-    one over the packets for the frames' times, one that seeks and decodes. Memory holds the frames asked for and 16
-    bytes for each frame of the video. A progress bar appears after 2 s on a terminal.
+    `element`, a message's, says which frames (2 a second by default) and how large: see `sampling.sample` and
+    `sampling.frame_size`. Two passes are made: one over the packets for the frames' times, one that seeks and decodes.
+    Memory holds the frames asked for and 16 bytes for each frame of the video. A progress bar appears on a terminal
+    when decoding takes over 2 s.
     Raises MediaError, naming the source, for what cannot be fetched or decoded, has no frames, or cannot be sampled so.
     """
-    import av
-
+    check_numbers(element)
     with _open_source(source, timeout, max_bytes) as file:
         try:
             return _read(file, element, factor)
-        except (MediaError, av.FFmpegError, OSError, ValueError) as error:
+        except Exception as error:  # PyAV raises nearly every built-in exception on damaged files
             raise MediaError(f"Cannot read {os.fsdecode(source)}: {error}") from error
 
 

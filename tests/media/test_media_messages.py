@@ -1,5 +1,7 @@
 import base64
 import io
+import subprocess
+import sys
 
 import media_samples as samples
 import numpy as np
@@ -110,6 +112,7 @@ def test_messages_of_another_form_are_refused(messages, message):
         ({"image": Image.new("RGB", (30, 30)), "min_pixels": 0}, "min_pixels=0: expected a number over 0"),
         ({"image": Image.new("RGB", (30, 30)), "max_pixels": 784}, "is over max_pixels"),
         ({"image": Image.new("RGB", (10, 2001))}, "aspect ratio over 200"),
+        ({"image_url": {}}, "NoneType is no picture"),
         ({"video": []}, "at least one frame"),
         ({"video": 3}, "not 3"),
         ({"video": ["nowhere.png"]}, "nowhere.png: No such file"),
@@ -127,3 +130,9 @@ def test_limits_are_handed_on():
         process_vision_info(user({"image": Image.new("RGB", (10, 10))}), max_image_pixels=99)
     with pytest.raises(MediaError, match="over the cap of 99"):
         process_vision_info(user({"video": [Image.new("RGB", (10, 10))]}), max_image_pixels=99)
+
+
+def test_importing_media_imports_no_framework_and_no_decoder():
+    code = "import sys, paddlemix_qwenvl.media; print({'paddle', 'paddlenlp', 'torch', 'av', 'tqdm'} & {*sys.modules})"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert output.stdout == "set()\n"

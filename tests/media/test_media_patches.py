@@ -111,6 +111,8 @@ def test_what_is_no_picture_is_refused(bad, message):
         preprocess_images([bad])
 
 
-def test_a_video_without_frames_is_refused():
+def test_videos_without_frames_or_not_yet_sampled_are_refused():
     with pytest.raises(MediaError, match="without frames"):
         preprocess_videos([[]])
+    with pytest.raises(MediaError, match=r"a.mp4: .*load_video"):
+        preprocess_videos(["a.mp4"])

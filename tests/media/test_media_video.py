@@ -109,7 +109,7 @@ def test_a_rotated_video_is_shown_upright(tmp_path, rotation):
     pixels = samples.texture(64, 48, 3) // 4
     pixels[:16, :16] = 255  # top left
     path = samples.write_video(tmp_path / "a.mp4", [pixels] * 4, rotation=rotation)
-    video = load_video(path, {})
+    video = load_video(path)
     assert video.original_size == ((64, 48) if rotation == 180 else (48, 64))
     height, width = video.frames.shape[2:]
     assert (height > width) == (rotation != 180)
