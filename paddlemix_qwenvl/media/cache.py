@@ -25,7 +25,7 @@ def content_key(content: BinaryIO | np.ndarray, *settings: Any) -> bytes:
 
 
 class ContentCache:
-    """Values under the key of the content they were made from, `max_bytes` in all; what was used longest ago goes first.
+    """Values under the key of the content they were made from, `max_bytes` in all: what was used longest ago goes.
 
     Threads may share one. Values are handed out as they are: copy what the caller may change.
     """

@@ -28,7 +28,8 @@ def load_image(
     """A decoded picture, turned upright as its EXIF orientation says; of an animation, the first frame.
 
     `source` is a path, a file:// or http(s) address, a base64 data URI, a PIL image, or an array [H, W], [H, W, C] with
-    1, 3 or 4 channels or [C, H, W] with 1 or 3, integers from 0 to 255 or floats from 0 to 1. The mode stays the file's own.
+    1, 3 or 4 channels or [C, H, W] with 1 or 3, integers from 0 to 255 or floats from 0 to 1. The mode
+    stays the file's own.
 
     `timeout` (seconds) and `max_bytes` bound a download, `max_pixels` the decoded picture; caps beyond Pillow's own
     need `PIL.Image.MAX_IMAGE_PIXELS` raised too.
