@@ -6,8 +6,11 @@ group of one, and every function here returns its argument untouched.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
 
 from paddlemix_qwenvl.errors import ParallelError
 
@@ -28,31 +31,57 @@ class TensorParallel:
             dist.all_reduce(x, group=self.group)
         return x
 
-    def all_gather(self, x, axis: int = -1):
-        """The ranks' `x`, joined along `axis` in rank order."""
+    def all_gather(self, x, sizes: list[int]):
+        """The ranks' `x`, joined along the last dimension in rank order; rank `i` has `sizes[i]` there."""
         if self.degree == 1:
             return x
         import paddle
         import paddle.distributed as dist
 
+        widest = max(sizes)
+        if x.shape[-1] < widest:  # the collectives want equal shapes
+            x = paddle.concat([x, paddle.zeros([*x.shape[:-1], widest - x.shape[-1]], x.dtype)], axis=-1)
         parts: list = []
         dist.all_gather(parts, x, group=self.group)
-        return paddle.concat(parts, axis=axis)
+        return paddle.concat([part[..., :size] for part, size in zip(parts, sizes, strict=True)], axis=-1)
 
     def split(self, size: int) -> tuple[int, int]:
         """First and last-plus-one of this rank's share of `size` units; earlier ranks take the remainder."""
+        return self._share(self.rank, size)
+
+    def sizes(self, size: int) -> list[int]:
+        """How many of `size` units each rank has."""
+        return [stop - start for start, stop in (self._share(rank, size) for rank in range(self.degree))]
+
+    def _share(self, rank: int, size: int) -> tuple[int, int]:
         share, rest = divmod(size, self.degree)
-        start = self.rank * share + min(self.rank, rest)
-        return start, start + share + (self.rank < rest)
+        start = rank * share + min(rank, rest)
+        return start, start + share + (rank < rest)
 
 
-@lru_cache(maxsize=1)
-def _fleet_group() -> TensorParallel | None:
-    from paddle.distributed import fleet
+_override: ContextVar[TensorParallel | None] = ContextVar("tensor_parallel", default=None)
 
-    hybrid = getattr(fleet.fleet, "_hcg", None)
+
+@contextmanager
+def using(parallel: TensorParallel) -> Iterator[None]:
+    """Layers made inside take `parallel` for their group: a module kept whole, or a rank that is only planned."""
+    token = _override.set(parallel)
+    try:
+        yield
+    finally:
+        _override.reset(token)
+
+
+def tensor_parallel() -> TensorParallel:
+    """The group that layers made now belong to: fleet's model-parallel group, or a group of one."""
+    return _override.get() or _fleet_group()
+
+
+def _fleet_group() -> TensorParallel:
+    fleet = sys.modules.get("paddle.distributed.fleet")
+    hybrid = getattr(getattr(fleet, "fleet", None), "_hcg", None)
     if hybrid is None:
-        return None
+        return TensorParallel()
     return TensorParallel(
         rank=hybrid.get_model_parallel_rank(),
         degree=hybrid.get_model_parallel_world_size(),
@@ -60,17 +89,8 @@ def _fleet_group() -> TensorParallel | None:
     )
 
 
-def tensor_parallel() -> TensorParallel:
-    """The group of this process: fleet's model-parallel group, or a group of one."""
-    group = _fleet_group()
-    if group is None:
-        _fleet_group.cache_clear()
-        return TensorParallel()
-    return group
-
-
-def init_tensor_parallel(degree: int) -> TensorParallel:
-    """Start fleet with `degree` ranks of tensor parallelism.
+def init_tensor_parallel(degree: int | None = None) -> TensorParallel:
+    """Start fleet with `degree` ranks of tensor parallelism; None takes all processes that were launched.
 
     Raises:
         ParallelError: the launcher started another number of processes than `degree`.
@@ -79,15 +99,14 @@ def init_tensor_parallel(degree: int) -> TensorParallel:
     from paddle.distributed import fleet
 
     launched = dist.get_world_size()
+    degree = degree or launched
     if launched != degree:
         raise ParallelError(
             f"mp_degree is {degree} but {launched} process(es) were launched: set mp_degree to {launched}, "
             f"or start {degree} processes with `python -m paddle.distributed.launch`."
         )
-    if degree == 1:
-        return TensorParallel()
-    strategy = fleet.DistributedStrategy()
-    strategy.hybrid_configs = {"dp_degree": 1, "mp_degree": degree, "pp_degree": 1}
-    fleet.init(is_collective=True, strategy=strategy)
-    _fleet_group.cache_clear()
+    if degree > 1:
+        strategy = fleet.DistributedStrategy()
+        strategy.hybrid_configs = {"dp_degree": 1, "mp_degree": degree, "pp_degree": 1}
+        fleet.init(is_collective=True, strategy=strategy)
     return tensor_parallel()

@@ -42,12 +42,13 @@ def vocabulary_pieces(vocab_size: int, hidden_size: int, start: int, stop: int, 
 class ParallelLMHead(Linear):
     """Scores of all tokens from the last hidden states; a tied head shares the embedding's weight.
 
-    Raises nothing. Returns float32 `[..., vocab]`, gathered from the ranks.
+    Returns float32 `[..., vocab]`, gathered from the ranks.
     """
 
     def __init__(self, vocab_size: int, hidden_size: int, tied_to: VocabParallelEmbedding | None = None):
         nn.Layer.__init__(self)
         self.parallel = tensor_parallel()
+        self.sizes = self.parallel.sizes(vocab_size)
         if tied_to is None:
             start, stop = self.parallel.split(vocab_size)
             pieces = vocabulary_pieces(vocab_size, hidden_size, start, stop, linear=True)
@@ -56,4 +57,4 @@ class ParallelLMHead(Linear):
             self.weight, self.bias, self.scale = tied_to.weight, None, None
 
     def forward(self, x):
-        return self.parallel.all_gather(self.product(x, None)).astype("float32")
+        return self.parallel.all_gather(self.product(x, None), self.sizes).astype("float32")

@@ -81,7 +81,7 @@ class QwenVLPretrainedModel(PretrainedModel):
         folder = weights_folder(pretrained_model_name_or_path, **source)
         checkpoint = open_folder(folder, allow_pickle=allow_pickle)
         model = cls._empty(config, dtype)
-        load_weights(model, checkpoint, dtype, cls.optional_weights)
+        load_weights(model, checkpoint, dtype, model.optional_weights)
         if quantization == "int8":
             model.quantize_int8()
         model.eval()

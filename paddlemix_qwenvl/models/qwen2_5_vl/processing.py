@@ -73,7 +73,8 @@ class Qwen2_5_VLImageProcessor(BaseImageProcessor):
         Raises:
             MediaError: a picture that cannot be read or resized.
         """
-        settings = {name: overrides.get(name) or getattr(self, name) for name in _PATCH_SETTINGS}
+        given = {name: value for name, value in overrides.items() if value is not None}
+        settings = {name: given.get(name, getattr(self, name)) for name in _PATCH_SETTINGS}
         data: dict = {}
         if images is not None:
             data.update(preprocess_images(images if isinstance(images, list | tuple) else [images], **settings))
@@ -146,7 +147,7 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         videos=None,
         padding: bool | str = True,
         return_tensors: str | None = None,
-        fps: float | list[float] = DEFAULT_FPS,
+        fps: float | list[float] | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         **tokenizer_options,
@@ -159,7 +160,8 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
             videos: all videos of the batch, each a list of frames or an array.
             padding: pad the rows to one length, on the left.
             return_tensors: "pd" or "np"; None gives lists for the text and NumPy for the media.
-            fps: frames a second of the videos as sampled, one number or one for each.
+            fps: frames a second of the videos as sampled, one number or one for each. None: what `load_video` sampled them at,
+                2 for plain lists of frames.
             min_pixels, max_pixels: bounds for this call.
 
         Returns:
@@ -179,17 +181,21 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         texts = grow_placeholders(texts, IMAGE_TOKEN, media.get("image_grid_thw"), merge, "image")
         texts = grow_placeholders(texts, VIDEO_TOKEN, media.get("video_grid_thw"), merge, "video")
         if "video_grid_thw" in media:
-            media["second_per_grid_ts"] = self._seconds(fps, len(media["video_grid_thw"]))
+            media["second_per_grid_ts"] = self._seconds(fps, videos)
         encoded = self.tokenizer(
             texts, padding=padding, return_attention_mask=True, return_token_type_ids=False, **tokenizer_options
         )
         return tensors({**encoded, **media}, return_tensors)
 
-    def _seconds(self, fps, videos: int) -> list[float]:
+    def _seconds(self, fps, videos) -> list[float]:
         """Seconds between temporal patches of each video."""
-        rates = [fps] * videos if isinstance(fps, int | float) else list(fps)
-        if len(rates) != videos or any(rate <= 0 for rate in rates):
-            raise PromptError(f"fps is {fps!r} for {videos} video(s): give one number over 0, or one for each video.")
+        if fps is None:
+            fps = [getattr(video, "fps", DEFAULT_FPS) for video in videos]
+        rates = [fps] * len(videos) if isinstance(fps, int | float) else list(fps)
+        if len(rates) != len(videos) or any(rate <= 0 for rate in rates):
+            raise PromptError(
+                f"fps is {fps!r} for {len(videos)} video(s): give one number over 0, or one for each video."
+            )
         return [self.image_processor.temporal_patch_size / rate for rate in rates]
 
     def apply_chat_template(
