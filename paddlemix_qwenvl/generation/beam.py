@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import paddle
-from paddle.nn import functional as F  # noqa: N812
+from paddle.nn import functional as F
 from paddlenlp.generation.utils import BeamSearchScorer
 
 from paddlemix_qwenvl.generation.decode import Answer, Step
