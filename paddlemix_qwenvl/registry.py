@@ -37,6 +37,7 @@ class Family:
     names: tuple[str, ...]
 
     def load(self, kind: str) -> type:
+        """The class for that kind, imported if need be."""
         return getattr(importlib.import_module(self.module), self.classes[kind])
 
 
@@ -148,8 +149,8 @@ def _adapt(module) -> None:
         host = sys.modules[name.partition(".")[0]]
         warnings.warn(
             f"{host.__name__} {getattr(host, '__version__', '')} is not laid out as paddlemix_qwenvl expects: "
-            f"it has no {', no '.join(missing)}. This package's models are not found through these; load them by this package's "
-            "own classes, or install the version that constraints.txt names.",
+            f"it has no {', no '.join(missing)}. This package's models are not found through these: load them by this "
+            "package's own classes, or install a version that it knows (constraints.txt).",
             RuntimeWarning,
             stacklevel=2,
         )

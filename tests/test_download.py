@@ -29,8 +29,9 @@ def load(requests, home, **environment):
         "HF_HOME": home / "hf",
         "AISTUDIO_HOME": home / "aistudio",
         "PYTHONPATH": STANDIN.parent.parent,
+        "no_proxy": "127.0.0.1",
     }
-    unset = ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "http_proxy", "HTTP_PROXY", "from_modelscope")
+    unset = ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "NO_PROXY", "from_modelscope")
     inherited = {key: value for key, value in os.environ.items() if key not in unset}
     done = subprocess.run(
         [sys.executable, STANDIN / "download.py"],
@@ -110,6 +111,7 @@ def test_a_name_that_is_ours_but_not_there(tmp_path, monkeypatch):
     from paddlenlp.transformers import AutoConfig
     from paddlenlp.utils.download import bos_download
 
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     with loopback_hub({}) as (address, _):
         template = address + "/{repo_type}/community/{repo_id}/{filename}"
         monkeypatch.setitem(bos_download.__globals__, "BOS_URL_TEMPLATE_WITHOUT_REVISION", template)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,13 @@ def test_every_public_name_is_what_its_module_holds():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"module 'paddlemix_qwenvl' has no attribute 'Qwen9_VLConfig'"):
         _ = paddlemix_qwenvl.Qwen9_VLConfig
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, str(len(os.sched_getaffinity(0)))), ("3", "3")])
+def test_paddle_gets_all_cpus_unless_the_user_says_otherwise(given, expected):
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    if given:
+        environment["OMP_NUM_THREADS"] = given
+    code = "import os, paddlemix_qwenvl; print(os.environ['OMP_NUM_THREADS'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == expected
