@@ -34,8 +34,7 @@ _NUMPY = {
     "BOOL": np.bool_,
 }
 _SAFETENSORS_NAME = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-_STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
-_BLOCK = 1 << 19  # numbers that are read and cast at a time
+_BLOCK = 1 << 18  # numbers that are read and cast at a time
 # Transformers 4.52 and later save the same tensors under longer names.
 _PREFIXES = {"model.language_model.": "model.", "model.visual.": "visual.", "language_model.model.": "model."}
 
@@ -251,7 +250,7 @@ def load_weights(model, checkpoint: Checkpoint, dtype: str, optional: set[str] =
         optional: Hub names that the checkpoint may hold in vain (a tied `lm_head.weight`).
 
     Raises:
-        CheckpointError: tensors that are missing, not expected or of another shape. Nothing is filled before names were checked.
+        CheckpointError: tensors that are missing, not expected or of another shape; nothing was filled then.
     """
     parameters = dict(model.named_parameters())  # a tied one once, under its first path
     wanted = {piece.name(path) for path, parameter in parameters.items() for piece in pieces_of(parameter)}
@@ -260,11 +259,11 @@ def load_weights(model, checkpoint: Checkpoint, dtype: str, optional: set[str] =
         found = [f"{name} in {checkpoint.file_of(name).name}" for name in unexpected]
         faults = [_some("tensors missing", missing), _some("tensors unexpected", found)]
         raise CheckpointError(
-            f"{checkpoint.path} does not fit the model: {', '.join(filter(None, faults))}. Take config.json and all weights from "
-            f"one model."
+            f"{checkpoint.path} does not fit the model: {', '.join(filter(None, faults))}. Take all files from one model."
         )
-    for path, parameter in parameters.items():
-        _fill(parameter, path, checkpoint, dtype)
+    plan = [(parameter, _sources(parameter, path, checkpoint)) for path, parameter in parameters.items()]
+    for parameter, sources in plan:
+        _fill(parameter, sources, checkpoint, dtype)
 
 
 def _some(what: str, names) -> str:
@@ -272,11 +271,16 @@ def _some(what: str, names) -> str:
     return f"{len(names)} {what} ({shown}{', ...' if len(names) > 5 else ''})" if names else ""
 
 
-def _fill(parameter, path: str, checkpoint: Checkpoint, dtype: str) -> None:
-    buffer = np.empty(parameter.shape, _STORED[dtype])
-    for piece in pieces_of(parameter):
-        name, rows = piece.name(path), buffer[piece.rows]
-        values, is_bfloat16 = checkpoint.read(name, piece.shape, piece.source, piece.linear)
+def _sources(parameter, path: str, checkpoint: Checkpoint) -> list[tuple]:
+    """For each piece its name, its rows in the parameter, its mapped values and whether they are bfloat16."""
+    named = [(piece, piece.name(path)) for piece in pieces_of(parameter)]
+    return [(name, p.rows, *checkpoint.read(name, p.shape, p.source, p.linear)) for p, name in named]
+
+
+def _fill(parameter, sources: list[tuple], checkpoint: Checkpoint, dtype: str) -> None:
+    buffer = np.empty(parameter.shape, _NUMPY[_SAFETENSORS_NAME[dtype]])
+    for name, place, values, is_bfloat16 in sources:
+        rows = buffer[place]
         values = values.reshape(rows.shape)
         if values.strides[0] < values.strides[-1]:  # as the file has it, so that a block is one stretch of the file
             rows, values = rows.T, values.T
@@ -321,11 +325,8 @@ def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 10
     """
     folder = Path(folder)
     shards = _shards(model, max_shard_bytes)
-    names = (
-        [SAFETENSORS]
-        if len(shards) == 1
-        else [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
-    )
+    names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
+    names = names if len(shards) > 1 else [SAFETENSORS]
     written = []
     for name, shard in zip(names, shards, strict=True):
         temporary = folder / f".{name}.tmp"

@@ -1,0 +1,32 @@
+"""A seeded tiny Qwen2.5-VL folder in the Hub's layout, and what is loaded from it."""
+
+import hub_model
+import pytest
+
+
+@pytest.fixture(scope="session")
+def hub_tensors() -> dict:
+    """The folder's tensors by their Hub names."""
+    return hub_model.tensors(hub_model.config())
+
+
+@pytest.fixture(scope="session")
+def hub_folder(tmp_path_factory, hub_tensors):
+    """Weights, config, tokenizer and processor files."""
+    folder = tmp_path_factory.mktemp("hub")
+    hub_model.write(folder, hub_model.config(), hub_tensors)
+    return hub_model.write_processor(folder)
+
+
+@pytest.fixture(scope="session")
+def model(hub_folder):
+    from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
+
+    return Qwen2_5_VLForConditionalGeneration.from_pretrained(hub_folder)
+
+
+@pytest.fixture(scope="session")
+def processor(hub_folder):
+    from paddlemix_qwenvl import Qwen2_5_VLProcessor
+
+    return Qwen2_5_VLProcessor.from_pretrained(hub_folder)

@@ -1,0 +1,511 @@
+"""Weight files of every layout into the model and out again, against files written by the safetensors library itself."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import hub_model
+import numpy as np
+import paddle
+import pytest
+from numpy_model import NumpyModel
+from safetensors import safe_open
+
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
+from paddlemix_qwenvl.checkpoint import open_folder, to_bfloat16
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+
+CONFIG = hub_model.config()
+INDEX = "model.safetensors.index.json"
+Q_PROJ = "model.layers.0.self_attn.q_proj.weight"
+MODEL = Qwen2_5_VLForConditionalGeneration
+
+
+def saved_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """All tensors in a folder's safetensors files; bfloat16 as its 16 bits. Reads the format itself, as no NumPy reader can."""
+    kinds = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+    found = {}
+    for path in folder.glob("*.safetensors"):
+        data = path.read_bytes()
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])
+        assert header.pop("__metadata__") == {"format": "pt"}
+        for name, entry in header.items():
+            first, last = entry["data_offsets"]
+            values = np.frombuffer(data[8 + size + first : 8 + size + last], kinds[entry["dtype"]])
+            assert name not in found
+            found[name] = values.reshape(entry["shape"])
+    return found
+
+
+def held_tensors(model, folder: Path) -> dict[str, np.ndarray]:
+    """What the model holds, by Hub names."""
+    model.save_pretrained(folder)
+    return saved_tensors(folder)
+
+
+def assert_same(found: dict, wanted: dict) -> None:
+    assert set(found) == set(wanted)
+    for name, values in wanted.items():
+        assert found[name].dtype == values.dtype, name
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def as_paddle_lays_them(tensors: dict) -> dict:
+    """Linear weights as `[in, out]`; embedding, norms, biases and the convolution as they are."""
+    return {
+        name: value.T if value.ndim == 2 and "embed_tokens" not in name else value for name, value in tensors.items()
+    }
+
+
+# ---- layouts
+
+
+def test_hub_layout_in_one_file(hub_folder, hub_tensors, tmp_path):
+    assert_same(held_tensors(MODEL.from_pretrained(hub_folder), tmp_path), hub_tensors)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_hub_layout_in_shards(hub_tensors, tmp_path, count):
+    hub_model.write_shards(tmp_path / "in", CONFIG, hub_tensors, count)
+    assert_same(held_tensors(MODEL.from_pretrained(tmp_path / "in"), tmp_path / "out"), hub_tensors)
+
+
+@pytest.mark.parametrize("layout", ["np", "pd"])
+def test_paddle_layout_square_weights_included(hub_tensors, tmp_path, layout):
+    square = [name for name, value in hub_tensors.items() if value.ndim == 2 and len(set(value.shape)) == 1]
+    assert {Q_PROJ, "visual.blocks.0.attn.proj.weight", "visual.merger.mlp.0.weight"} <= set(square)
+    hub_model.write(tmp_path / "in", CONFIG, as_paddle_lays_them(hub_tensors), layout)
+    assert_same(held_tensors(MODEL.from_pretrained(tmp_path / "in"), tmp_path / "out"), hub_tensors)
+
+
+def test_orientation_comes_from_metadata_alone(hub_tensors, tmp_path):
+    """The very bytes of a square weight mean the one thing in a Hub file and its transpose in a Paddle file."""
+    hub_model.write(tmp_path / "np", CONFIG, as_paddle_lays_them(hub_tensors) | {Q_PROJ: hub_tensors[Q_PROJ]}, "np")
+    held = held_tensors(MODEL.from_pretrained(tmp_path / "np"), tmp_path / "out")
+    np.testing.assert_array_equal(held[Q_PROJ], hub_tensors[Q_PROJ].T)
+
+
+def test_paddle_layout_in_shards(hub_tensors, tmp_path):
+    hub_model.write_shards(tmp_path / "in", CONFIG, as_paddle_lays_them(hub_tensors), 3, "pd")
+    assert_same(held_tensors(MODEL.from_pretrained(tmp_path / "in"), tmp_path / "out"), hub_tensors)
+
+
+def test_what_is_loaded_computes_the_same_as_a_literal_model(hub_folder, hub_tensors):
+    ids = np.array([5, 77, 200, 31, 8])
+    logits = MODEL.from_pretrained(hub_folder)(paddle.to_tensor(ids[None])).logits.numpy()[0]
+    wanted = NumpyModel(CONFIG, hub_tensors).logits(ids)
+    assert np.abs(logits - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize(
+    "prefixes",
+    [("model.", "model.language_model."), ("visual.", "model.visual."), ("model.", "language_model.model.")],
+    ids=" to ".join,
+)
+def test_longer_names(hub_tensors, tmp_path, prefixes):
+    short, long = prefixes
+    renamed = {long + k.removeprefix(short) if k.startswith(short) else k: v for k, v in hub_tensors.items()}
+    assert set(renamed) != set(hub_tensors)
+    hub_model.write(tmp_path / "in", CONFIG, renamed)
+    assert_same(held_tensors(MODEL.from_pretrained(tmp_path / "in"), tmp_path / "out"), hub_tensors)
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["without lm_head", "with lm_head"])
+def test_tied_head(tmp_path, stored):
+    config = hub_model.config(tie_word_embeddings=True)
+    tensors = hub_model.tensors(config)
+    extra = {"lm_head.weight": tensors["model.embed_tokens.weight"]} if stored else {}
+    hub_model.write(tmp_path / "in", config, tensors | extra)
+    model = MODEL.from_pretrained(tmp_path / "in")
+    ids = np.array([3, 1, 4, 1, 5])
+    wanted = NumpyModel(config, tensors).logits(ids)
+    assert np.abs(model(paddle.to_tensor(ids[None])).logits.numpy()[0] - wanted).max() < 1e-4 * np.abs(wanted).max()
+    assert_same(held_tensors(model, tmp_path / "out"), tensors)
+    assert MODEL.from_pretrained(tmp_path / "out").config.tie_word_embeddings is True
+
+
+# ---- dtypes
+
+
+PLAIN = [0.0, -0.0, 1.0, -1.5, 1 / 3, 3.1415927, 1.00390625, 1.01171875, -1.00390625, 0.1, 2.0**-24, 2.0**-25 * 1.5]
+EDGES = [65504.0, 65520.0, 3.4e38, 1e38, -2.3e-38, 1e-40, -6e-8, np.inf, -np.inf, np.nan]
+AWKWARD = np.array([*PLAIN, *EDGES], np.float32)
+LOW_NAN = np.array([0x7F800001, 0xFF800001, 0x7FC00000], np.uint32).view(np.float32)  # cut to 16 bits, two would be inf
+
+
+def nearest_bfloat16(value: np.float32) -> int:
+    """The bits of the bfloat16 nearest to `value`, the even one of two."""
+    down = int(value.view(np.uint32)) >> 16
+    exact = [float(np.uint32(bits << 16).view(np.float32)) for bits in (down, down + 1)]
+    if np.isinf(exact[1]) and not np.isinf(exact[0]):
+        exact[1] = float(np.copysign(2.0**128, value))  # the value that infinity stands for when rounding
+    distance = [abs(float(value) - candidate) for candidate in exact]
+    if distance[0] == distance[1]:
+        return down + (down & 1)
+    return down + (distance[1] < distance[0])
+
+
+def test_bfloat16_rounds_to_the_nearest_even():
+    draws = np.random.default_rng(3).integers(0, 2**32, 20000, dtype=np.uint32).view(np.float32)
+    ties = (np.arange(0x3F80, 0x3FA0, dtype=np.uint32) << 16 | 0x8000).view(np.float32)
+    values = np.concatenate([AWKWARD[np.isfinite(AWKWARD)], draws[np.isfinite(draws)], ties])
+    assert to_bfloat16(values).tolist() == [nearest_bfloat16(value) for value in values]
+    assert to_bfloat16(np.array([np.inf, -np.inf], np.float32)).tolist() == [0x7F80, 0xFF80]
+    bits = to_bfloat16(np.concatenate([LOW_NAN, [np.float32("nan")]]))
+    assert ((bits & 0x7F80 == 0x7F80) & (bits & 0x7F != 0)).all()
+
+
+def widened(bits: np.ndarray) -> np.ndarray:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_casts_are_exact(hub_tensors, tmp_path, stored, dtype):
+    """Every pair of dtypes, on numbers that round, overflow, underflow or are none."""
+    name = "model.norm.weight"
+    row = np.concatenate([AWKWARD, LOW_NAN, np.linspace(-3, 3, 48 - len(AWKWARD) - 3, dtype=np.float32)])
+    with np.errstate(over="ignore"):
+        in_file = {"float32": row, "float16": row.astype(np.float16), "bfloat16": to_bfloat16(row)}[stored]
+        exact = widened(in_file) if stored == "bfloat16" else in_file.astype(np.float32)
+        wanted = {"float32": exact, "float16": exact.astype(np.float16), "bfloat16": to_bfloat16(exact)}[dtype]
+    write_raw(tmp_path / "in", hub_tensors, name, in_file, stored)
+    model = MODEL.from_pretrained(tmp_path / "in", dtype=dtype)
+    assert {str(p.dtype) for p in model.parameters()} == {f"paddle.{dtype}"}
+    held = held_tensors(model, tmp_path / "out")[name]
+    as_floats = widened if dtype == "bfloat16" else (lambda values: values.astype(np.float32))
+    finite = ~np.isnan(exact)
+    np.testing.assert_array_equal(held[finite], wanted[finite])
+    assert np.isnan(as_floats(held)[~finite]).all() and (~finite).sum() == 4
+
+
+def write_raw(folder: Path, tensors: dict, name: str, values: np.ndarray, dtype: str) -> None:
+    """A Hub file in which one tensor has values and a dtype of its own; the library's writer has no bfloat16."""
+    hub_model.write_config(folder, CONFIG)
+    header, parts, offset = {"__metadata__": {"format": "pt"}}, [], 0
+    for key, value in (tensors | {name: values}).items():
+        kind = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[dtype] if key == name else "F32"
+        header[key] = {"dtype": kind, "shape": list(value.shape), "data_offsets": [offset, offset + value.nbytes]}
+        parts.append(value.tobytes())
+        offset += value.nbytes
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
+
+
+def test_dtype_is_what_the_config_says_unless_told(hub_tensors, tmp_path):
+    hub_model.write(tmp_path, hub_model.config(torch_dtype="bfloat16"), hub_tensors)
+    assert MODEL.from_pretrained(tmp_path).parameters()[0].dtype == paddle.bfloat16
+    assert MODEL.from_pretrained(tmp_path, dtype="float32").parameters()[0].dtype == paddle.float32
+    with pytest.raises(ConfigurationError, match=r"dtype is 'int8': it must be one of float32, float16, bfloat16"):
+        MODEL.from_pretrained(tmp_path, dtype="int8")
+    with pytest.raises(ConfigurationError, match=r"quantization is 'int4': it must be 'int8' or None"):
+        MODEL.from_pretrained(tmp_path, quantization="int4")
+    assert paddle.get_default_dtype() == "float32"
+
+
+# ---- .pdparams
+
+
+def write_pdparams(folder: Path, tensors: dict) -> Path:
+    hub_model.write_config(folder, CONFIG)
+    state = {name: paddle.to_tensor(np.ascontiguousarray(v)) for name, v in as_paddle_lays_them(tensors).items()}
+    paddle.save(state, str(folder / "model_state.pdparams"))
+    return folder
+
+
+def test_pdparams_only_when_pickle_is_allowed(hub_tensors, tmp_path):
+    folder = write_pdparams(tmp_path / "in", hub_tensors)
+    with pytest.raises(CheckpointError, match=r"model_state\.pdparams is not loaded.*pickle.*allow_pickle=True"):
+        MODEL.from_pretrained(folder)
+    model = MODEL.from_pretrained(folder, allow_pickle=True)
+    assert_same(held_tensors(model, tmp_path / "out"), hub_tensors)
+
+
+def test_pdparams_in_bfloat16(hub_tensors, tmp_path):
+    hub_model.write_config(tmp_path / "in", CONFIG)
+    tensors = {name: paddle.to_tensor(np.ascontiguousarray(v)) for name, v in as_paddle_lays_them(hub_tensors).items()}
+    paddle.save({k: v.astype("bfloat16") for k, v in tensors.items()}, str(tmp_path / "in" / "model_state.pdparams"))
+    held = held_tensors(MODEL.from_pretrained(tmp_path / "in", allow_pickle=True), tmp_path / "out")
+    assert_same(held, {name: widened(to_bfloat16(value)) for name, value in hub_tensors.items()})
+
+
+def test_pickle_is_not_run_before_it_is_refused(tmp_path):
+    hub_model.write_config(tmp_path, CONFIG)
+    path, told = tmp_path / "model_state.pdparams", tmp_path / "ran"
+    path.write_bytes(b"cos\nsystem\n(S'touch " + str(told).encode() + b"'\ntR.")
+    with pytest.raises(CheckpointError, match="pickle"):
+        MODEL.from_pretrained(tmp_path)
+    assert not told.exists()
+
+
+def test_safetensors_go_before_pdparams(hub_tensors, tmp_path):
+    hub_model.write(tmp_path, CONFIG, hub_tensors)
+    (tmp_path / "model_state.pdparams").write_bytes(b"no pickle at all")
+    MODEL.from_pretrained(tmp_path)
+
+
+# ---- saving
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_saved_and_loaded_again(hub_folder, tmp_path, dtype):
+    first = held_tensors(MODEL.from_pretrained(hub_folder, dtype=dtype), tmp_path / "one")
+    again = MODEL.from_pretrained(tmp_path / "one")
+    assert again.config.dtype == dtype
+    assert again.generation_config.eos_token_id == [hub_model.IDS["<|im_end|>"], hub_model.IDS["<|endoftext|>"]]
+    assert_same(held_tensors(again, tmp_path / "two"), first)
+
+
+def test_what_is_saved_is_read_by_the_safetensors_library(model, hub_tensors, tmp_path):
+    model.save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "numpy") as file:
+        assert file.metadata() == {"format": "pt"}
+        assert_same({name: file.get_tensor(name) for name in file.keys()}, hub_tensors)  # noqa: SIM118, it is no dict
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_shards_keep_to_their_size_and_the_index_names_them(model, hub_tensors, tmp_path):
+    model.save_pretrained(tmp_path, max_shard_size=100_000)
+    assert_same(saved_tensors(tmp_path), hub_tensors)
+    index = json.loads((tmp_path / INDEX).read_text())
+    assert index["metadata"]["total_size"] == sum(value.nbytes for value in hub_tensors.values())
+    assert set(index["weight_map"]) == set(hub_tensors)
+    files = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert files == [f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))] and len(files) > 3
+    for file in files:
+        names = [name for name, where in index["weight_map"].items() if where == file]
+        with safe_open(tmp_path / file, "numpy") as opened:
+            assert sorted(opened.keys()) == sorted(names)
+        size = sum(hub_tensors[name].nbytes for name in names)
+        assert size <= 100_000 or len(names) == 1, file
+    assert_same(held_tensors(MODEL.from_pretrained(tmp_path), tmp_path / "again"), hub_tensors)
+
+
+def test_saving_again_leaves_no_file_of_the_last_time(model, hub_tensors, tmp_path):
+    for size, single in (("60KB", False), ("5GB", True), ("200KB", False), ("60KB", False)):
+        model.save_pretrained(tmp_path, max_shard_size=size)
+        assert (tmp_path / INDEX).exists() is not single
+        assert (tmp_path / "model.safetensors").exists() is single
+        assert_same(saved_tensors(tmp_path), hub_tensors)
+        MODEL.from_pretrained(tmp_path)
+
+
+def test_saving_over_the_folder_it_was_loaded_from(hub_tensors, tmp_path):
+    hub_model.write(tmp_path, CONFIG, hub_tensors)
+    assert_same(held_tensors(MODEL.from_pretrained(tmp_path), tmp_path), hub_tensors)
+
+
+def test_a_file_is_no_folder_to_save_into(model, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(CheckpointError, match=r"taken is a file: give a folder"):
+        model.save_pretrained(tmp_path / "taken")
+
+
+# ---- damage: one message each, which names file and tensor
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        MODEL.from_pretrained(folder)
+    return str(caught.value)
+
+
+def test_missing_tensor(hub_tensors, tmp_path):
+    hub_model.write(tmp_path, CONFIG, {k: v for k, v in hub_tensors.items() if k != Q_PROJ})
+    message = refused(tmp_path)
+    assert f"{tmp_path}/model.safetensors does not fit the model: 1 tensors missing ({Q_PROJ})" in message
+    assert "unexpected" not in message
+
+
+def test_untied_head_is_missed(tmp_path):
+    tensors = hub_model.tensors(hub_model.config(tie_word_embeddings=True))
+    hub_model.write(tmp_path, CONFIG, tensors)
+    assert "1 tensors missing (lm_head.weight)" in refused(tmp_path)
+
+
+def test_unexpected_tensor(hub_tensors, tmp_path):
+    name = "model.layers.2.mlp.up_proj.weight"
+    weight_map = hub_model.write_shards(tmp_path, CONFIG, hub_tensors | {name: np.zeros((3, 3), np.float32)}, 2)
+    message = refused(tmp_path)
+    assert f"{tmp_path}/{INDEX} does not fit the model: 1 tensors unexpected ({name} in {weight_map[name]})" in message
+    assert "missing" not in message
+
+
+@pytest.mark.parametrize("shape", [(47, 48), (48, 48, 1), (48 * 48,)], ids=str)
+def test_wrong_shape(hub_tensors, tmp_path, shape):
+    hub_model.write(tmp_path, CONFIG, hub_tensors | {Q_PROJ: np.zeros(shape, np.float32)})
+    wanted = f"{tmp_path}/model.safetensors: tensor {Q_PROJ!r} has shape {list(shape)}, the model needs [48, 48]"
+    assert wanted in refused(tmp_path)
+
+
+def test_linear_weights_the_wrong_way_round(hub_tensors, tmp_path):
+    hub_model.write(tmp_path, CONFIG, as_paddle_lays_them(hub_tensors), "pt")
+    assert "has shape [32, 96], the model needs [96, 32]" in refused(tmp_path)
+
+
+def test_truncated_file(hub_tensors, tmp_path):
+    hub_model.write(tmp_path, CONFIG, hub_tensors)
+    path = tmp_path / "model.safetensors"
+    header = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
+    last = max((key for key in header if key != "__metadata__"), key=lambda key: header[key]["data_offsets"][1])
+    path.write_bytes(path.read_bytes()[:-4])
+    assert f"{path} is truncated: tensor {last!r} ends at byte" in refused(tmp_path)
+
+
+def test_missing_shard(hub_tensors, tmp_path):
+    weight_map = hub_model.write_shards(tmp_path, CONFIG, hub_tensors, 30)
+    gone = weight_map[Q_PROJ]
+    (tmp_path / gone).unlink()
+    message = refused(tmp_path)
+    assert f"the weight file {tmp_path}/{gone} is missing" in message and INDEX in message and Q_PROJ in message
+
+
+def test_index_that_promises_what_is_not_there(hub_tensors, tmp_path):
+    weight_map = hub_model.write_shards(tmp_path, CONFIG, hub_tensors, 2)
+    name = "model.layers.9.mlp.up_proj.weight"
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": weight_map | {name: weight_map[Q_PROJ]}}))
+    assert f"{tmp_path}/{INDEX} promises tensor {name!r} in {weight_map[Q_PROJ]}, which does not" in refused(tmp_path)
+    wrong = next(file for file in weight_map.values() if file != weight_map[Q_PROJ])
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": weight_map | {Q_PROJ: wrong}}))
+    assert f"promises tensor {Q_PROJ!r} in {wrong}, which does not hold it" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}'])
+def test_garbage_index(hub_tensors, tmp_path, text):
+    hub_model.write_config(tmp_path, CONFIG)
+    (tmp_path / INDEX).write_text(text)
+    assert f"{tmp_path}/{INDEX} is not a readable index" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("layout", [None, "tf", ""])
+def test_no_word_about_the_layout(hub_tensors, tmp_path, layout):
+    hub_model.write(tmp_path, CONFIG, hub_tensors, layout)
+    assert f"{tmp_path}/model.safetensors says format {layout!r} in its metadata" in refused(tmp_path)
+
+
+def safetensors_header(text: str, data: bytes = b"") -> bytes:
+    return len(text).to_bytes(8, "little") + text.encode() + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"abc",
+        b"\xff" * 64,
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
+        safetensors_header("[]"),
+        safetensors_header('{"x": 3}'),
+        safetensors_header('{"x": {"dtype": "F32", "shape": [1]}}'),
+        safetensors_header('{"x": {"dtype": "F32", "shape": [1], "data_offsets": ["0", 4]}}'),
+        safetensors_header('{"__metadata__": {"format": "pt"}, "x": '),
+    ],
+    ids=range(9),
+)
+def test_garbage_file(tmp_path, content):
+    hub_model.write_config(tmp_path, CONFIG)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert f"{tmp_path}/model.safetensors is not a readable safetensors file" in refused(tmp_path)
+
+
+def test_garbage_pdparams(tmp_path):
+    hub_model.write_config(tmp_path, CONFIG)
+    (tmp_path / "model_state.pdparams").write_bytes(b"no pickle at all")
+    with pytest.raises(CheckpointError, match=r"model_state\.pdparams is not a readable \.pdparams file"):
+        MODEL.from_pretrained(tmp_path, allow_pickle=True)
+
+
+def test_bytes_that_do_not_fit_the_shape(tmp_path):
+    entry = {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}
+    header = {"__metadata__": {"format": "pt"}, "x": entry}
+    (tmp_path / "model.safetensors").write_bytes(safetensors_header(json.dumps(header), bytes(8)))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: tensor 'x' of F32 \[3\] has 8 bytes"):
+        open_folder(tmp_path).read("x", (3,), (slice(0, 3),), linear=False)
+
+
+def test_a_dtype_that_is_not_read(tmp_path):
+    header = {"__metadata__": {"format": "pt"}, "x": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}
+    (tmp_path / "model.safetensors").write_bytes(safetensors_header(json.dumps(header), bytes(2)))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: tensor 'x' is F8_E4M3, which cannot be read"):
+        open_folder(tmp_path).read("x", (2,), (slice(0, 2),), linear=False)
+
+
+def test_a_tensor_twice(hub_tensors, tmp_path):
+    hub_model.write(tmp_path, CONFIG, hub_tensors | {"model.visual.merger.ln_q.weight": np.ones(32, np.float32)})
+    assert "tensor 'visual.merger.ln_q.weight' is in" in refused(tmp_path)
+    weight_map = hub_model.write_shards(tmp_path, CONFIG, hub_tensors, 2)
+    hub_model.write(tmp_path, CONFIG, hub_tensors, name=sorted(weight_map.values())[0])
+    message = refused(tmp_path)
+    assert "model-00001-of-00002.safetensors and again in" in message and "model-00002-of-00002.safetensors" in message
+
+
+def test_no_weights_at_all(tmp_path):
+    hub_model.write_config(tmp_path, CONFIG)
+    message = refused(tmp_path)
+    assert f"{tmp_path} holds no weights" in message and "found config.json" in message
+
+
+def test_nothing_is_filled_before_names_and_shapes_were_seen(hub_folder, hub_tensors, tmp_path):
+    """A model that refused a checkpoint still holds what it held."""
+    from paddlemix_qwenvl.checkpoint import load_weights
+
+    model = MODEL.from_pretrained(hub_folder)
+    zeros = {name: np.zeros_like(value) for name, value in hub_tensors.items()}
+    last = "model.norm.weight"
+    for spoilt in (zeros | {last: np.zeros(47, np.float32)}, {k: v for k, v in zeros.items() if k != last}):
+        hub_model.write(tmp_path / "spoilt", CONFIG, spoilt)
+        with pytest.raises(CheckpointError, match=last):
+            load_weights(model, open_folder(tmp_path / "spoilt"), "float32")
+        assert_same(held_tensors(model, tmp_path / "held"), hub_tensors)
+
+
+# ---- memory
+
+
+MEASURE = """
+import sys
+import paddle
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration as Model
+
+def status(key):
+    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith(key))
+
+Model.from_pretrained(sys.argv[1] + "/small")
+for run in sys.argv[2:]:
+    layout, dtype = run.split()
+    open("/proc/self/clear_refs", "w").write("5")  # the peak so far is forgotten
+    before = status("VmRSS")
+    model = Model.from_pretrained(sys.argv[1] + "/" + layout, dtype=dtype)
+    print(run, status("VmHWM") - before, sum(p.numel().item() * p.element_size() for p in model.parameters()))
+    del model
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak")
+def test_loading_takes_the_memory_of_the_parameters(hub_tensors, tmp_path):
+    sizes = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 8, "vocab_size": 12000}
+    rope = {"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}}
+    config = hub_model.config(num_hidden_layers=2, **sizes, **rope, vision_config={"out_hidden_size": 1024})
+    tensors = {name: np.full(shape, 0.5, np.float32) for name, shape in hub_model.shapes(config).items()}
+    hub_model.write(tmp_path / "small", CONFIG, hub_tensors)
+    hub_model.write(tmp_path / "pt", config, tensors)
+    hub_model.write(tmp_path / "pd", config, as_paddle_lays_them(tensors), "pd")
+    runs = {"pt float32": 4, "pt bfloat16": 2, "pd float32": 4}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path), *runs],
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    shutil.rmtree(tmp_path)
+    lines = done.stdout.splitlines()[-len(runs) :]
+    assert [line.rsplit(None, 2)[0] for line in lines] == list(runs)
+    for line, width in zip(lines, runs.values(), strict=True):
+        peak, size = map(int, line.split()[-2:])
+        assert size == width * sum(value.size for value in tensors.values()) >= width * 55e6
+        assert peak <= 1.15 * size, f"{line}: {peak / size:.2f} times the parameters"
