@@ -80,7 +80,7 @@ class QwenVLPretrainedModel(PretrainedModel):
         config.dtype = dtype
         folder = weights_folder(pretrained_model_name_or_path, **source)
         checkpoint = open_folder(folder, allow_pickle=allow_pickle)
-        model = cls._empty(config, dtype)
+        model = cls.without_memory(config, dtype)
         load_weights(model, checkpoint, dtype, model.optional_weights)
         if quantization == "int8":
             model.quantize_int8()
@@ -90,7 +90,8 @@ class QwenVLPretrainedModel(PretrainedModel):
         return model
 
     @classmethod
-    def _empty(cls, config, dtype: str):
+    def without_memory(cls, config, dtype: str):
+        """The model with parameters that have shapes but no values yet."""
         before = paddle.get_default_dtype()
         paddle.set_default_dtype(dtype)
         try:
