@@ -62,15 +62,31 @@ def infer(
     dtype: Annotated[DType | None, typer.Option("--dtype", help="(default: the model's own)")] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, gpu or gpu:N (default: a GPU if any)")] = None,
     quantization: Annotated[Quantization | None, typer.Option("--quantization", help="weights as int8")] = None,
+    mp_degree: Annotated[
+        int | None,
+        typer.Option("--mp_degree", min=1, help="ranks of tensor parallelism (default: as many as were launched)"),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry_run", help="print the memory each rank would take, without weights; --model_path may be 3B, 7B, 72B"
+        ),
+    ] = False,
+    card_gib: Annotated[float, typer.Option("--card_gib", min=1, help="memory of a card, for --dry_run")] = 80,
     from_hf_hub: Annotated[bool, typer.Option("--from_hf_hub", help="download from the Hugging Face Hub")] = False,
     benchmark: Annotated[bool, typer.Option("--benchmark", help="repeat, and print times and memory")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")] = False,
 ) -> None:
     """Answer a question about one or more images."""
-    from paddlemix_qwenvl.infer import Assistant
+    from paddlemix_qwenvl.infer import Assistant, plan_lines, start_ranks
 
     quiet_hosts()
     with plain_errors():
+        if dry_run:
+            for line in plan_lines(model_path, dtype and dtype.value, card_gib):
+                typer.echo(line)
+            return
+        rank = start_ranks(mp_degree, device)
         assistant = Assistant.load(
             model_path,
             dtype=dtype and dtype.value,
@@ -85,10 +101,12 @@ def infer(
             "top_p": top_p,
             "seed": seed,
         }
-        answer = assistant.ask(question, image_file or (), on_text=None if as_json else _show, **settings)
+        answer = assistant.ask(question, image_file or (), on_text=None if as_json or rank else _show, **settings)
         report = answer.as_dict()
         if benchmark:
             report["benchmark"] = assistant.benchmark(5, question, image_file or (), **settings)
+    if rank:
+        return
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False))
         return

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+from paddlemix_qwenvl.parallel import init_tensor_parallel
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,36 @@ class Assistant:
             "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
             **_gpu_memory(),
         }
+
+
+def start_ranks(mp_degree: int | None, device: str | None) -> int:
+    """Join the other processes that `paddle.distributed.launch` started, if any; returns this one's rank.
+
+    Raises:
+        ParallelError: another number of processes was launched than `mp_degree`.
+    """
+    if mp_degree is None and os.environ.get("PADDLE_TRAINERS_NUM", "1") == "1":
+        return 0
+    use_device(device)
+    return init_tensor_parallel(mp_degree).rank
+
+
+def plan_lines(model_path: str, dtype: str | None, card_gib: float) -> list[str]:
+    """What each rank of a model would take, for a folder, a name, or "3B", "7B", "72B" (by name without any download).
+
+    Raises:
+        ConfigurationError, DownloadError: no such model.
+    """
+    from paddlenlp.transformers import AutoConfig
+
+    from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    from paddlemix_qwenvl.models.qwen2_5_vl.configuration import known_size
+    from paddlemix_qwenvl.plan import plan_ranks, table
+
+    size = known_size(model_path)
+    config = Qwen2_5_VLConfig.of_size(size) if size else AutoConfig.from_pretrained(model_path)
+    plans = plan_ranks(Qwen2_5_VLForConditionalGeneration, config, dtype or config.dtype)
+    return table(plans, card_gib, config.max_position_embeddings)
 
 
 def use_device(device: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 from paddlenlp.transformers import PretrainedConfig
 
@@ -57,6 +58,12 @@ _SIZES = {
         "vision_config": {"out_hidden_size": 8192, "intermediate_size": 3456},
     },
 }
+
+
+def known_size(name: str) -> str | None:
+    """ "3B", "7B" or "72B" where `name` is that or the Hub's name of that checkpoint."""
+    match = re.fullmatch(r"(?:Qwen/Qwen2\.5-VL-)?(\d+B)(?:-Instruct)?", name)
+    return match[1] if match and match[1] in _SIZES else None
 
 
 class Qwen2_5_VLVisionConfig(PretrainedConfig):

@@ -220,6 +220,11 @@ class Qwen2_5_VLForConditionalGeneration(QwenVLPretrainedModel):
         dtype = str(self.model.embed_tokens.weight.dtype).rpartition(".")[2]
         return KVCache.allocate(len(self.model.layers), batch, heads.num_kv_heads, capacity, heads.head_dim, dtype)
 
+    def cache_numbers_per_token(self) -> int:
+        """Numbers this rank keeps of one token: keys and values of all layers."""
+        heads = self.model.layers[0].self_attn.heads
+        return 2 * len(self.model.layers) * heads.num_kv_heads * heads.head_dim
+
     def context(self, prompt: PackedPrompt, cache: KVCache | None) -> AttentionContext:
         """Attention's view of a prompt, which fills `cache` further where one is given."""
         cos, sin = self.model.rotary_tables(prompt.position_ids)

@@ -1,0 +1,69 @@
+"""How much memory a model takes on each rank, worked out from shapes alone: no weights, no memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from paddlemix_qwenvl.errors import ConfigurationError
+from paddlemix_qwenvl.parallel import TensorParallel, using
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+# Left free on a card for activations, the collectives' buffers and the framework itself.
+RESERVE = 0.1
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """One rank's share at one degree of tensor parallelism.
+
+    Attributes:
+        degree: ranks.
+        weight_bytes: parameters on the rank that has most.
+        cache_bytes_per_token: keys and values of one token of one row.
+    """
+
+    degree: int
+    weight_bytes: int
+    cache_bytes_per_token: int
+
+    def largest_context(self, card_gib: float, limit: int) -> int:
+        """Tokens of one row that fit a card of `card_gib` GiB beside the weights, at most `limit`; 0 if the weights do not fit."""
+        free = card_gib * 2**30 * (1 - RESERVE) - self.weight_bytes
+        return max(0, min(limit, int(free // self.cache_bytes_per_token)))
+
+
+def plan_ranks(model_class, config, dtype: str, degrees=(1, 2, 4, 8, 16)) -> list[RankPlan]:
+    """The plan of each degree that the model's heads can be split by.
+
+    Args:
+        model_class: `Qwen2_5_VLForConditionalGeneration` or `QWenLMHeadModel`.
+        config: its config.
+        dtype: of weights and KV cache.
+
+    Raises:
+        ConfigurationError: an unknown dtype.
+    """
+    if dtype not in BYTES:
+        raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {', '.join(BYTES)}.")
+    plans = []
+    for degree in degrees:
+        if config.num_attention_heads % degree == 0:
+            with using(TensorParallel(rank=0, degree=degree)):
+                model = model_class.without_memory(config, dtype)
+            numbers = sum(int(np.prod(parameter.shape)) for parameter in model.parameters())
+            plans.append(RankPlan(degree, numbers * BYTES[dtype], model.cache_numbers_per_token() * BYTES[dtype]))
+    return plans
+
+
+def table(plans: list[RankPlan], card_gib: float, limit: int) -> list[str]:
+    """The plans as lines of text."""
+    lines = [f"{'mp_degree':>9} {'weights a rank':>15} {'KV cache a token':>17} {f'context on {card_gib:g} GiB':>22}"]
+    for plan in plans:
+        context = plan.largest_context(card_gib, limit)
+        lines.append(
+            f"{plan.degree:>9} {plan.weight_bytes / 2**30:>11.2f} GiB {plan.cache_bytes_per_token / 1024:>13.1f} KiB "
+            f"{context or 'does not fit':>22}"
+        )
+    return lines
