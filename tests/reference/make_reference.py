@@ -64,7 +64,9 @@ def greedy(model, inputs: dict, arguments: dict) -> tuple[np.ndarray, np.ndarray
 
 
 def training_labels(inputs: dict, config) -> torch.Tensor:
-    ignored = inputs["attention_mask"] == 0
+    """The tokens themselves, less padding, images and videos, and each row's first: padding is what would predict it."""
+    mask = inputs["attention_mask"]
+    ignored = mask.cumsum(-1) * mask <= 1
     for token in (config.image_token_id, config.video_token_id):
         ignored |= inputs["input_ids"] == token
     return inputs["input_ids"].masked_fill(ignored, -100)

@@ -1,7 +1,7 @@
 """`save_ours.py REFERENCE OUT`: loads each checkpoint of a reference folder with the package and saves it again.
 
-Beside each, in OUT/NAME/expected.npz, are a prompt's inputs and the logits that the package computes for it;
-check_saved.py, in the other environment, loads what was saved with transformers and compares.
+Beside each, in OUT/NAME/expected.npz, are a prompt's inputs and the logits that the package computes for it, and some text
+and its ids; check_saved.py, in the other environment, loads what was saved with transformers and compares.
 """
 
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import paddle
+from cases import TEXTS
 from paddlenlp.transformers import AutoModelForConditionalGeneration, AutoProcessor
 from reading import Reference, model_inputs
 
@@ -21,10 +22,17 @@ def save_ours(reference: Reference, name: str, folder: Path) -> None:
     model = AutoModelForConditionalGeneration.from_pretrained(source, dtype="float32")
     model.eval()
     model.save_pretrained(str(folder), max_shard_size="2MB")
-    AutoProcessor.from_pretrained(source).save_pretrained(str(folder))
+    processor = AutoProcessor.from_pretrained(source)
+    processor.save_pretrained(str(folder))
     inputs = model_inputs(reference.arrays(reference.cases[f"{name}-three_images"]["file"]))
     logits = model(**{key: paddle.to_tensor(value) for key, value in inputs.items()}).logits
-    np.savez_compressed(folder / "expected.npz", **inputs, logits=logits.numpy()[:, -8:])
+    text = "".join(TEXTS)
+    expected = {
+        "logits": logits.numpy()[:, -8:],
+        "text": np.array(text),
+        "text_ids": processor.tokenizer(text)["input_ids"],
+    }
+    np.savez_compressed(folder / "expected.npz", **inputs, **expected)
 
 
 if __name__ == "__main__":
