@@ -13,6 +13,10 @@ class CheckpointError(QwenVLError, ValueError):
     """A weight file or index that is damaged, incomplete or does not fit the model."""
 
 
+class DownloadError(QwenVLError, OSError):
+    """A file that no source had, or whose source could not be reached."""
+
+
 class MediaError(QwenVLError, ValueError):
     """An image or a video that cannot be fetched, decoded or resized."""
 

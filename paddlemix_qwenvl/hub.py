@@ -7,14 +7,10 @@ import os
 import threading
 from pathlib import Path
 
-from paddlemix_qwenvl.errors import QwenVLError
+from paddlemix_qwenvl.errors import DownloadError
 
 DEMO = Path(__file__).with_name("demo")
 PATIENCE = 20  # seconds until a source that does not answer is given up
-
-
-class DownloadError(QwenVLError, OSError):
-    """A file that no source had, or whose source could not be reached."""
 
 
 def locate(name: str) -> str:
@@ -25,6 +21,18 @@ def locate(name: str) -> str:
     if name == "demo" and not Path("demo", "config.json").is_file():
         return str(DEMO)
     return name
+
+
+def reach(name: str | os.PathLike, subfolder: str | None = "", **source) -> str:
+    """The folder or name to load a model from, once its `config.json` is there; `source` as in `fetch`.
+
+    Raises:
+        DownloadError: a name whose `config.json` no source has, or that cannot be reached.
+    """
+    found = locate(str(name))
+    if not Path(found).exists():
+        fetch(found, "config.json", subfolder, **source)
+    return found
 
 
 def fetch(

@@ -12,6 +12,7 @@ from paddlenlp.transformers import PretrainedModel
 from paddlenlp.transformers.utils import convert_file_size_to_int, get_checkpoint_shard_files
 from paddlenlp.utils.download import resolve_file_path
 
+from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.checkpoint import (
     PDPARAMS,
     SAFETENSORS,
@@ -56,7 +57,7 @@ class QwenVLPretrainedModel(PretrainedModel):
 
         Args:
             pretrained_model_name_or_path: a folder in the Hub's or Paddle's layout, or a name such as
-                "Qwen/Qwen2.5-VL-3B-Instruct".
+                "Qwen/Qwen2.5-VL-3B-Instruct", or "demo" for the model in this package.
             config: a config, in place of the folder's.
             dtype: "float32", "float16" or "bfloat16" of weights and KV cache; None for what the config says.
             quantization: "int8" keeps Linear weights as int8 with a scale an output channel; None for none.
@@ -64,21 +65,21 @@ class QwenVLPretrainedModel(PretrainedModel):
             kwargs: the host's (`cache_dir`, `subfolder`, `from_hf_hub`, ...), or fields of the config to change.
 
         Raises:
+            DownloadError: no source has the model, or none can be reached.
             CheckpointError: weights that are missing, damaged or of another model.
             ConfigurationError: a dtype, quantization or configuration that cannot be.
         """
         if quantization not in (None, "int8"):
             raise ConfigurationError(f"quantization is {quantization!r}: it must be 'int8' or None.")
         source = {key: kwargs.pop(key) for key in _SOURCE_OPTIONS if key in kwargs}
+        name = hub.reach(pretrained_model_name_or_path, **source)
         if config is None:
-            config, kwargs = cls.config_class.from_pretrained(
-                pretrained_model_name_or_path, return_unused_kwargs=True, **source, **kwargs
-            )
+            config, kwargs = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **source, **kwargs)
         dtype = dtype or config.dtype
         if dtype not in DTYPES:
             raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {', '.join(DTYPES)}.")
         config.dtype = dtype
-        folder = weights_folder(pretrained_model_name_or_path, **source)
+        folder = weights_folder(name, **source)
         checkpoint = open_folder(folder, allow_pickle=allow_pickle)
         model = cls.without_memory(config, dtype)
         load_weights(model, checkpoint, dtype, model.optional_weights)
@@ -186,7 +187,7 @@ class QwenVLPretrainedModel(PretrainedModel):
         settings.max_new_tokens = min(settings.max_new_tokens, context - length)
 
 
-_SOURCE_OPTIONS = ("cache_dir", "subfolder", "from_hf_hub", "from_aistudio", "force_download")
+_SOURCE_OPTIONS = ("cache_dir", "subfolder", "from_hf_hub", "from_aistudio")
 
 
 def weights_folder(name_or_path: str | os.PathLike, subfolder: str = "", **source) -> Path:

@@ -11,6 +11,7 @@ import paddle
 from paddlenlp.transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from paddlenlp.transformers.processing_utils import ProcessorMixin
 
+from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import ConfigurationError, PromptError
 from paddlemix_qwenvl.media import preprocess_images, preprocess_videos
 from paddlemix_qwenvl.media.messages import process_vision_info
@@ -126,8 +127,9 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
             kwargs: `min_pixels`, `max_pixels`, or the host's (`cache_dir`, `from_hf_hub`, ...).
         """
         overrides = {name: kwargs.pop(name) for name in _PATCH_SETTINGS if name in kwargs}
-        image_processor = Qwen2_5_VLImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        tokenizer = Qwen2_5_VLTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        name = hub.locate(str(pretrained_model_name_or_path))
+        image_processor = Qwen2_5_VLImageProcessor.from_pretrained(name, **kwargs)
+        tokenizer = Qwen2_5_VLTokenizer.from_pretrained(name, **kwargs)
         return cls(image_processor, tokenizer, **overrides)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
