@@ -69,6 +69,8 @@ def main(
     print(f"{cpu_name()}, {threads} threads, medians of {repeats}")
     print(f"ours: {dtype.value}, {versions(ours)}\ntransformers: {theirs.value}, {versions(peer)}\n")
     print(table(ours, peer))
+    same = [mine == yours for mine, yours in zip(ours["tokens"], peer["tokens"], strict=True)]
+    print(f"\nThe answers agree in their first {[*same, False].index(False)} of {len(same)} tokens.")
 
 
 def make_once(folder: Path, config: dict) -> int:

@@ -19,7 +19,11 @@ def peak_memory_gb() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e9
 
 
-def report(versions: dict, load: float, runs: list[dict]) -> None:
-    """Print, as the last line, the medians over `runs` of seconds "vision", "prefill" and "decode" (a token)."""
+def report(versions: dict, load: float, runs: list[dict], tokens: list[int]) -> None:
+    """Print, as the last line, the medians over `runs` of seconds "vision", "prefill" and "decode" (a token).
+
+    tokens: the answer, by which the engines are seen to do the same work.
+    """
     seconds = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
-    print(json.dumps({"versions": versions, "load": load, **seconds, "memory": peak_memory_gb()}))
+    result = {"versions": versions, "load": load, **seconds, "memory": peak_memory_gb(), "tokens": tokens}
+    print(json.dumps(result))

@@ -7,10 +7,9 @@ from measure import report, timed
 
 
 def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
+    import paddlemix_qwenvl  # noqa: F401, I001, prepares the process for Paddle and registers the model
     import paddle
     from paddlenlp.transformers import AutoModelForConditionalGeneration
-
-    import paddlemix_qwenvl  # noqa: F401, registers the model
 
     weights = {"dtype": "bfloat16", "quantization": "int8"} if dtype == "int8" else {"dtype": dtype}
     arguments = {name: paddle.to_tensor(value) for name, value in np.load(inputs).items()}
@@ -22,7 +21,7 @@ def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeat
         assert ids.shape[1] == count, f"{ids.shape[1]} new tokens instead of {count}"
         runs.append({**model.generation_seconds, "decode": model.generation_seconds["decode"] / (count - 1)})
     versions = {"paddlepaddle": paddle.__version__, "OMP_NUM_THREADS": threads}
-    report(versions, load, runs[1:])
+    report(versions, load, runs[1:], ids[0].tolist())
 
 
 if __name__ == "__main__":

@@ -13,24 +13,24 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 
 @torch.inference_mode()
-def run(model, inputs: dict[str, torch.Tensor], tokens: int) -> dict[str, float]:
-    """Seconds of the vision tower, the rest of the prefill and one decode step, greedily."""
+def run(model, inputs: dict[str, torch.Tensor], count: int) -> tuple[dict[str, float], list[int]]:
+    """Seconds of the vision tower, the rest of the prefill and one decode step; and the tokens, chosen greedily."""
     pixels, grid = inputs["pixel_values"].to(model.dtype), inputs["image_grid_thw"]
     vision, _ = timed(lambda: model.model.get_image_features(pixels, grid))
     model.model.rope_deltas = None
     prefill, output = timed(lambda: model(**{**inputs, "pixel_values": pixels}, use_cache=True, logits_to_keep=1))
     length = inputs["input_ids"].shape[1]
 
+    tokens = [output.logits[:, -1:].argmax(-1)]
+
     def decode():
-        token, cache = output.logits[:, -1:].argmax(-1), output.past_key_values
-        for position in range(length, length + tokens - 1):
-            step = model(
-                input_ids=token, past_key_values=cache, cache_position=torch.tensor([position]), logits_to_keep=1
-            )
-            token = step.logits[:, -1:].argmax(-1)
+        for position in range(length, length + count - 1):
+            place = {"past_key_values": output.past_key_values, "cache_position": torch.tensor([position])}
+            tokens.append(model(input_ids=tokens[-1], **place, logits_to_keep=1).logits[:, -1:].argmax(-1))
 
     seconds, _ = timed(decode)
-    return {"vision": vision, "prefill": prefill - vision, "decode": seconds / (tokens - 1)}
+    times = {"vision": vision, "prefill": prefill - vision, "decode": seconds / (count - 1)}
+    return times, torch.cat(tokens, 1)[0].tolist()
 
 
 def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
@@ -43,7 +43,8 @@ def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeat
     )
     runs = [run(model, arguments, int(tokens)) for _ in range(int(repeats) + 1)]
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
-    report({**versions, "threads": str(torch.get_num_threads())}, load, runs[1:])
+    times, tokens = zip(*runs, strict=True)
+    report({**versions, "threads": str(torch.get_num_threads())}, load, times[1:], tokens[-1])
 
 
 if __name__ == "__main__":
