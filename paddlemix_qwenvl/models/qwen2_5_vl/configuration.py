@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 
 from paddlenlp.transformers import PretrainedConfig
@@ -23,6 +22,29 @@ VISION = {
     "window_size": 112,
     "out_hidden_size": 3584,
     "fullatt_block_indexes": (7, 15, 23, 31),
+}
+
+LANGUAGE = {
+    "vocab_size": 152064,
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "hidden_act": "silu",
+    "max_position_embeddings": 128000,
+    "initializer_range": 0.02,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1000000.0,
+    "use_sliding_window": False,
+    "sliding_window": 32768,
+    "max_window_layers": 28,
+    "attention_dropout": 0.0,
+    "vision_start_token_id": 151652,
+    "vision_end_token_id": 151653,
+    "vision_token_id": 151654,
+    "image_token_id": 151655,
+    "video_token_id": 151656,
 }
 
 _SIZES = {
@@ -110,9 +132,10 @@ class Qwen2_5_VLConfig(PretrainedConfig):
 
     Args:
         vision_config: a `Qwen2_5_VLVisionConfig` or its fields.
-        text_config: the language model's fields, where they are not given flat.
+        text_config: the language model's fields, where they are not given flat; flat ones go first.
         rope_scaling: `{"type" | "rope_type": "mrope" | "default", "mrope_section": [time, row, column]}`; the sections count
             rotary frequencies and add up to half a head.
+        kwargs: the fields of `LANGUAGE`, and the host's.
 
     Raises:
         ConfigurationError: values that no Qwen2.5-VL model can have.
@@ -123,50 +146,18 @@ class Qwen2_5_VLConfig(PretrainedConfig):
 
     def __init__(
         self,
-        vocab_size: int = 152064,
-        hidden_size: int = 3584,
-        intermediate_size: int = 18944,
-        num_hidden_layers: int = 28,
-        num_attention_heads: int = 28,
-        num_key_value_heads: int | None = 4,
-        hidden_act: str = "silu",
-        max_position_embeddings: int = 128000,
-        initializer_range: float = 0.02,
-        rms_norm_eps: float = 1e-6,
-        rope_theta: float = 1000000.0,
-        rope_scaling: dict | None = None,
-        use_sliding_window: bool = False,
-        sliding_window: int = 32768,
-        max_window_layers: int = 28,
-        attention_dropout: float = 0.0,
         vision_config: dict | Qwen2_5_VLVisionConfig | None = None,
-        vision_start_token_id: int = 151652,
-        vision_end_token_id: int = 151653,
-        vision_token_id: int = 151654,
-        image_token_id: int = 151655,
-        video_token_id: int = 151656,
+        text_config: dict | None = None,
+        rope_scaling: dict | None = None,
         **kwargs,
     ):
-        self.vocab_size = vocab_size
-        self.hidden_size = hidden_size
-        self.intermediate_size = intermediate_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.num_key_value_heads = num_key_value_heads or num_attention_heads
-        self.hidden_act = hidden_act
-        self.max_position_embeddings = max_position_embeddings
-        self.initializer_range = initializer_range
-        self.rms_norm_eps = rms_norm_eps
-        self.rope_theta = rope_theta
-        self.use_sliding_window = use_sliding_window
-        self.sliding_window = sliding_window
-        self.max_window_layers = max_window_layers
-        self.attention_dropout = attention_dropout
-        self.vision_start_token_id = vision_start_token_id
-        self.vision_end_token_id = vision_end_token_id
-        self.vision_token_id = vision_token_id
-        self.image_token_id = image_token_id
-        self.video_token_id = video_token_id
+        kwargs = {**(text_config or {}), **kwargs}
+        rope_scaling = rope_scaling or (text_config or {}).get("rope_scaling")
+        for name in ("rope_scaling", "model_type"):
+            kwargs.pop(name, None)
+        for name, value in LANGUAGE.items():
+            setattr(self, name, kwargs.pop(name, value))
+        self.num_key_value_heads = self.num_key_value_heads or self.num_attention_heads
         if not isinstance(vision_config, Qwen2_5_VLVisionConfig):
             vision_config = Qwen2_5_VLVisionConfig(**(vision_config or {}))
         self.vision_config = vision_config
@@ -191,15 +182,6 @@ class Qwen2_5_VLConfig(PretrainedConfig):
             **{"torch_dtype": "bfloat16", "bos_token_id": 151643, "eos_token_id": 151645, **_SIZES[size], **kwargs}
         )
 
-    @classmethod
-    def from_dict(cls, config_dict: dict, **kwargs):
-        """As the host's; a nested `text_config` is laid flat first."""
-        fields = dict(config_dict)
-        fields = {**fields.pop("text_config", {}), **fields}
-        fields["model_type"] = cls.model_type
-        fields.pop("text_model_type", None)
-        return super().from_dict(fields, **kwargs)
-
     def to_dict(self, saving_file: bool = False) -> dict:
         """The Hub's flat form."""
         fields = super().to_dict(saving_file=saving_file)
@@ -210,9 +192,8 @@ class Qwen2_5_VLConfig(PretrainedConfig):
 
     def to_diff_dict(self, saving_file: bool = False) -> dict:
         """What is saved: the host leaves out what equals our defaults, but other readers have other defaults."""
-        own = [name for name in inspect.signature(type(self).__init__).parameters if name not in ("self", "kwargs")]
         fields = self.to_dict(saving_file=saving_file)
-        always = [*own, "tie_word_embeddings", "torch_dtype"]
+        always = [*LANGUAGE, "rope_scaling", "vision_config", "tie_word_embeddings", "torch_dtype"]
         return {**super().to_diff_dict(saving_file=saving_file), **{name: fields[name] for name in always}}
 
     @property
@@ -249,7 +230,7 @@ def _mrope(rope_scaling: dict | None, head_dim: int) -> dict:
     time = head_dim // 8
     space = (head_dim // 2 - time) // 2
     section = list(given.get("mrope_section") or [head_dim // 2 - 2 * space, space, space])
-    if len(section) != 3 or sum(section) != head_dim // 2:
+    if len(section) != 3 or sum(section) != head_dim // 2 or min(section) < 0:
         raise ConfigurationError(
             f"rope_scaling.mrope_section {section} must be three numbers that add up to half the head size, {head_dim // 2}."
         )
