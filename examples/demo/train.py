@@ -1,0 +1,238 @@
+"""Trains the demo checkpoint from scratch on drawn scenes, or fine-tunes a checkpoint on scenes or on your own pictures.
+
+python train.py --output outputs/demo
+python -m paddle.distributed.launch --nproc_per_node 2 --backend gloo train.py   # data parallel, here on two cores
+python train.py --model demo --kinds heart star --steps 300 --output outputs/heart
+python train.py --model PATH --data pictures/train.jsonl --lora 16 --output outputs/mine
+"""
+
+import argparse
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")  # the fast path of Paddle's MKL, on AMD too: three times the speed
+
+import numpy as np
+import paddle
+import paddle.distributed as dist
+import paddle.nn.functional as F
+import scenes
+import tokenizer as demo_tokenizer
+from lessons import IGNORED, file_batches, in_background, scene_batches
+from lora import add_lora, merged
+from muon import Muon
+from safetensors.numpy import load_file, save_file
+from tqdm import tqdm
+
+from paddlemix_qwenvl.models.qwen2_5_vl import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+)
+
+VOCABULARY = 832  # the tokenizer's, rounded up
+
+
+def demo_config(ids: dict[str, int]) -> Qwen2_5_VLConfig:
+    """A miniature with every part of the real architecture. A low rotary base lets it tell its few columns and rows apart."""
+    return Qwen2_5_VLConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        rope_theta=100.0,
+        rope_scaling={"type": "mrope", "mrope_section": [4, 6, 6]},
+        tie_word_embeddings=True,
+        vision_config={
+            "depth": 4,
+            "hidden_size": 96,
+            "intermediate_size": 256,
+            "num_heads": 4,
+            "out_hidden_size": 128,
+            "fullatt_block_indexes": [1, 3],
+        },
+        bos_token_id=ids["<|endoftext|>"],
+        eos_token_id=ids["<|im_end|>"],
+        pad_token_id=ids["<|endoftext|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        vision_token_id=ids["<|vision_pad|>"],
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+    )
+
+
+def answer_loss(model, input_ids, labels, **pictures):
+    """The model's loss, with logits for the answers alone: three tokens in four are not in them."""
+    prompt = model.pack(input_ids, **pictures)
+    hidden = model.model(prompt.embeddings, model.context(prompt, None))
+    following = F.pad(labels[:, 1:], [0, 1], value=IGNORED).flatten().index_select(prompt.indices)
+    places = paddle.nonzero(following != IGNORED).flatten()
+    return F.cross_entropy(model.lm_head(hidden.index_select(places)), following.index_select(places))
+
+
+def average_gradients(parameters) -> None:
+    """Mean of the gradients over the processes."""
+    flat = paddle.concat([p.grad.flatten() for p in parameters])
+    dist.all_reduce(flat)
+    parts = (flat / dist.get_world_size()).split([p.size for p in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.grad.set_value(part.reshape(parameter.shape))
+
+
+class Trainer:
+    """From scratch Muon for the matrices and AdamW for the rest, else AdamW alone; warm-up, plateau, then down to zero.
+
+    Args:
+        learning_rate: AdamW's. Muon's is six times that.
+        decay: share of the steps in which the rate goes down.
+    """
+
+    def __init__(self, model, steps: int, learning_rate: float, decay: float, from_scratch: bool, adapters=()):
+        self.model, self.steps, self.learning_rate, self.decay = model, steps, learning_rate, decay
+        self.adapters = list(adapters)
+        trainable = [(name, p) for name, p in model.named_parameters() if not p.stop_gradient]
+        self.parameters = [p for _, p in trainable]
+        matrices = [p for name, p in trainable if from_scratch and p.ndim == 2 and "embed_tokens" not in name]
+        in_muon = {id(p) for p in matrices}
+        self.muon = Muon(matrices)
+        rest = [p for p in self.parameters if id(p) not in in_muon]
+        self.adam = paddle.optimizer.AdamW(0.0, 0.9, 0.98, parameters=rest, weight_decay=0.0)
+        self.step, self.seconds = 0, 0.0
+
+    def rate(self) -> float:
+        """Factor of the learning rate at this step."""
+        left = (self.steps - self.step) / max(1, self.decay * self.steps)
+        return max(0.0, min(1.0, (self.step + 1) / 50, left))
+
+    def train(self, batch: dict[str, np.ndarray]) -> float:
+        """One step on a batch; returns its loss."""
+        started = time.perf_counter()
+        loss = answer_loss(self.model, **{name: paddle.to_tensor(value) for name, value in batch.items()})
+        loss.backward()
+        if dist.get_world_size() > 1:
+            average_gradients(self.parameters)
+        rate = self.rate() * self.learning_rate
+        self.muon.step(rate * 20 / 3)
+        self.adam.set_lr(rate)
+        self.adam.step()
+        for parameter in self.parameters:
+            parameter.clear_gradient(False)
+        self.step += 1
+        self.seconds += time.perf_counter() - started
+        return float(loss)
+
+    def save(self, folder: Path, processor) -> None:
+        """Model, processor and training state into `folder`, whole or not at all."""
+        part, old = (folder.with_name(folder.name + ending) for ending in (".part", ".old"))
+        shutil.rmtree(part, ignore_errors=True)
+        with merged(self.model, self.adapters):
+            self.model.save_pretrained(str(part))
+        processor.save_pretrained(str(part))
+        adam = {f"adam {k}": v for k, v in self.adam.state_dict().items() if isinstance(v, paddle.Tensor)}
+        adapters = {
+            f"lora {i} {k}": v for i, a in enumerate(self.adapters) for k, v in (("down", a.down), ("up", a.up))
+        }
+        state = {name: value.numpy() for name, value in {**adam, **self.muon.state_dict(), **adapters}.items()}
+        save_file(state, part / "trainer.safetensors")
+        (part / "trainer.json").write_text(json.dumps({"step": self.step, "seconds": self.seconds}))
+        if folder.exists():
+            folder.rename(old)
+        part.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def resume(self, folder: Path) -> None:
+        """Go on from what `save` wrote."""
+        state = load_file(folder / "trainer.safetensors")
+        self.muon.set_state_dict(state)
+        self.adam.set_state_dict({k[5:]: paddle.to_tensor(v) for k, v in state.items() if k.startswith("adam ")})
+        for number, adapter in enumerate(self.adapters):
+            adapter.down.set_value(state[f"lora {number} down"])
+            adapter.up.set_value(state[f"lora {number} up"])
+        progress = json.loads((folder / "trainer.json").read_text())
+        self.step, self.seconds = progress["step"], progress["seconds"]
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/demo"), help="checkpoints go here; goes on from one"
+    )
+    parser.add_argument("--model", help="checkpoint to fine-tune: a folder or a name; without it, from scratch")
+    parser.add_argument("--data", type=Path, help="conversations to train on, JSON lines; without it, drawn scenes")
+    parser.add_argument("--batch", type=int, default=8, help="conversations of --data a step and process")
+    parser.add_argument("--kinds", nargs="+", default=scenes.SHAPES, help="shapes in the drawn scenes")
+    parser.add_argument("--lora", type=int, default=0, metavar="RANK", help="train adapters of this rank only")
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--learning-rate", type=float, help="0.003 from scratch or with LoRA, else 0.0002")
+    parser.add_argument("--decay", type=float, default=0.4, help="share of the steps in which the rate goes down")
+    parser.add_argument("--save-every", type=int, default=200, help="steps between checkpoints")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = read_arguments()
+    paddle.seed(arguments.seed)
+    if dist.get_world_size() > 1:
+        dist.init_parallel_env()
+    rank, checkpoint = dist.get_rank(), arguments.output / "checkpoint"
+    from_scratch, resuming = arguments.model is None, checkpoint.exists()
+    start = arguments.model if arguments.lora or not resuming else str(checkpoint)
+    processor_folder = arguments.model or str(arguments.output / f"processor-{rank}")
+    ids = demo_tokenizer.save_processor(processor_folder) if from_scratch else None
+    if start:
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(start, dtype="float32")
+    else:
+        model = Qwen2_5_VLForConditionalGeneration(demo_config(ids))
+    processor = Qwen2_5_VLProcessor.from_pretrained(processor_folder)
+    adapters = add_lora(model, arguments.lora) if arguments.lora else []
+    model.train()
+    rate = arguments.learning_rate or (0.003 if from_scratch or adapters else 0.0002)
+    trainer = Trainer(model, arguments.steps, rate, arguments.decay, from_scratch, adapters)
+    if resuming:
+        trainer.resume(checkpoint)
+    if arguments.data:
+        source = (
+            file_batches,
+            processor_folder,
+            str(arguments.data),
+            arguments.batch,
+            arguments.seed,
+            rank,
+            trainer.step,
+        )
+    else:
+        curriculum = from_scratch
+        source = (scene_batches, processor_folder, arguments.seed, rank, trainer.step, arguments.kinds, curriculum)
+    run(trainer, in_background(*source), arguments, processor, rank)
+
+
+def run(trainer: Trainer, batches, arguments: argparse.Namespace, processor, rank: int) -> None:
+    """Train to the last step, with a progress bar, a curve in curve.jsonl and checkpoints (all by rank 0)."""
+    losses, progress = (
+        [],
+        tqdm(total=arguments.steps, initial=trainer.step, unit="step", mininterval=5, disable=rank > 0),
+    )
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    with open(arguments.output / "curve.jsonl" if rank == 0 else os.devnull, "a", encoding="utf-8") as curve:
+        while trainer.step < arguments.steps:
+            losses.append(trainer.train(next(batches)))
+            progress.update()
+            if trainer.step % 20 == 0:
+                mean, losses = sum(losses) / len(losses), []
+                progress.set_postfix(loss=f"{mean:.4f}")
+                point = {"step": trainer.step, "loss": round(mean, 5), "seconds": round(trainer.seconds)}
+                print(json.dumps(point), file=curve, flush=True)
+            if rank == 0 and (trainer.step % arguments.save_every == 0 or trainer.step == arguments.steps):
+                trainer.save(arguments.output / "checkpoint", processor)
+
+
+if __name__ == "__main__":
+    main()
