@@ -19,15 +19,8 @@ QUESTION = "What is in this image?"
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    subprocess.run([sys.executable, ROOT / "benchmarks" / "random_checkpoint.py", folder, "--tiny"], check=True)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def assistant(tiny):
-    return Assistant.load(tiny, dtype="float32")
+def assistant(hub_folder):
+    return Assistant.load(str(hub_folder), dtype="float32")
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +38,14 @@ def run(*arguments):
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
 
-def ask(tiny, *more):
+def ask(hub_folder, *more):
     return run(
-        "infer", "--model_path", tiny, "--image_file", PICTURE, "--question", QUESTION, "--dtype", "float32", *more
+        "infer", "--model_path", hub_folder, "--image_file", PICTURE, "--question", QUESTION, "--dtype", "float32", *more
     )
 
 
-def test_json_is_the_last_line(tiny, assistant):
-    result = ask(tiny, "--max_new_tokens", 6, "--temperature", 0, "--json")
+def test_json_is_the_last_line(hub_folder, assistant):
+    result = ask(hub_folder, "--max_new_tokens", 6, "--temperature", 0, "--json")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout.splitlines()[-1])
     assert set(answer) == {"text", "token_ids", "prompt_tokens", "seconds"}
@@ -67,11 +60,11 @@ def test_json_is_the_last_line(tiny, assistant):
     assert direct.prompt_tokens - without_picture == 9 * 7 + 2
 
 
-def test_text_is_streamed(tiny, assistant):
+def test_text_is_streamed(hub_folder, assistant):
     pieces = []
     answer = assistant.ask(QUESTION, [PICTURE], on_text=pieces.append, max_new_tokens=8, do_sample=False)
     assert len(pieces) > 1 and "".join(pieces) == answer.text
-    assert ask(tiny, "--max_new_tokens", 8, "--temperature", 0).stdout == answer.text + "\n"
+    assert ask(hub_folder, "--max_new_tokens", 8, "--temperature", 0).stdout == answer.text + "\n"
 
 
 def test_sampling_follows_the_seed(assistant):
@@ -83,15 +76,15 @@ def test_sampling_follows_the_seed(assistant):
     assert len({tuple(tokens(seed)) for seed in range(4)}) > 1
 
 
-def test_several_images_and_a_benchmark(tiny, assistant):
-    result = ask(tiny, "--image_file", PICTURE, "--max_new_tokens", 2, "--benchmark", "--json")
+def test_several_images_and_a_benchmark(hub_folder, assistant):
+    result = ask(hub_folder, "--image_file", PICTURE, "--max_new_tokens", 2, "--benchmark", "--json")
     answer = json.loads(result.stdout.splitlines()[-1])
     one = assistant.ask(QUESTION, [PICTURE], max_new_tokens=1).prompt_tokens
     assert answer["prompt_tokens"] == one + 9 * 7 + 2
     figures = answer["benchmark"]
     assert set(figures) == {"repeats", "total", "vision", "prefill", "decode_ms_per_token", "peak_memory_gib"}
     assert 0 < figures["vision"] < figures["total"] and 0 < figures["peak_memory_gib"] < 64
-    assert "decode_ms_per_token" in ask(tiny, "--max_new_tokens", 2, "--benchmark").stdout
+    assert "decode_ms_per_token" in ask(hub_folder, "--max_new_tokens", 2, "--benchmark").stdout
 
 
 @pytest.mark.parametrize(
@@ -103,8 +96,8 @@ def test_several_images_and_a_benchmark(tiny, assistant):
         (["--device", "abacus"], "'abacus' cannot be used"),
     ],
 )
-def test_errors_are_one_line(tiny, arguments, says):
-    result = run("infer", "--model_path", tiny, *arguments)
+def test_errors_are_one_line(hub_folder, arguments, says):
+    result = run("infer", "--model_path", hub_folder, *arguments)
     assert result.exit_code == 1 and result.stdout == ""
     assert says in result.stderr and result.stderr.startswith("error: ") and "Traceback" not in result.stderr
 
@@ -152,8 +145,8 @@ def test_the_command_line_imports_no_host():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_the_example_prints_nothing_but_the_answer(tiny, assistant):
-    command = [sys.executable, ROOT / "examples" / "qwen2_5_vl" / "single_image_infer.py", "--model_path", tiny]
+def test_the_example_prints_nothing_but_the_answer(hub_folder, assistant):
+    command = [sys.executable, ROOT / "examples" / "qwen2_5_vl" / "single_image_infer.py", "--model_path", hub_folder]
     command += ["--image_file", PICTURE, "--question", QUESTION, "--dtype", "float32"]
     command += ["--max_new_tokens", "4", "--temperature", "0", "--top_p", "0.9"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
