@@ -294,7 +294,8 @@ def put_features(embeddings, where, features):
 def packed_loss(logits, labels, indices):
     """Mean cross entropy of packed `logits` `[T, vocab]` against the next token in `labels` `[B, S]`."""
     following = F.pad(labels[:, 1:], [0, 1], value=IGNORED).flatten().index_select(indices)
-    return F.cross_entropy(logits, following, ignore_index=IGNORED)
+    total = F.cross_entropy(logits, following, ignore_index=IGNORED, reduction="sum")
+    return total / (following != IGNORED).sum()  # Paddle's own mean counts ignored labels where the index is negative
 
 
 def _continued(cache: KVCache, mask):

@@ -224,10 +224,12 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
     def batch_decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> list[str]:
         """Texts of a batch of ids `[B, new]`; also of `generate`'s whole return value."""
         ids = token_ids[0] if isinstance(token_ids, tuple) else token_ids
+        kwargs.setdefault("clean_up_tokenization_spaces", False)
         return self.tokenizer.batch_decode(ids, skip_special_tokens=skip_special_tokens, **kwargs)
 
     def decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> str:
         """Text of one row of ids."""
+        kwargs.setdefault("clean_up_tokenization_spaces", False)
         return self.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens, **kwargs)
 
     def post_process(self, token_ids) -> list[str]:
