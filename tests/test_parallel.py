@@ -1,0 +1,168 @@
+"""Shares of a group, and whole models split over ranks that are threads of one process."""
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import hub_model
+import numpy as np
+import paddle
+import pytest
+
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
+from paddlemix_qwenvl.errors import CheckpointError, ParallelError
+from paddlemix_qwenvl.parallel import TensorParallel, init_tensor_parallel, tensor_parallel, using
+
+
+class Meeting:
+    """Where the threads of a group hand each other their tensors."""
+
+    def __init__(self, degree: int):
+        self.barrier, self.given = threading.Barrier(degree), [None] * degree
+
+    def share(self, rank: int, value) -> list:
+        self.given[rank] = value
+        self.barrier.wait(60)
+        everyones = list(self.given)
+        self.barrier.wait(60)
+        return everyones
+
+
+@dataclasses.dataclass(frozen=True)
+class ThreadRank(TensorParallel):
+    """A rank whose collectives are literal: the sum, or everyone's in rank order."""
+
+    def all_reduce(self, x):
+        return paddle.to_tensor(sum(self.group.share(self.rank, x.numpy())))
+
+    def all_gather(self, x, sizes):
+        parts = self.group.share(self.rank, x.numpy())
+        assert [part.shape[-1] for part in parts] == list(sizes)
+        return paddle.to_tensor(np.concatenate(parts, axis=-1))
+
+
+def split_model(folder, degree: int) -> list:
+    """One model a rank."""
+    meeting, models = Meeting(degree), []
+    for rank in range(degree):
+        with using(ThreadRank(rank, degree, meeting)):
+            models.append(Qwen2_5_VLForConditionalGeneration.from_pretrained(folder))
+    return models
+
+
+def on_all_ranks(models: list, function) -> list:
+    """`function(model)` of every rank at the same time; a rank that fails ends the others' waiting."""
+
+    def work(model):
+        parallel = model.lm_head.parallel
+        try:
+            with using(parallel), paddle.no_grad():
+                return function(model)
+        except BaseException:
+            parallel.group.barrier.abort()
+            raise
+
+    with ThreadPoolExecutor(len(models)) as pool:
+        return list(pool.map(work, models))
+
+
+def inputs(config: dict) -> dict:
+    """Two rows, padded on the left, the second with an image of 6 x 10 patches."""
+    draws = np.random.default_rng(0)
+    image = [config["image_token_id"]] * 15
+    rows = [[1, 2, 3], [4, *image, 5, 6]]
+    width = max(map(len, rows))
+    ids = np.array([[0] * (width - len(row)) + row for row in rows])
+    return {
+        "input_ids": paddle.to_tensor(ids),
+        "attention_mask": paddle.to_tensor((ids > 0).astype("int64")),
+        "pixel_values": paddle.to_tensor(draws.standard_normal((60, 1176)).astype("float32")),
+        "image_grid_thw": paddle.to_tensor(np.array([[1, 6, 10]])),
+    }
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("size", [0, 1, 2, 6, 7, 100])
+def test_shares_are_even_and_complete(degree, size):
+    shares = [TensorParallel(rank, degree).split(size) for rank in range(degree)]
+    assert shares[0][0] == 0 and shares[-1][1] == size
+    assert all(one[1] == next_one[0] for one, next_one in pairwise(shares))
+    lengths = [stop - start for start, stop in shares]
+    assert lengths == sorted(lengths, reverse=True) and max(lengths) - min(lengths) <= 1
+    assert all(TensorParallel(rank, degree).sizes(size) == lengths for rank in range(degree))
+
+
+def test_a_group_of_one_hands_back_what_it_was_given():
+    x = paddle.to_tensor([1.0, 2.0])
+    assert TensorParallel().all_reduce(x) is x and TensorParallel().all_gather(x, [2]) is x
+    assert tensor_parallel() == TensorParallel(0, 1) and TensorParallel().split(5) == (0, 5)
+
+
+def test_using_ends_with_its_block():
+    with using(TensorParallel(1, 2)):
+        with using(TensorParallel(2, 3)):
+            assert tensor_parallel().rank == 2
+        assert tensor_parallel().degree == 2
+    assert tensor_parallel().degree == 1
+
+
+def test_more_ranks_than_processes():
+    message = r"mp_degree is 2 but 1 process\(es\) were launched: set mp_degree to 1, or start 2 processes with"
+    with pytest.raises(ParallelError, match=message):
+        init_tensor_parallel(2)
+    assert init_tensor_parallel(1) == init_tensor_parallel() == TensorParallel()
+
+
+@pytest.mark.parametrize(
+    ("degree", "tied", "changes"),
+    [
+        (2, False, {}),
+        (4, True, {}),  # more ranks than key-value heads
+        (2, True, {"num_key_value_heads": 1}),
+        (3, False, {"num_attention_heads": 3, "num_key_value_heads": 3, "rope_scaling": {"mrope_section": [2, 3, 3]}}),
+    ],
+    ids=str,
+)
+def test_a_split_model_computes_what_the_whole_one_does(tmp_path, degree, tied, changes):
+    """Sizes that do not divide included: 35 channels of a vision MLP, 290 tokens, 4 vision heads over 3 ranks."""
+    config = hub_model.config(tie_word_embeddings=tied, **changes, vision_config={"num_heads": 4})
+    folder = hub_model.write(tmp_path, config, hub_model.tensors(config))
+    whole = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
+    given = inputs(config)
+    wanted = whole(**given).logits.numpy()
+    tokens, scores = whole.generate(**given, max_new_tokens=6, min_new_tokens=6)
+    models = split_model(folder, degree)
+    for logits in on_all_ranks(models, lambda model: model(**given).logits.numpy()):
+        np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    for ids, mean in on_all_ranks(models, lambda model: model.generate(**given, max_new_tokens=6, min_new_tokens=6)):
+        assert ids.tolist() == tokens.tolist()
+        np.testing.assert_allclose(mean.numpy(), scores.numpy(), atol=1e-4)
+    sampled = [
+        on_all_ranks(models, lambda model: model.generate(**given, max_new_tokens=8, do_sample=True)[0].tolist())
+        for _ in range(2)
+    ]
+    assert all(answer == ranks[0] for ranks in sampled for answer in ranks)
+
+
+def test_ranks_share_the_weights_out(hub_folder, hub_tensors):
+    """All but the patch embedding, norms and biases."""
+    whole = sum(value.size for name, value in hub_tensors.items() if value.ndim == 2)
+    for model in split_model(hub_folder, 2):
+        weights = [p for name, p in model.named_parameters() if p.ndim == 2 and "patch_embed" not in name]
+        assert sum(p.numel().item() for p in weights) == pytest.approx(whole / 2, rel=0.01)
+
+
+def test_a_split_model_is_not_saved_in_part(hub_folder, tmp_path):
+    model = split_model(hub_folder, 2)[1]
+    with pytest.raises(CheckpointError, match=r"is split over ranks: save from a model of mp_degree 1"):
+        model.save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_heads_that_cannot_be_split(tmp_path):
+    message = r"4 attention heads cannot be split over 3 ranks: use a degree that divides them"
+    config = hub_model.config()
+    folder = hub_model.write(tmp_path, config, hub_model.tensors(config))
+    with using(TensorParallel(0, 3)), pytest.raises(ParallelError, match=message):
+        Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
