@@ -15,6 +15,7 @@ from .items import Item
 
 _SHORT_SIDE, _LONG_SIDE = 336, 2048
 _LABEL_SHARE, _LONGEST_LABEL = 0.5, 400
+_NEXT_TO_NOTHING = 0.05
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 _TONES = ((0.90, 1.00), (1.00, 0.72), (0.50, 1.00))
 
@@ -43,10 +44,11 @@ def draw(image: Image.Image, items: Sequence[Item], font: str | None = None) -> 
     shapes = [[value * factor for value in item.coords] for item in items]
     for number, (item, coords) in enumerate(zip(items, shapes, strict=True)):
         _draw_shape(pen, item.kind, coords, line, colour(number))
-    taken = [_extent(coords, line) for coords in shapes if len(coords) == 2]  # a label should not hide a point
+    extents = [_extent(coords, line) for coords in shapes]
+    placed: list[_Box] = []
     for number, (text, typeface) in enumerate(_labels(items, size, font)):
         if text:
-            _draw_label(pen, text, typeface, _extent(shapes[number], line), colour(number), taken)
+            _draw_label(pen, text, typeface, colour(number), extents[number], extents, placed)
     return picture
 
 
@@ -125,17 +127,24 @@ def _printable(text: str) -> str:
 
 
 def _draw_label(
-    pen, text: str, font: ImageFont.FreeTypeFont, around: _Box, ink: tuple[int, int, int], taken: list[_Box]
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    font: ImageFont.FreeTypeFont,
+    ink: tuple[int, int, int],
+    around: _Box,
+    shapes: list[_Box],
+    placed: list[_Box],
 ):
+    """Draws a label near `around` and adds its own box to those `placed` before."""
     ascent, descent = font.getmetrics()
     padding = max(2, ascent // 6)
     width, height = pen.im.size
     room = max(width * _LABEL_SHARE, around[2] - around[0])
     text = _shorten(text, font, min(width, room) - 2 * padding)
     box_width, box_height = math.ceil(font.getlength(text)) + 2 * padding, ascent + descent + padding
-    left, top = _place(around, (box_width, box_height), (width, height), taken)
-    taken.append((left, top, left + box_width, top + box_height))
-    pen.rectangle(taken[-1], fill=ink)
+    left, top = _place(around, (box_width, box_height), (width, height), shapes, placed)
+    placed.append((left, top, left + box_width, top + box_height))
+    pen.rectangle(placed[-1], fill=ink)
     red, green, blue = ink
     bright = 0.299 * red + 0.587 * green + 0.114 * blue > 140  # luma of ITU-R BT.601
     pen.text((left + padding, top + padding / 2), text, fill="black" if bright else "white", font=font)
@@ -155,8 +164,11 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     return text[:short].rstrip() + "..."
 
 
-def _place(around: _Box, size: tuple[int, int], canvas: tuple[int, int], taken: list[_Box]) -> tuple[float, float]:
-    """Upper left corner of a label of `size`: the spot next to or just inside `around` that hides least of other labels."""
+def _place(
+    around: _Box, size: tuple[int, int], canvas: tuple[int, int], shapes: list[_Box], placed: list[_Box]
+) -> tuple[float, float]:
+    """Upper left corner of a label of `size`: of the spots next to or just inside `around` the first that hides next to
+    nothing of the other labels and of the shapes, else the one that hides least."""
     left, top, right, bottom = around
     width, height = size
     spots = [
@@ -173,15 +185,18 @@ def _place(around: _Box, size: tuple[int, int], canvas: tuple[int, int], taken: 
     for x, y in spots:
         x = max(0, min(x, canvas[0] - width))
         y = max(0, min(y, canvas[1] - height))
-        hidden = sum(_overlap((x, y, x + width, y + height), other) for other in taken)
+        label = (x, y, x + width, y + height)
+        hidden = sum(_hidden(label, other) for other in shapes) + 4 * sum(_hidden(label, other) for other in placed)
         if hidden < least:
             best, least = (x, y), hidden
-        if not hidden:
+        if hidden < _NEXT_TO_NOTHING:
             break
     return best
 
 
-def _overlap(one: _Box, other: _Box) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return width * height if width > 0 and height > 0 else 0.0
+def _hidden(label: _Box, other: _Box) -> float:
+    """The share of `other` that lies under `label`."""
+    width = min(label[2], other[2]) - max(label[0], other[0])
+    height = min(label[3], other[3]) - max(label[1], other[1])
+    area = (other[2] - other[0]) * (other[3] - other[1])
+    return width * height / max(area, 1) if width > 0 and height > 0 else 0.0

@@ -91,6 +91,21 @@ def test_a_call_that_is_cut_off_is_never_a_good_one():
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"action": "left_click", "coordinate": [10, 20}',
+        '{"action": "left_click", "coordinate": [10, 20}}',
+        '{"action": "type", "text": "format c:}}',
+        '{"action": "type", "text": "format c:}',
+        '{"action": "wait", "time": 1 "keys": ["a", "b}',
+    ],
+)
+def test_a_call_with_a_bracket_or_a_quote_missing_is_no_good_one(arguments):
+    (action,) = read(f'<tool_call>{{"name": "computer_use", "arguments": {arguments}</tool_call>')
+    assert action.problem == "the call is cut off or malformed"
+
+
+@pytest.mark.parametrize(
     "text",
     [
         '<tool_call>{"name": "mobile_use", "arguments": {"action": "open", "text": "Maps"}}',

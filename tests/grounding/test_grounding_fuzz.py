@@ -22,7 +22,7 @@ ANSWERS = [
     '```html\n<html><body>\n<h2 data-bbox="310 94 658 132">Title</h2></body></html>\n```',
     '<div class="formula" data-bbox="1 2 3 4"><div>$$a<b$$</div></div><ol><li>x</li></ol>',
     '<table data-bbox="1 2 30 40"><tr><td colspan="2">a</td><td rowspan=3>b|</td></tr><tr><td>c</td></tr></table>',
-    '<tool_call>\n{"name": "mobile_use", "arguments": {"action": "swipe", "coordinate": [9, 6], "coordinate2": [1, 2]}}</tool_call>',
+    '<tool_call>\n{"name": "mobile_use", "arguments": {"action": "swipe", "coordinate": [9,6], "coordinate2": [1,2]}}</tool_call>',
     '<tool_call>{"name": "computer_use", "arguments": "{\\"action\\": \\"key\\", \\"keys\\": [\\"ctrl\\", \\"c\\"]}"}</tool_call>',
     '```json\n[{"start_time": "00:23.90", "end_time": "01:35.60", "description": "They cut it."}]\n```',
     "The given query happens in 64.0 - 72.0 seconds.\n**00:23.90 - 01:35.60:** It is cut, 1分20秒.\n",

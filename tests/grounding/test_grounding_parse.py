@@ -189,6 +189,7 @@ BOX = '{"bbox_2d": [1, 2, 3, 4]}'
         (f'[{{"picture": "Picture 2", "objects": [{BOX}, {BOX}]}}]', [1, 1]),
         (f"```json\n[{BOX}]\n```\n```json\n[{BOX}, {BOX}]\n```\n```json\n[{BOX}]\n```", [0, 1, 1, 2]),
         (f"```json\n[{BOX}]\n```\n```json\n[{BOX}]\n```", [0, 0]),
+        (f"```json\n[{BOX},\n```\n```json\n[{BOX}\n```\n```json\n[{BOX}]\n```", [0, 1, 2]),
         ("Picture 2: <ref>dog</ref><box>(1,2),(3,4)</box>", [1]),
         (f"{BOX} as in Picture 2", [0]),
         (f"Image 1024x768 {BOX}", [0]),
