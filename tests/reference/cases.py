@@ -21,7 +21,8 @@ PICTURE_SIZES = (
     (1000, 30),
     (1500, 420),
 )
-CLIPS = {"short": (6, 120, 84), "odd": (5, 61, 90), "single": (1, 56, 56)}  # name: frames, width, height
+# name: frames, width, height
+CLIPS = {"short": (6, 176, 128), "odd": (5, 61, 90), "single": (1, 56, 56), "long": (24, 28, 28)}
 
 TEXTS = (
     "Describe this image in one sentence.",
@@ -133,6 +134,7 @@ CASES = {
         single(1500, 420, "Describe this panorama."),
         Case("three_images", [THREE_IMAGES]),
         Case("video", [[user(video("short"), "What happens?")]], fps=(1.5,)),
+        Case("long_video", [[user(video("long"), "And now?")]], fps=(23.976,)),
         Case("batch", BATCH, gradients=True),
         Case("text", [[user(TEXTS[1])]]),
         Case("text_batch", [[user(TEXTS[1])], [user(TEXTS[3])], [user("Hi")]]),
@@ -142,6 +144,8 @@ CASES = {
         single(56, 448, "Tall or wide?"),
         Case("three_images", [THREE_IMAGES]),
         Case("video", [[user(video("odd"), "Count the frames.")]], fps=(29.97,)),
+        # Rates at which seconds times steps a second falls next to a whole number: positions are cut off in float32.
+        Case("long_video", [[user(video("long"), video("long"), video("long"), "Which?")]], fps=(25.0, 1.2, 12.5)),
         Case(
             "batch",
             [

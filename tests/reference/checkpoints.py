@@ -42,7 +42,7 @@ CHECKPOINTS = (
     Checkpoint("tied", True, 64, 3, 4, 1, (2, 3, 3), 48, 3, 4, 112, (1, 3), min_pixels=784, max_pixels=12845056),
     # Untied, 2 query heads a KV head, in shards, windows of 2 x 2, many position steps a second of video.
     Checkpoint(
-        "sharded", False, 128, 4, 4, 2, (4, 6, 6), 64, 4, 5, 56, (4,), tokens_per_second=25, max_shard_size="1500KB"
+        "sharded", False, 96, 4, 4, 2, (4, 4, 4), 64, 4, 5, 56, (4,), tokens_per_second=25, max_shard_size="1MB"
     ),
     # Untied, one KV head for each query head, windows of 3 x 3 and no block that sees the whole image.
     Checkpoint("windows", False, 96, 2, 3, 3, (4, 6, 6), 64, 2, 2, 84, (), vocab_size=544, rms_norm_eps=1e-5),

@@ -31,7 +31,7 @@ from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 WANTED_TRANSFORMERS = "4.51.3"
 CLEAR_GAP = 5e-4  # least gap between the best two logits of a greedy step, relative to the largest logit
 MOST_ATTEMPTS = 40
-LOGIT_BYTES = 1 << 18  # of a long case, only the last positions that fit are kept
+LOGIT_BYTES = 1 << 17  # of a long case, only the last positions that fit are kept
 
 
 def prepare(processor, case: Case, conversations: list, folder: Path) -> tuple[list[str], dict]:
