@@ -1,6 +1,7 @@
 """The command line and the example script, on a tiny random model."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,16 @@ def run(*arguments):
 
 def ask(hub_folder, *more):
     return run(
-        "infer", "--model_path", hub_folder, "--image_file", PICTURE, "--question", QUESTION, "--dtype", "float32", *more
+        "infer",
+        "--model_path",
+        hub_folder,
+        "--image_file",
+        PICTURE,
+        "--question",
+        QUESTION,
+        "--dtype",
+        "float32",
+        *more,
     )
 
 
@@ -152,3 +162,27 @@ def test_the_example_prints_nothing_but_the_answer(hub_folder, assistant):
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     answer = assistant.ask(QUESTION, [PICTURE], max_new_tokens=4, do_sample=False)
     assert result.stdout == answer.text + "\n" and result.stderr == ""
+
+
+def code_blocks(file, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / file).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_readmes_python(hub_folder, monkeypatch, capsys):
+    code = code_blocks("README.md", "python")[0]
+    monkeypatch.chdir(ROOT)
+    exec(code.replace("Qwen/Qwen2.5-VL-3B-Instruct", str(hub_folder)).replace("=128", "=4"), {})
+    assert len(capsys.readouterr().out) > 1
+
+
+def test_both_readmes_say_the_same():
+    english, chinese = "README.md", "README_zh-CN.md"
+    assert code_blocks(english, "python") == code_blocks(chinese, "python")
+    without_comments = [re.sub(r" +#.*", "", code) for code in code_blocks(english, "sh")]
+    assert without_comments == [re.sub(r" +#.*", "", code) for code in code_blocks(chinese, "sh")]
+    for file in (english, chinese):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        named = set(re.findall(r"\b((?:shell|examples|benchmarks|tests|\.ci)/[\w./]+\w)", text))
+        assert len(named) > 5 and not [path for path in named if not (ROOT / path).exists()]
+        flags = set(re.findall(r"`(--\w+)", text)) - {"--json"}
+        assert flags <= set(re.findall(r'"(--\w+)"', Path(cli.__file__).read_text()))
