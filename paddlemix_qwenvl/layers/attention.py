@@ -135,7 +135,7 @@ def _scaled(q, context: AttentionContext):
 
 def _packed(cache: KVCache, layer: int, lengths):
     """Keys and values of all filled slots as `[sum(lengths), kv_heads, head_dim]`, and where each row begins."""
-    filled = paddle.arange(cache.capacity).unsqueeze(0) < lengths.unsqueeze(1)  # [B, S]
+    filled = paddle.arange(cache.capacity, dtype=lengths.dtype).unsqueeze(0) < lengths.unsqueeze(1)  # [B, S]
     index = paddle.nonzero(filled)  # [T, 2]
     keys = cache.keys[layer].transpose([0, 2, 1, 3]).gather_nd(index)
     values = cache.values[layer].transpose([0, 2, 1, 3]).gather_nd(index)

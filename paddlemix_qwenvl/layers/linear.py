@@ -51,7 +51,7 @@ class Linear(nn.Layer):
     def quantize_int8(self) -> None:
         """Replace the weight by int8 values with a float32 scale an output channel. Ends training of this layer."""
         weight, scale = ops.quantize_int8(self.weight)
-        del self.weight
+        del self.weight, self.scale
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
 
