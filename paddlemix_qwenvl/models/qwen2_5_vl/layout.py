@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paddlemix_qwenvl.errors import PromptError
+from paddlemix_qwenvl.errors import MediaError, PromptError
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,17 @@ def vision_layout(grid_thw, window: int, merge: int) -> VisionLayout:
     Args:
         window: side of an attention window in merged tokens (`window_size / merge / patch_size`).
         merge: side of the square of patches that becomes one token.
+
+    Raises:
+        MediaError: a grid is not made of such squares.
     """
     tokens, window_lengths, positions, frame_lengths, offset = [], [], [], [], 0
     for frames, height, width in np.asarray(grid_thw, np.int64).tolist():
+        if height % merge or width % merge:
+            raise MediaError(
+                f"a grid of {height} x {width} patches does not fall into whole squares of {merge} x {merge} patches, which become "
+                f"one token each: let the processor resize the picture."
+            )
         rows, columns = height // merge, width // merge
         index = np.arange(rows * columns).reshape(rows, columns)
         windows = [
