@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import sys
 import warnings
@@ -41,6 +42,8 @@ def quiet_hosts() -> None:
     """Keep what Paddle and PaddleNLP say besides errors off the terminal, where the answer goes."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+    with contextlib.redirect_stderr(io.StringIO()):  # Paddle warns of the threads that it was given
+        import paddle  # noqa: F401
     from paddlenlp.utils.log import logger
 
     logger.set_level("ERROR")

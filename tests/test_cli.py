@@ -1,6 +1,7 @@
 """The command line and the example script, on a tiny random model."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -159,7 +160,8 @@ def test_the_example_prints_nothing_but_the_answer(hub_folder, assistant):
     command = [sys.executable, ROOT / "examples" / "qwen2_5_vl" / "single_image_infer.py", "--model_path", hub_folder]
     command += ["--image_file", PICTURE, "--question", QUESTION, "--dtype", "float32"]
     command += ["--max_new_tokens", "4", "--temperature", "0", "--top_p", "0.9"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     answer = assistant.ask(QUESTION, [PICTURE], max_new_tokens=4, do_sample=False)
     assert result.stdout == answer.text + "\n" and result.stderr == ""
 
