@@ -31,19 +31,34 @@ class TensorParallel:
             dist.all_reduce(x, group=self.group)
         return x
 
-    def all_gather(self, x, sizes: list[int]):
-        """The ranks' `x`, joined along the last dimension in rank order; rank `i` has `sizes[i]` there."""
+    def all_gather(self, x, sizes: list[int], axis: int = -1):
+        """The ranks' `x`, joined along `axis` in rank order; rank `i` has `sizes[i]` there, which may be 0."""
         if self.degree == 1:
             return x
         import paddle
         import paddle.distributed as dist
 
-        widest = max(sizes)
-        if x.shape[-1] < widest:  # the collectives want equal shapes
-            x = paddle.concat([x, paddle.zeros([*x.shape[:-1], widest - x.shape[-1]], x.dtype)], axis=-1)
+        axis, widest = axis % x.ndim, max(sizes)
+        if x.shape[axis] < widest:  # the collectives want equal shapes
+            missing = [*x.shape[:axis], widest - x.shape[axis], *x.shape[axis + 1 :]]
+            x = paddle.concat([x, paddle.zeros(missing, x.dtype)], axis=axis)
         parts: list = []
         dist.all_gather(parts, x, group=self.group)
-        return paddle.concat([part[..., :size] for part, size in zip(parts, sizes, strict=True)], axis=-1)
+        filled = [paddle.slice(part, [axis], [0], [size]) for part, size in zip(parts, sizes, strict=True) if size]
+        return paddle.concat(filled, axis=axis)
+
+    def deal(self, loads: list[int]) -> list[list[int]]:
+        """Which pieces of work each rank takes, by index: the largest first, each to the rank that has least to do.
+
+        (Longest processing time first: Graham 1969, at most a third over the best schedule.)
+        """
+        shares: list[list[int]] = [[] for _ in range(self.degree)]
+        totals = [0] * self.degree
+        for index in sorted(range(len(loads)), key=lambda index: -loads[index]):
+            rank = totals.index(min(totals))
+            shares[rank].append(index)
+            totals[rank] += loads[index]
+        return shares
 
     def split(self, size: int) -> tuple[int, int]:
         """First and last-plus-one of this rank's share of `size` units; earlier ranks take the remainder."""

@@ -135,6 +135,8 @@ class Qwen2_5_VLConfig(PretrainedConfig):
         text_config: the language model's fields, where they are not given flat; flat ones go first.
         rope_scaling: `{"type" | "rope_type": "mrope" | "default", "mrope_section": [time, row, column]}`; the sections count
             rotary frequencies and add up to half a head.
+        vision_parallel: with several ranks, "tensor" splits the vision tower over them, "data" keeps it whole on each and
+            deals the images out (docs/tensor_parallel.md).
         kwargs: the fields of `LANGUAGE`, and the host's.
 
     Raises:
@@ -149,6 +151,7 @@ class Qwen2_5_VLConfig(PretrainedConfig):
         vision_config: dict | Qwen2_5_VLVisionConfig | None = None,
         text_config: dict | None = None,
         rope_scaling: dict | None = None,
+        vision_parallel: str = "tensor",
         **kwargs,
     ):
         kwargs = {**(text_config or {}), **kwargs}
@@ -161,6 +164,7 @@ class Qwen2_5_VLConfig(PretrainedConfig):
         if not isinstance(vision_config, Qwen2_5_VLVisionConfig):
             vision_config = Qwen2_5_VLVisionConfig(**(vision_config or {}))
         self.vision_config = vision_config
+        self.vision_parallel = vision_parallel
         self.rope_scaling = _mrope(rope_scaling, self.head_dim)
         kwargs.setdefault("tie_word_embeddings", False)
         kwargs.setdefault("use_cache", True)

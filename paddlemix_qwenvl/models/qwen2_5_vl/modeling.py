@@ -21,7 +21,7 @@ from paddlemix_qwenvl.models.pretrained import QwenVLPretrainedModel
 from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLConfig
 from paddlemix_qwenvl.models.qwen2_5_vl.language import LanguageModel
 from paddlemix_qwenvl.models.qwen2_5_vl.layout import rope_index
-from paddlemix_qwenvl.models.qwen2_5_vl.vision import VisionTower
+from paddlemix_qwenvl.models.qwen2_5_vl.vision import make_vision_tower
 
 IGNORED = -100
 
@@ -70,7 +70,7 @@ class Qwen2_5_VLForConditionalGeneration(QwenVLPretrainedModel):
 
     def __init__(self, config: Qwen2_5_VLConfig):
         super().__init__(config)
-        self.visual = VisionTower(config.vision_config)
+        self.visual = make_vision_tower(config.vision_config, config.vision_parallel)
         self.model = LanguageModel(config)
         tied_to = self.model.embed_tokens if config.tie_word_embeddings else None
         self.lm_head = ParallelLMHead(config.vocab_size, config.hidden_size, tied_to)

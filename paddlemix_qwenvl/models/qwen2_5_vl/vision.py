@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import paddle
 from paddle import nn
 
 from paddlemix_qwenvl import ops
-from paddlemix_qwenvl.errors import MediaError
+from paddlemix_qwenvl.errors import ConfigurationError, MediaError, ParallelError
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
 from paddlemix_qwenvl.layers.norm import RMSNorm
 from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLVisionConfig
 from paddlemix_qwenvl.models.qwen2_5_vl.layout import VisionLayout, vision_layout
-from paddlemix_qwenvl.parallel import tensor_parallel
+from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel, using
 
 ROPE_THETA = 10000.0
 NORM_EPSILON = 1e-6
@@ -35,8 +36,13 @@ class VisionAttention(nn.Layer):
 
     def __init__(self, config: Qwen2_5_VLVisionConfig):
         super().__init__()
-        width = config.hidden_size
-        first, last = tensor_parallel().split(config.num_heads)
+        width, parallel = config.hidden_size, tensor_parallel()
+        if config.num_heads < parallel.degree:
+            raise ParallelError(
+                f"{config.num_heads} heads of the vision tower cannot be split over {parallel.degree} ranks: load the model "
+                f'with vision_parallel="data", which keeps the tower whole on each rank.'
+            )
+        first, last = parallel.split(config.num_heads)
         self.num_heads = last - first
         start, stop = first * config.head_dim, last * config.head_dim
         self.qkv = MergedColumnParallelLinear(width, [(None, width, start, stop)] * 3, bias=True)
@@ -125,13 +131,7 @@ class VisionTower(nn.Layer):
         Raises:
             MediaError: `N` is not what the grids add up to.
         """
-        grid = grid_thw.numpy() if hasattr(grid_thw, "numpy") else grid_thw
-        patches = int(grid.prod(-1).sum())
-        if patches != pixel_values.shape[0]:
-            raise MediaError(
-                f"pixel_values holds {pixel_values.shape[0]} patches but the grids {grid.tolist()} need {patches}: "
-                f"pass both from the same processor call."
-            )
+        grid = _checked(grid_thw, pixel_values)
         layout = vision_layout(grid, self.config.window_tokens, self.config.spatial_merge_size)
         return self.encode(pixel_values, layout)
 
@@ -147,3 +147,59 @@ class VisionTower(nn.Layer):
             bounds = cu_seqlens if index in self.config.fullatt_block_indexes else cu_window_seqlens
             x, residual = block(x, residual, cos, sin, bounds)
         return self.merger(x, residual).index_select(restore)
+
+
+class DealtVisionTower(VisionTower):
+    """The whole tower on each rank: frames are dealt out among the ranks, and their features gathered in order."""
+
+    def __init__(self, config: Qwen2_5_VLVisionConfig):
+        with using(TensorParallel()):
+            super().__init__(config)
+        self.parallel = tensor_parallel()
+
+    def forward(self, pixel_values, grid_thw):
+        """As in `VisionTower`; every rank takes part, with or without a frame of its own."""
+        grid = _checked(grid_thw, pixel_values)
+        frames = np.repeat(grid, grid[:, 0], axis=0)  # no patch attends to another frame's
+        frames[:, 0] = 1
+        patches = frames.prod(-1)
+        tokens = patches // self.config.spatial_merge_size**2
+        shares = self.parallel.deal(patches.tolist())
+        mine = shares[self.parallel.rank]
+        if mine:
+            rows = paddle.to_tensor(_places(patches, mine))
+            features = super().forward(pixel_values.index_select(rows), frames[mine])
+        else:
+            dtype = ops.activation_dtype(self.patch_embed.proj.weight.dtype)
+            features = paddle.zeros([0, self.config.out_hidden_size], dtype)
+        features = self.parallel.all_gather(features, [int(tokens[share].sum()) for share in shares], axis=0)
+        order = np.concatenate([_places(tokens, share) for share in shares])
+        return features.index_select(paddle.to_tensor(np.argsort(order)))
+
+
+def make_vision_tower(config: Qwen2_5_VLVisionConfig, vision_parallel: str) -> VisionTower:
+    """The tower split over the ranks ("tensor"), or whole on each ("data").
+
+    Raises:
+        ConfigurationError: any other `vision_parallel`.
+    """
+    if vision_parallel not in ("tensor", "data"):
+        raise ConfigurationError(f"vision_parallel is {vision_parallel!r}: it must be 'tensor' or 'data'.")
+    return VisionTower(config) if vision_parallel == "tensor" else DealtVisionTower(config)
+
+
+def _checked(grid_thw, pixel_values) -> np.ndarray:
+    grid = np.asarray(grid_thw.numpy() if hasattr(grid_thw, "numpy") else grid_thw)
+    patches = int(grid.prod(-1).sum())
+    if patches != pixel_values.shape[0]:
+        raise MediaError(
+            f"pixel_values holds {pixel_values.shape[0]} patches but the grids {grid.tolist()} need {patches}: "
+            f"pass both from the same processor call."
+        )
+    return grid
+
+
+def _places(counts: np.ndarray, chosen: list[int]) -> np.ndarray:
+    """Where the `chosen` groups lie in a sequence of groups of `counts` members each."""
+    stops = np.cumsum(counts)
+    return np.concatenate([np.arange(0), *(np.arange(stops[i] - counts[i], stops[i]) for i in chosen)])
