@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -178,7 +179,7 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         if text is None:
             raise PromptError("the processor needs text=[...]: render your messages with apply_chat_template.")
         texts = [text] if isinstance(text, str) else list(text)
-        media = self.image_processor(images or None, videos or None, min_pixels=min_pixels, max_pixels=max_pixels)
+        media = self.image_processor(_or_none(images), _or_none(videos), min_pixels=min_pixels, max_pixels=max_pixels)
         merge = self.image_processor.merge_size
         texts = grow_placeholders(texts, IMAGE_TOKEN, media.get("image_grid_thw"), merge, "image")
         texts = grow_placeholders(texts, VIDEO_TOKEN, media.get("video_grid_thw"), merge, "video")
@@ -193,8 +194,8 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         """Seconds between temporal patches of each video."""
         if fps is None:
             fps = [getattr(video, "fps", DEFAULT_FPS) for video in videos]
-        rates = [fps] * len(videos) if isinstance(fps, int | float) else list(fps)
-        if len(rates) != len(videos) or any(rate <= 0 for rate in rates):
+        rates = [fps] * len(videos) if isinstance(fps, Real) else list(fps)
+        if len(rates) != len(videos) or not all(0 < rate < float("inf") for rate in rates):
             raise PromptError(
                 f"fps is {fps!r} for {len(videos)} video(s): give one number over 0, or one for each video."
             )
@@ -240,6 +241,10 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         """Names of what a call may return for the model."""
         return ["input_ids", "attention_mask", *self.image_processor.model_input_names, "second_per_grid_ts"]
+
+
+def _or_none(media):
+    return None if isinstance(media, list | tuple) and not media else media
 
 
 def tensors(data: dict, kind: str | None) -> BatchFeature:

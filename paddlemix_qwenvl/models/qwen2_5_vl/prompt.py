@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -49,26 +50,43 @@ def render_chat(
         raise PromptError(
             f"the model's folder has no chat template: put one of {', '.join(TEMPLATE_FILES)} from the Hub beside its tokenizer."
         )
-    batched = bool(messages) and isinstance(messages[0], list | tuple)
+    from jinja2 import TemplateError
+
+    batched = isinstance(messages, list | tuple) and bool(messages) and isinstance(messages[0], list | tuple)
     conversations = messages if batched else [messages]
-    compiled = _compile(template)
+    for conversation in conversations:
+        _check(conversation)
     try:
         texts = [
-            compiled.render(messages=conversation, add_generation_prompt=add_generation_prompt, **variables)
+            _compile(template).render(messages=conversation, add_generation_prompt=add_generation_prompt, **variables)
             for conversation in conversations
         ]
-    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
-        raise PromptError(
-            f"the chat template does not take these messages ({error}): give role and content in each."
-        ) from error
+    except (TemplateError, TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
+        raise PromptError(f"the chat template does not take these messages: {error}") from error
     return texts if batched else texts[0]
+
+
+def _check(conversation) -> None:
+    """A template leaves out in silence what it does not find."""
+    fits = isinstance(conversation, list | tuple) and bool(conversation)
+    if not fits or not all(isinstance(m, Mapping) and {"role", "content"} <= set(m) for m in conversation):
+        raise PromptError(
+            f"a conversation is a list of messages, each {{'role': ..., 'content': ...}}, but this was given: {conversation!r:.200}"
+        )
 
 
 @lru_cache(maxsize=8)
 def _compile(template: str):
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template)
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment.globals["raise_exception"] = _refuse
+    return environment.from_string(template)
+
+
+def _refuse(message: str):
+    """What the Hub's templates call on messages they cannot take."""
+    raise ValueError(message)
 
 
 def grow_placeholders(texts: list[str], token: str, grid_thw, merge_size: int, kind: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from paddlenlp.transformers.qwen2.tokenizer_fast import Qwen2TokenizerFast
 
 from paddlemix_qwenvl.models.qwen2_5_vl.prompt import read_chat_template, render_chat
@@ -11,6 +13,14 @@ class Qwen2_5_VLTokenizer(Qwen2TokenizerFast):
     """Qwen2's fast tokenizer, padding on the left, with the Hub's Jinja chat template."""
 
     padding_side = "left"
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As the host's, which knows nothing of chat_template.jinja."""
+        tokenizer = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        folder = Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
+        tokenizer.chat_template = read_chat_template(folder) or tokenizer.chat_template
+        return tokenizer
 
     def init_chat_template(self, chat_template):
         """Take the Hub's template: Jinja text, or the path of a file beside which one lies."""
