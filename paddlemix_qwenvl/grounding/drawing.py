@@ -12,14 +12,12 @@ from ..errors import GroundingError
 from ..media.images import to_rgb, upright
 from .fonts import covers, find_font
 from .items import Item
+from .layout import Box, Layout
 
 _SHORT_SIDE, _LONG_SIDE = 336, 2048
 _LABEL_SHARE, _LONGEST_LABEL = 0.5, 400
-_NEXT_TO_NOTHING = 0.05
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 _TONES = ((0.90, 1.00), (1.00, 0.72), (0.50, 1.00))
-
-_Box = tuple[float, float, float, float]
 
 
 def draw(image: Image.Image, items: Sequence[Item], font: str | None = None) -> Image.Image:
@@ -45,10 +43,10 @@ def draw(image: Image.Image, items: Sequence[Item], font: str | None = None) -> 
     for number, (item, coords) in enumerate(zip(items, shapes, strict=True)):
         _draw_shape(pen, item.kind, coords, line, colour(number))
     extents = [_extent(coords, line) for coords in shapes]
-    placed: list[_Box] = []
+    layout = Layout(picture.size, extents)
     for number, (text, typeface) in enumerate(_labels(items, size, font)):
         if text:
-            _draw_label(pen, text, typeface, colour(number), extents[number], extents, placed)
+            _draw_label(pen, text, typeface, colour(number), extents[number], layout)
     return picture
 
 
@@ -86,7 +84,7 @@ def _draw_shape(pen: ImageDraw.ImageDraw, kind: str, coords: list[float], line: 
             pen.line([*coords, *coords[:4]], fill=fill, width=width, joint="curve")
 
 
-def _extent(coords: list[float], line: int) -> _Box:
+def _extent(coords: list[float], line: int) -> Box:
     """The box that a label is put next to."""
     xs, ys = coords[0::2], coords[1::2]
     margin = 3 * line if len(coords) == 2 else 0
@@ -131,20 +129,16 @@ def _draw_label(
     text: str,
     font: ImageFont.FreeTypeFont,
     ink: tuple[int, int, int],
-    around: _Box,
-    shapes: list[_Box],
-    placed: list[_Box],
+    around: Box,
+    layout: Layout,
 ):
-    """Draws a label near `around` and adds its own box to those `placed` before."""
     ascent, descent = font.getmetrics()
     padding = max(2, ascent // 6)
-    width, height = pen.im.size
-    room = max(width * _LABEL_SHARE, around[2] - around[0])
-    text = _shorten(text, font, min(width, room) - 2 * padding)
-    box_width, box_height = math.ceil(font.getlength(text)) + 2 * padding, ascent + descent + padding
-    left, top = _place(around, (box_width, box_height), (width, height), shapes, placed)
-    placed.append((left, top, left + box_width, top + box_height))
-    pen.rectangle(placed[-1], fill=ink)
+    room = max(pen.im.size[0] * _LABEL_SHARE, around[2] - around[0])
+    text = _shorten(text, font, min(pen.im.size[0], room) - 2 * padding)
+    width, height = math.ceil(font.getlength(text)) + 2 * padding, ascent + descent + padding
+    left, top = layout.place(around, width, height)
+    pen.rectangle((left, top, left + width, top + height), fill=ink)
     red, green, blue = ink
     bright = 0.299 * red + 0.587 * green + 0.114 * blue > 140  # luma of ITU-R BT.601
     pen.text((left + padding, top + padding / 2), text, fill="black" if bright else "white", font=font)
@@ -162,41 +156,3 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
         else:
             long = middle - 1
     return text[:short].rstrip() + "..."
-
-
-def _place(
-    around: _Box, size: tuple[int, int], canvas: tuple[int, int], shapes: list[_Box], placed: list[_Box]
-) -> tuple[float, float]:
-    """Upper left corner of a label of `size`: of the spots next to or just inside `around` the first that hides next to
-    nothing of the other labels and of the shapes, else the one that hides least."""
-    left, top, right, bottom = around
-    width, height = size
-    spots = [
-        (left, top - height),
-        (left, bottom),
-        (right - width, top - height),
-        (right - width, bottom),
-        (right, top),
-        (left - width, top),
-        (left, top),
-        (left, bottom - height),
-    ]
-    best, least = (0.0, 0.0), math.inf
-    for x, y in spots:
-        x = max(0, min(x, canvas[0] - width))
-        y = max(0, min(y, canvas[1] - height))
-        label = (x, y, x + width, y + height)
-        hidden = sum(_hidden(label, other) for other in shapes) + 4 * sum(_hidden(label, other) for other in placed)
-        if hidden < least:
-            best, least = (x, y), hidden
-        if hidden < _NEXT_TO_NOTHING:
-            break
-    return best
-
-
-def _hidden(label: _Box, other: _Box) -> float:
-    """The share of `other` that lies under `label`."""
-    width = min(label[2], other[2]) - max(label[0], other[0])
-    height = min(label[3], other[3]) - max(label[1], other[1])
-    area = (other[2] - other[0]) * (other[3] - other[1])
-    return width * height / max(area, 1) if width > 0 and height > 0 else 0.0

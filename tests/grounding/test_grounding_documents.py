@@ -130,7 +130,8 @@ def test_spans_repeat_their_cell():
 
 @pytest.mark.parametrize("span", ["99999999999", "9999", "-1", "x", ""])
 def test_spans_beyond_reason(span):
-    (table,) = read(f"<table><tr><td colspan='{span}' rowspan='{span}'>a</td></tr><tr></tr></table>")
+    cell = f"<td colspan='{span}' rowspan='{span}'>a</td>"
+    (table,) = read(f"<table><tr>{cell * 3}</tr><tr></tr></table>")
     assert {cell for row in table.rows for cell in row} <= {"a", ""} and len(table.rows[0]) <= 200
 
 
@@ -146,6 +147,7 @@ def test_spans_beyond_reason(span):
             '<p data-bbox="1 2 3 4">one<p data-bbox="5 6 7 8">two',
             [("paragraph", "one", (2, 4, 6, 8)), ("paragraph", "two", (10, 12, 14, 16))],
         ),
+        ("<p>one</p><di", [("paragraph", "one", None)]),
         ('<p data-bbox="1 2 3">bad box</p>', [("paragraph", "bad box", None)]),
         ('<p data-bbox="3,4,1,2">swapped', [("paragraph", "swapped", (2, 4, 6, 8))]),
         ('<p data-bbox="-5 0 9000 20">clipped', [("paragraph", "clipped", (0, 0, 2016, 40))]),

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageFont
 from paddlemix_qwenvl.errors import GroundingError
 from paddlemix_qwenvl.grounding import Item, draw, fonts
 from paddlemix_qwenvl.grounding.drawing import colour
+from paddlemix_qwenvl.grounding.layout import Layout
 
 SIZES = [(56, 56), (112, 168), (640, 480), (1920, 1080), (1000, 10), (1, 1)]
 
@@ -116,6 +117,44 @@ def test_text_of_a_label_is_legible():
         assert rows.max() - rows.min() + 1 >= 9
 
 
+def test_a_long_label_is_cut_to_half_the_picture_or_the_width_of_its_box():
+    image, long = Image.new("RGB", (600, 400), "gray"), "a long description " * 300
+    for box, width in (((10.0, 100.0, 60.0, 200.0), 300), ((10.0, 100.0, 560.0, 200.0), 550)):
+        drawn = draw(image, [Item("box", long, box)])
+        above = drawn.crop((0, 0, 600, 95))
+        (left, _, right, _), _ = pixels(above, colour(0))
+        assert width - 30 < right - left <= width + 1
+
+
+@pytest.mark.parametrize(
+    ("shapes", "around", "expected"),
+    [
+        ([], (100, 100, 200, 200), (100, 80)),  # above, from the left
+        ([(90, 60, 170, 95)], (100, 100, 200, 200), (100, 200)),  # below, if something is above
+        ([(90, 60, 170, 95), (90, 205, 110, 215)], (100, 100, 200, 200), (140, 200)),  # below, to the right
+        ([(0, 0, 400, 90)], (100, 100, 200, 200), (100, 80)),  # a little of a large shape is no matter
+        ([(145, 85, 147, 87)], (100, 100, 200, 200), (100, 200)),  # all of a small one is
+        ([], (100, 5, 200, 100), (100, 100)),  # below, if it would cover its own box at the upper border
+        ([], (380, 100, 390, 200), (340, 80)),  # on the canvas
+        ([], (0, 0, 400, 400), (0, 0)),  # inside, if there is no room around
+    ],
+)
+def test_where_a_label_goes(shapes, around, expected):
+    assert Layout((400, 400), [around, *shapes]).place(around, 60, 20) == expected
+
+
+def test_labels_keep_off_each_other():
+    box = (100.0, 100.0, 200.0, 200.0)
+    layout = Layout((400, 400), [box] * 4)
+    spots = {layout.place(box, 60, 20) for _ in range(4)}
+    assert spots == {(100.0, 80.0), (100.0, 200.0), (200.0, 100.0), (40.0, 100.0)}
+
+
+def test_no_items_no_change():
+    image = Image.effect_noise((400, 400), 50).convert("RGB")
+    assert np.array_equal(draw(image, []), image)
+
+
 def test_a_turned_picture_is_drawn_upright():
     """EXIF orientation 6: stored lying, shown standing; coordinates belong to what is shown."""
     stored = Image.new("RGB", (600, 400), "gray")
@@ -149,8 +188,9 @@ def test_a_chinese_label_without_a_font_is_a_number_and_a_warning(system_fonts):
     system_fonts()
     image = Image.new("RGB", (400, 400), "gray")
     items = [Item("box", "cat", (50.0, 50.0, 300.0, 90.0)), Item("box", "", (50.0, 200.0, 300.0, 300.0), text="一只猫")]
-    with pytest.warns(UserWarning, match="characters '一只猫'.*fonts-noto-cjk.*font=path"):
+    with pytest.warns(UserWarning, match="characters '一只猫'.*fonts-noto-cjk.*font=path") as warned:
         drawn = draw(image, items)
+    assert warned[0].filename == __file__
     items[1] = Item("box", "#2", items[1].coords)
     assert np.array_equal(drawn, draw(image, items))
 

@@ -105,6 +105,19 @@ def test_qwen_vl_boxes_are_the_originals():
     ]
 
 
+def test_the_order_of_the_text_is_kept_across_forms():
+    text = (
+        '{"point_2d": [1, 2]} <ref>a</ref><box>(1,2),(3,4)</box> [1, 2, 3, 4]\n5,6,7,8 b\n<point x="1" y="2">c</point>'
+    )
+    assert [(kind, label) for kind, label, _ in read(text)] == [
+        ("point", ""),
+        ("box", "a"),
+        ("box", ""),
+        ("box", "b"),
+        ("point", "c"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "label"),
     [
@@ -192,6 +205,7 @@ BOX = '{"bbox_2d": [1, 2, 3, 4]}'
         (f"```json\n[{BOX},\n```\n```json\n[{BOX}\n```\n```json\n[{BOX}]\n```", [0, 1, 2]),
         ("Picture 2: <ref>dog</ref><box>(1,2),(3,4)</box>", [1]),
         (f"{BOX} as in Picture 2", [0]),
+        (f"[{BOX}] [{BOX}] [{BOX}] are not in Picture 2", [0, 0, 0]),
         (f"Image 1024x768 {BOX}", [0]),
         (f'{{"image": 9, "bbox_2d": [1,2,3,4]}} {BOX}', [0]),
         (f'[{{"label": "Picture 2", "bbox_2d": [1,2,3,4]}}, {BOX}]', [0, 0]),
