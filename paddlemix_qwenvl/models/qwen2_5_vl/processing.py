@@ -11,10 +11,11 @@ import numpy as np
 import paddle
 from paddlenlp.transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from paddlenlp.transformers.processing_utils import ProcessorMixin
+from PIL import Image
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import ConfigurationError, PromptError
-from paddlemix_qwenvl.media import preprocess_images, preprocess_videos
+from paddlemix_qwenvl.media import Video, preprocess_images, preprocess_videos
 from paddlemix_qwenvl.media.messages import process_vision_info
 from paddlemix_qwenvl.media.patches import IMAGE_MEAN, IMAGE_STD
 from paddlemix_qwenvl.models.qwen2_5_vl.prompt import IMAGE_TOKEN, VIDEO_TOKEN, grow_placeholders, render_chat
@@ -63,12 +64,16 @@ class Qwen2_5_VLImageProcessor(BaseImageProcessor):
         self.do_rescale = do_rescale
         self.rescale_factor = rescale_factor
 
+    def to_dict(self) -> dict:
+        """What is saved, under the name by which transformers knows this image processor."""
+        return {**super().to_dict(), "image_processor_type": "Qwen2VLImageProcessor"}
+
     def preprocess(self, images=None, videos=None, return_tensors: str | None = None, **overrides) -> BatchFeature:
         """Patches, grids and sizes of images and videos.
 
         Args:
             images: one picture or a list (path, URL, data URI, PIL, array).
-            videos: a list of videos, each a list of frames or an array.
+            videos: one video or a list, each a `Video`, a list of pictures or an array `[frames, ...]`.
             return_tensors: "pd", "np" or None (also NumPy).
             overrides: `min_pixels`, `max_pixels` for this call.
 
@@ -78,9 +83,9 @@ class Qwen2_5_VLImageProcessor(BaseImageProcessor):
         given = {name: value for name, value in overrides.items() if value is not None}
         settings = {name: given.get(name, getattr(self, name)) for name in _PATCH_SETTINGS}
         data: dict = {}
-        if images is not None:
-            data.update(preprocess_images(images if isinstance(images, list | tuple) else [images], **settings))
-        if videos is not None:
+        if images := _several(images, isinstance(images, list | tuple)):
+            data.update(preprocess_images(images, **settings))
+        if videos := _several(videos, not _is_one_video(videos)):
             data.update(preprocess_videos(videos, **settings))
         return tensors(data, return_tensors)
 
@@ -160,7 +165,7 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         Args:
             images: all images of the batch in the order of their placeholders.
             text: one prompt or a list, with one placeholder an image or video, as `apply_chat_template` gives them.
-            videos: all videos of the batch, each a list of frames or an array.
+            videos: all videos of the batch, likewise, each a `Video`, a list of pictures or an array `[frames, ...]`.
             padding: pad the rows to one length, on the left.
             return_tensors: "pd" or "np"; None gives lists for the text and NumPy for the media.
             fps: frames a second of the videos as sampled, one number or one for each. None: what `load_video` sampled them at,
@@ -179,7 +184,12 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         if text is None:
             raise PromptError("the processor needs text=[...]: render your messages with apply_chat_template.")
         texts = [text] if isinstance(text, str) else list(text)
-        media = self.image_processor(_or_none(images), _or_none(videos), min_pixels=min_pixels, max_pixels=max_pixels)
+        if not texts or not all(isinstance(one, str) for one in texts):
+            raise PromptError(
+                f"text is {texts!r:.200}: give one prompt or a list of them, as apply_chat_template does."
+            )
+        videos = _several(videos, not _is_one_video(videos))
+        media = self.image_processor(images, videos, min_pixels=min_pixels, max_pixels=max_pixels)
         merge = self.image_processor.merge_size
         texts = grow_placeholders(texts, IMAGE_TOKEN, media.get("image_grid_thw"), merge, "image")
         texts = grow_placeholders(texts, VIDEO_TOKEN, media.get("video_grid_thw"), merge, "video")
@@ -243,8 +253,17 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         return ["input_ids", "attention_mask", *self.image_processor.model_input_names, "second_per_grid_ts"]
 
 
-def _or_none(media):
-    return None if isinstance(media, list | tuple) and not media else media
+def _several(media, listed: bool) -> list:
+    """All images or all videos, where one may have been given alone."""
+    if media is None:
+        return []
+    return list(media) if listed else [media]
+
+
+def _is_one_video(media) -> bool:
+    if isinstance(media, list | tuple):
+        return bool(media) and isinstance(media[0], Image.Image)
+    return isinstance(media, Video) or getattr(media, "ndim", 0) == 4
 
 
 def tensors(data: dict, kind: str | None) -> BatchFeature:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from paddlemix_qwenvl import Qwen2_5_VLImageProcessor, Qwen2_5_VLProcessor, Qwen2_5_VLTokenizer
 from paddlemix_qwenvl.errors import ConfigurationError, MediaError, PromptError
-from paddlemix_qwenvl.media import preprocess_images
+from paddlemix_qwenvl.media import Video, preprocess_images
 
 IDS = hub_model.IDS
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -121,6 +121,12 @@ def test_arrays_are_pictures_too(processor):
         np.testing.assert_array_equal(found["pixel_values"], wanted["pixel_values"])
 
 
+@pytest.mark.parametrize("text", [[], [["a", "b"]], [None], 3 * [{}]], ids=str)
+def test_what_is_no_text(processor, text):
+    with pytest.raises(PromptError, match=r"text is .*: give one prompt or a list of them"):
+        processor(text=text)
+
+
 @pytest.mark.parametrize("images", [None, [], ()])
 def test_no_pictures(processor, images):
     assert set(processor(text=["a"], images=images)) == {"input_ids", "attention_mask"}
@@ -140,6 +146,19 @@ def test_videos(processor):
     assert inputs["video_resized_sizes"] == [(columns * 14, rows * 14) for _, rows, columns in grids.tolist()]
     assert (inputs["input_ids"] == IDS["<|video_pad|>"]).sum() == grids.prod(1).sum() // 4
     assert "image_grid_thw" not in inputs
+
+
+def test_one_video_needs_no_list(processor):
+    frames = clip(4, 60, 90)
+    pictures = [Image.fromarray(frame) for frame in frames]
+    video = Video(frames.transpose(0, 3, 1, 2), 4.0, np.arange(4) / 4, np.arange(4), (600, 900))
+    wanted = processor(text=[FILM], videos=[pictures], return_tensors="np")
+    for given, seconds in ((pictures, 1), (frames, 1), ([frames], 1), (frames[None], 1), (video, 0.5), ([video], 0.5)):
+        found = processor(text=[FILM], videos=given, return_tensors="np")
+        np.testing.assert_array_equal(found["pixel_values_videos"], wanted["pixel_values_videos"])
+        assert found["input_ids"].tolist() == wanted["input_ids"].tolist()
+        assert found["second_per_grid_ts"].tolist() == [seconds]
+    assert found["video_original_sizes"] == [(600, 900)]
 
 
 @pytest.mark.parametrize(
