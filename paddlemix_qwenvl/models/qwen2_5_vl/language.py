@@ -78,6 +78,7 @@ class LanguageModel(nn.Layer):
         self.embed_tokens = VocabParallelEmbedding(config.vocab_size, config.hidden_size, config.initializer_range)
         self.layers = nn.LayerList([DecoderLayer(config, layer) for layer in range(config.num_hidden_layers)])
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.heads, self.depth = self.layers[0].self_attn.heads, len(self.layers)
         exponents = paddle.arange(0, config.head_dim, 2, dtype="float32") / config.head_dim
         self.register_buffer("inv_freq", 1.0 / (config.rope_theta**exponents), persistable=False)
 

@@ -7,23 +7,15 @@ from dataclasses import dataclass
 
 import paddle
 from paddle import nn
-from paddle.nn import functional as F
 from paddlenlp.transformers.model_outputs import ModelOutput
 
-from paddlemix_qwenvl import ops
-from paddlemix_qwenvl.errors import PromptError
-from paddlemix_qwenvl.generation.decode import Step
-from paddlemix_qwenvl.generation.settings import GenerationSettings
-from paddlemix_qwenvl.layers.attention import AttentionContext
 from paddlemix_qwenvl.layers.cache import KVCache
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
-from paddlemix_qwenvl.models.pretrained import QwenVLPretrainedModel
+from paddlemix_qwenvl.models.decoder import DecoderModel, PackedPrompt, put_features
 from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLConfig
 from paddlemix_qwenvl.models.qwen2_5_vl.language import LanguageModel
 from paddlemix_qwenvl.models.qwen2_5_vl.layout import rope_index
 from paddlemix_qwenvl.models.qwen2_5_vl.vision import make_vision_tower
-
-IGNORED = -100
 
 
 @dataclass
@@ -43,30 +35,22 @@ class Qwen2_5_VLOutput(ModelOutput):
     rope_deltas: paddle.Tensor | None = None
 
 
-@dataclass
-class PackedPrompt:
-    """A padded batch without its padding: `T` tokens of all rows.
-
-    Attributes:
-        embeddings: `[T, hidden]`, image and video features in their places.
-        position_ids: int64 `[3, T]`.
-        indices: int64 `[T]`, the tokens' places in the flattened `[B, S]`.
-        cu_seqlens: int32 `[B + 1]`.
-        rope_deltas: int64 `[B, 1]`.
-    """
-
-    embeddings: paddle.Tensor
-    position_ids: paddle.Tensor
-    indices: paddle.Tensor
-    cu_seqlens: paddle.Tensor
-    rope_deltas: paddle.Tensor
-
-
-class Qwen2_5_VLForConditionalGeneration(QwenVLPretrainedModel):
+class Qwen2_5_VLForConditionalGeneration(DecoderModel):
     """Images, videos and text in, text out."""
 
     config_class = Qwen2_5_VLConfig
     _tied_weights_keys = ["lm_head.weight"]  # noqa: RUF012  (the host's own name and type)
+    position_rows = 3
+    prompt_inputs = (
+        "input_ids",
+        "attention_mask",
+        "position_ids",
+        "pixel_values",
+        "image_grid_thw",
+        "pixel_values_videos",
+        "video_grid_thw",
+        "second_per_grid_ts",
+    )
 
     def __init__(self, config: Qwen2_5_VLConfig):
         super().__init__(config)
@@ -80,9 +64,14 @@ class Qwen2_5_VLForConditionalGeneration(QwenVLPretrainedModel):
         """The token embedding."""
         return self.model.embed_tokens
 
-    def get_output_embeddings(self) -> nn.Layer:
-        """The output head."""
-        return self.lm_head
+    @property
+    def decoder(self) -> LanguageModel:
+        """The language model."""
+        return self.model
+
+    def position_tables(self, position_ids, cache: KVCache | None, length: int | None = None):
+        """Rotary tables of 3D positions; queries are not scaled."""
+        return *self.model.rotary_tables(position_ids), None
 
     def get_rope_index(
         self, input_ids, image_grid_thw=None, video_grid_thw=None, second_per_grid_ts=None, attention_mask=None
@@ -142,7 +131,6 @@ class Qwen2_5_VLForConditionalGeneration(QwenVLPretrainedModel):
         Raises:
             PromptError: placeholders and features do not match.
         """
-        batch, length = input_ids.shape
         prompt = self.pack(
             input_ids,
             attention_mask,
@@ -154,18 +142,8 @@ class Qwen2_5_VLForConditionalGeneration(QwenVLPretrainedModel):
             second_per_grid_ts,
             past_key_values,
         )
-        cache = past_key_values
-        if use_cache and cache is None:
-            cache = self.allocate_cache(batch, length)
-        hidden = self.model(prompt.embeddings, self.context(prompt, cache))
-        logits = self.lm_head(hidden)
-        loss = None if labels is None else packed_loss(logits, labels, prompt.indices)
-        output = Qwen2_5_VLOutput(
-            loss=loss,
-            logits=ops.rebuild_padding(logits, prompt.indices, batch, length),
-            past_key_values=cache,
-            rope_deltas=prompt.rope_deltas,
-        )
+        loss, logits, cache = self.run(prompt, labels, past_key_values, use_cache)
+        output = Qwen2_5_VLOutput(loss=loss, logits=logits, past_key_values=cache, rope_deltas=prompt.rope_deltas)
         return output if return_dict else tuple(value for value in output.values() if value is not None)
 
     def pack(
@@ -181,22 +159,15 @@ class Qwen2_5_VLForConditionalGeneration(QwenVLPretrainedModel):
         cache: KVCache | None = None,
     ) -> PackedPrompt:
         """Take the padding out of a batch, put the features in, work out the positions; arguments as in `forward`."""
-        batch, length = input_ids.shape
-        mask = paddle.ones_like(input_ids) if attention_mask is None else attention_mask
-        if list(mask.shape) != [batch, length]:
-            raise PromptError(
-                f"attention_mask is {list(mask.shape)} but input_ids is {[batch, length]}: give them one shape."
-            )
-        indices, cu_seqlens = ops.get_padding_offset(mask)
+        mask, indices, cu_seqlens, ids = self.unpadded(input_ids, attention_mask)
         if position_ids is None and cache is not None:
-            position_ids, deltas = _continued(cache, mask)
+            position_ids, deltas = self.continued_positions(cache, mask)
         elif position_ids is None:
             position_ids, deltas = self.get_rope_index(
                 input_ids, image_grid_thw, video_grid_thw, second_per_grid_ts, mask
             )
         else:
-            deltas = position_ids.max(axis=[0, 2]).unsqueeze(-1) + 1 - length
-        ids = input_ids.flatten().index_select(indices)
+            deltas = position_ids.max(axis=[0, 2]).unsqueeze(-1) + 1 - input_ids.shape[1]
         embeddings = self.model.embed_tokens(ids)
         for token, values, grid in (
             (self.config.image_token_id, pixel_values, image_grid_thw),
@@ -205,7 +176,7 @@ class Qwen2_5_VLForConditionalGeneration(QwenVLPretrainedModel):
             if values is not None:
                 embeddings = put_features(embeddings, ids == token, self.encode(values, grid))
         position_ids = position_ids.flatten(1).index_select(indices, axis=1)
-        return PackedPrompt(embeddings, position_ids, indices, cu_seqlens, deltas)
+        return PackedPrompt(embeddings, position_ids, indices, cu_seqlens, deltas, tuple(input_ids.shape))
 
     def encode(self, pixel_values, grid_thw):
         """Features `[tokens, hidden]` of images or videos; adds the time to `vision_seconds`."""
@@ -213,96 +184,6 @@ class Qwen2_5_VLForConditionalGeneration(QwenVLPretrainedModel):
         features = self.visual(pixel_values, grid_thw)
         self.vision_seconds = getattr(self, "vision_seconds", 0.0) + time.perf_counter() - started
         return features
-
-    def allocate_cache(self, batch: int, capacity: int) -> KVCache:
-        """An empty cache for `batch` rows of up to `capacity` tokens, in the weights' dtype."""
-        heads = self.model.layers[0].self_attn.heads
-        dtype = str(self.model.embed_tokens.weight.dtype).rpartition(".")[2]
-        return KVCache.allocate(len(self.model.layers), batch, heads.num_kv_heads, capacity, heads.head_dim, dtype)
-
-    def cache_numbers_per_token(self) -> int:
-        """Numbers this rank keeps of one token: keys and values of all layers."""
-        heads = self.model.layers[0].self_attn.heads
-        return 2 * len(self.model.layers) * heads.num_kv_heads * heads.head_dim
-
-    def context(self, prompt: PackedPrompt, cache: KVCache | None) -> AttentionContext:
-        """Attention's view of a prompt, which fills `cache` further where one is given."""
-        cos, sin = self.model.rotary_tables(prompt.position_ids)
-        if cache is None:
-            return AttentionContext(cos, sin, prompt.cu_seqlens)
-        added = prompt.cu_seqlens[1:] - prompt.cu_seqlens[:-1]
-        rows = paddle.repeat_interleave(paddle.arange(added.shape[0], dtype="int32"), added)
-        first = (cache.lengths - prompt.cu_seqlens[:-1]).index_select(rows)
-        slots = first + paddle.arange(rows.shape[0], dtype="int32")
-        fresh, lengths = cache.empty, cache.lengths + added
-        cache.extend(lengths, prompt.position_ids, prompt.cu_seqlens)
-        return AttentionContext(cos, sin, prompt.cu_seqlens, cache, rows, slots, lengths, fresh=fresh)
-
-    def prefill(self, settings: GenerationSettings, **inputs) -> Step:
-        """Run the prompt and keep its keys and values, with room for `settings.max_new_tokens` more."""
-        self.vision_seconds = 0.0
-        input_ids = inputs["input_ids"]
-        accepted = {name: inputs[name] for name in _PROMPT_INPUTS if inputs.get(name) is not None}
-        prompt = self.pack(**accepted)
-        cache = self.allocate_cache(input_ids.shape[0], input_ids.shape[1] + settings.max_new_tokens)
-        hidden = self.model(prompt.embeddings, self.context(prompt, cache))
-        last = hidden.index_select(prompt.cu_seqlens[1:] - 1)
-        return Step(self.lm_head(last), cache, self.decode)
-
-    def decode(self, token_ids, cache: KVCache):
-        """Logits float32 `[B, vocab]` after one more token a row, `token_ids` int64 `[B]`."""
-        batch = token_ids.shape[0]
-        positions = cache.next_positions.unsqueeze(0).expand([3, batch])
-        cos, sin = self.model.rotary_tables(positions)
-        rows = paddle.arange(batch, dtype="int32")
-        slots, lengths = cache.lengths, cache.lengths + 1
-        context = AttentionContext(
-            cos, sin, None, cache=cache, rows=rows, slots=slots, lengths=lengths, decoding=True, fresh=False
-        )
-        hidden = self.model(self.model.embed_tokens(token_ids), context)
-        cache.lengths, cache.next_positions = lengths, cache.next_positions + 1
-        return self.lm_head(hidden)
-
-
-_PROMPT_INPUTS = (
-    "input_ids",
-    "attention_mask",
-    "position_ids",
-    "pixel_values",
-    "image_grid_thw",
-    "pixel_values_videos",
-    "video_grid_thw",
-    "second_per_grid_ts",
-)
-
-
-def put_features(embeddings, where, features):
-    """`embeddings` `[T, hidden]` with `features` at the places `where` (bool `[T]`), in order.
-
-    Raises:
-        PromptError: there are not as many places as features.
-    """
-    places = paddle.nonzero(where).flatten()
-    if places.shape[0] != features.shape[0]:
-        raise PromptError(
-            f"the text has {places.shape[0]} image or video tokens but there are {features.shape[0]} features: pass the "
-            f"processor's outputs on as they are, all of them from one call."
-        )
-    return paddle.scatter(embeddings, places, features.astype(embeddings.dtype))
-
-
-def packed_loss(logits, labels, indices):
-    """Mean cross entropy of packed `logits` `[T, vocab]` against the next token in `labels` `[B, S]`."""
-    following = F.pad(labels[:, 1:], [0, 1], value=IGNORED).flatten().index_select(indices)
-    total = F.cross_entropy(logits, following, ignore_index=IGNORED, reduction="sum")
-    return total / (following != IGNORED).sum()  # Paddle's own mean counts ignored labels where the index is negative
-
-
-def _continued(cache: KVCache, mask):
-    """Positions of tokens that go on after a cache: text only."""
-    steps = paddle.cumsum(mask.astype("int64"), axis=-1) - 1
-    positions = (cache.next_positions.unsqueeze(-1) + steps).unsqueeze(0).expand([3, *mask.shape])
-    return positions, (cache.next_positions.unsqueeze(-1) + steps[:, -1:] + 1 - mask.shape[1])
 
 
 def _numpy(value):
