@@ -155,7 +155,10 @@ class Qwen2_5_VLConfig(PretrainedConfig):
         **kwargs,
     ):
         kwargs = {**(text_config or {}), **kwargs}
-        rope_scaling = rope_scaling or (text_config or {}).get("rope_scaling")
+        rope_scaling = rope_scaling or kwargs.pop("rope_scaling", None)
+        if "rope_parameters" in kwargs:  # transformers 5 puts the base beside the sections
+            rope_scaling = kwargs.pop("rope_parameters")
+            kwargs["rope_theta"] = rope_scaling.get("rope_theta", LANGUAGE["rope_theta"])
         for name in ("rope_scaling", "model_type"):
             kwargs.pop(name, None)
         for name, value in LANGUAGE.items():
@@ -172,6 +175,21 @@ class Qwen2_5_VLConfig(PretrainedConfig):
         kwargs.setdefault("architectures", ["Qwen2_5_VLForConditionalGeneration"])
         super().__init__(**kwargs)
         self._check()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """As the host's.
+
+        Raises:
+            ConfigurationError: the fields are another kind of model's.
+        """
+        kind = config_dict.get("model_type", cls.model_type)
+        if kind != cls.model_type:
+            raise ConfigurationError(
+                f"config.json says model_type {kind!r}, this class loads {cls.model_type!r}: let an Auto class choose, "
+                f"AutoModel.from_pretrained(...) of paddlenlp.transformers."
+            )
+        return super().from_dict(config_dict, **kwargs)
 
     @classmethod
     def of_size(cls, size: str, **kwargs) -> Qwen2_5_VLConfig:

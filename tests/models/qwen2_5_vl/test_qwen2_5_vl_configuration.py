@@ -228,3 +228,16 @@ def test_lists_are_not_shared_between_configs():
     one, other = Qwen2_5_VLVisionConfig(), Qwen2_5_VLVisionConfig()
     one.fullatt_block_indexes.append(3)
     assert other.fullatt_block_indexes == [7, 15, 23, 31]
+
+
+def test_rope_parameters_of_transformers_5():
+    rope = {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [2, 3, 3]}
+    text = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "rope_parameters": rope}
+    config = Qwen2_5_VLConfig.from_dict({"text_config": text, "vision_config": {"out_hidden_size": 64}})
+    assert config.rope_theta == 5000.0
+    assert config.rope_scaling["mrope_section"] == [2, 3, 3]
+
+
+def test_another_kind_of_model_is_refused():
+    with pytest.raises(ConfigurationError, match=r"model_type 'llama'.*Auto class"):
+        Qwen2_5_VLConfig.from_dict({"model_type": "llama"})
