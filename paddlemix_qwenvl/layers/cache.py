@@ -18,6 +18,7 @@ class KVCache:
         lengths: int32 `[B]`, slots filled in each row. Rows are packed: padding takes no slot.
         next_positions: int64 `[B]`, rotary position of each row's next token.
         empty: nothing has been stored yet.
+        ntk_alpha: what the rotary base was stretched by for the keys stored here (Qwen-VL's dynamic NTK), 1 for nothing.
     """
 
     keys: list
@@ -25,6 +26,7 @@ class KVCache:
     lengths: paddle.Tensor
     next_positions: paddle.Tensor
     empty: bool = True
+    ntk_alpha: float = 1.0
 
     @classmethod
     def allocate(cls, layers: int, batch: int, kv_heads: int, capacity: int, head_dim: int, dtype: str) -> KVCache:

@@ -88,10 +88,12 @@ class MergedColumnParallelLinear(Linear):
         self._make(in_features, row, weight, biases if bias else None)
 
 
-def gate_up_linear(in_features: int, intermediate_size: int, bias: bool) -> MergedColumnParallelLinear:
-    """The gate and up projections of a SwiGLU, `[2 * intermediate / ranks]` outputs: gate first."""
+def gate_up_linear(
+    in_features: int, intermediate_size: int, bias: bool, names: tuple[str, str] = ("gate_proj", "up_proj")
+) -> MergedColumnParallelLinear:
+    """The gate and up projections of a SwiGLU, Hub `names`, `[2 * intermediate / ranks]` outputs: gate first."""
     start, stop = tensor_parallel().split(intermediate_size)
-    shares = [(name, intermediate_size, start, stop) for name in ("gate_proj", "up_proj")]
+    shares = [(name, intermediate_size, start, stop) for name in names]
     return MergedColumnParallelLinear(in_features, shares, bias)
 
 
