@@ -7,12 +7,17 @@ group of one, and every function here returns its argument untouched.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import NoReturn
 
 from paddlemix_qwenvl.errors import ParallelError
+
+# Seconds that a rank outlives the one it waited for in vain: the launcher looks every second, and names whom it finds ended.
+_GRACE = 4
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,10 @@ class TensorParallel:
         if self.degree > 1:
             import paddle.distributed as dist
 
-            dist.all_reduce(x, group=self.group)
+            try:
+                dist.all_reduce(x, group=self.group)
+            except RuntimeError as error:
+                self._lost(error)
         return x
 
     def all_gather(self, x, sizes: list[int], axis: int = -1):
@@ -43,7 +51,10 @@ class TensorParallel:
             missing = [*x.shape[:axis], widest - x.shape[axis], *x.shape[axis + 1 :]]
             x = paddle.concat([x, paddle.zeros(missing, x.dtype)], axis=axis)
         parts: list = []
-        dist.all_gather(parts, x, group=self.group)
+        try:
+            dist.all_gather(parts, x, group=self.group)
+        except RuntimeError as error:
+            self._lost(error)
         filled = [paddle.slice(part, [axis], [0], [size]) for part, size in zip(parts, sizes, strict=True) if size]
         return paddle.concat(filled, axis=axis)
 
@@ -59,6 +70,13 @@ class TensorParallel:
             shares[rank].append(index)
             totals[rank] += loads[index]
         return shares
+
+    def _lost(self, error: RuntimeError) -> NoReturn:
+        time.sleep(_GRACE)
+        raise ParallelError(
+            f"rank {self.rank} of {self.degree} lost the others: one of them ended or was silent for too long, and its log says "
+            f"why ({str(error).strip().splitlines()[-1].strip()})."
+        ) from error
 
     def split(self, size: int) -> tuple[int, int]:
         """First and last-plus-one of this rank's share of `size` units; earlier ranks take the remainder."""

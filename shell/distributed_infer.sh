@@ -5,9 +5,9 @@
 #   DEVICE=cpu NPROC=2   the same over gloo on a machine without GPUs
 #   MODEL_PATH, IMAGE_FILE, QUESTION
 #   NNODES=2 MASTER=10.0.0.1:8090   several machines; run the script on each
-#   LOG_DIR=outputs/...  one log a rank
+#   LOG_DIR=outputs/...  launcher.log, and a workerlog.N for each rank of this machine
 #   PYTHON=python        the interpreter that has the package
-# Arguments are passed on to `paddlemix-qwenvl infer` (--json, --benchmark, --max_new_tokens 64, ...).
+# Arguments are passed on to `paddlemix-qwenvl infer` (--json, --benchmark, --max_new_tokens 64, --dry_run, ...).
 set -eu
 cd "$(dirname "$0")/.."
 . shell/common.sh
@@ -16,35 +16,53 @@ PYTHON=${PYTHON:-python}
 DEVICE=${DEVICE:-gpu}
 NNODES=${NNODES:-1}
 LOG_DIR=${LOG_DIR:-outputs/logs/$(basename "$0" .sh)}
+infer=examples/qwen2_5_vl/distributed_infer.py
 
-if [ "$DEVICE" = cpu ]; then
-    NPROC=${NPROC:-2}
+[ -z "${IMAGE_FILE:-}" ] || set -- --image_file "$IMAGE_FILE" "$@"
+[ -z "${QUESTION:-}" ] || set -- --question "$QUESTION" "$@"
+set -- --model_path "$MODEL_PATH" "$@"
+case " $* " in
+*" --dry_run "*) exec "$PYTHON" $infer "$@" ;;
+esac
+
+case $DEVICE in
+gpu) cards=GPUS ;;
+cpu)
+    cards=NPROC
+    # The launcher wants a card for each rank even over gloo; distributed_rank.sh hides them again.
+    GPUS=$(seq -s , 1 "${NPROC:-2}")
+    CUDA_VISIBLE_DEVICES=$GPUS
+    PADDLE_DISTRI_BACKEND=gloo
+    export CUDA_VISIBLE_DEVICES PADDLE_DISTRI_BACKEND
     set -- --device cpu "$@"
-    launch="--nproc_per_node $NPROC --backend gloo"
-else
-    NPROC=$(printf '%s\n' "$GPUS" | tr ',' '\n' | grep -c .)
-    launch="--gpus $GPUS"
-fi
-ranks=$((NPROC * NNODES))
+    ;;
+*) stop "DEVICE=$DEVICE is unknown: it must be gpu or cpu" ;;
+esac
+ranks=$(($(printf '%s\n' "$GPUS" | tr ',' '\n' | grep -c .) * NNODES))
 [ "${MP_DEGREE:-$ranks}" -eq "$ranks" ] ||
-    stop "MP_DEGREE=$MP_DEGREE but $ranks processes would be started: set MP_DEGREE=$ranks, or name as many cards in GPUS (NPROC with DEVICE=cpu)"
+    stop "MP_DEGREE=$MP_DEGREE, but $cards and NNODES make $ranks ranks: set MP_DEGREE=$ranks, or change $cards"
+launch="--gpus $GPUS"
 if [ "$NNODES" -gt 1 ]; then
     [ -n "${MASTER:-}" ] || stop "NNODES=$NNODES needs MASTER=host:port, the address of the first machine"
     launch="$launch --nnodes $NNODES --master $MASTER"
 fi
-[ -z "${IMAGE_FILE:-}" ] || set -- --image_file "$IMAGE_FILE" "$@"
-[ -z "${QUESTION:-}" ] || set -- --question "$QUESTION" "$@"
 
 say "$ranks ranks on $DEVICE, logs in $LOG_DIR" >&2
 mkdir -p "$LOG_DIR"
-# A failing rank ends them all; its own error is in its log, which is shown below.
+rm -f "$LOG_DIR"/workerlog.*
+# The launcher writes the whole environment into these, passwords included.
+trap 'rm -f "$LOG_DIR"/envlog.* "$LOG_DIR"/backup_env.* "$LOG_DIR"/default.*.log' EXIT
 status=0
+# The launcher sends all that its processes print into files; rank 0 finds this script's own output as its descriptor 0.
 # shellcheck disable=SC2086
 "$PYTHON" -m paddle.distributed.launch $launch --log_dir "$LOG_DIR" \
-    examples/qwen2_5_vl/distributed_infer.py --model_path "$MODEL_PATH" --mp_degree "$ranks" "$@" || status=$?
-if [ "$status" -ne 0 ]; then
-    for log in "$LOG_DIR"/workerlog.*; do
-        grep -E '^(error:|[A-Za-z_.]*(Error|Exception)\b)' "$log" | tail -n 1 | sed "s|^|$(basename "$log"): |" >&2
-    done
-fi
-exit "$status"
+    sh shell/distributed_rank.sh "$PYTHON" $infer --mp_degree "$ranks" "$@" 0<&1 >"$LOG_DIR/launcher.log" 2>&1 || status=$?
+[ "$status" -ne 0 ] || exit 0
+
+# The launcher's log names the rank that failed first: "Container rank 1 status failed cmd [...] code -9 log ...".
+# shellcheck disable=SC2046
+set -- $(sed -n 's/^Container rank \([0-9]*\) status failed .* code \(-*[0-9]*\) log .*/\1 \2/p' "$LOG_DIR/launcher.log")
+[ $# -eq 2 ] || stop "no rank could be started on $GPUS ($(tail -n 1 "$LOG_DIR/launcher.log")); without GPUs: DEVICE=cpu NPROC=2"
+[ "$2" -ge 0 ] || stop "rank $1 was killed by signal ${2#-} (9 is what the system sends when memory runs out)"
+error=$(grep -E '^(error|[A-Za-z_.]*(Error|Exception)):' "$LOG_DIR/workerlog.$1" | tail -n 1)
+stop "rank $1: ${error:-ended with status $2, see $LOG_DIR/workerlog.$1}"

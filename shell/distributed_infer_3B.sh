@@ -1,5 +1,5 @@
 #!/bin/sh
 # Qwen2.5-VL-3B by tensor parallelism; what can be set is listed in distributed_infer.sh.
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen2.5-VL-3B-Instruct}
-GPUS=${GPUS:-0,1}
+GPUS=${GPUS:-${CUDA_VISIBLE_DEVICES:-0,1}}
 . "$(dirname "$0")/distributed_infer.sh"

@@ -6,9 +6,9 @@ python -m paddle.distributed.launch --gpus 0,1,2,3 examples/qwen2_5_vl/distribut
 shell/distributed_infer_3B.sh, _7B.sh and _72B.sh start this for you.
 """
 
-import typer
+import sys
 
-from paddlemix_qwenvl.cli import infer
+from paddlemix_qwenvl.cli import app
 
 if __name__ == "__main__":
-    typer.run(infer)
+    app(["infer", *sys.argv[1:]])
