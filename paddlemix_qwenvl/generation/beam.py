@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import paddle
 from paddle.nn import functional as F
 from paddlenlp.generation.utils import BeamSearchScorer
@@ -25,17 +26,20 @@ def beam_search(step: Step, prompt_ids, settings: GenerationSettings) -> Answer:
         length_penalty=settings.length_penalty,
         do_early_stopping=settings.early_stopping,
     )
-    eos = settings.eos_token_ids[0] if settings.eos_token_ids else None
+    ends = settings.eos_token_ids
+    eos, known_as = (ends[0] if ends else None), np.arange(vocab)
+    known_as[ends] = ends[:1]  # the scorer knows one end token
+    known_as = paddle.to_tensor(known_as)
     rows = paddle.arange(batch * beams) // beams
     step.cache.reorder(rows)
     ids, logits = prompt_ids.index_select(rows), step.logits.index_select(rows)
     scores = paddle.where(paddle.arange(batch * beams) % beams == 0, 0.0, _NEVER)
     for count in range(1, settings.max_new_tokens + 1):
-        if count <= settings.min_new_tokens and settings.eos_token_ids:
-            logits[:, settings.eos_token_ids] = _NEVER
-        totals = F.log_softmax(logits, axis=-1) + scores.unsqueeze(-1)
-        best, chosen = paddle.topk(totals.reshape([batch, beams * vocab]), 2 * beams, axis=1)
-        tokens, origins = chosen % vocab, chosen // vocab
+        if count <= settings.min_new_tokens and ends:
+            logits[:, ends] = _NEVER
+        totals = _penalised(F.log_softmax(logits, axis=-1), ids, settings) + scores.unsqueeze(-1)
+        best, chosen = paddle.topk(totals.reshape([batch, beams * vocab]), max(2, 1 + len(ends)) * beams, axis=1)
+        tokens, origins = known_as[chosen % vocab], chosen // vocab
         taken = scorer.process(
             ids, best, tokens, origins, origin_len=length, pad_token_id=settings.pad_token_id, eos_token_id=eos
         )
@@ -50,3 +54,11 @@ def beam_search(step: Step, prompt_ids, settings: GenerationSettings) -> Answer:
         ids, scores, tokens, origins, origin_len=length, pad_token_id=settings.pad_token_id, eos_token_id=eos
     )
     return Answer(found[:, length:], final_scores.reshape([batch, 1]), time.perf_counter() - started)
+
+
+def _penalised(log_probabilities, ids, settings: GenerationSettings):
+    """Tokens that were there before count less, by transformers' rule for beams: the penalty multiplies log-probabilities."""
+    if settings.repetition_penalty == 1.0:
+        return log_probabilities
+    seen = paddle.take_along_axis(log_probabilities, ids, axis=-1)
+    return paddle.put_along_axis(log_probabilities, ids, seen * settings.repetition_penalty, axis=-1)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 
 from paddlemix_qwenvl.errors import GenerationError
 
 _HOST_DEFAULT = 20
+_RANGES = (
+    ("max_new_tokens", Integral, lambda value: value >= 1, "at least 1"),
+    ("min_new_tokens", Integral, lambda value: value >= 0, "at least 0"),
+    ("temperature", Real, lambda value: value >= 0, "at least 0 (0 takes the likeliest token)"),
+    ("top_k", Integral, lambda value: value >= 0, "at least 0 (0 for no limit)"),
+    ("top_p", Real, lambda value: 0 < value <= 1, "over 0 and at most 1"),
+    ("repetition_penalty", Real, lambda value: value > 0, "over 0"),
+    ("num_beams", Integral, lambda value: value >= 1, "at least 1"),
+)
 _STRATEGIES = {"greedy_search": (False, 1), "sampling": (True, 1), "beam_search": (False, None)}
 
 
@@ -39,18 +49,14 @@ class GenerationSettings:
     seed: int | None = None
 
     def __post_init__(self):
-        checks = [
-            (self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1"),
-            (self.min_new_tokens >= 0, "min_new_tokens", self.min_new_tokens, "at least 0"),
-            (self.temperature >= 0, "temperature", self.temperature, "at least 0 (0 takes the likeliest token)"),
-            (self.top_k >= 0, "top_k", self.top_k, "at least 0 (0 for no limit)"),
-            (0 < self.top_p <= 1, "top_p", self.top_p, "over 0 and at most 1"),
-            (self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "over 0"),
-            (self.num_beams >= 1, "num_beams", self.num_beams, "at least 1"),
-        ]
-        for ok, name, value, expected in checks:
-            if not ok:
+        for name, kind, fits, expected in _RANGES:
+            value = getattr(self, name)
+            if not isinstance(value, kind) or not fits(value):
                 raise GenerationError(f"{name} is {value!r}: it must be {expected}.")
+        if self.min_new_tokens > self.max_new_tokens:
+            raise GenerationError(
+                f"min_new_tokens is {self.min_new_tokens}: it must be at most max_new_tokens, {self.max_new_tokens}."
+            )
         if self.num_beams > 1 and self.do_sample:
             raise GenerationError("do_sample and num_beams over 1 exclude each other: choose one.")
         if not self.do_sample:
