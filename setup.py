@@ -17,13 +17,15 @@ setup(
     install_requires=[
         "av>=12",
         "jinja2>=3.1",
+        "lxml>=5",
         "numpy>=1.26,<2",
         "packaging>=23",
         "paddlenlp==3.0.0b4",
-        "pillow>=10",
+        "pillow>=10.1",
         "safetensors>=0.6",
         "tiktoken>=0.7",
         "tokenizers>=0.21,<0.22",
+        "tqdm>=4",
         "typer>=0.12",
         # PaddleNLP 3.0.0b4 does not import with newer ones of these.
         "aistudio-sdk>=0.2.6,<0.3",
@@ -35,7 +37,7 @@ setup(
         # From Paddle's own index: shell/build_paddle_env.sh picks the one for this machine's CUDA.
         "gpu": ["paddlepaddle-gpu>=3.0,<4"],
         "host": ["ppdiffusers>=0.29"],
-        "test": ["hypothesis>=6", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
+        "test": ["dashscope==2.0.2", "fonttools>=4", "hypothesis>=6", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
     },
     entry_points={"console_scripts": ["paddlemix-qwenvl=paddlemix_qwenvl.cli:app"]},
 )
