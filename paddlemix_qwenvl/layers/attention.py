@@ -25,7 +25,7 @@ class AttentionContext:
         rows, slots: int32 `[T]`, the cache row and slot that each token's key and value take.
         lengths: int32 `[B]`, slots filled after this step.
         decoding: every row has exactly one new token.
-        fresh: the cache was empty before this step.
+        fresh: the cache was empty before this step. Neither of the two: a prompt that goes on, or a static graph's step.
         query_scale: float32 `[T, 1, 1]` factor of the queries, None for 1 (Qwen-VL's log-n attention).
     """
 
@@ -104,40 +104,29 @@ def causal_attention(qkv, heads: HeadSplit, context: AttentionContext, layer: in
         `[T, num_heads * head_dim]`.
     """
     cache = context.cache
+    if cache is None or context.fresh:
+        q, k, v = ops.qkv_transpose_split(qkv, context.cos, context.sin, heads.num_heads, heads.num_kv_heads)
+        if cache is not None:
+            cache.keys[layer], cache.values[layer] = ops.write_cache_kv(
+                k, v, cache.keys[layer], cache.values[layer], context.rows, context.slots
+            )
+        q = _scaled(q, context)
+        return ops.varlen_attention(q, k, v, context.cu_seqlens, context.cu_seqlens, causal=True).flatten(1)
+    q, cache.keys[layer], cache.values[layer] = ops.qkv_write_cache(
+        qkv,
+        context.cos,
+        context.sin,
+        cache.keys[layer],
+        cache.values[layer],
+        context.rows,
+        context.slots,
+        heads.num_heads,
+    )
+    q, keys, values = _scaled(q, context), cache.keys[layer], cache.values[layer]
     if context.decoding:
-        q, cache.keys[layer], cache.values[layer] = ops.qkv_write_cache(
-            qkv,
-            context.cos,
-            context.sin,
-            cache.keys[layer],
-            cache.values[layer],
-            context.rows,
-            context.slots,
-            heads.num_heads,
-        )
-        out = ops.decode_attention(_scaled(q, context), cache.keys[layer], cache.values[layer], context.lengths)
-        return out.flatten(1)
-    q, k, v = ops.qkv_transpose_split(qkv, context.cos, context.sin, heads.num_heads, heads.num_kv_heads)
-    cu_seqlens_k = context.cu_seqlens
-    if cache is not None:
-        cache.keys[layer], cache.values[layer] = ops.write_cache_kv(
-            k, v, cache.keys[layer], cache.values[layer], context.rows, context.slots
-        )
-        if not context.fresh:
-            k, v, cu_seqlens_k = _packed(cache, layer, context.lengths)
-    out = ops.varlen_attention(_scaled(q, context), k, v, context.cu_seqlens, cu_seqlens_k, causal=True)
-    return out.flatten(1)
+        return ops.decode_attention(q, keys, values, context.lengths).flatten(1)
+    return ops.cached_attention(q, keys, values, context.cu_seqlens, context.lengths).flatten(1)
 
 
 def _scaled(q, context: AttentionContext):
     return q if context.query_scale is None else q * context.query_scale
-
-
-def _packed(cache: KVCache, layer: int, lengths):
-    """Keys and values of all filled slots as `[sum(lengths), kv_heads, head_dim]`, and where each row begins."""
-    filled = paddle.arange(cache.capacity, dtype=lengths.dtype).unsqueeze(0) < lengths.unsqueeze(1)  # [B, S]
-    index = paddle.nonzero(filled)  # [T, 2]
-    keys = cache.keys[layer].transpose([0, 2, 1, 3]).gather_nd(index)
-    values = cache.values[layer].transpose([0, 2, 1, 3]).gather_nd(index)
-    cu_seqlens = paddle.nn.functional.pad(paddle.cumsum(lengths.astype("int64")), [1, 0]).astype("int32")
-    return keys, values, cu_seqlens

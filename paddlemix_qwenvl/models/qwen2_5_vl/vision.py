@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import paddle
 from paddle import nn
@@ -11,7 +13,7 @@ from paddlemix_qwenvl.errors import ConfigurationError, MediaError, ParallelErro
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
 from paddlemix_qwenvl.layers.norm import RMSNorm
 from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLVisionConfig
-from paddlemix_qwenvl.models.qwen2_5_vl.layout import VisionLayout, vision_layout
+from paddlemix_qwenvl.models.qwen2_5_vl.layout import vision_layout
 from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel, using
 
 ROPE_THETA = 10000.0
@@ -133,12 +135,10 @@ class VisionTower(nn.Layer):
         """
         grid = _checked(grid_thw, pixel_values)
         layout = vision_layout(grid, self.config.window_tokens, self.config.spatial_merge_size)
-        return self.encode(pixel_values, layout)
+        return self.encode(pixel_values, *(paddle.to_tensor(array) for array in astuple(layout)))
 
-    def encode(self, pixel_values, layout: VisionLayout):
-        """`forward` after the layout: only tensor operations."""
-        order, restore, positions = (paddle.to_tensor(a) for a in (layout.order, layout.restore, layout.positions))
-        cu_seqlens, cu_window_seqlens = paddle.to_tensor(layout.cu_seqlens), paddle.to_tensor(layout.cu_window_seqlens)
+    def encode(self, pixel_values, order, restore, positions, cu_seqlens, cu_window_seqlens):
+        """`forward` after the layout, whose arrays these are: only tensor operations."""
         angles = (positions.unsqueeze(-1) * self.inv_freq).flatten(1)  # [N, head_dim / 2]: rows first, then columns
         cos, sin = angles.cos(), angles.sin()
         dtype = ops.activation_dtype(self.patch_embed.proj.weight.dtype)
