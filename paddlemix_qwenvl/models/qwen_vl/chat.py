@@ -1,0 +1,5 @@
+"""Conversations with Qwen-VL-Chat."""
+
+
+class Chat:
+    pass

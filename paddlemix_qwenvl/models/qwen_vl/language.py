@@ -1,0 +1,109 @@
+"""The language model of Qwen-VL: Qwen-7B (arXiv:2308.12966, section 2.1; arXiv:2309.16609, section 2)."""
+
+from __future__ import annotations
+
+import math
+
+import paddle
+from paddle import nn
+
+from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.layers.attention import AttentionContext, HeadSplit, causal_attention
+from paddlemix_qwenvl.layers.embedding import VocabParallelEmbedding
+from paddlemix_qwenvl.layers.linear import MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
+from paddlemix_qwenvl.layers.norm import RMSNorm
+from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
+from paddlemix_qwenvl.models.qwen_vl.vision import VisionTransformer
+from paddlemix_qwenvl.parallel import tensor_parallel
+
+
+class Attention(nn.Layer):
+    """Multi-head attention with a bias on queries, keys and values."""
+
+    def __init__(self, config: QWenVLConfig, layer: int):
+        super().__init__()
+        self.layer, width = layer, config.hidden_size
+        self.heads = HeadSplit.of(config.num_attention_heads, config.num_attention_heads, config.head_dim)
+        rows = self.heads.query_rows
+        self.c_attn = MergedColumnParallelLinear(width, [(None, width, *rows)] * 3, bias=True)
+        self.c_proj = RowParallelLinear(width, width, *rows, bias=not config.no_bias)
+
+    def forward(self, x, context: AttentionContext):
+        return self.c_proj(causal_attention(self.c_attn(x), self.heads, context, self.layer))
+
+
+class MLP(nn.Layer):
+    """SwiGLU: `w2` is the gate."""
+
+    def __init__(self, config: QWenVLConfig):
+        super().__init__()
+        size, bias = config.intermediate_size // 2, not config.no_bias
+        start, stop = tensor_parallel().split(size)
+        self.w2_w1 = gate_up_linear(config.hidden_size, size, bias, names=("w2", "w1"))
+        self.c_proj = RowParallelLinear(size, config.hidden_size, start, stop, bias)
+
+    def forward(self, x):
+        return self.c_proj(ops.swiglu(self.w2_w1(x)))
+
+
+class Block(nn.Layer):
+    """Pre-norm transformer block; the residual is added inside the next norm."""
+
+    def __init__(self, config: QWenVLConfig, layer: int):
+        super().__init__()
+        self.ln_1 = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
+        self.attn = Attention(config, layer)
+        self.ln_2 = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
+        self.mlp = MLP(config)
+
+    def forward(self, x, residual, context: AttentionContext):
+        if residual is None:
+            x, residual = self.ln_1(x), x
+        else:
+            x, residual = self.ln_1(x, residual)
+        x, residual = self.ln_2(self.attn(x, context), residual)
+        return self.mlp(x), residual
+
+
+class Transformer(nn.Layer):
+    """Token embedding, blocks, the last norm and the vision tower; `transformer` in the Hub's names."""
+
+    def __init__(self, config: QWenVLConfig):
+        super().__init__()
+        self.wte = VocabParallelEmbedding(config.vocab_size, config.hidden_size, config.initializer_range)
+        self.h = nn.LayerList([Block(config, layer) for layer in range(config.num_hidden_layers)])
+        self.ln_f = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
+        self.visual = VisionTransformer(config)
+        self.heads, self.depth = self.h[0].attn.heads, len(self.h)
+        self.base, self.head_dim = float(config.rotary_emb_base), config.head_dim
+
+    def rotary_tables(self, position_ids, ntk_alpha: float):
+        """Cosines and sines, float32 `[T, head_dim / 2]`, of positions `[T]`, with the base stretched by `ntk_alpha`."""
+        exponents = paddle.arange(0, self.head_dim, 2, dtype="float32") / self.head_dim
+        base = self.base * ntk_alpha ** (self.head_dim / (self.head_dim - 2))
+        return ops.mrope_tables(position_ids, 1.0 / base**exponents)
+
+    def forward(self, embeddings, context: AttentionContext):
+        """Hidden states `[T, hidden]` of packed embeddings `[T, hidden]`, normalised."""
+        x, residual = embeddings, None
+        for block in self.h:
+            x, residual = block(x, residual, context)
+        x, _ = self.ln_f(x, residual)
+        return x
+
+
+def ntk_alpha(length: int, seq_length: int) -> float:
+    """What dynamic NTK stretches the rotary base by for a prompt of `length` tokens: 1 up to `seq_length`, then 3, 7, ...
+
+    Source: `QWenModel.forward` of Qwen-VL's modeling_qwen.py. It stays what it was at the prompt while tokens are added.
+    """
+    return max(2 ** math.ceil(math.log2(length / seq_length) + 1) - 1, 1)
+
+
+def logn_scale(position_ids, seq_length: int):
+    """Factors `[T, 1, 1]` of the queries at positions `[T]`: the logarithm of the tokens so far to base `seq_length`, at least 1.
+
+    Source: log-n attention scaling (Su 2021; arXiv:2309.16609, section 2.3).
+    """
+    tokens = (position_ids + 1).astype("float32")
+    return (tokens.log() / math.log(seq_length)).clip(min=1.0).reshape([-1, 1, 1])

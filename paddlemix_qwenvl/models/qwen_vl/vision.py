@@ -1,0 +1,200 @@
+"""The vision tower of Qwen-VL (arXiv:2308.12966, section 2.1): ViT-bigG and a resampler of one cross-attention layer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+
+from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear
+from paddlemix_qwenvl.layers.norm import LayerNorm
+from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
+from paddlemix_qwenvl.parallel import tensor_parallel
+
+NORM_EPSILON = 1e-6
+LEARNED_SIDE = 16  # of the square of learned positions, whatever the picture's size
+RESAMPLER_HEAD_DIM = 128
+
+
+class VisualAttention(nn.Layer):
+    """Attention among a picture's patches. The projections of one head, query, key and value, lie side by side."""
+
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.head_dim = width // num_heads
+        first, last = tensor_parallel().split(num_heads)
+        start, stop = first * self.head_dim, last * self.head_dim
+        self.in_proj = MergedColumnParallelLinear(width, [(None, 3 * width, 3 * start, 3 * stop)], bias=True)
+        self.out_proj = RowParallelLinear(width, width, start, stop, bias=True)
+
+    def forward(self, x, cu_seqlens):
+        heads = self.in_proj(x).reshape([x.shape[0], -1, 3 * self.head_dim])
+        q, k, v = heads.split(3, axis=-1)  # [N, H, D] each
+        return self.out_proj(ops.varlen_attention(q, k, v, cu_seqlens, cu_seqlens).flatten(1))
+
+
+class VisualMLP(nn.Layer):
+    """Two layers with GELU between them."""
+
+    def __init__(self, width: int, inner: int):
+        super().__init__()
+        start, stop = tensor_parallel().split(inner)
+        self.c_fc = MergedColumnParallelLinear(width, [(None, inner, start, stop)], bias=True)
+        self.c_proj = RowParallelLinear(inner, width, start, stop, bias=True)
+
+    def forward(self, x):
+        return self.c_proj(F.gelu(self.c_fc(x)))
+
+
+class VisualBlock(nn.Layer):
+    """Pre-norm transformer block; the residual is added inside the next norm."""
+
+    def __init__(self, width: int, num_heads: int, inner: int):
+        super().__init__()
+        self.ln_1 = LayerNorm(width, NORM_EPSILON)
+        self.ln_2 = LayerNorm(width, NORM_EPSILON)
+        self.attn = VisualAttention(width, num_heads)
+        self.mlp = VisualMLP(width, inner)
+
+    def forward(self, x, residual, cu_seqlens):
+        if residual is None:
+            x, residual = self.ln_1(x), x
+        else:
+            x, residual = self.ln_1(x, residual)
+        x, residual = self.ln_2(self.attn(x, cu_seqlens), residual)
+        return self.mlp(x), residual
+
+
+class Blocks(nn.Layer):
+    """The blocks, under the Hub's name."""
+
+    def __init__(self, width: int, num_heads: int, inner: int, layers: int):
+        super().__init__()
+        self.resblocks = nn.LayerList([VisualBlock(width, num_heads, inner) for _ in range(layers)])
+
+    def forward(self, x, cu_seqlens):
+        residual = None
+        for block in self.resblocks:
+            x, residual = block(x, residual, cu_seqlens)
+        return x if residual is None else x + residual
+
+
+class CrossAttention(nn.Layer):
+    """Multi-head attention with the parameters of PyTorch's: one matrix for the projections of queries, keys and values."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        first, last = tensor_parallel().split(width // RESAMPLER_HEAD_DIM)
+        start, stop = first * RESAMPLER_HEAD_DIM, last * RESAMPLER_HEAD_DIM
+        self.width = stop - start
+        projections = MergedColumnParallelLinear(width, [(None, width, start, stop)] * 3, bias=True)
+        self.in_proj_weight, self.in_proj_bias = projections.weight, projections.bias
+        self.out_proj = RowParallelLinear(width, width, start, stop, bias=True)
+
+    def forward(self, query, key, value, cu_seqlens_q, cu_seqlens_k):
+        q, k, v = (self._project(x, part) for part, x in enumerate((query, key, value)))
+        return self.out_proj(ops.varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k).flatten(1))
+
+    def _project(self, x, part: int):
+        rows = slice(part * self.width, (part + 1) * self.width)
+        projected = ops.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+        return projected.reshape([x.shape[0], -1, RESAMPLER_HEAD_DIM])  # [T, H, D]
+
+
+class Resampler(nn.Layer):
+    """A fixed number of learned queries gather what a picture's patches hold; positions are added to queries and keys."""
+
+    def __init__(self, n_queries: int, width: int, patch_width: int):
+        super().__init__()
+        side = math.isqrt(n_queries)
+        positions = nn.initializer.Assign(sincos_positions(width, side))
+        self.pos_embed = self.create_parameter([n_queries, width], default_initializer=positions)
+        self.pos_embed.stop_gradient = True
+        self.query = self.create_parameter(
+            [n_queries, width], default_initializer=nn.initializer.TruncatedNormal(std=0.02)
+        )
+        self.kv_proj = nn.Identity() if patch_width == width else Linear(patch_width, width, bias=False)
+        self.attn = CrossAttention(width)
+        self.ln_q = LayerNorm(width, NORM_EPSILON)
+        self.ln_kv = LayerNorm(width, NORM_EPSILON)
+
+    def forward(self, x, pictures: int, cu_seqlens):
+        """`x`: `[pictures * patches, patch_width]` -> `[pictures * n_queries, width]`."""
+        n_queries = self.query.shape[0]
+        values = self.ln_kv(self.kv_proj(x))
+        positions = self.pos_embed.astype(values.dtype)
+        keys = _add_positions(values, resized_positions(self.pos_embed, math.isqrt(x.shape[0] // pictures)))
+        queries = (self.ln_q(self.query.astype(values.dtype)) + positions).tile([pictures, 1])
+        cu_queries = paddle.arange(0, (pictures + 1) * n_queries, n_queries, dtype="int32")
+        return self.attn(queries, keys, values, cu_queries, cu_seqlens)
+
+
+class VisionTransformer(nn.Layer):
+    """From pictures to features, `visual` in the Hub's names."""
+
+    def __init__(self, config: QWenVLConfig):
+        super().__init__()
+        visual, width, output = config.visual, config.visual["width"], config.visual["output_dim"]
+        self.side, self.patch, self.n_queries = config.patches, visual["patch_size"], visual["n_queries"]
+        self.conv1 = Linear(
+            3 * self.patch**2, width, bias=False, file_shape=(width, 3, visual["patch_size"], visual["patch_size"])
+        )
+        normal = nn.initializer.Normal(std=width**-0.5)
+        self.positional_embedding = self.create_parameter([LEARNED_SIDE**2, width], default_initializer=normal)
+        self.ln_pre = LayerNorm(width, NORM_EPSILON)
+        self.transformer = Blocks(width, visual["heads"], int(width * visual["mlp_ratio"]), visual["layers"])
+        self.attn_pool = Resampler(self.n_queries, output, width)
+        self.ln_post = LayerNorm(output, NORM_EPSILON)
+        self.proj = self.create_parameter([output, output], default_initializer=nn.initializer.Normal(std=output**-0.5))
+
+    def forward(self, images):
+        """Features of pictures.
+
+        Args:
+            images: `[pictures, 3, image_size, image_size]`, as the processor gives them.
+
+        Returns:
+            `[pictures, n_queries, hidden]`.
+        """
+        pictures, side, patch = images.shape[0], self.side, self.patch
+        x = images.astype(ops.activation_dtype(self.conv1.weight.dtype))
+        x = x.reshape([pictures, 3, side, patch, side, patch]).transpose([0, 2, 4, 1, 3, 5])
+        x = self.conv1(x.reshape([pictures * side * side, -1]))  # [pictures * patches, width]
+        x = self.ln_pre(_add_positions(x, resized_positions(self.positional_embedding, side)))
+        cu_seqlens = paddle.arange(0, (pictures + 1) * side * side, side * side, dtype="int32")
+        x = self.attn_pool(self.transformer(x, cu_seqlens), pictures, cu_seqlens)
+        x = self.ln_post(x)
+        return paddle.matmul(x, self.proj.astype(x.dtype)).reshape([pictures, self.n_queries, -1])
+
+
+def _add_positions(x, positions):
+    """`x` `[pictures * patches, width]` plus `positions` `[patches, width]` for each picture."""
+    return (x.reshape([-1, *positions.shape]) + positions.astype(x.dtype)).flatten(0, 1)
+
+
+def resized_positions(positions, side: int):
+    """A square of positions `[n * n, width]` as one of `side * side`, by bicubic interpolation; float32."""
+    before, width = math.isqrt(positions.shape[0]), positions.shape[1]
+    positions = positions.astype("float32")
+    if before == side:
+        return positions
+    square = positions.reshape([1, before, before, width]).transpose([0, 3, 1, 2])
+    resized = F.interpolate(square, size=[side, side], mode="bicubic", align_corners=False)
+    return resized.transpose([0, 2, 3, 1]).reshape([side * side, width])
+
+
+def sincos_positions(width: int, side: int) -> np.ndarray:
+    """2D sine-cosine positions, float32 `[side * side, width]`: columns in the first half, rows in the second.
+
+    Source: `get_2d_sincos_pos_embed` of MAE (arXiv:2111.06377).
+    """
+    frequencies = 1 / 10000 ** (np.arange(width // 4, dtype=np.float32) / (width / 4))
+    rows, columns = np.divmod(np.arange(side * side), side)
+    angles = [place[:, None] * frequencies for place in (columns, rows)]
+    return np.concatenate([half for angle in angles for half in (np.sin(angle), np.cos(angle))], axis=1).astype(
+        np.float32
+    )
