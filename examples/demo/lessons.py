@@ -25,11 +25,14 @@ class Stage:
     pairs: float = 0.15  # share of batches on two pictures
     batch: int = 24  # of each process
     turns: tuple[int, ...] = (1, 1, 2)
+    plain: bool = False  # one grey for every background
 
 
 CURRICULUM = (
-    Stage(400, (112, 112), 2, {"describe": 1, "locate": 2}, pairs=0, turns=(1,)),
-    Stage(900, (112, 140), 3, {"describe": 1, "count": 1, "locate": 2, "read": 0.5}, pairs=0.05),
+    Stage(200, (56, 84), 1, {"describe": 1}, pairs=0, turns=(1,), plain=True),
+    Stage(400, (56, 112), 1, {"describe": 1, "locate": 1}, pairs=0, turns=(1,)),
+    Stage(700, (84, 112), 2, {"describe": 1, "count": 0.5, "locate": 2}, pairs=0, turns=(1,)),
+    Stage(1100, (112, 140), 3, pairs=0.05),
     Stage(1600, (112, 196), 4, batch=20),
     Stage(10**9, scenes.SIDES, scenes.MAX_SHAPES, batch=16),
 )
@@ -82,7 +85,9 @@ def draw_pool(seed: str, rank: int, stage: Stage, kinds: tuple[str, ...]) -> lis
     conversations = []
     for _ in range(POOL * stage.batch):
         task = "compare" if pair else rng.choices(list(stage.tasks), list(stage.tasks.values()))[0]
-        drawn, exchanges = scenes.lesson(rng, task, size, stage.shapes, rng.choice(stage.turns), kinds)
+        drawn, exchanges = scenes.lesson(
+            rng, task, size, stage.shapes, rng.choice(stage.turns), kinds=kinds, plain=stage.plain
+        )
         conversations.append(scenes.messages(drawn, exchanges))
     conversations.sort(key=lambda turns: sum(len(turn["content"][-1]["text"]) for turn in turns))
     batches = [conversations[i * stage.batch : (i + 1) * stage.batch] for i in range(POOL)]

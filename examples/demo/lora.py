@@ -18,6 +18,11 @@ class LoRA(nn.Layer):
         self.down = self.create_parameter([rank, inputs], default_initializer=nn.initializer.Normal(std=inputs**-0.5))
         self.up = self.create_parameter([outputs, rank], default_initializer=nn.initializer.Constant(0.0))
 
+    @property
+    def weight(self):
+        """The base weight: its dtype is asked for."""
+        return self.base.weight
+
     def forward(self, x):
         return self.base(x) + ops.linear(ops.linear(x, self.down), self.up) * self.scale
 
@@ -31,14 +36,15 @@ def add_lora(model, rank: int, alpha: float | None = None) -> list[LoRA]:
     """Freeze `model` and put an adapter around each of its Linear layers (not the output head)."""
     for parameter in model.parameters():
         parameter.stop_gradient = True
-    parents = [layer for layer in model.sublayers() if not isinstance(layer, Linear)]
-    adapters = []
-    for parent in parents:
-        for name, child in list(parent.named_children()):
-            if isinstance(child, Linear) and not isinstance(child, ParallelLMHead):
-                adapter = LoRA(child, rank, alpha or 2.0 * rank)
-                setattr(parent, name, adapter)
-                adapters.append(adapter)
+    places = [
+        (parent, name, child)
+        for parent in model.sublayers(include_self=True)
+        for name, child in parent.named_children()
+        if isinstance(child, Linear) and not isinstance(child, ParallelLMHead)
+    ]
+    adapters = [LoRA(child, rank, alpha or 2.0 * rank) for _, _, child in places]
+    for (parent, name, _), adapter in zip(places, adapters, strict=True):
+        setattr(parent, name, adapter)
     return adapters
 
 

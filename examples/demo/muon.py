@@ -10,6 +10,7 @@ import paddle
 from paddlemix_qwenvl.layers.parameter import pieces_of
 
 MOMENTUM = 0.95
+WEIGHT_DECAY = 0.03  # times the learning rate; without it the residual stream outgrows what later layers add to it
 
 
 def orthogonalize(matrices):
@@ -49,6 +50,7 @@ class Muon:
                 updates[number].append((rows.start, matrix))
         for number, rows in updates.items():
             matrices = [matrix for _, matrix in sorted(rows, key=lambda pair: pair[0])]
+            self.parameters[number].scale_(1 - learning_rate * WEIGHT_DECAY)
             self.parameters[number].subtract_(matrices[0] if len(matrices) == 1 else paddle.concat(matrices))
 
     def state_dict(self) -> dict:

@@ -249,12 +249,12 @@ def print_text(rng: Random, image: Image.Image, text: str) -> tuple[int, int, in
 
 
 def place(
-    rng: Random, size: tuple[int, int], taken: list[tuple[int, int, int, int]]
+    rng: Random, size: tuple[int, int], largest: int, taken: list[tuple[int, int, int, int]]
 ) -> tuple[int, int, int, int] | None:
-    """A free square for one more shape, or None when none was found."""
+    """A free square of a side up to `largest` for one more shape, or None when none was found."""
     width, height = size
     for _ in range(30):
-        side = rng.randint(30, min(96, int(0.45 * min(size))))
+        side = rng.randint(30, largest)
         x, y = rng.randint(0, width - side), rng.randint(0, height - side)
         box = (x, y, x + side, y + side)
         if all(box[0] >= b[2] + 4 or box[2] + 4 <= b[0] or box[1] >= b[3] + 4 or box[3] + 4 <= b[1] for b in taken):
@@ -263,16 +263,25 @@ def place(
 
 
 def draw_scene(
-    rng: Random, size: tuple[int, int], shapes: int, text: str | None = None, kinds: tuple[str, ...] = SHAPES
+    rng: Random,
+    size: tuple[int, int],
+    shapes: int,
+    text: str | None = None,
+    kinds: tuple[str, ...] = SHAPES,
+    plain: bool = False,
 ) -> Scene:
-    """Draw a scene of at most `shapes` shapes (fewer where no room is left); few colours and kinds, so that some repeat."""
-    image = background(rng, size)
+    """Draw a scene of at most `shapes` shapes (fewer where no room is left); few colours and kinds, so that some repeat.
+
+    `plain` is for the first lessons: one grey for every background.
+    """
+    image = Image.new("RGB", size, (110, 110, 110)) if plain else background(rng, size)
     taken = [print_text(rng, image, text)] if text else []
     palette = rng.sample(list(COLORS), rng.choice([1, 2, 3, 6]))
     forms = rng.sample(kinds, min(len(kinds), rng.choice([1, 2, 3, 5])))
+    largest = min(96, int((0.85 if shapes == 1 else 0.45) * min(size)))
     drawn = []
     for _ in range(shapes):
-        box = place(rng, size, taken)
+        box = place(rng, size, largest, taken)
         if box is None:
             break
         shape = Shape(rng.choice(forms), rng.choice(palette), box)
@@ -286,11 +295,11 @@ def random_text(rng: Random) -> str:
     return rng.choice(WORDS) if rng.random() < 0.5 else str(rng.randint(1, 10 ** rng.randint(1, 3) - 1))
 
 
-def random_scene(rng: Random, task: str, size: tuple[int, int], max_shapes: int = MAX_SHAPES, kinds=SHAPES) -> Scene:
-    """A scene that the task can be asked about."""
+def random_scene(rng: Random, task: str, size: tuple[int, int], max_shapes: int = MAX_SHAPES, **style) -> Scene:
+    """A scene that the task can be asked about; `style` are `kinds` and `plain` of `draw_scene`."""
     if task == "read":
-        return draw_scene(rng, size, rng.randint(0, 2), random_text(rng), kinds)
-    return draw_scene(rng, size, rng.randint(1, max_shapes), None, kinds)
+        return draw_scene(rng, size, rng.randint(0, 2), random_text(rng), **style)
+    return draw_scene(rng, size, rng.randint(1, max_shapes), **style)
 
 
 def describe(shapes: list[Shape]) -> str:
@@ -362,12 +371,12 @@ def messages(scenes: list[Scene], exchanges: list[tuple[str, str]]) -> list[dict
     return turns
 
 
-def lesson(rng: Random, task: str, size: tuple[int, int], max_shapes: int, turns: int, kinds: tuple[str, ...] = SHAPES):
+def lesson(rng: Random, task: str, size: tuple[int, int], max_shapes: int, turns: int, **style):
     """Scenes of one size and `turns` exchanges about them, the first of them on `task`, for training."""
     if task == "compare":
-        scenes = [random_scene(rng, task, size, max_shapes, kinds) for _ in range(2)]
+        scenes = [random_scene(rng, task, size, max_shapes, **style) for _ in range(2)]
         return scenes, [exchange(rng, task, scenes) for _ in range(turns)]
-    scenes = [random_scene(rng, task, size, max_shapes, kinds)]
+    scenes = [random_scene(rng, task, size, max_shapes, **style)]
     tasks = [task]
     while scenes[0].shapes and len(tasks) < turns:
         tasks.append(rng.choice(("describe", "count", "count", "locate", "locate")))

@@ -33,6 +33,7 @@ from paddlemix_qwenvl.models.qwen2_5_vl import (
     Qwen2_5_VLProcessor,
 )
 
+ADAM_STATE = ("moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0")
 VOCABULARY = 832  # the tokenizer's, rounded up
 
 
@@ -46,7 +47,7 @@ def demo_config(ids: dict[str, int]) -> Qwen2_5_VLConfig:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,
-        rope_theta=100.0,
+        rope_theta=25.0,
         rope_scaling={"type": "mrope", "mrope_section": [4, 6, 6]},
         tie_word_embeddings=True,
         vision_config={
@@ -102,8 +103,8 @@ class Trainer:
         matrices = [p for name, p in trainable if from_scratch and p.ndim == 2 and "embed_tokens" not in name]
         in_muon = {id(p) for p in matrices}
         self.muon = Muon(matrices)
-        rest = [p for p in self.parameters if id(p) not in in_muon]
-        self.adam = paddle.optimizer.AdamW(0.0, 0.9, 0.98, parameters=rest, weight_decay=0.0)
+        self.rest = [p for p in self.parameters if id(p) not in in_muon]
+        self.adam = paddle.optimizer.AdamW(0.0, 0.9, 0.98, parameters=self.rest, weight_decay=0.0)
         self.step, self.seconds = 0, 0.0
 
     def rate(self) -> float:
@@ -135,11 +136,7 @@ class Trainer:
         with merged(self.model, self.adapters):
             self.model.save_pretrained(str(part))
         processor.save_pretrained(str(part))
-        adam = {f"adam {k}": v for k, v in self.adam.state_dict().items() if isinstance(v, paddle.Tensor)}
-        adapters = {
-            f"lora {i} {k}": v for i, a in enumerate(self.adapters) for k, v in (("down", a.down), ("up", a.up))
-        }
-        state = {name: value.numpy() for name, value in {**adam, **self.muon.state_dict(), **adapters}.items()}
+        state = {name: value.numpy() for name, value in self.state_dict().items()}
         save_file(state, part / "trainer.safetensors")
         (part / "trainer.json").write_text(json.dumps({"step": self.step, "seconds": self.seconds}))
         if folder.exists():
@@ -147,11 +144,21 @@ class Trainer:
         part.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
 
+    def state_dict(self) -> dict[str, paddle.Tensor]:
+        """Everything but the model's weights that the next steps depend on, under names that outlive the process."""
+        adam = self.adam.state_dict()
+        moments = {f"adam {i} {part}": adam[f"{p.name}_{part}"] for i, p in enumerate(self.rest) for part in ADAM_STATE}
+        adapters = {
+            f"lora {i} {k}": v for i, a in enumerate(self.adapters) for k, v in (("down", a.down), ("up", a.up))
+        }
+        return {**moments, **self.muon.state_dict(), **adapters}
+
     def resume(self, folder: Path) -> None:
         """Go on from what `save` wrote."""
         state = load_file(folder / "trainer.safetensors")
         self.muon.set_state_dict(state)
-        self.adam.set_state_dict({k[5:]: paddle.to_tensor(v) for k, v in state.items() if k.startswith("adam ")})
+        own = {(i, part): f"{p.name}_{part}" for i, p in enumerate(self.rest) for part in ADAM_STATE}
+        self.adam.set_state_dict({own[key]: paddle.to_tensor(state[f"adam {key[0]} {key[1]}"]) for key in own})
         for number, adapter in enumerate(self.adapters):
             adapter.down.set_value(state[f"lora {number} down"])
             adapter.up.set_value(state[f"lora {number} up"])
@@ -170,7 +177,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", default=scenes.SHAPES, help="shapes in the drawn scenes")
     parser.add_argument("--lora", type=int, default=0, metavar="RANK", help="train adapters of this rank only")
     parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--learning-rate", type=float, help="0.003 from scratch or with LoRA, else 0.0002")
+    parser.add_argument("--learning-rate", type=float, help="0.001 from scratch or with LoRA, else 0.0002")
     parser.add_argument("--decay", type=float, default=0.4, help="share of the steps in which the rate goes down")
     parser.add_argument("--save-every", type=int, default=200, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
@@ -194,7 +201,7 @@ def main() -> None:
     processor = Qwen2_5_VLProcessor.from_pretrained(processor_folder)
     adapters = add_lora(model, arguments.lora) if arguments.lora else []
     model.train()
-    rate = arguments.learning_rate or (0.003 if from_scratch or adapters else 0.0002)
+    rate = arguments.learning_rate or (0.001 if from_scratch or adapters else 0.0002)
     trainer = Trainer(model, arguments.steps, rate, arguments.decay, from_scratch, adapters)
     if resuming:
         trainer.resume(checkpoint)
