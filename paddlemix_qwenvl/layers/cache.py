@@ -7,6 +7,8 @@ from itertools import pairwise
 
 import paddle
 
+from paddlemix_qwenvl.errors import PromptError
+
 
 @dataclass
 class KVCache:
@@ -17,7 +19,7 @@ class KVCache:
         values: the same.
         lengths: int32 `[B]`, slots filled in each row. Rows are packed: padding takes no slot.
         next_positions: int64 `[B]`, rotary position of each row's next token.
-        empty: nothing has been stored yet.
+        longest: slots filled in the longest row.
         ntk_alpha: what the rotary base was stretched by for the keys stored here (Qwen-VL's dynamic NTK), 1 for nothing.
     """
 
@@ -25,7 +27,7 @@ class KVCache:
     values: list
     lengths: paddle.Tensor
     next_positions: paddle.Tensor
-    empty: bool = True
+    longest: int = 0
     ntk_alpha: float = 1.0
 
     @classmethod
@@ -44,6 +46,11 @@ class KVCache:
         """Slots in a row."""
         return self.keys[0].shape[2]
 
+    @property
+    def empty(self) -> bool:
+        """Nothing has been stored yet."""
+        return self.longest == 0
+
     def extend(self, lengths, position_ids, cu_seqlens) -> None:
         """Count in the tokens of a prompt that attention is about to store.
 
@@ -51,11 +58,30 @@ class KVCache:
             lengths: int32 `[B]`, slots filled afterwards.
             position_ids: int64 `[3, T]`, their positions.
             cu_seqlens: int32 `[B + 1]`, where each row's tokens begin.
+
+        Raises:
+            PromptError: a row has no room for them.
         """
-        largest = position_ids.max(axis=0)
-        bounds = cu_seqlens.tolist()
-        rows = [largest[start:stop].max() for start, stop in pairwise(bounds)]
-        self.lengths, self.next_positions, self.empty = lengths, paddle.stack(rows) + 1, False
+        self.reserve(max(lengths.tolist()))
+        largest, bounds = position_ids.max(axis=0), pairwise(cu_seqlens.tolist())
+        rows = [
+            largest[start:stop].max() + 1 if start < stop else self.next_positions[row]
+            for row, (start, stop) in enumerate(bounds)
+        ]
+        self.lengths, self.next_positions = lengths, paddle.stack(rows)
+
+    def reserve(self, longest: int) -> None:
+        """Rows are about to take up to `longest` slots; writing past the last one would be writing anywhere.
+
+        Raises:
+            PromptError: there are not as many.
+        """
+        if longest > self.capacity:
+            raise PromptError(
+                f"the cache has room for {self.capacity} tokens a row and {longest} are needed: allocate_cache with a larger "
+                f"capacity."
+            )
+        self.longest = longest
 
     def reorder(self, rows) -> None:
         """Row `i` becomes what row `rows[i]` was (beam search)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import paddle
 from paddle import nn
@@ -14,7 +15,7 @@ from paddlemix_qwenvl.generation.decode import Step
 from paddlemix_qwenvl.generation.settings import GenerationSettings
 from paddlemix_qwenvl.layers.attention import AttentionContext
 from paddlemix_qwenvl.layers.cache import KVCache
-from paddlemix_qwenvl.models.pretrained import QwenVLPretrainedModel
+from paddlemix_qwenvl.models.pretrained import QwenVLPretrainedModel, check_ids
 
 IGNORED = -100
 
@@ -113,6 +114,9 @@ class DecoderModel(QwenVLPretrainedModel):
         self.vision_seconds = 0.0
         batch, length = inputs["input_ids"].shape
         prompt = self.pack(**{name: inputs[name] for name in self.prompt_inputs if inputs.get(name) is not None})
+        for row, (start, stop) in enumerate(pairwise(prompt.cu_seqlens.tolist())):
+            if start == stop:
+                raise PromptError(f"row {row} of the batch has no tokens: leave it out, or give it a prompt.")
         cache = self.allocate_cache(batch, length + settings.max_new_tokens)
         hidden = self.decoder(prompt.embeddings, self.context(prompt, cache))
         last = hidden.index_select(prompt.cu_seqlens[1:] - 1)
@@ -120,6 +124,7 @@ class DecoderModel(QwenVLPretrainedModel):
 
     def decode(self, token_ids, cache: KVCache):
         """Logits float32 `[B, vocab]` after one more token a row, `token_ids` int64 `[B]`."""
+        cache.reserve(cache.longest + 1)
         batch = token_ids.shape[0]
         positions = cache.next_positions.unsqueeze(0).expand([self.position_rows, batch])
         cos, sin, scale = self.position_tables(positions, cache)
@@ -136,8 +141,9 @@ class DecoderModel(QwenVLPretrainedModel):
         """Of a padded batch the mask `[B, S]`, and of its real tokens the places `[T]`, row bounds `[B + 1]` and ids `[T]`.
 
         Raises:
-            PromptError: mask and ids differ in shape.
+            PromptError: the ids are no batch, or the mask has another shape.
         """
+        check_ids(input_ids)
         mask = paddle.ones_like(input_ids) if attention_mask is None else attention_mask
         if list(mask.shape) != list(input_ids.shape):
             raise PromptError(

@@ -21,7 +21,7 @@ from paddlemix_qwenvl.checkpoint import (
     open_folder,
     save_weights,
 )
-from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, PromptError
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, GenerationError, PromptError
 from paddlemix_qwenvl.generation.decode import Step, generate_tokens
 from paddlemix_qwenvl.generation.settings import GenerationSettings
 from paddlemix_qwenvl.layers.linear import Linear
@@ -156,7 +156,12 @@ class QwenVLPretrainedModel(PretrainedModel):
         """
         if input_ids is None:
             raise PromptError("generate needs input_ids: pass on what the processor returned, generate(**inputs).")
+        check_ids(input_ids)
         settings = GenerationSettings.resolve(generation_config or self.generation_config, self.config, kwargs)
+        if settings.num_beams > 1 and (streamer is not None or stopping_criteria):
+            raise GenerationError(
+                "beam search takes no streamer and no stopping_criteria: leave them out, or num_beams."
+            )
         self._check_length(input_ids.shape[1], settings)
         started = time.perf_counter()
         step = self.prefill(settings, input_ids=input_ids, **kwargs)
@@ -185,6 +190,15 @@ class QwenVLPretrainedModel(PretrainedModel):
                 f"max_pixels."
             )
         settings.max_new_tokens = min(settings.max_new_tokens, context - length)
+
+
+def check_ids(input_ids) -> None:
+    """Raises PromptError for what is no batch of token ids."""
+    if len(input_ids.shape) != 2 or input_ids.dtype not in (paddle.int64, paddle.int32):
+        raise PromptError(
+            f"input_ids is {str(input_ids.dtype).rpartition('.')[2]} {list(input_ids.shape)}: it must be int64 [B, S], "
+            f"a batch of rows of one length, as the processor returns it."
+        )
 
 
 _SOURCE_OPTIONS = ("cache_dir", "subfolder", "from_hf_hub", "from_aistudio")

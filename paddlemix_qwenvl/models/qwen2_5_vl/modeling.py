@@ -9,6 +9,7 @@ import paddle
 from paddle import nn
 from paddlenlp.transformers.model_outputs import ModelOutput
 
+from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.layers.cache import KVCache
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
 from paddlemix_qwenvl.models.decoder import DecoderModel, PackedPrompt, put_features
@@ -129,7 +130,7 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
             `Qwen2_5_VLOutput`, or a tuple of what is in it with `return_dict=False`.
 
         Raises:
-            PromptError: placeholders and features do not match.
+            PromptError: placeholders and features do not match, or the cache is full.
         """
         prompt = self.pack(
             input_ids,
@@ -160,7 +161,20 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
     ) -> PackedPrompt:
         """Take the padding out of a batch, put the features in, work out the positions; arguments as in `forward`."""
         mask, indices, cu_seqlens, ids = self.unpadded(input_ids, attention_mask)
-        if position_ids is None and cache is not None:
+        media = (
+            (self.config.image_token_id, pixel_values, image_grid_thw),
+            (self.config.video_token_id, pixel_values_videos, video_grid_thw),
+        )
+        goes_on = cache is not None and not cache.empty
+        if goes_on and any(values is not None for _, values, _ in media):
+            raise PromptError(
+                "what goes on after a cache is text alone: give all images and videos with the first call."
+            )
+        if not goes_on and any((values is None) != (grid is None) for _, values, grid in media):
+            raise PromptError(
+                "pixel_values and image_grid_thw belong together, as do those of videos: give both or none."
+            )
+        if position_ids is None and goes_on:
             position_ids, deltas = self.continued_positions(cache, mask)
         elif position_ids is None:
             position_ids, deltas = self.get_rope_index(
@@ -169,10 +183,7 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         else:
             deltas = position_ids.max(axis=[0, 2]).unsqueeze(-1) + 1 - input_ids.shape[1]
         embeddings = self.model.embed_tokens(ids)
-        for token, values, grid in (
-            (self.config.image_token_id, pixel_values, image_grid_thw),
-            (self.config.video_token_id, pixel_values_videos, video_grid_thw),
-        ):
+        for token, values, grid in media:
             if values is not None:
                 embeddings = put_features(embeddings, ids == token, self.encode(values, grid))
         position_ids = position_ids.flatten(1).index_select(indices, axis=1)
