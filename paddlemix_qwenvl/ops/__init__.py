@@ -7,6 +7,7 @@ T counts packed tokens, H query heads, Hkv key and value heads, D is the head si
 weights and KV cache may be narrower.
 """
 
+from .cached import cached_attention
 from .dispatch import operation, status
 
 activation_dtype = operation("activation_dtype")

@@ -2,7 +2,7 @@
 
 All of it is differentiable by autograd, runs in dynamic mode and in static graphs, and computes in float32 whatever the
 dtype of its inputs, because Paddle's CPU build has few bfloat16 kernels. Results come back in the dtype of the input.
-Attention lives in `reference_attention.py`, products in `linear.py`.
+Attention lives in `reference_attention.py`, products in `reference_linear.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,21 @@ from collections.abc import Sequence
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
+
+__all__ = [
+    "encode_rotary_qk",
+    "get_padding_offset",
+    "layer_norm",
+    "mrope_tables",
+    "qkv_transpose_split",
+    "qkv_write_cache",
+    "rebuild_padding",
+    "rms_norm",
+    "sample",
+    "swiglu",
+    "transpose_remove_padding",
+    "write_cache_kv",
+]
 
 
 def _wide(x: Tensor) -> Tensor:

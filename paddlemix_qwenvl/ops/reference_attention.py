@@ -8,6 +8,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
+__all__ = ["decode_attention", "varlen_attention"]
+
 _SCORES_AT_ONCE = 1 << 23  # elements of one score matrix: 32 MB
 
 

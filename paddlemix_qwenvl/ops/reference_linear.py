@@ -6,6 +6,14 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
+__all__ = [
+    "activation_dtype",
+    "embedding",
+    "linear",
+    "linear_int8",
+    "quantize_int8",
+]
+
 
 def activation_dtype(weight_dtype) -> str:
     """The dtype activations take beside weights of `weight_dtype`: float32 on CPU, the weights' own on a GPU."""

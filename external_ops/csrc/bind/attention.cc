@@ -1,0 +1,82 @@
+#include "common.h"
+
+namespace qwenvl {
+
+void expect_segments(const char* name, const Tensor& cu_seqlens, int64_t total) {
+  expect_dtype(name, cu_seqlens, DataType::INT32);
+  const int64_t count = cu_seqlens.numel();
+  const int32_t* cu = cu_seqlens.data<int32_t>();
+  bool rising = count > 0 && cu[0] == 0 && cu[count - 1] == total;
+  for (int64_t i = 1; i < count; ++i) rising = rising && cu[i] >= cu[i - 1];
+  PD_CHECK(rising, name, " must rise from 0 to ", total, ", the number of rows");
+}
+
+std::vector<Tensor> varlen_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens_q,
+                                     const Tensor& cu_seqlens_k, bool causal, float scale) {
+  PD_CHECK(q.shape().size() == 3 && k.shape().size() == 3, "q and k are [T, heads, D], not ", text(q.shape()), " and ",
+           text(k.shape()));
+  const int64_t heads = q.shape()[1], head_dim = q.shape()[2], kv_heads = k.shape()[1];
+  PD_CHECK(kv_heads > 0 && heads % kv_heads == 0, heads, " query heads do not share ", kv_heads, " kv heads evenly");
+  expect_shape("k", k, {k.shape()[0], kv_heads, head_dim});
+  expect_shape("v", v, k.shape());
+  expect_segments("cu_seqlens_q", cu_seqlens_q, q.shape()[0]);
+  expect_segments("cu_seqlens_k", cu_seqlens_k, k.shape()[0]);
+  expect_shape("cu_seqlens_k", cu_seqlens_k, cu_seqlens_q.shape());
+  const Tensor queries = wide(q), keys = wide(k), values = wide(v);
+  Tensor out = empty(q.shape(), DataType::FLOAT32, q);
+  qwenvl_cpu_kernels()->varlen_attention(queries.data<float>(), keys.data<float>(), values.data<float>(),
+                                         cu_seqlens_q.data<int32_t>(), cu_seqlens_k.data<int32_t>(),
+                                         cu_seqlens_q.numel() - 1, heads, kv_heads, head_dim, causal, scale,
+                                         out.data<float>());
+  return {narrow(out, q)};
+}
+
+std::vector<Tensor> decode_attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
+                                     const Tensor& lengths, float scale) {
+  const Shape shape = k_cache.shape();
+  PD_CHECK(shape.size() == 4, "k_cache has shape ", text(shape), ", expected [B, Hkv, S, D]");
+  expect_shape("v_cache", v_cache, shape);
+  expect_dtype("v_cache", v_cache, k_cache.dtype());
+  PD_CHECK(q.shape().size() == 3, "q has shape ", text(q.shape()), ", expected [B, H, D]");
+  const int64_t heads = q.shape()[1];
+  expect_shape("q", q, {shape[0], heads, shape[3]});
+  PD_CHECK(shape[1] > 0 && heads % shape[1] == 0, heads, " query heads do not share ", shape[1], " kv heads evenly");
+  PD_CHECK(shape[3] <= 256, "heads of at most 256 are supported, not ", shape[3]);
+  expect_shape("lengths", lengths, {shape[0]});
+  expect_dtype("lengths", lengths, DataType::INT32);
+  for (int64_t b = 0; b < shape[0]; ++b)
+    PD_CHECK(lengths.data<int32_t>()[b] >= 0 && lengths.data<int32_t>()[b] <= shape[2], "row ", b, " has length ",
+             lengths.data<int32_t>()[b], " in a cache of ", shape[2], " slots");
+  const QwenvlDtype dtype = kernel_dtype("k_cache", k_cache);
+  PD_CHECK(dtype != QWENVL_INT8, "a KV cache may be float32, bfloat16 or float16, not int8");
+  const QwenvlKvCache cache{const_cast<void*>(k_cache.data()), const_cast<void*>(v_cache.data()), dtype,
+                            shape[0], shape[1], shape[2], shape[3]};
+  const Tensor queries = wide(q);
+  Tensor out = empty(q.shape(), DataType::FLOAT32, q);
+  qwenvl_cpu_kernels()->decode_attention(queries.data<float>(), &cache, lengths.data<int32_t>(), heads, scale,
+                                         out.data<float>());
+  return {narrow(out, q)};
+}
+
+std::vector<Shape> varlen_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
+std::vector<DataType> varlen_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
+std::vector<Shape> decode_shape(Shape q, Shape, Shape, Shape) { return {q}; }
+std::vector<DataType> decode_dtype(DataType q, DataType, DataType, DataType) { return {q}; }
+
+}  // namespace qwenvl
+
+PD_BUILD_OP(qwenvl_varlen_attention)
+    .Inputs({"q", "k", "v", "cu_seqlens_q", "cu_seqlens_k"})
+    .Outputs({"out"})
+    .Attrs({"causal: bool", "scale: float"})
+    .SetKernelFn(PD_KERNEL(qwenvl::varlen_attention))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::varlen_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::varlen_dtype));
+
+PD_BUILD_OP(qwenvl_decode_attention)
+    .Inputs({"q", "k_cache", "v_cache", "lengths"})
+    .Outputs({"out"})
+    .Attrs({"scale: float"})
+    .SetKernelFn(PD_KERNEL(qwenvl::decode_attention))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::decode_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::decode_dtype));

@@ -1,0 +1,61 @@
+// What every binding needs: checks, casts to what the kernels take, allocation.
+//
+// An op is registered once, for all devices: its function here checks shapes, then runs the CPU kernels.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "../cpu/kernels.h"
+#include "paddle/phi/api/all.h"
+
+namespace qwenvl {
+
+using paddle::DataType;
+using paddle::Tensor;
+using Shape = std::vector<int64_t>;
+using OptionalTensor = paddle::optional<Tensor>;
+
+inline std::string text(const Shape& shape) {
+  std::string s = "[";
+  for (size_t i = 0; i < shape.size(); ++i) s += (i ? ", " : "") + std::to_string(shape[i]);
+  return s + "]";
+}
+
+inline void expect_shape(const char* name, const Tensor& x, const Shape& shape) {
+  PD_CHECK(x.shape() == shape, name, " has shape ", text(x.shape()), ", expected ", text(shape));
+}
+inline void expect_dtype(const char* name, const Tensor& x, DataType dtype) {
+  PD_CHECK(x.dtype() == dtype, name, " has dtype ", x.dtype(), ", expected ", dtype);
+}
+
+// The CPU kernels compute on contiguous float32; anything else is cast or copied first.
+inline Tensor wide(const Tensor& x) {
+  PD_CHECK(x.is_cpu(), "this build of paddlemix_qwenvl_ops has kernels for the CPU only, the tensor is on ",
+           x.place());
+  return x.dtype() == DataType::FLOAT32 ? x : x.cast(DataType::FLOAT32);
+}
+inline OptionalTensor wide(const OptionalTensor& x) { return x ? OptionalTensor(wide(*x)) : x; }
+inline const float* data(const OptionalTensor& x) { return x ? x->data<float>() : nullptr; }
+
+inline Tensor empty(const Shape& shape, DataType dtype, const Tensor& like) {
+  return paddle::empty(shape, dtype, like.place());
+}
+inline Tensor narrow(const Tensor& y, const Tensor& like) { return y.dtype() == like.dtype() ? y : y.cast(like.dtype()); }
+
+inline Shape with_last(Shape shape, int64_t last) {
+  shape.back() = last;
+  return shape;
+}
+
+inline QwenvlDtype kernel_dtype(const char* name, const Tensor& x) {
+  switch (x.dtype()) {
+    case DataType::FLOAT32: return QWENVL_FLOAT32;
+    case DataType::BFLOAT16: return QWENVL_BFLOAT16;
+    case DataType::FLOAT16: return QWENVL_FLOAT16;
+    case DataType::INT8: return QWENVL_INT8;
+    default: PD_THROW(name, " has dtype ", x.dtype(), "; expected float32, bfloat16, float16 or int8");
+  }
+}
+
+}  // namespace qwenvl

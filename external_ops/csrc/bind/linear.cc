@@ -1,0 +1,48 @@
+#include "common.h"
+
+namespace qwenvl {
+
+std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const OptionalTensor& scale,
+                           const OptionalTensor& bias) {
+  const int64_t n = weight.shape()[0], k = weight.shape().back(), rows = k ? x.numel() / k : 0;
+  expect_shape("weight", weight, {n, x.shape().back()});
+  PD_CHECK(!!scale == (weight.dtype() == DataType::INT8), "a scale goes with an int8 weight and with no other");
+  if (scale) expect_shape("scale", *scale, {n});
+  if (bias) expect_shape("bias", *bias, {n});
+  const Tensor in = wide(x);
+  const OptionalTensor scales = wide(scale), added = wide(bias);
+  Tensor y = empty(with_last(x.shape(), n), DataType::FLOAT32, x);
+  qwenvl_linear(in.data<float>(), weight.data(), kernel_dtype("weight", weight), data(scales), data(added), rows, k, n,
+                y.data<float>());
+  return {narrow(y, x)};
+}
+
+std::vector<Tensor> quantize_int8(const Tensor& weight) {
+  PD_CHECK(weight.is_cpu() && weight.shape().size() == 2, "weight is [out, in], not ", text(weight.shape()));
+  const Shape shape = weight.shape();
+  Tensor y = empty(shape, DataType::INT8, weight), scale = empty({shape[0]}, DataType::FLOAT32, weight);
+  qwenvl_cpu_kernels()->quantize(weight.data(), kernel_dtype("weight", weight), shape[0], shape[1], y.data<int8_t>(),
+                                 scale.data<float>());
+  return {y, scale};
+}
+
+std::vector<Shape> linear_shape(Shape x, Shape weight, Shape, Shape) { return {with_last(x, weight[0])}; }
+std::vector<DataType> linear_dtype(DataType x, DataType, DataType, DataType) { return {x}; }
+std::vector<Shape> quantize_shape(Shape weight) { return {weight, {weight[0]}}; }
+std::vector<DataType> quantize_dtype(DataType) { return {DataType::INT8, DataType::FLOAT32}; }
+
+}  // namespace qwenvl
+
+PD_BUILD_OP(qwenvl_linear)
+    .Inputs({"x", "weight", paddle::Optional("scale"), paddle::Optional("bias")})
+    .Outputs({"y"})
+    .SetKernelFn(PD_KERNEL(qwenvl::linear))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::linear_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::linear_dtype));
+
+PD_BUILD_OP(qwenvl_quantize_int8)
+    .Inputs({"weight"})
+    .Outputs({"quantized", "scale"})
+    .SetKernelFn(PD_KERNEL(qwenvl::quantize_int8))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::quantize_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::quantize_dtype));

@@ -1,0 +1,141 @@
+#include "common.h"
+
+namespace qwenvl {
+
+QwenvlKvCache kv_cache(Tensor& k_cache, Tensor& v_cache) {
+  PD_CHECK(k_cache.shape().size() == 4, "k_cache has shape ", text(k_cache.shape()), ", expected [B, Hkv, S, D]");
+  expect_shape("v_cache", v_cache, k_cache.shape());
+  expect_dtype("v_cache", v_cache, k_cache.dtype());
+  const QwenvlDtype dtype = kernel_dtype("k_cache", k_cache);
+  PD_CHECK(dtype != QWENVL_INT8, "a KV cache may be float32, bfloat16 or float16, not int8");
+  const Shape shape = k_cache.shape();
+  return {k_cache.data(), v_cache.data(), dtype, shape[0], shape[1], shape[2], shape[3]};
+}
+
+void expect_places(const QwenvlKvCache& cache, const Tensor& rows, const Tensor& slots, int64_t tokens) {
+  expect_shape("rows", rows, {tokens});
+  expect_shape("slots", slots, {tokens});
+  expect_dtype("rows", rows, DataType::INT32);
+  expect_dtype("slots", slots, DataType::INT32);
+  const int32_t *row = rows.data<int32_t>(), *slot = slots.data<int32_t>();
+  for (int64_t t = 0; t < tokens; ++t)
+    PD_CHECK(row[t] >= 0 && row[t] < cache.batch && slot[t] >= 0 && slot[t] < cache.slots, "token ", t, " goes to row ",
+             row[t], ", slot ", slot[t], " of a cache with ", cache.batch, " rows of ", cache.slots, " slots");
+}
+
+void expect_tables(const Tensor& cos, const Tensor& sin, int64_t tokens, int64_t head_dim) {
+  PD_CHECK(head_dim % 2 == 0, "rotary embedding needs an even head size, not ", head_dim);
+  expect_shape("cos", cos, {tokens, head_dim / 2});
+  expect_shape("sin", sin, {tokens, head_dim / 2});
+}
+
+std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin) {
+  std::vector<Tensor> outputs;
+  const Tensor c = wide(cos), s = wide(sin);
+  for (const Tensor& x : {q, k}) {
+    const Shape shape = x.shape();
+    PD_CHECK(shape.size() == 3, "q and k are [T, heads, D], not ", text(shape));
+    expect_tables(cos, sin, shape[0], shape[2]);
+    const Tensor in = wide(x);
+    Tensor y = empty(shape, DataType::FLOAT32, x);
+    qwenvl_cpu_kernels()->rotary(in.data<float>(), c.data<float>(), s.data<float>(), shape[0], shape[1], shape[2],
+                                 y.data<float>());
+    outputs.push_back(narrow(y, x));
+  }
+  return outputs;
+}
+
+std::vector<Tensor> qkv_transpose_split(const Tensor& qkv, const Tensor& cos, const Tensor& sin, int num_heads,
+                                        int num_kv_heads) {
+  const int64_t tokens = qkv.shape()[0], width = qkv.shape().back(), heads = num_heads + 2 * num_kv_heads;
+  PD_CHECK(width % heads == 0, "qkv has ", width, " columns, which ", heads, " heads do not divide");
+  const int64_t head_dim = width / heads;
+  expect_tables(cos, sin, tokens, head_dim);
+  const Tensor in = wide(qkv), c = wide(cos), s = wide(sin);
+  Tensor q = empty({tokens, num_heads, head_dim}, DataType::FLOAT32, qkv);
+  Tensor k = empty({tokens, num_kv_heads, head_dim}, DataType::FLOAT32, qkv);
+  Tensor v = empty({tokens, num_kv_heads, head_dim}, DataType::FLOAT32, qkv);
+  qwenvl_cpu_kernels()->qkv_split(in.data<float>(), c.data<float>(), s.data<float>(), tokens, num_heads, num_kv_heads,
+                                  head_dim, q.data<float>(), k.data<float>(), v.data<float>());
+  return {narrow(q, qkv), narrow(k, qkv), narrow(v, qkv)};
+}
+
+void write_cache_kv(const Tensor& k, const Tensor& v, Tensor& k_cache, Tensor& v_cache, const Tensor& rows,
+                    const Tensor& slots) {
+  const QwenvlKvCache cache = kv_cache(k_cache, v_cache);
+  const int64_t tokens = k.shape()[0];
+  expect_shape("k", k, {tokens, cache.kv_heads, cache.head_dim});
+  expect_shape("v", v, k.shape());
+  expect_places(cache, rows, slots, tokens);
+  const Tensor new_k = wide(k), new_v = wide(v);
+  qwenvl_cpu_kernels()->write_cache(new_k.data<float>(), new_v.data<float>(), &cache, rows.data<int32_t>(),
+                                    slots.data<int32_t>(), tokens);
+}
+
+std::vector<Tensor> qkv_write_cache(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k_cache,
+                                    Tensor& v_cache, const Tensor& rows, const Tensor& slots, int num_heads) {
+  const QwenvlKvCache cache = kv_cache(k_cache, v_cache);
+  const int64_t tokens = qkv.shape()[0];
+  expect_shape("qkv", qkv, {tokens, (num_heads + 2 * cache.kv_heads) * cache.head_dim});
+  expect_tables(cos, sin, tokens, cache.head_dim);
+  expect_places(cache, rows, slots, tokens);
+  const Tensor in = wide(qkv), c = wide(cos), s = wide(sin);
+  Tensor q = empty({tokens, num_heads, cache.head_dim}, DataType::FLOAT32, qkv);
+  qwenvl_cpu_kernels()->qkv_write_cache(in.data<float>(), c.data<float>(), s.data<float>(), &cache,
+                                        rows.data<int32_t>(), slots.data<int32_t>(), tokens, num_heads,
+                                        q.data<float>());
+  return {narrow(q, qkv)};
+}
+
+std::vector<Shape> rotary_shape(Shape q, Shape k, Shape, Shape) { return {q, k}; }
+std::vector<DataType> rotary_dtype(DataType q, DataType k, DataType, DataType) { return {q, k}; }
+std::vector<Shape> split_shape(Shape qkv, Shape cos, Shape, int num_heads, int num_kv_heads) {
+  const int64_t head_dim = qkv[1] / (num_heads + 2 * num_kv_heads);
+  return {{qkv[0], num_heads, head_dim}, {qkv[0], num_kv_heads, head_dim}, {qkv[0], num_kv_heads, head_dim}};
+}
+std::vector<DataType> split_dtype(DataType qkv, DataType, DataType) { return {qkv, qkv, qkv}; }
+std::vector<Shape> write_shape(Shape, Shape, Shape k_cache, Shape v_cache, Shape, Shape) { return {k_cache, v_cache}; }
+std::vector<DataType> write_dtype(DataType, DataType, DataType k_cache, DataType v_cache, DataType, DataType) {
+  return {k_cache, v_cache};
+}
+std::vector<Shape> qkv_write_shape(Shape qkv, Shape, Shape, Shape k_cache, Shape v_cache, Shape, Shape, int num_heads) {
+  return {{qkv[0], num_heads, k_cache[3]}, k_cache, v_cache};
+}
+std::vector<DataType> qkv_write_dtype(DataType qkv, DataType, DataType, DataType k_cache, DataType v_cache, DataType,
+                                      DataType) {
+  return {qkv, k_cache, v_cache};
+}
+
+}  // namespace qwenvl
+
+PD_BUILD_OP(qwenvl_encode_rotary_qk)
+    .Inputs({"q", "k", "cos", "sin"})
+    .Outputs({"q_out", "k_out"})
+    .SetKernelFn(PD_KERNEL(qwenvl::encode_rotary_qk))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::rotary_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::rotary_dtype));
+
+PD_BUILD_OP(qwenvl_qkv_transpose_split)
+    .Inputs({"qkv", "cos", "sin"})
+    .Outputs({"q", "k", "v"})
+    .Attrs({"num_heads: int", "num_kv_heads: int"})
+    .SetKernelFn(PD_KERNEL(qwenvl::qkv_transpose_split))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::split_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::split_dtype));
+
+PD_BUILD_OP(qwenvl_write_cache_kv)
+    .Inputs({"k", "v", "k_cache", "v_cache", "rows", "slots"})
+    .Outputs({"k_cache_out", "v_cache_out"})
+    .SetInplaceMap({{"k_cache", "k_cache_out"}, {"v_cache", "v_cache_out"}})
+    .SetKernelFn(PD_KERNEL(qwenvl::write_cache_kv))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::write_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::write_dtype));
+
+PD_BUILD_OP(qwenvl_qkv_write_cache)
+    .Inputs({"qkv", "cos", "sin", "k_cache", "v_cache", "rows", "slots"})
+    .Outputs({"q", "k_cache_out", "v_cache_out"})
+    .SetInplaceMap({{"k_cache", "k_cache_out"}, {"v_cache", "v_cache_out"}})
+    .Attrs({"num_heads: int"})
+    .SetKernelFn(PD_KERNEL(qwenvl::qkv_write_cache))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::qkv_write_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::qkv_write_dtype));

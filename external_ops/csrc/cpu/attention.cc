@@ -1,0 +1,147 @@
+// Attention of packed sequences, by blocks with a running softmax (Dao et al. 2022): scores exist for one block of keys
+// at a time. Queries lie in the lanes of the vectors, so keys and values are read as they are and the softmax never
+// crosses lanes:
+//   scores [keys x queries] = K [keys x D] Q^T [D x queries],  out^T [D x queries] += V^T [D x keys] scores.
+#include "microkernel.h"
+
+namespace qwenvl {
+namespace QWENVL_ISA {
+namespace {
+
+constexpr int64_t PANEL = MICRO_COLUMNS;  // queries side by side
+constexpr int64_t QUERIES = 288;           // of one task: its panels share each block of keys while that is in cache
+constexpr int64_t PANELS = QUERIES / PANEL;
+constexpr int64_t KEYS = 120;             // in a block
+
+struct Problem {
+  const float *q, *k, *v;
+  const int32_t *cu_q, *cu_k;
+  int64_t heads, kv_heads, head_dim;
+  bool causal;
+  float scale;
+  float* out;
+
+  // A block of keys and values is copied with rows an odd number of cache lines apart: read down a column as they lie
+  // in memory, they would compete for a few places in the cache and touch a page each.
+  int64_t row() const { return (head_dim + 15) / 16 * 16 | 16; }
+};
+
+struct Task {
+  int32_t segment, first;  // a segment and the first of its queries to take
+};
+
+// One panel's queries and what is accumulated for them.
+struct Panel {
+  float *queries, *out;  // [D][PANEL] each
+  float highest[PANEL], total[PANEL];
+};
+
+// Scores in base 2 become weights; what was accumulated before shrinks to the new maximum.
+template <int N>
+INLINE void softmax(float* scores, int64_t keys, int64_t head_dim, Panel& panel) {
+  vfloat highest[N], total[N], shrink[N];
+  for (int j = 0; j < N; ++j) highest[j] = load(panel.highest + j * W);
+  for (int64_t i = 0; i < keys; ++i)
+    for (int j = 0; j < N; ++j) highest[j] = max(load(scores + i * PANEL + j * W), highest[j]);
+  for (int j = 0; j < N; ++j) {
+    shrink[j] = exp2(load(panel.highest + j * W) - highest[j]);
+    total[j] = load(panel.total + j * W) * shrink[j];
+    store(panel.highest + j * W, highest[j]);
+  }
+  for (int64_t i = 0; i < keys; ++i)
+    for (int j = 0; j < N; ++j) {
+      const vfloat weight = exp2(load(scores + i * PANEL + j * W) - highest[j]);
+      total[j] += weight;
+      store(scores + i * PANEL + j * W, weight);
+    }
+  for (int j = 0; j < N; ++j) store(panel.total + j * W, total[j]);
+  for (int64_t d = 0; d < head_dim; ++d)
+    for (int j = 0; j < N; ++j)
+      store(panel.out + d * PANEL + j * W, load(panel.out + d * PANEL + j * W) * shrink[j]);
+}
+
+// Key i of the block is hidden from queries below `first_seeing + i`.
+INLINE void mask(float* scores, int64_t keys, int64_t first_seeing) {
+  for (int64_t i = first_seeing < 0 ? -first_seeing : 0; i < keys; ++i)
+    for (int64_t j = 0; j < PANEL && j < first_seeing + i; ++j) scores[i * PANEL + j] = -__builtin_inff();
+}
+
+template <int N>
+void attend_block(const Problem& p, const float* k, const float* v, int64_t keys, bool masked, int64_t first_seeing,
+                  float* scores, Panel& panel) {
+  for (int64_t i = 0; i < keys; i += MICRO_ROWS)
+    micro<N, false>(least(MICRO_ROWS, keys - i), p.head_dim, k + i * p.row(), p.row(), panel.queries,
+                    scores + i * PANEL, false);
+  if (masked) mask(scores, keys, first_seeing);
+  softmax<N>(scores, keys, p.head_dim, panel);
+  for (int64_t d = 0; d < p.head_dim; d += MICRO_ROWS)
+    micro<N, true>(least(MICRO_ROWS, p.head_dim - d), keys, v + d, p.row(), scores, panel.out + d * PANEL, true);
+}
+
+int64_t work_size(const Problem& p) {  // floats a thread needs
+  return 2 * QUERIES * p.head_dim + KEYS * (2 * p.row() + PANEL);
+}
+
+void attend(const Problem& p, Task task, int64_t head, float* work) {
+  const int64_t kv_stride = p.kv_heads * p.head_dim, stride = p.heads * p.head_dim;
+  const int64_t start_q = p.cu_q[task.segment], length_q = p.cu_q[task.segment + 1] - start_q;
+  const int64_t start_k = p.cu_k[task.segment], length_k = p.cu_k[task.segment + 1] - start_k;
+  const int64_t count = least(QUERIES, length_q - task.first), panels = (count + PANEL - 1) / PANEL;
+  const int64_t kv_head = head / (p.heads / p.kv_heads);
+  const float *k = p.k + start_k * kv_stride + kv_head * p.head_dim, *v = p.v + start_k * kv_stride + kv_head * p.head_dim;
+  const int64_t query_offset = (start_q + task.first) * stride + head * p.head_dim;
+  const int64_t shift = task.first + length_k - length_q;  // query i of the task sees keys up to shift + i if causal
+  const int64_t end = p.causal ? least(length_k, shift + count) : length_k;
+
+  float *scores = work, *keys_block = scores + KEYS * PANEL, *values = keys_block + KEYS * p.row();
+  float* blocks = values + KEYS * p.row();
+  Panel state[PANELS];
+  for (int64_t i = 0; i < panels; ++i) {
+    state[i].queries = blocks + 2 * i * PANEL * p.head_dim;
+    state[i].out = state[i].queries + PANEL * p.head_dim;
+    memset(state[i].out, 0, PANEL * p.head_dim * sizeof(float));
+    for (int64_t j = 0; j < PANEL; ++j) state[i].highest[j] = -1e30f, state[i].total[j] = 0;
+    load_panel(p.q + query_offset + i * PANEL * stride, stride, count - i * PANEL, p.head_dim, p.scale * LOG2E,
+               state[i].queries);
+  }
+  for (int64_t first = 0; first < end; first += KEYS) {
+    const int64_t keys = least(KEYS, end - first);
+    for (int64_t i = 0; i < keys; ++i) {
+      memcpy(keys_block + i * p.row(), k + (first + i) * kv_stride, p.head_dim * sizeof(float));
+      memcpy(values + i * p.row(), v + (first + i) * kv_stride, p.head_dim * sizeof(float));
+    }
+    for (int64_t i = 0; i < panels; ++i) {
+      const int64_t first_seeing = first - shift - i * PANEL, rows = least(PANEL, count - i * PANEL);
+      if (p.causal && first_seeing >= rows) continue;
+      const bool masked = p.causal && first_seeing + keys > 1;
+      auto step = rows <= W ? attend_block<1> : attend_block<2>;
+      step(p, keys_block, values, keys, masked, first_seeing, scores, state[i]);
+    }
+  }
+  for (int64_t i = 0; i < panels; ++i)
+    store_panel(state[i].out, least(PANEL, count - i * PANEL), p.head_dim, stride,
+                p.out + query_offset + i * PANEL * stride, [&](vfloat sum, int64_t, int64_t query) {
+                  const vfloat total = load(state[i].total + query);
+                  return total > 0.0f ? sum / total : vfloat{};  // a query that saw no key
+                });
+}
+
+}  // namespace
+
+void varlen_attention(const float* q, const float* k, const float* v, const int32_t* cu_q, const int32_t* cu_k,
+                      int64_t segments, int64_t heads, int64_t kv_heads, int64_t head_dim, int causal, float scale,
+                      float* out) {
+  const Problem problem{q, k, v, cu_q, cu_k, heads, kv_heads, head_dim, causal != 0, scale, out};
+  int64_t count = 0;
+  for (int64_t s = 0; s < segments; ++s) count += (cu_q[s + 1] - cu_q[s] + QUERIES - 1) / QUERIES;
+  Scratch list(2 * count), work(qwenvl_threads() * work_size(problem));
+  Task* tasks = (Task*)list.data;
+  for (int64_t s = 0, i = count; s < segments; ++s)  // last ones first: causal ones are the longest
+    for (int32_t first = 0; first < cu_q[s + 1] - cu_q[s]; first += QUERIES) tasks[--i] = {(int32_t)s, first};
+#pragma omp parallel for schedule(dynamic) num_threads(qwenvl_threads())
+  for (int64_t i = 0; i < count * heads; ++i)
+    attend(problem, tasks[i / heads], i % heads, work.data + thread_index() * work_size(problem));
+}
+
+}  // namespace QWENVL_ISA
+}  // namespace qwenvl

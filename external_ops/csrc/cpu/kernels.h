@@ -1,0 +1,92 @@
+// The CPU kernels' plain C interface: raw pointers to contiguous arrays, sizes, no framework.
+// Activations are float32. T counts tokens, H query heads, Hkv key and value heads, D is the head size.
+#pragma once
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum QwenvlDtype { QWENVL_FLOAT32, QWENVL_BFLOAT16, QWENVL_FLOAT16, QWENVL_INT8 };
+
+enum { QWENVL_LARGEST_HEAD = 512 };  // of decode_attention
+
+struct QwenvlKvCache {  // k and v: [batch, kv_heads, slots, head_dim]
+  void* k;
+  void* v;
+  enum QwenvlDtype dtype;  // float32, bfloat16 or float16
+  int64_t batch, kv_heads, slots, head_dim;
+};
+
+struct QwenvlSampling {
+  float temperature, top_p, repetition_penalty;
+  int64_t top_k;
+};
+
+struct QwenvlCpuKernels {
+  const char* isa;
+
+  // y = norm(x + residual), total = x + residual; residual and total may be null together. Arrays [rows, size].
+  void (*rms_norm)(const float* x, const float* residual, const float* weight, float epsilon, int64_t rows,
+                   int64_t size, float* total, float* y);
+  void (*layer_norm)(const float* x, const float* residual, const float* weight, const float* bias, float epsilon,
+                     int64_t rows, int64_t size, float* total, float* y);
+
+  // y [rows, size] = silu(first half) * second half of gate_up [rows, 2 size].
+  void (*swiglu)(const float* gate_up, int64_t rows, int64_t size, float* y);
+
+  // Rotate x [T, H, D] by tables [T, D/2]; y may be x.
+  void (*rotary)(const float* x, const float* cos, const float* sin, int64_t tokens, int64_t heads, int64_t head_dim,
+                 float* y);
+  // Packed qkv [T, (H + 2 Hkv) D] to rotated q [T, H, D] and k [T, Hkv, D] and to v [T, Hkv, D].
+  void (*qkv_split)(const float* qkv, const float* cos, const float* sin, int64_t tokens, int64_t heads,
+                    int64_t kv_heads, int64_t head_dim, float* q, float* k, float* v);
+  // Token t of k and v [T, Hkv, D] goes to slot slots[t] of row rows[t].
+  void (*write_cache)(const float* k, const float* v, const struct QwenvlKvCache* cache, const int32_t* rows,
+                      const int32_t* slots, int64_t tokens);
+  // qkv_split and write_cache in one pass.
+  void (*qkv_write_cache)(const float* qkv, const float* cos, const float* sin, const struct QwenvlKvCache* cache,
+                          const int32_t* rows, const int32_t* slots, int64_t tokens, int64_t heads, float* q);
+
+  // Queries of segment i, rows cu_q[i] .. cu_q[i + 1], see keys cu_k[i] .. cu_k[i + 1]; causal is bottom-right aligned.
+  void (*varlen_attention)(const float* q, const float* k, const float* v, const int32_t* cu_q, const int32_t* cu_k,
+                           int64_t segments, int64_t heads, int64_t kv_heads, int64_t head_dim, int causal,
+                           float scale, float* out);
+  // q and out [batch, H, D]; row b sees slots 0 .. lengths[b] - 1.
+  void (*decode_attention)(const float* q, const struct QwenvlKvCache* cache, const int32_t* lengths, int64_t heads,
+                           float scale, float* out);
+
+  // y [m, n] = x [m, k] times the transpose of weight [n, k], times scales unless null, plus bias unless null.
+  void (*linear)(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales, const float* bias,
+                 int64_t m, int64_t k, int64_t n, float* y);
+  // weight [rows, size] of float32, bfloat16 or float16 to int8 y and the worth of a step, scales [rows].
+  void (*quantize)(const void* weight, enum QwenvlDtype dtype, int64_t rows, int64_t size, int8_t* y, float* scales);
+  // To the nearest bfloat16.
+  void (*to_bfloat16)(const float* x, int64_t size, uint16_t* y);
+  // int8 to bfloat16, exactly.
+  void (*int8_to_bfloat16)(const int8_t* x, int64_t size, uint16_t* y);
+
+  // One token a row of logits [batch, vocabulary]; seen [batch, vocabulary] may be null.
+  void (*sample)(const float* logits, const uint8_t* seen, const struct QwenvlSampling* how, const float* uniform,
+                 int64_t batch, int64_t vocabulary, int64_t* tokens);
+};
+
+// The kernels for the best instruction set that both this build and this CPU have, or for the one that the environment
+// variable QWENVL_ISA names (generic, avx2, avx512).
+const struct QwenvlCpuKernels* qwenvl_cpu_kernels(void);
+const char* qwenvl_cpu_isa(void);
+
+// The table's `linear`, or oneDNN in bfloat16 where this build and this CPU have it and x has many rows.
+void qwenvl_linear(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales, const float* bias,
+                   int64_t m, int64_t k, int64_t n, float* y);
+// Whether qwenvl_linear uses oneDNN: 1; 0 if not; -1 if this build lacks it though the CPU would profit.
+int qwenvl_has_bfloat16_products(void);
+
+// How many threads every kernel uses; by default as many as OpenMP would.
+int qwenvl_threads(void);
+void qwenvl_set_threads(int threads);
+
+#ifdef __cplusplus
+}
+#endif

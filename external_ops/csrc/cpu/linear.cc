@@ -1,0 +1,192 @@
+// Products with weights as the Hub holds them, row-major [n, k], widened to float32 on the way. A few rows of x: each
+// weight is read once, in order. Many rows: they lie in the lanes of the vectors, so that weights need no reordering:
+//   y^T [n x m] = weight [n x k] x^T [k x m].
+#include "microkernel.h"
+#include "numbers.h"
+
+namespace qwenvl {
+namespace QWENVL_ISA {
+namespace {
+
+template <class Format>
+struct Product {
+  typedef typename Format::Type Type;
+  const float* x;
+  const Type* weight;
+  const float *scales, *bias;
+  int64_t m, k, n;
+  float* y;
+
+  float finish(float sum, int64_t j) const { return sum * (scales ? scales[j] : 1.0f) + (bias ? bias[j] : 0.0f); }
+};
+
+constexpr int FEW = 8;           // rows of x for which a weight is used right from the register it was widened in
+constexpr int64_t STRIP = 48;    // weight rows that are widened together: a multiple of every MICRO_ROWS
+constexpr int64_t DEPTH = 256;   // numbers of a weight row widened at a time: 48 KB with those of the strip
+constexpr int64_t ROWS_AT_ONCE = 768;
+
+// Adds products of inputs first .. last of one weight row with M arranged rows of x, `stride` apart, to sums. Prefetches
+// the weights `ahead` of them: the hardware stops at every page.
+template <class Format, int M>
+INLINE void dot(const float* x, int64_t stride, const typename Format::Type* w, int64_t first, int64_t last,
+                int64_t ahead, vfloat sums[M]) {
+  constexpr int CHAINS = M == 1 ? 4 : M == 2 ? 2 : 1;  // independent sums, to hide the latency of an addition
+  vfloat acc[M][CHAINS][2] = {};
+  auto step = [&](int64_t i, int chain, vfloat a, vfloat b) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      acc[m][chain][0] += a * load(x + m * stride + i);
+      acc[m][chain][M < 5] += b * load(x + m * stride + i + W);
+    }
+  };
+  int64_t i = first;
+  for (; i + CHAINS * GROUP <= last; i += CHAINS * GROUP) {
+    for (int64_t byte = 0; byte < CHAINS * GROUP * (int64_t)sizeof(*w); byte += 64)
+      __builtin_prefetch((const char*)(w + i + ahead) + byte);
+#pragma GCC unroll 4
+    for (int c = 0; c < CHAINS; ++c) {
+      vfloat a, b;
+      Format::widen(w + i + c * GROUP, a, b);
+      step(i + c * GROUP, c, a, b);
+    }
+  }
+  for (; i < last; i += GROUP) {
+    vfloat a, b;
+    if (i + GROUP <= last)
+      Format::widen(w + i, a, b);
+    else
+      widen_part<Format>(w + i, last - i, a, b);
+    step(i, 0, a, b);
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int c = 0; c < CHAINS; ++c) sums[m] += acc[m][c][0] + acc[m][c][1];
+}
+
+template <class Format, int M>
+void few_rows(const Product<Format>& p) {
+  const int64_t stride = whole_groups(p.k);
+  const int64_t depth = M == 1 ? p.k : 4096 / M / GROUP * GROUP;  // as much of x as half the first cache holds
+  const int64_t ahead = depth >= p.k ? 2048 / sizeof(*p.weight) : 2 * p.k;
+  Scratch x(M * stride);
+  for (int m = 0; m < M; ++m) arrange<Format>(p.x + m * p.k, p.k, 1.0f, x.data + m * stride);
+#pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
+  for (int64_t strip = 0; strip < p.n; strip += 16) {
+    vfloat sums[16][M] = {};
+    const int64_t rows = least(16, p.n - strip);
+    for (int64_t first = 0; first < p.k; first += depth)
+      for (int64_t j = 0; j < rows; ++j)
+        dot<Format, M>(x.data, stride, p.weight + (strip + j) * p.k, first, least(p.k, first + depth), ahead,
+                       sums[j]);
+    for (int64_t j = 0; j < rows; ++j)
+      for (int m = 0; m < M; ++m) p.y[m * p.n + strip + j] = p.finish(sum(sums[j][m]), strip + j);
+  }
+}
+
+// `rows` weight rows, `stride` apart, inputs 0 .. depth, to float32 [rows][DEPTH].
+template <class Format>
+void widen_rows(const typename Format::Type* w, int64_t stride, int64_t rows, int64_t depth, float* to) {
+  for (int64_t j = 0; j < rows; ++j, w += stride, to += DEPTH)
+    for (int64_t i = 0; i < depth; i += GROUP) {
+      vfloat a, b;
+      if (i + GROUP <= depth)
+        Format::widen(w + i, a, b);
+      else
+        widen_part<Format>(w + i, depth - i, a, b);
+      Format::restore(a, b);
+      store(to + i, a), store(to + i + W, b);
+    }
+}
+
+// One strip of y for rows of x that lie in `panels` panels at `xt`; sums [panels][STRIP][MICRO_COLUMNS].
+template <class Format>
+void strip_of_many(const Product<Format>& p, int64_t strip, const float* xt, int64_t panels, float* widened,
+                   float* sums) {
+  const int64_t rows = least(STRIP, p.n - strip);
+  for (int64_t first = 0; first < p.k; first += DEPTH) {
+    const int64_t depth = least(DEPTH, p.k - first);
+    widen_rows<Format>(p.weight + strip * p.k + first, p.k, rows, depth, widened);
+    for (int64_t panel = 0; panel < panels; ++panel)
+      for (int64_t r = 0; r < rows; r += MICRO_ROWS)
+        micro<2, false>(least(MICRO_ROWS, rows - r), depth, widened + r * DEPTH, DEPTH,
+                        xt + (panel * p.k + first) * MICRO_COLUMNS, sums + (panel * STRIP + r) * MICRO_COLUMNS,
+                        first > 0);
+  }
+}
+
+template <class Format>
+void many_rows(const Product<Format>& p) {
+  const int64_t most = (least(p.m, ROWS_AT_ONCE) + MICRO_COLUMNS - 1) / MICRO_COLUMNS;  // panels
+  const int64_t work_size = STRIP * (DEPTH + most * MICRO_COLUMNS);
+  Scratch xt(most * MICRO_COLUMNS * p.k), work(qwenvl_threads() * work_size);
+  for (int64_t start = 0; start < p.m; start += ROWS_AT_ONCE) {
+    const int64_t rows = least(ROWS_AT_ONCE, p.m - start), panels = (rows + MICRO_COLUMNS - 1) / MICRO_COLUMNS;
+#pragma omp parallel num_threads(qwenvl_threads())
+    {
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < panels; ++i)
+        load_panel(p.x + (start + i * MICRO_COLUMNS) * p.k, p.k, rows - i * MICRO_COLUMNS, p.k, 1.0f,
+                   xt.data + i * MICRO_COLUMNS * p.k);
+      float *widened = work.data + thread_index() * work_size, *sums = widened + STRIP * DEPTH;
+#pragma omp for schedule(dynamic)
+      for (int64_t strip = 0; strip < p.n; strip += STRIP) {
+        strip_of_many(p, strip, xt.data, panels, widened, sums);
+        for (int64_t i = 0; i < panels; ++i)
+          store_panel(sums + i * STRIP * MICRO_COLUMNS, least(MICRO_COLUMNS, rows - i * MICRO_COLUMNS),
+                      least(STRIP, p.n - strip), p.n, p.y + (start + i * MICRO_COLUMNS) * p.n + strip,
+                      [&](vfloat sum, int64_t j, int64_t) {
+                        if (p.scales) sum *= p.scales[strip + j];
+                        return p.bias ? sum + p.bias[strip + j] : sum;
+                      });
+      }
+    }
+  }
+}
+
+template <class Format, int M = FEW>
+void run(const Product<Format>& p) {
+  if constexpr (M > 1)
+    if (p.m < M) return run<Format, M - 1>(p);
+  p.m > FEW ? many_rows(p) : few_rows<Format, M>(p);
+}
+
+}  // namespace
+
+void linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias, int64_t m,
+            int64_t k, int64_t n, float* y) {
+  if (m == 0) return;
+  with_weight_format(dtype, [&](auto format) {
+    typedef decltype(format) Format;
+    run(Product<Format>{x, (const typename Format::Type*)weight, scales, bias, m, k, n, y});
+  });
+}
+
+// Symmetric: the largest number of a row becomes 127.
+void quantize(const void* weight, QwenvlDtype dtype, int64_t rows, int64_t size, int8_t* y, float* scales) {
+  with_cache_format(dtype, [&](auto format) {
+    typedef decltype(format) Format;
+#pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
+    for (int64_t r = 0; r < rows; ++r) {
+      const auto* row = (const typename Format::Type*)weight + r * size;
+      float largest = 0;
+      for (int64_t i = 0; i < size; ++i) largest = __builtin_fmaxf(largest, __builtin_fabsf(Format::widen_one(row[i])));
+      const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+      scales[r] = largest / 127.0f;
+      for (int64_t i = 0; i < size; ++i) y[r * size + i] = (int8_t)__builtin_rintf(Format::widen_one(row[i]) * inverse);
+    }
+  });
+}
+
+void to_bfloat16(const float* x, int64_t size, uint16_t* y) {
+#pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
+  for (int64_t i = 0; i < size; ++i) y[i] = to_bfloat16(x[i]);
+}
+
+void int8_to_bfloat16(const int8_t* x, int64_t size, uint16_t* y) {
+#pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
+  for (int64_t i = 0; i < size; ++i) y[i] = to_bfloat16(x[i]);
+}
+
+}  // namespace QWENVL_ISA
+}  // namespace qwenvl

@@ -1,0 +1,92 @@
+// Rotary embedding and what surrounds it: splitting packed qkv and filling the KV cache.
+#include "numbers.h"
+
+namespace qwenvl {
+namespace QWENVL_ISA {
+namespace {
+
+constexpr int64_t WORTH_A_THREAD = 1 << 14;
+
+// put(i, value) for every element of one rotated head.
+template <class Put>
+INLINE void rotate(const float* x, const float* cos, const float* sin, int64_t head_dim, Put put) {
+  const int64_t half = head_dim / 2;
+  for (int64_t i = 0; i < half; ++i) {
+    const float first = x[i], second = x[half + i];
+    put(i, first * cos[i] - second * sin[i]);
+    put(half + i, second * cos[i] + first * sin[i]);
+  }
+}
+INLINE void rotate_to(const float* x, const float* cos, const float* sin, int64_t head_dim, float* y) {
+  rotate(x, cos, sin, head_dim, [&](int64_t i, float value) { y[i] = value; });
+}
+
+}  // namespace
+
+void rotary(const float* x, const float* cos, const float* sin, int64_t tokens, int64_t heads, int64_t head_dim,
+            float* y) {
+  const int64_t half = head_dim / 2;
+#pragma omp parallel for num_threads(qwenvl_threads()) if (tokens * heads * head_dim > WORTH_A_THREAD)
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t h = 0; h < heads; ++h) {
+      const int64_t at = (t * heads + h) * head_dim;
+      rotate_to(x + at, cos + t * half, sin + t * half, head_dim, y + at);
+    }
+}
+
+void qkv_split(const float* qkv, const float* cos, const float* sin, int64_t tokens, int64_t heads, int64_t kv_heads,
+               int64_t head_dim, float* q, float* k, float* v) {
+  const int64_t half = head_dim / 2, width = (heads + 2 * kv_heads) * head_dim, kv_width = kv_heads * head_dim;
+#pragma omp parallel for num_threads(qwenvl_threads()) if (tokens * width > WORTH_A_THREAD)
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float *in = qkv + t * width, *c = cos + t * half, *s = sin + t * half;
+    for (int64_t h = 0; h < heads; ++h, in += head_dim) rotate_to(in, c, s, head_dim, q + (t * heads + h) * head_dim);
+    for (int64_t h = 0; h < kv_heads; ++h, in += head_dim)
+      rotate_to(in, c, s, head_dim, k + t * kv_width + h * head_dim);
+    memcpy(v + t * kv_width, in, kv_width * sizeof(float));
+  }
+}
+
+void write_cache(const float* k, const float* v, const QwenvlKvCache* cache, const int32_t* rows, const int32_t* slots,
+                 int64_t tokens) {
+  const int64_t heads = cache->kv_heads, head_dim = cache->head_dim;
+  with_cache_format(cache->dtype, [&](auto format) __attribute__((always_inline)) {
+    typedef decltype(format) Format;
+    typedef typename Format::Type Type;
+    Type *k_cache = (Type*)cache->k, *v_cache = (Type*)cache->v;
+#pragma omp parallel for num_threads(qwenvl_threads()) if (tokens * heads * head_dim > WORTH_A_THREAD)
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t h = 0; h < heads; ++h) {
+        const int64_t from = (t * heads + h) * head_dim;
+        const int64_t to = ((rows[t] * heads + h) * cache->slots + slots[t]) * head_dim;
+        for (int64_t i = 0; i < head_dim; ++i) k_cache[to + i] = Format::narrow(k[from + i]);
+        for (int64_t i = 0; i < head_dim; ++i) v_cache[to + i] = Format::narrow(v[from + i]);
+      }
+  });
+}
+
+void qkv_write_cache(const float* qkv, const float* cos, const float* sin, const QwenvlKvCache* cache,
+                     const int32_t* rows, const int32_t* slots, int64_t tokens, int64_t heads, float* q) {
+  const int64_t kv_heads = cache->kv_heads, head_dim = cache->head_dim, half = head_dim / 2;
+  const int64_t width = (heads + 2 * kv_heads) * head_dim;
+  with_cache_format(cache->dtype, [&](auto format) __attribute__((always_inline)) {
+    typedef decltype(format) Format;
+    typedef typename Format::Type Type;
+    Type *k_cache = (Type*)cache->k, *v_cache = (Type*)cache->v;
+#pragma omp parallel for num_threads(qwenvl_threads()) if (tokens * width > WORTH_A_THREAD)
+    for (int64_t t = 0; t < tokens; ++t) {
+      const float *in = qkv + t * width, *c = cos + t * half, *s = sin + t * half;
+      for (int64_t h = 0; h < heads; ++h, in += head_dim)
+        rotate_to(in, c, s, head_dim, q + (t * heads + h) * head_dim);
+      for (int64_t h = 0; h < kv_heads; ++h, in += head_dim) {
+        const int64_t to = ((rows[t] * kv_heads + h) * cache->slots + slots[t]) * head_dim;
+        const float* value = in + kv_heads * head_dim;
+        rotate(in, c, s, head_dim, [&](int64_t i, float x) { k_cache[to + i] = Format::narrow(x); });
+        for (int64_t i = 0; i < head_dim; ++i) v_cache[to + i] = Format::narrow(value[i]);
+      }
+    }
+  });
+}
+
+}  // namespace QWENVL_ISA
+}  // namespace qwenvl
