@@ -13,17 +13,43 @@ say "installing the package and what it needs into $PYTHON; this takes minutes"
 run_pip setuptools wheel
 run_pip --no-build-isolation --editable ".${EXTRAS:+[$EXTRAS]}"
 
+# What the compiled operations were built from, written down beside them: the sources and Paddle's version.
+sources() {
+    cat external_ops/setup.py external_ops/*/*.py external_ops/csrc/*/* 2>/dev/null | cksum
+    "$PYTHON" -c 'import paddle; print(paddle.__version__)' 2>/dev/null
+}
+stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/paddlemix_qwenvl_ops.built_from
+
+build_operations() {
+    borrowed=
+    if ! "$PYTHON" -m pip show --quiet onednn-devel >/dev/null 2>&1; then
+        # Headers of the oneDNN that Paddle brings along: needed for the build alone, and no library comes with them.
+        if "$PYTHON" -m pip install -qq --no-deps --constraint constraints.txt onednn-devel; then
+            borrowed=yes
+        else
+            say "onednn-devel is not to be had here: bfloat16 prompts will be slower"
+        fi
+    fi
+    built=yes
+    mkdir -p external_ops/build
+    (cd external_ops && "$PYTHON" setup.py install >build/install.log 2>&1) || built=
+    [ -z "$borrowed" ] || "$PYTHON" -m pip uninstall -qq --yes onednn-devel
+    [ -n "$built" ]
+}
+
 if [ ! -f external_ops/setup.py ]; then
     say "no external_ops/setup.py: the plain Paddle path is used"
+elif [ "$(sources)" = "$(cat "$stamp" 2>/dev/null)" ] && "$PYTHON" -c 'import paddlemix_qwenvl_ops' 2>/dev/null; then
+    say "the compiled operations are there already"
 elif ! command -v "${CXX:-g++}" >/dev/null 2>&1; then
     say "no C++ compiler (${CXX:-g++}): compiled operations are skipped, the slower plain Paddle path is used"
 else
-    say "building the compiled operations (log: external_ops/build.log)"
-    if (cd external_ops && "$PYTHON" setup.py install >build.log 2>&1); then
-        say "the compiled operations are built"
-    else
-        tail -n 20 external_ops/build.log >&2
-        stop "the compiled operations did not build (external_ops/build.log); without them: CXX=none sh $0"
+    say "building the compiled operations; this takes minutes (log: external_ops/build/install.log)"
+    if ! build_operations; then
+        tail -n 20 external_ops/build/install.log >&2
+        stop "the compiled operations did not build (external_ops/build/install.log); without them: CXX=none sh $0"
     fi
+    sources >"$stamp"
+    say "the compiled operations are built"
 fi
 "$PYTHON" -m paddlemix_qwenvl.cli doctor || stop "the set-up is not usable; see the lines above"
