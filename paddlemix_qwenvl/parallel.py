@@ -1,7 +1,8 @@
 """The tensor-parallel group and its collectives.
 
-The group is the model-parallel one that `paddle.distributed.fleet.init` made (NCCL on GPUs, gloo on CPU). Without fleet it is a
-group of one, and every function here returns its argument untouched.
+The group is that of all processes that `paddle.distributed.launch` started (NCCL on GPUs, gloo on CPU), or the model-parallel one
+of a program that called `paddle.distributed.fleet.init` itself. Without either it is a group of one, and every function here
+returns its argument untouched.
 """
 
 from __future__ import annotations
@@ -106,15 +107,15 @@ def using(parallel: TensorParallel) -> Iterator[None]:
 
 
 def tensor_parallel() -> TensorParallel:
-    """The group that layers made now belong to: fleet's model-parallel group, or a group of one."""
-    return _override.get() or _fleet_group()
+    """The group that layers made now belong to: fleet's model-parallel group, else that of `init_tensor_parallel`."""
+    return _override.get() or _fleet_group() or _launched
 
 
-def _fleet_group() -> TensorParallel:
+def _fleet_group() -> TensorParallel | None:
     fleet = sys.modules.get("paddle.distributed.fleet")
     hybrid = getattr(getattr(fleet, "fleet", None), "_hcg", None)
     if hybrid is None:
-        return TensorParallel()
+        return None
     return TensorParallel(
         rank=hybrid.get_model_parallel_rank(),
         degree=hybrid.get_model_parallel_world_size(),
@@ -122,15 +123,21 @@ def _fleet_group() -> TensorParallel:
     )
 
 
+_launched = TensorParallel()
+
+
 def init_tensor_parallel(degree: int | None = None) -> TensorParallel:
-    """Start fleet with `degree` ranks of tensor parallelism; None takes all processes that were launched.
+    """Join the processes that `paddle.distributed.launch` started into one group of `degree` ranks; None takes them all.
+
+    Paddle's world group is used as it is. `fleet.init` would make the same group twice more, and over gloo that fails at
+    random: Paddle 3.3 keeps the addresses of all gloo groups under the same keys, so that a rank may read an old one.
 
     Raises:
         ParallelError: the launcher started another number of processes than `degree`.
     """
     import paddle.distributed as dist
-    from paddle.distributed import fleet
 
+    global _launched
     launched = dist.get_world_size()
     degree = degree or launched
     if launched != degree:
@@ -138,8 +145,7 @@ def init_tensor_parallel(degree: int | None = None) -> TensorParallel:
             f"mp_degree is {degree} but {launched} process(es) were launched: set mp_degree to {launched}, "
             f"or start {degree} processes with `python -m paddle.distributed.launch`."
         )
-    if degree > 1:
-        strategy = fleet.DistributedStrategy()
-        strategy.hybrid_configs = {"dp_degree": 1, "mp_degree": degree, "pp_degree": 1}
-        fleet.init(is_collective=True, strategy=strategy)
+    if degree > 1 and _fleet_group() is None:
+        group = dist.init_parallel_env()
+        _launched = TensorParallel(group.rank, degree, group)
     return tensor_parallel()
