@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from paddlemix_qwenvl.errors import PromptError
+from paddlemix_qwenvl.media.patches import PatchSettings
 
 IMAGE_TOKEN = "<|image_pad|>"
 VIDEO_TOKEN = "<|video_pad|>"
@@ -116,3 +118,12 @@ def grow_placeholders(texts: list[str], token: str, grid_thw, merge_size: int, k
         first, *rest = text.split(token)
         grown.append(first + "".join(token * next(remaining) + part for part in rest))
     return grown
+
+
+def patch_settings(preprocessor_config: dict) -> dict:
+    """Arguments of `media.preprocess_images` from the content of a Hub preprocessor_config.json."""
+    size = preprocessor_config.get("size") or {}
+    older = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}
+    names = [f.name for f in fields(PatchSettings)]
+    given = {name: preprocessor_config[name] for name in names if preprocessor_config.get(name) is not None}
+    return {**{name: value for name, value in older.items() if value}, **given}
