@@ -162,7 +162,7 @@ def test_a_split_model_is_not_saved_in_part(hub_folder, tmp_path):
 
 def test_heads_that_cannot_be_split(tmp_path):
     message = r"4 attention heads cannot be split over 3 ranks: use a degree that divides them"
-    config = hub_model.config()
+    config = hub_model.config(vision_config={"num_heads": 4})
     folder = hub_model.write(tmp_path, config, hub_model.tensors(config))
     with using(TensorParallel(0, 3)), pytest.raises(ParallelError, match=message):
         Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
