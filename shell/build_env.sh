@@ -49,7 +49,7 @@ else
         tail -n 20 external_ops/build/install.log >&2
         stop "the compiled operations did not build (external_ops/build/install.log); without them: CXX=none sh $0"
     fi
-    sources >"$stamp"
+    (sources >"$stamp") 2>/dev/null || say "$stamp cannot be written: the next run builds again"
     say "the compiled operations are built"
 fi
 "$PYTHON" -m paddlemix_qwenvl.cli doctor || stop "the set-up is not usable; see the lines above"
