@@ -160,9 +160,19 @@ def test_a_split_model_is_not_saved_in_part(hub_folder, tmp_path):
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_heads_that_cannot_be_split(tmp_path):
-    message = r"4 attention heads cannot be split over 3 ranks: use a degree that divides them"
-    config = hub_model.config(vision_config={"num_heads": 4})
+@pytest.mark.parametrize(
+    ("vision", "message"),
+    [
+        (
+            {"hidden_size": 48, "num_heads": 3},
+            r"4 attention heads cannot be split over 3 ranks: use a degree that divides",
+        ),
+        ({}, r"2 heads of the vision tower cannot be split over 3 ranks"),
+    ],
+    ids=["language", "vision"],
+)
+def test_heads_that_cannot_be_split(tmp_path, vision, message):
+    config = hub_model.config(vision_config=vision)
     folder = hub_model.write(tmp_path, config, hub_model.tensors(config))
     with using(TensorParallel(0, 3)), pytest.raises(ParallelError, match=message):
         Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
