@@ -1,0 +1,54 @@
+"""One rank of a group: `python -m paddle.distributed.launch ... rank.py FOLDER` writes `FOLDER/rank-N.npz`."""
+
+import sys
+from pathlib import Path
+
+import cases
+import hub_model
+import numpy as np
+
+from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from paddlemix_qwenvl.errors import QwenVLError
+from paddlemix_qwenvl.parallel import init_tensor_parallel
+
+SPLIT_BY_NO_DEGREE = {
+    "num_attention_heads": 3,
+    "num_key_value_heads": 3,
+    "rope_scaling": {"mrope_section": [2, 3, 3]},
+    "vision_config": {"num_heads": 4},
+}
+
+
+def main(folder: Path) -> None:
+    parallel = init_tensor_parallel()
+    found = {"degree": parallel.degree}
+    for shape in cases.SHAPES:
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / shape)
+        found |= {f"{shape} {name}": value for name, value in cases.answers(model, folder).items()}
+        found[f"{shape} weight bytes"] = sum(p.numel().item() * p.element_size() for p in model.parameters())
+        cache = model.allocate_cache(batch=1, capacity=5)
+        found[f"{shape} cache bytes"] = sum(t.numel().item() * t.element_size() for t in cache.keys + cache.values) // 5
+    dealt = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "7B", vision_parallel="data")
+    found |= {f"7B dealt {name}": value for name, value in cases.answers(dealt, folder).items()}
+    found["save"] = error_of(lambda: model.save_pretrained(folder / "saved"))
+    found["heads"] = error_of(lambda: without_weights(SPLIT_BY_NO_DEGREE))
+    found["vision heads"] = error_of(lambda: without_weights({"vision_config": {"num_heads": 1}}))
+    found["shard"] = error_of(lambda: Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "incomplete"))
+    np.savez(folder / f"rank-{parallel.rank}.npz", **found)
+
+
+def without_weights(changes: dict) -> None:
+    config = Qwen2_5_VLConfig(**hub_model.config(**changes))
+    Qwen2_5_VLForConditionalGeneration.without_memory(config, "float32")
+
+
+def error_of(action) -> str:
+    try:
+        action()
+    except QwenVLError as error:
+        return f"{type(error).__name__}: {error}"
+    return "none"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
