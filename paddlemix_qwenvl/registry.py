@@ -56,12 +56,27 @@ _QWEN2_5_VL = {
     "image_processor": "Qwen2_5_VLImageProcessor",
 }
 
+_QWEN_VL = {
+    "config": "QWenVLConfig",
+    "model": "QWenLMHeadModel",
+    "tokenizer": "QWenVLTokenizer",
+    "processor": "QWenVLProcessor",
+}
+
 FAMILIES = [
     Family(
         module="paddlemix_qwenvl.models.qwen2_5_vl",
         classes=_QWEN2_5_VL,
         claims=lambda config: config.get("model_type") == "qwen2_5_vl" or _names(config, *_QWEN2_5_VL.values()),
         names=("Qwen/Qwen2.5-VL-",),
+    ),
+    Family(
+        module="paddlemix_qwenvl.models.qwen_vl",
+        classes=_QWEN_VL,
+        # Text-only Qwen shares model type and architecture.
+        claims=lambda config: (config.get("model_type") == "qwen" and bool(config.get("visual")))
+        or _names(config, "QWenVLTokenizer", "QWenVLProcessor"),
+        names=("Qwen/Qwen-VL", "qwen-vl/qwen-vl-"),
     ),
 ]
 

@@ -18,7 +18,7 @@ from paddlemix_qwenvl.models.decoder import DecoderModel, PackedPrompt, put_feat
 from paddlemix_qwenvl.models.qwen_vl.chat import Chat
 from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
 from paddlemix_qwenvl.models.qwen_vl.language import Transformer, logn_scale, ntk_alpha
-from paddlemix_qwenvl.models.qwen_vl.pictures import Slot, find_slots, picture_name, pixels_of
+from paddlemix_qwenvl.models.qwen_vl.pictures import Slot, find_slots, picture_name, read_pictures
 
 REMEMBERED_BYTES = 256 << 20  # 64 pictures of the 7B
 
@@ -94,7 +94,7 @@ class QWenLMHeadModel(Chat, DecoderModel):
         Args:
             input_ids: int64 `[B, S]`, from the tokenizer; a picture takes `n_queries` tokens between `<img>` and `</img>`.
             attention_mask: `[B, S]`, 0 at padding, on either side.
-            position_ids: int64 `[1, B, S]`; a token's place in its padded row if not given, as in the original.
+            position_ids: int64 `[B, S]`; a token's place in its padded row if not given, as in the original.
             images: float32 `[pictures, 3, image_size, image_size]`, all pictures of the batch in reading order, as the processor
                 gives them; if not given, they are read from the paths and addresses in the ids.
             labels: int64 `[B, S]`, token `i + 1` is predicted from token `i`; -100 is ignored.
@@ -134,7 +134,7 @@ class QWenLMHeadModel(Chat, DecoderModel):
             position_ids = paddle.arange(length).expand([1, batch, length])
             deltas = paddle.zeros([batch, 1], "int64")
         else:
-            deltas = position_ids.max(axis=[0, 2]).unsqueeze(-1) + 1 - length
+            position_ids, deltas = position_ids.unsqueeze(0), position_ids.max(axis=1, keepdim=True) + 1 - length
         embeddings = self.transformer.wte(ids)
         visual, rows = self.config.visual, input_ids.numpy()
         slots = find_slots(rows, visual["image_start_id"], visual["n_queries"])
@@ -152,7 +152,8 @@ class QWenLMHeadModel(Chat, DecoderModel):
         if images is None:
             start_id = self.config.visual["image_start_id"]
             names = [picture_name(ids[slot.row, slot.start : slot.stop], start_id) for slot in slots]
-            return paddle.to_tensor(pixels_of(names, self.config.visual["image_size"]))
+            pixels, _ = read_pictures(names, self.config.visual["image_size"])
+            return paddle.to_tensor(pixels)
         if images.shape[0] != len(slots):
             raise PromptError(
                 f"the text has {len(slots)} picture(s) but images has {images.shape[0]}: pass the processor's outputs on as they "

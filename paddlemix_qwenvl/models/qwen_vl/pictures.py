@@ -68,10 +68,10 @@ def picture_name(ids: np.ndarray, image_start_id: int) -> str:
         ) from error
 
 
-def pixels_of(pictures: list[ImageSource], side: int) -> np.ndarray:
-    """Normalized pixels, float32 `[pictures, 3, side, side]`; `pictures` as in `media.load_image`.
+def read_pictures(pictures: list[ImageSource], side: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Normalized pixels, float32 `[pictures, 3, side, side]`, and each picture's own (width, height).
 
-    Source: `VisionTransformer.image_transform` of Qwen-VL's visual.py.
+    `pictures` as in `media.load_image`. Source: `VisionTransformer.image_transform` of Qwen-VL's visual.py.
 
     Raises:
         MediaError: a picture that cannot be read.
@@ -79,8 +79,9 @@ def pixels_of(pictures: list[ImageSource], side: int) -> np.ndarray:
     mean, std = np.float32(IMAGE_MEAN), np.float32(IMAGE_STD)
 
     def read(picture):
-        image = to_rgb(load_image(picture)).resize((side, side), Image.Resampling.BICUBIC)
-        values = np.asarray(image, np.float32) / np.float32(255)  # [H, W, 3]
-        return ((values - mean) / std).transpose(2, 0, 1)
+        image = to_rgb(load_image(picture))
+        values = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC), np.float32) / np.float32(255)
+        return ((values - mean) / std).transpose(2, 0, 1), image.size
 
-    return np.stack(thread_map(read, pictures)) if pictures else np.zeros((0, 3, side, side), np.float32)
+    pixels, sizes = zip(*thread_map(read, pictures), strict=True)
+    return np.stack(pixels), list(sizes)

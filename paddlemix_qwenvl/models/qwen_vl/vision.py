@@ -10,6 +10,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.errors import ParallelError
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear
 from paddlemix_qwenvl.layers.norm import LayerNorm
 from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
@@ -26,8 +27,7 @@ class VisualAttention(nn.Layer):
     def __init__(self, width: int, num_heads: int):
         super().__init__()
         self.head_dim = width // num_heads
-        first, last = tensor_parallel().split(num_heads)
-        start, stop = first * self.head_dim, last * self.head_dim
+        start, stop = _head_rows(num_heads, self.head_dim)
         self.in_proj = MergedColumnParallelLinear(width, [(None, 3 * width, 3 * start, 3 * stop)], bias=True)
         self.out_proj = RowParallelLinear(width, width, start, stop, bias=True)
 
@@ -88,8 +88,7 @@ class CrossAttention(nn.Layer):
 
     def __init__(self, width: int):
         super().__init__()
-        first, last = tensor_parallel().split(width // RESAMPLER_HEAD_DIM)
-        start, stop = first * RESAMPLER_HEAD_DIM, last * RESAMPLER_HEAD_DIM
+        start, stop = _head_rows(width // RESAMPLER_HEAD_DIM, RESAMPLER_HEAD_DIM)
         self.width = stop - start
         projections = MergedColumnParallelLinear(width, [(None, width, start, stop)] * 3, bias=True)
         self.in_proj_weight, self.in_proj_bias = projections.weight, projections.bias
@@ -169,6 +168,17 @@ class VisionTransformer(nn.Layer):
         x = self.attn_pool(self.transformer(x, cu_seqlens), pictures, cu_seqlens)
         x = self.ln_post(x)
         return paddle.matmul(x, self.proj.astype(x.dtype)).reshape([pictures, self.n_queries, -1])
+
+
+def _head_rows(num_heads: int, head_dim: int) -> tuple[int, int]:
+    """First and last-plus-one row of this rank's heads."""
+    parallel = tensor_parallel()
+    if num_heads < parallel.degree:
+        raise ParallelError(
+            f"{num_heads} heads of the vision tower cannot be split over {parallel.degree} ranks: use {num_heads} at most."
+        )
+    first, last = parallel.split(num_heads)
+    return first * head_dim, last * head_dim
 
 
 def _add_positions(x, positions):

@@ -1,4 +1,4 @@
-"""Writes models.npz and words.json: what the original PyTorch code of Qwen-VL makes of the cases of qwen_vl_cases.py, float32 on CPU.
+"""Writes models.npz and words.json: what Qwen-VL's original PyTorch code makes of qwen_vl_cases.py, float32 on CPU.
 
     python make_golden.py FOLDER
 

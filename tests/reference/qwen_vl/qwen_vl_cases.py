@@ -13,6 +13,7 @@ from PIL import Image
 RANKS = 600  # of the vocabulary of the models' prompts
 IMAGE_START_ID = RANKS + 208 + 6  # after the ranks: 3 + 205 special tokens, then <ref>, </ref>, <box>, ...
 NEW_TOKENS = 32
+TOKENIZER_CONFIG = {"model_max_length": 8192, "tokenizer_class": "QWenTokenizer"}
 
 
 def config(**changes) -> dict:
@@ -192,6 +193,5 @@ def write_tokenizer(folder: Path, count: int | None = None) -> Path:
     """The Hub's tokenizer files, with the whole vocabulary or its first `count` ranks."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "qwen.tiktoken").write_bytes(read_vocabulary(count))
-    settings = {"model_max_length": 8192, "tokenizer_class": "QWenTokenizer"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "tokenizer_config.json").write_text(json.dumps(TOKENIZER_CONFIG))
     return folder

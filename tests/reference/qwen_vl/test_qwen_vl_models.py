@@ -11,7 +11,7 @@ import qwen_vl_cases as cases
 from safetensors.numpy import save_file
 
 from paddlemix_qwenvl.models.qwen_vl.modeling import QWenLMHeadModel
-from paddlemix_qwenvl.models.qwen_vl.pictures import pixels_of
+from paddlemix_qwenvl.models.qwen_vl.pictures import read_pictures
 
 TOLERANCE = 1e-4
 PIXEL_TOLERANCE = 1e-5
@@ -63,7 +63,7 @@ def inputs(name: str, prompt: str) -> dict:
 @every_config
 def test_pixels_and_features(models, name):
     side = cases.CONFIGS[name]["visual"]["image_size"]
-    pixels = pixels_of(list(cases.PICTURES), side)
+    pixels, _ = read_pictures(list(cases.PICTURES), side)
     expected = golden()[f"{name}/pixels"]
     step = round(side / expected.shape[-1])
     assert np.abs(pixels[:, :, ::step, ::step] - expected).max() <= PIXEL_TOLERANCE

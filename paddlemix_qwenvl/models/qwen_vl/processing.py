@@ -1,0 +1,141 @@
+"""From a question with pictures to the model's inputs, and from its ids to text and boxes."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from paddlenlp.transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+from paddlenlp.transformers.processing_utils import ProcessorMixin
+
+from paddlemix_qwenvl import hub
+from paddlemix_qwenvl.errors import PromptError
+from paddlemix_qwenvl.models.qwen2_5_vl.processing import tensors
+from paddlemix_qwenvl.models.qwen_vl.configuration import VISUAL, QWenVLConfig
+from paddlemix_qwenvl.models.qwen_vl.pictures import find_slots, picture_name, read_pictures
+from paddlemix_qwenvl.models.qwen_vl.prompt import render_messages
+from paddlemix_qwenvl.models.qwen_vl.tokenizer import IMAGE_SPAN, QWenVLTokenizer
+
+
+class QWenVLImageProcessor(BaseImageProcessor):
+    """Pictures as squares of `image_size` pixels, normalized; see `pictures.read_pictures`."""
+
+    model_input_names = ["images"]  # noqa: RUF012  (the host's own name and type)
+
+    def __init__(self, image_size: int = VISUAL["image_size"], **kwargs):
+        super().__init__(**kwargs)
+        self.image_size = image_size
+
+    def preprocess(self, images, return_tensors: str | None = None) -> BatchFeature:
+        """`images` float32 `[pictures, 3, image_size, image_size]`, and `original_sizes` as (width, height).
+
+        Args:
+            images: one picture or a list (path, URL, data URI, PIL, array).
+            return_tensors: "pd", "np" or None (also NumPy).
+
+        Raises:
+            MediaError: a picture that cannot be read.
+        """
+        pixels, sizes = read_pictures(images if isinstance(images, list | tuple) else [images], self.image_size)
+        return tensors({"images": pixels, "original_sizes": sizes}, return_tensors)
+
+    def __call__(self, images, **kwargs) -> BatchFeature:
+        return self.preprocess(images, **kwargs)
+
+
+class QWenVLProcessor(ProcessorMixin):
+    """Tokenizer and image processor as one."""
+
+    attributes = ["tokenizer"]  # noqa: RUF012
+    tokenizer_class = "QWenVLTokenizer"
+
+    def __init__(self, tokenizer: QWenVLTokenizer, image_size: int = VISUAL["image_size"]):
+        super().__init__(tokenizer)
+        self.image_processor = QWenVLImageProcessor(image_size)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs):
+        """Load from a folder or by name; pictures take the size that the model's config says, 448 if there is none."""
+        name = hub.locate(str(pretrained_model_name_or_path))
+        tokenizer = QWenVLTokenizer.from_pretrained(name, **kwargs)
+        if os.path.isdir(name) and not os.path.isfile(os.path.join(name, kwargs.get("subfolder") or "", "config.json")):
+            return cls(tokenizer)
+        return cls(tokenizer, QWenVLConfig.from_pretrained(name, **kwargs).visual["image_size"])
+
+    def __call__(
+        self,
+        query: str | list[dict] | None = None,
+        text: str | list[str] | None = None,
+        images=None,
+        padding: bool | str = True,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """Inputs of the model.
+
+        Args:
+            query: one prompt in list format, `[{"image": path}, {"text": words}]`, or as text; or
+            text: prompts with `<img>path or address</img>` for each picture.
+            images: the pictures of all prompts in reading order (path, URL, data URI, PIL, array); if not given, they are read
+                from the paths and addresses in the text.
+            padding: pad the rows to one length, on the left.
+            return_tensors: "pd" or "np"; None gives lists for the text and NumPy for the pictures.
+
+        Returns:
+            `input_ids`, `attention_mask` `[B, S]`; with pictures `images` and their `original_sizes` as (width, height), which
+            `grounding.parse` takes.
+
+        Raises:
+            MediaError: a picture that cannot be read.
+            PromptError: no prompt or two, tags that are not closed, or not as many pictures as `<img>`.
+        """
+        if (query is None) == (text is None):
+            raise PromptError("the processor needs query=[...] or text=[...], one of the two.")
+        if text is None:
+            text = query if isinstance(query, str) else self.tokenizer.from_list_format(query)
+        texts = [text] if isinstance(text, str) else list(text)
+        encoded = self.tokenizer(texts, padding=padding, return_attention_mask=True)
+        names = self._names(encoded["input_ids"])
+        pictures = names if images is None else images if isinstance(images, list | tuple) else [images]
+        if len(pictures) != len(names):
+            raise PromptError(
+                f"there are {len(names)} <img> in the text but {len(pictures)} images: give one for each."
+            )
+        data = {name: encoded[name] for name in ("input_ids", "attention_mask")}
+        return tensors({**data, **(self.image_processor(pictures) if pictures else {})}, return_tensors)
+
+    def _names(self, rows: list[list[int]]) -> list[str]:
+        """Paths and addresses of all pictures in rows of ids."""
+        names, start_id = [], self.tokenizer.img_start_id
+        for row in rows:
+            ids = np.asarray([row])
+            slots = find_slots(ids, start_id, IMAGE_SPAN)
+            names += [picture_name(ids[0, slot.start : slot.stop], start_id) for slot in slots]
+        return names
+
+    def apply_chat_template(
+        self, conversation: list[dict], add_generation_prompt: bool = False, tokenize: bool = False, **kwargs
+    ):
+        """A conversation as ChatML text; with `tokenize`, the model's inputs.
+
+        Args:
+            conversation: messages in the Hub's format, `{"role": ..., "content": words or parts}`, parts such as
+                `{"type": "image", "image": picture}` and `{"type": "text", "text": words}`.
+            kwargs: with `tokenize`, arguments of the processor call.
+        """
+        text = render_messages(conversation, add_generation_prompt)
+        return self(text=[text], **kwargs) if tokenize else text
+
+    def batch_decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> list[str]:
+        """Texts of a batch of ids `[B, new]`; also of `generate`'s whole return value."""
+        ids = token_ids[0] if isinstance(token_ids, tuple) else token_ids
+        return [self.decode(row, skip_special_tokens, **kwargs) for row in ids]
+
+    def decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> str:
+        """Text of one row of ids, or of the first row of several."""
+        ids = np.asarray(token_ids)
+        return self.tokenizer.decode(ids.reshape([-1, ids.shape[-1]])[0].tolist(), skip_special_tokens, **kwargs)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of what a call may return for the model."""
+        return ["input_ids", "attention_mask", "images"]

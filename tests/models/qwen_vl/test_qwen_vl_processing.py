@@ -1,0 +1,71 @@
+"""Questions with pictures to inputs, ids to text."""
+
+import numpy as np
+import paddle
+import pytest
+from PIL import Image
+
+from paddlemix_qwenvl import QWenVLProcessor
+from paddlemix_qwenvl.errors import MediaError, PromptError
+
+
+def test_a_query_is_an_answered_question(model, processor, tokenizer):
+    query = [{"image": "street.png"}, {"text": "the"}]
+    inputs = processor(query=query, return_tensors="pd")
+    assert inputs["images"].shape == [1, 3, 112, 112] and inputs["input_ids"].shape == inputs["attention_mask"].shape
+    ids = model.generate(**inputs, max_new_tokens=3, eos_token_id=[])
+    assert processor.decode(ids[0]) == processor.batch_decode(ids)[0] == tokenizer.decode(ids[0][0].tolist())
+
+
+def test_pictures_by_path_and_as_pictures(processor):
+    by_path = processor(text="<img>tower.png</img>", return_tensors="np")
+    picture = Image.open("tower.png")
+    as_picture = processor(text="<img></img>", images=picture, return_tensors="np")
+    np.testing.assert_array_equal(by_path["images"], as_picture["images"])
+    assert by_path["original_sizes"] == as_picture["original_sizes"] == [(61, 450)]
+    assert by_path["images"].dtype == np.float32
+
+
+def test_text_alone_and_lists(processor):
+    inputs = processor(text=["the", "the in"])
+    assert set(inputs) == {"input_ids", "attention_mask"} and len(inputs["input_ids"]) == 2
+    assert isinstance(processor("the", return_tensors="pd")["input_ids"], paddle.Tensor)
+
+
+def test_messages(processor):
+    messages = [
+        {"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "What?"}]},
+        {"role": "assistant", "content": "That."},
+        {"role": "user", "content": [{"type": "image", "image": Image.new("RGB", (2, 2))}]},
+    ]
+    assert processor.apply_chat_template(messages, add_generation_prompt=True) == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\nPicture 1:<img>a.png</img>\nWhat?<|im_end|>\n"
+        "<|im_start|>assistant\nThat.<|im_end|>\n"
+        "<|im_start|>user\nPicture 2:<img>2</img>\n<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    with pytest.raises(PromptError, match="neither a picture nor text"):
+        processor.apply_chat_template([{"role": "user", "content": [{"type": "sound"}]}])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, PromptError, "query=.* or text="),
+        ({"query": "a", "text": "b"}, PromptError, "one of the two"),
+        ({"text": "<img>tower.png</img>", "images": []}, PromptError, "1 <img> in the text but 0 images"),
+        ({"text": "<img>nowhere.png</img>"}, MediaError, "nowhere.png"),
+        ({"query": [{"image": "street.png"}, {"text": "<img>"}]}, PromptError, "not closed"),
+    ],
+)
+def test_bad_input(processor, arguments, error, message):
+    with pytest.raises(error, match=message):
+        processor(**arguments)
+
+
+def test_saved_and_loaded(processor, tmp_path):
+    processor.save_pretrained(str(tmp_path))
+    again = QWenVLProcessor.from_pretrained(str(tmp_path))
+    assert again.tokenizer.ids("<img>a</img>") == processor.tokenizer.ids("<img>a</img>")
+    assert again.image_processor.image_size == 448
