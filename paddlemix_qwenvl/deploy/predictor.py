@@ -234,7 +234,6 @@ def load_graph(path: Path, device: str, threads: int | None):
     config.disable_mkldnn()  # on by default on CPU; its passes turn these graphs' results into noise (Paddle 3.3.1)
     config.enable_new_ir(True)
     config.enable_new_executor(True)
-    config.enable_memory_optim()
     config.disable_glog_info()
     try:
         return inference.create_predictor(config)
