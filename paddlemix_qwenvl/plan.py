@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paddlemix_qwenvl.errors import ConfigurationError
+from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
 from paddlemix_qwenvl.parallel import TensorParallel, using
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -49,11 +49,13 @@ def plan_ranks(model_class, config, dtype: str, degrees=(1, 2, 4, 8, 16)) -> lis
         raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {', '.join(BYTES)}.")
     plans = []
     for degree in degrees:
-        if config.num_attention_heads % degree == 0:
-            with using(TensorParallel(rank=0, degree=degree)):
+        try:
+            with using(TensorParallel(rank=0, degree=degree)):  # which takes the remainder of what does not divide
                 model = model_class.without_memory(config, dtype)
-            numbers = sum(int(np.prod(parameter.shape)) for parameter in model.parameters())
-            plans.append(RankPlan(degree, numbers * BYTES[dtype], model.cache_numbers_per_token() * BYTES[dtype]))
+        except ParallelError:
+            continue
+        numbers = sum(int(np.prod(parameter.shape)) for parameter in model.parameters())
+        plans.append(RankPlan(degree, numbers * BYTES[dtype], model.cache_numbers_per_token() * BYTES[dtype]))
     return plans
 
 
