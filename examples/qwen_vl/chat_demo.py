@@ -1,0 +1,59 @@
+"""A conversation with Qwen-VL-Chat about any number of pictures, in the terminal.
+
+python examples/qwen_vl/chat_demo.py --model_name_or_path qwen-vl/qwen-vl-chat-7b
+
+Pictures are put into a question as <img>path or address</img>; boxes in an answer are drawn into --output_dir. An empty
+line ends the conversation.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import paddlemix_qwenvl  # noqa: F401, teaches the Auto classes the model
+from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
+from paddlemix_qwenvl.errors import QwenVLError
+
+
+def main(
+    model_name_or_path: Annotated[
+        str, typer.Option("--model_name_or_path", help="a name or a folder")
+    ] = "qwen-vl/qwen-vl-chat-7b",
+    image_file: Annotated[
+        list[str] | None, typer.Option("--image_file", help="shown first; may be given again")
+    ] = None,
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="for pictures with boxes")] = Path("output"),
+    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens")] = 512,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="float32, float16 or bfloat16 (default: the model's)")
+    ] = None,
+) -> None:
+    quiet_hosts()
+    from paddlenlp.transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with plain_errors():
+        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
+        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype)
+        shown = tokenizer.from_list_format([{"image": image} for image in image_file or []])
+    history = []
+    while words := input("you: ").strip():
+        try:
+            query, response = shown + words, ""
+            print("model: ", end="", flush=True)
+            for text in model.chat_stream(tokenizer, query, history, max_new_tokens=max_new_tokens):
+                print(text[len(response) :], end="", flush=True)
+                response = text
+            print()
+            history.append((query, response))
+            shown = ""
+            if (drawn := tokenizer.draw_bbox_on_latest_picture(response, history)) is not None:
+                output_dir.mkdir(parents=True, exist_ok=True)
+                drawn.save(output_dir / f"{len(history)}.png")
+                print(f"(drawn in {output_dir / f'{len(history)}.png'})")
+        except QwenVLError as error:
+            print(f"error: {error}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
