@@ -40,9 +40,7 @@ def export(model, processor, folder: str | os.PathLike, say: Callable[[str], Non
         say("writing tokenizer, processor and manifest")
         processor.save_pretrained(str(unfinished))
         for path in unfinished.iterdir():
-            if path.name not in TOKENIZER_FILES and path.suffix == ".json" and path.stem not in (VISION, LANGUAGE):
-                path.unlink()
-            elif path.name == "merges.txt":
+            if path.name not in TOKENIZER_FILES and path.stem not in (VISION, LANGUAGE):
                 path.unlink()
         manifest = describe(model)
         manifest.write(unfinished)

@@ -51,7 +51,21 @@ class LanguageGraph(nn.Layer):
         self.model = model
 
     def forward(
-        self, ids, features, source, position_ids, rows, slots, cu_seqlens, lengths, seen, banned, settings, uniform, keys, values
+        self,
+        ids,
+        features,
+        source,
+        position_ids,
+        rows,
+        slots,
+        cu_seqlens,
+        lengths,
+        seen,
+        banned,
+        settings,
+        uniform,
+        keys,
+        values,
     ):
         """Run a step.
 

@@ -64,19 +64,25 @@ class Manifest:
             fields = json.loads((folder / NAME).read_text(encoding="utf-8"))
             manifest = cls(**fields)
         except OSError as error:
-            raise DeployError(f"{folder} holds no export ({NAME} is missing): make one with `paddlemix-qwenvl export`.") from error
+            raise DeployError(
+                f"{folder} holds no export ({NAME} is missing): make one with `paddlemix-qwenvl export`."
+            ) from error
         except (ValueError, TypeError) as error:
             raise DeployError(f"{folder / NAME} cannot be read ({error}): export again with this version.") from error
         if manifest.format != FORMAT:
             raise DeployError(f"{folder} has format {manifest.format}, this version reads {FORMAT}: export again.")
         if family is not None and manifest.family != family:
-            raise DeployError(f"{folder} is an export of {manifest.family!r}, not of {family!r}: give the other folder.")
+            raise DeployError(
+                f"{folder} is an export of {manifest.family!r}, not of {family!r}: give the other folder."
+            )
         for name, expected in manifest.checksums.items():
             path = folder / name
             if not path.is_file():
                 raise DeployError(f"{path} is missing from the export: copy the whole folder, or export again.")
             if verify and checksum(path) != expected:
-                raise DeployError(f"{path} is not what was exported (its checksum differs): copy it anew, or export again.")
+                raise DeployError(
+                    f"{path} is not what was exported (its checksum differs): copy it anew, or export again."
+                )
         return manifest
 
 

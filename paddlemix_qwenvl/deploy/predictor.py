@@ -94,7 +94,9 @@ class Predictor:
         rows = [np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, np.int64) for text in texts]
         longest = max(map(len, rows))
         if longest >= self.manifest.context:
-            raise PromptError(f"the prompt has {longest} tokens, the model's context is {self.manifest.context}: shorten it.")
+            raise PromptError(
+                f"the prompt has {longest} tokens, the model's context is {self.manifest.context}: shorten it."
+            )
         settings.max_new_tokens = min(settings.max_new_tokens, self.manifest.context - longest)
         started = time.perf_counter()
         features = self._features(media)
@@ -137,7 +139,12 @@ class _Run:
         manifest = predictor.manifest
         self.graph, self.settings, self.rows = predictor._language, settings, rows
         self.batch, self.tokens = len(rows), manifest.tokens
-        shape = [self.batch, manifest.cache["kv_heads"], max(map(len, rows)) + settings.max_new_tokens, manifest.cache["head_dim"]]
+        shape = [
+            self.batch,
+            manifest.cache["kv_heads"],
+            max(map(len, rows)) + settings.max_new_tokens,
+            manifest.cache["head_dim"],
+        ]
         self.caches = [paddle.zeros(shape, manifest.dtype) for _ in range(2 * manifest.cache["layers"])]
         self.lengths = np.zeros(self.batch, np.int32)
         self.positions = self._prompt_positions(grids, manifest)
@@ -176,7 +183,9 @@ class _Run:
         is_image = ids == self.tokens["image"]
         source = np.where(is_image, len(ids) + np.cumsum(is_image) - 1, np.arange(len(ids)))
         slots = np.concatenate([np.arange(len(row)) for row in self.rows])
-        return self._step(ids, features, source, np.concatenate(self.positions, axis=1), [len(row) for row in self.rows], slots)
+        return self._step(
+            ids, features, source, np.concatenate(self.positions, axis=1), [len(row) for row in self.rows], slots
+        )
 
     def decode(self, tokens: np.ndarray, on_token: Callable | None) -> list[list[int]]:
         """All new tokens of each row, from the first on."""
@@ -250,7 +259,8 @@ def check_paddle(manifest: Manifest) -> None:
 
     if manifest.paddle.split(".")[0] != paddle.__version__.split(".")[0]:
         raise DeployError(
-            f"the graphs were exported with Paddle {manifest.paddle}, this is {paddle.__version__}: export again, or install that one."
+            f"the graphs were exported with Paddle {manifest.paddle}, this is {paddle.__version__}: export again, or install "
+            f"that one."
         )
 
 

@@ -26,7 +26,11 @@ BATCHES = {
     "one picture": [conversation("What is this?", noise(90, 60, 0))],
     "two pictures": [conversation("Compare.", noise(56, 140, 1), noise(200, 57, 2))],
     "text": [conversation("Hello")],
-    "a batch": [conversation("Hi"), conversation("And this?", noise(112, 84, 3)), conversation("Count", noise(30, 30, 4))],
+    "a batch": [
+        conversation("Hi"),
+        conversation("And this?", noise(112, 84, 3)),
+        conversation("Count", noise(30, 30, 4)),
+    ],
 }
 
 
@@ -45,8 +49,15 @@ def predictor(folder):
 @pytest.mark.parametrize("name", BATCHES)
 def test_static_tokens_are_the_dynamic_ones(model, processor, predictor, name):
     conversations = BATCHES[name]
-    settings = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "do_sample": False, "repetition_penalty": 1.1}
-    inputs = processor.apply_chat_template(conversations, add_generation_prompt=True, tokenize=True, return_tensors="pd")
+    settings = {
+        "max_new_tokens": NEW_TOKENS,
+        "min_new_tokens": NEW_TOKENS,
+        "do_sample": False,
+        "repetition_penalty": 1.1,
+    }
+    inputs = processor.apply_chat_template(
+        conversations, add_generation_prompt=True, tokenize=True, return_tensors="pd"
+    )
     expected, _ = model.generate(**inputs, **settings)
     prediction = predictor.chat(conversations, **settings)
     assert prediction.token_ids == expected.tolist()

@@ -9,7 +9,6 @@ from paddlenlp.transformers.qwen2.tokenizer_fast import Qwen2TokenizerFast
 
 from paddlemix_qwenvl.models.qwen2_5_vl.prompt import read_chat_template, render_chat
 
-
 _LOCAL = ("name_or_path", "chat_template_file", "from_slow")
 
 
@@ -36,7 +35,9 @@ class Qwen2_5_VLTokenizer(Qwen2TokenizerFast):
         files = super().save_pretrained(save_directory, *args, **kwargs)
         path = Path(save_directory, self.tokenizer_config_file)
         fields = json.loads(path.read_text(encoding="utf-8"))
-        fields = {name: value for name, value in fields.items() if name not in _LOCAL} | {"tokenizer_class": "Qwen2Tokenizer"}
+        fields = {name: value for name, value in fields.items() if name not in _LOCAL} | {
+            "tokenizer_class": "Qwen2Tokenizer"
+        }
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_text(json.dumps(fields, ensure_ascii=False, indent=2), encoding="utf-8")
         temporary.rename(path)
