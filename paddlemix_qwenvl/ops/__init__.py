@@ -7,10 +7,10 @@ T counts packed tokens, H query heads, Hkv key and value heads, D is the head si
 weights and KV cache may be narrower.
 """
 
-from .cached import cached_attention
 from .dispatch import operation, status
 
 activation_dtype = operation("activation_dtype")
+cached_attention = operation("cached_attention")
 decode_attention = operation("decode_attention")
 embedding = operation("embedding")
 encode_rotary_qk = operation("encode_rotary_qk")

@@ -9,12 +9,12 @@ from importlib.util import find_spec
 import paddle
 
 from ..errors import OpsError
-from . import reference, reference_attention, reference_linear
+from . import reference, reference_attention, reference_cached, reference_linear
 
 MODES = ("auto", "compiled", "reference")
 PLAIN = {
     name: getattr(module, name)
-    for module in (reference, reference_attention, reference_linear)
+    for module in (reference, reference_attention, reference_cached, reference_linear)
     for name in module.__all__
 }
 

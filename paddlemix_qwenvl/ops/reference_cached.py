@@ -6,10 +6,9 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
-from .dispatch import operation
-from .reference_attention import _attend
+from .reference_attention import _attend, varlen_attention
 
-varlen_attention = operation("varlen_attention")
+__all__ = ["cached_attention"]
 
 
 def cached_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, cu_seqlens: Tensor, lengths: Tensor) -> Tensor:
