@@ -332,7 +332,7 @@ def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 10
         temporary = folder / f".{name}.tmp"
         _write_safetensors(temporary, shard)
         written.append((temporary, folder / name))
-    for path in [*folder.glob("model*.safetensors"), folder / SAFETENSORS_INDEX]:
+    for path in [*folder.glob("model-?????-of-?????.safetensors"), folder / SAFETENSORS, folder / SAFETENSORS_INDEX]:
         path.unlink(missing_ok=True)
     for temporary, final in written:
         temporary.rename(final)

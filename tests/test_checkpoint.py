@@ -294,6 +294,34 @@ def test_saving_again_leaves_no_file_of_the_last_time(model, hub_tensors, tmp_pa
         MODEL.from_pretrained(tmp_path)
 
 
+def test_files_of_others_stay(model, tmp_path):
+    for name in ("model_lora.safetensors", "adapter.safetensors", "notes.txt"):
+        (tmp_path / name).write_text("kept")
+    model.save_pretrained(tmp_path, max_shard_size="60KB")
+    model.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir() if path.read_bytes() == b"kept"} == {
+        "model_lora.safetensors",
+        "adapter.safetensors",
+        "notes.txt",
+    }
+
+
+def test_generation_settings_are_saved_whatever_the_host_thinks_of_them(hub_tensors, tmp_path):
+    odd = {"do_sample": False, "temperature": 0.1, "top_p": 0.001, "eos_token_id": [5, 6], "repetition_penalty": 1.05}
+    hub_model.write(tmp_path / "in", CONFIG, hub_tensors)
+    (tmp_path / "in" / "generation_config.json").write_text(json.dumps(odd))
+    MODEL.from_pretrained(tmp_path / "in").save_pretrained(tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert odd.items() <= written.items()
+    assert MODEL.from_pretrained(tmp_path / "out").generation_config.temperature == 0.1
+
+
+def test_arguments_nobody_knows_are_named(hub_folder, caplog):
+    MODEL.from_pretrained(hub_folder, torch_dtype="bfloat16", num_hidden_layers=2)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["Qwen2_5_VLForConditionalGeneration.from_pretrained knows no torch_dtype: ignored."]
+
+
 def test_saving_over_the_folder_it_was_loaded_from(hub_tensors, tmp_path):
     hub_model.write(tmp_path, CONFIG, hub_tensors)
     assert_same(held_tensors(MODEL.from_pretrained(tmp_path), tmp_path), hub_tensors)

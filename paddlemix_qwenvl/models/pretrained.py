@@ -11,6 +11,7 @@ from paddlenlp.generation import GenerationConfig
 from paddlenlp.transformers import PretrainedModel
 from paddlenlp.transformers.utils import convert_file_size_to_int, get_checkpoint_shard_files
 from paddlenlp.utils.download import resolve_file_path
+from paddlenlp.utils.log import logger
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.checkpoint import (
@@ -75,6 +76,8 @@ class QwenVLPretrainedModel(PretrainedModel):
         name = hub.reach(pretrained_model_name_or_path, **source)
         if config is None:
             config, kwargs = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **source, **kwargs)
+        if kwargs:
+            logger.warning(f"{cls.__name__}.from_pretrained knows no {', '.join(kwargs)}: ignored.")
         dtype = dtype or config.dtype
         if dtype not in DTYPES:
             raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {', '.join(DTYPES)}.")
@@ -131,7 +134,9 @@ class QwenVLPretrainedModel(PretrainedModel):
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(self, folder, convert_file_size_to_int(max_shard_size))
         self.config.save_pretrained(folder)
-        self.generation_config.save_pretrained(folder)
+        self.generation_config.to_json_file(
+            folder / GENERATION_CONFIG
+        )  # its save_pretrained leaves out what it finds odd
 
     @paddle.no_grad()
     def generate(self, input_ids=None, generation_config=None, stopping_criteria=None, streamer=None, **kwargs):

@@ -168,20 +168,20 @@ class Qwen2_5_VLConfig(PretrainedConfig):
             vision_config = Qwen2_5_VLVisionConfig(**(vision_config or {}))
         self.vision_config = vision_config
         self.vision_parallel = vision_parallel
+        self._check()
         self.rope_scaling = _mrope(rope_scaling, self.head_dim)
         kwargs.setdefault("tie_word_embeddings", False)
         kwargs.setdefault("use_cache", True)
         kwargs.setdefault("return_dict", True)
         kwargs.setdefault("architectures", ["Qwen2_5_VLForConditionalGeneration"])
         super().__init__(**kwargs)
-        self._check()
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
-        """As the host's.
+        """As the host's, but `kwargs` that change fields go through the same checks; a `vision_config` adds to the file's.
 
         Raises:
-            ConfigurationError: the fields are another kind of model's.
+            ConfigurationError: the fields are another kind of model's, or no model's.
         """
         kind = config_dict.get("model_type", cls.model_type)
         if kind != cls.model_type:
@@ -189,7 +189,10 @@ class Qwen2_5_VLConfig(PretrainedConfig):
                 f"config.json says model_type {kind!r}, this class loads {cls.model_type!r}: let an Auto class choose, "
                 f"AutoModel.from_pretrained(...) of paddlenlp.transformers."
             )
-        return super().from_dict(config_dict, **kwargs)
+        changed = {name: kwargs.pop(name) for name in (*LANGUAGE, "rope_scaling", "vision_config") if name in kwargs}
+        if isinstance(changed.get("vision_config"), dict):
+            changed["vision_config"] = {**config_dict.get("vision_config", {}), **changed["vision_config"]}
+        return super().from_dict({**config_dict, **changed}, **kwargs)
 
     @classmethod
     def of_size(cls, size: str, **kwargs) -> Qwen2_5_VLConfig:

@@ -220,6 +220,17 @@ def test_a_field_can_be_changed_on_loading(tmp_path):
     assert (config.num_hidden_layers, config.dtype) == (2, "float32")
 
 
+def test_changed_fields_are_checked_and_add_to_the_files(tmp_path):
+    folder = hub_model.write_config(tmp_path, hub_config("3B"))
+    config = Qwen2_5_VLConfig.from_pretrained(folder, vision_config={"window_size": 56})
+    vision = {**hub_config("3B")["vision_config"], "window_size": 56}
+    assert {name: getattr(config.vision_config, name) for name in vision} == vision
+    with pytest.raises(ConfigurationError, match=r"2048 cannot be split into 5 heads"):
+        Qwen2_5_VLConfig.from_pretrained(folder, num_attention_heads=5)
+    with pytest.raises(ConfigurationError, match=r"mrope_section"):
+        Qwen2_5_VLConfig.from_pretrained(folder, rope_scaling={"mrope_section": [1, 2, 3]})
+
+
 def test_vision_config_takes_both_names_of_its_channels():
     assert Qwen2_5_VLVisionConfig(in_chans=1).in_channels == Qwen2_5_VLVisionConfig(in_channels=1).in_channels == 1
 
