@@ -166,6 +166,24 @@ def test_rope_scaling_under_all_its_names(tmp_path, given):
     assert config.rope_scaling == {"type": "mrope", "mrope_section": [16, 24, 24]}
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_rope_parameters_of_transformers_5(tmp_path, inside):
+    """The base stands beside the sections there, flat or in `text_config`."""
+    fields = {name: value for name, value in hub_config("3B").items() if name not in ("rope_scaling", "rope_theta")}
+    rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5, "mrope_section": [20, 22, 22]}}
+    config = load(tmp_path, {**fields, "text_config": rope} if inside else {**fields, **rope})
+    assert config.rope_theta == 5e5
+    assert config.rope_scaling == {"type": "mrope", "mrope_section": [20, 22, 22]}
+
+
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen3_vl", "llama"])
+def test_another_kind_of_model(tmp_path, kind):
+    with pytest.raises(
+        ConfigurationError, match=rf"model_type '{kind}', this class loads 'qwen2_5_vl': let an Auto class choose"
+    ):
+        load(tmp_path, {**hub_config("3B"), "model_type": kind})
+
+
 @pytest.mark.parametrize("section", [[16, 24], [16, 24, 25], [8, 12, 12], [16, 24, 12, 12], [-8, 36, 36]], ids=str)
 def test_sections_have_to_fill_half_a_head(section):
     with pytest.raises(ConfigurationError, match=r"mrope_section .* three .* half the head size, 64"):
@@ -239,16 +257,3 @@ def test_lists_are_not_shared_between_configs():
     one, other = Qwen2_5_VLVisionConfig(), Qwen2_5_VLVisionConfig()
     one.fullatt_block_indexes.append(3)
     assert other.fullatt_block_indexes == [7, 15, 23, 31]
-
-
-def test_rope_parameters_of_transformers_5():
-    rope = {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [2, 3, 3]}
-    text = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "rope_parameters": rope}
-    config = Qwen2_5_VLConfig.from_dict({"text_config": text, "vision_config": {"out_hidden_size": 64}})
-    assert config.rope_theta == 5000.0
-    assert config.rope_scaling["mrope_section"] == [2, 3, 3]
-
-
-def test_another_kind_of_model_is_refused():
-    with pytest.raises(ConfigurationError, match=r"model_type 'llama'.*Auto class"):
-        Qwen2_5_VLConfig.from_dict({"model_type": "llama"})

@@ -269,6 +269,14 @@ def test_a_truncated_picture(processor, tmp_path):
         processor(text=[PICTURE], images=[str(tmp_path / "half.png")])
 
 
+@pytest.mark.parametrize(
+    "image", [np.zeros((0, 5, 3), np.uint8), Image.new("RGB", (0, 0)), Image.new("RGB", (4, 0))], ids=range(3)
+)
+def test_a_picture_of_no_size(processor, image):
+    with pytest.raises(MediaError, match=r"\b0\b"):
+        processor(text=[PICTURE], images=[image])
+
+
 @pytest.mark.parametrize("size", [(6000, 20), (20, 6000)], ids=str)
 def test_a_picture_far_too_long(processor, size):
     with pytest.raises(MediaError, match=r"200"):
