@@ -119,14 +119,19 @@ def rebuild_padding(x: Tensor, indices: Tensor, batch: int, length: int) -> Tens
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if _many_rows(x, weight):
-        return reference_linear.linear(x, weight, bias)
+        return _add_bias(reference_linear.linear(x, weight), bias)
     return _run("qwenvl_linear", x, weight, None, bias)[0]
 
 
 def linear_int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
     if _many_rows(x, weight):
-        return reference_linear.linear_int8(x, weight, scale, bias)
+        return _add_bias(reference_linear.linear_int8(x, weight, scale), bias)
     return _run("qwenvl_linear", x, weight, scale, bias)[0]
+
+
+def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    """In place: another array of this size costs more than the sum."""
+    return y if bias is None else y.add_(bias.astype(y.dtype))
 
 
 def _many_rows(x: Tensor, weight: Tensor) -> bool:
