@@ -31,35 +31,52 @@ std::vector<Tensor> varlen_attention(const Tensor& q, const Tensor& k, const Ten
   return {narrow(out, q)};
 }
 
-std::vector<Tensor> decode_attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
-                                     const Tensor& lengths, float scale) {
-  const Shape shape = k_cache.shape();
-  PD_CHECK(shape.size() == 4, "k_cache has shape ", text(shape), ", expected [B, Hkv, S, D]");
-  expect_shape("v_cache", v_cache, shape);
-  expect_dtype("v_cache", v_cache, k_cache.dtype());
-  PD_CHECK(q.shape().size() == 3, "q has shape ", text(q.shape()), ", expected [B, H, D]");
+// Checks what both ways of attending to a cache need; the kernels do not write to it.
+QwenvlKvCache expect_cache(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& lengths) {
+  const QwenvlKvCache cache = kv_cache(k_cache, v_cache);
+  PD_CHECK(q.shape().size() == 3, "q has shape ", text(q.shape()), ", expected [T, H, D]");
   const int64_t heads = q.shape()[1];
-  expect_shape("q", q, {shape[0], heads, shape[3]});
-  PD_CHECK(shape[1] > 0 && heads % shape[1] == 0, heads, " query heads do not share ", shape[1], " kv heads evenly");
-  PD_CHECK(shape[3] <= 256, "heads of at most 256 are supported, not ", shape[3]);
-  expect_shape("lengths", lengths, {shape[0]});
+  expect_shape("q", q, {q.shape()[0], heads, cache.head_dim});
+  PD_CHECK(cache.kv_heads > 0 && heads % cache.kv_heads == 0, heads, " query heads do not share ", cache.kv_heads,
+           " kv heads evenly");
+  PD_CHECK(cache.head_dim <= QWENVL_LARGEST_HEAD, "heads of at most ", (int)QWENVL_LARGEST_HEAD,
+           " are supported, not ", cache.head_dim);
+  expect_shape("lengths", lengths, {cache.batch});
   expect_dtype("lengths", lengths, DataType::INT32);
-  for (int64_t b = 0; b < shape[0]; ++b)
-    PD_CHECK(lengths.data<int32_t>()[b] >= 0 && lengths.data<int32_t>()[b] <= shape[2], "row ", b, " has length ",
-             lengths.data<int32_t>()[b], " in a cache of ", shape[2], " slots");
-  const QwenvlDtype dtype = kernel_dtype("k_cache", k_cache);
-  PD_CHECK(dtype != QWENVL_INT8, "a KV cache may be float32, bfloat16 or float16, not int8");
-  const QwenvlKvCache cache{const_cast<void*>(k_cache.data()), const_cast<void*>(v_cache.data()), dtype,
-                            shape[0], shape[1], shape[2], shape[3]};
+  const int32_t* length = lengths.data<int32_t>();
+  for (int64_t b = 0; b < cache.batch; ++b)
+    PD_CHECK(length[b] >= 0 && length[b] <= cache.slots, "row ", b, " has length ", length[b], " in a cache of ",
+             cache.slots, " slots");
+  return cache;
+}
+
+std::vector<Tensor> cached_attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
+                                     const Tensor& cu_seqlens, const Tensor& lengths, float scale) {
+  const QwenvlKvCache cache = expect_cache(q, k_cache, v_cache, lengths);
+  expect_segments("cu_seqlens", cu_seqlens, q.shape()[0]);
+  expect_shape("cu_seqlens", cu_seqlens, {cache.batch + 1});
   const Tensor queries = wide(q);
   Tensor out = empty(q.shape(), DataType::FLOAT32, q);
-  qwenvl_cpu_kernels()->decode_attention(queries.data<float>(), &cache, lengths.data<int32_t>(), heads, scale,
+  qwenvl_cpu_kernels()->cached_attention(queries.data<float>(), &cache, cu_seqlens.data<int32_t>(),
+                                         lengths.data<int32_t>(), q.shape()[1], scale, out.data<float>());
+  return {narrow(out, q)};
+}
+
+std::vector<Tensor> decode_attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
+                                     const Tensor& lengths, float scale) {
+  const QwenvlKvCache cache = expect_cache(q, k_cache, v_cache, lengths);
+  PD_CHECK(q.shape()[0] == cache.batch, "q has ", q.shape()[0], " rows and the cache ", cache.batch);
+  const Tensor queries = wide(q);
+  Tensor out = empty(q.shape(), DataType::FLOAT32, q);
+  qwenvl_cpu_kernels()->decode_attention(queries.data<float>(), &cache, lengths.data<int32_t>(), q.shape()[1], scale,
                                          out.data<float>());
   return {narrow(out, q)};
 }
 
 std::vector<Shape> varlen_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
 std::vector<DataType> varlen_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
+std::vector<Shape> cached_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
+std::vector<DataType> cached_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
 std::vector<Shape> decode_shape(Shape q, Shape, Shape, Shape) { return {q}; }
 std::vector<DataType> decode_dtype(DataType q, DataType, DataType, DataType) { return {q}; }
 
@@ -72,6 +89,14 @@ PD_BUILD_OP(qwenvl_varlen_attention)
     .SetKernelFn(PD_KERNEL(qwenvl::varlen_attention))
     .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::varlen_shape))
     .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::varlen_dtype));
+
+PD_BUILD_OP(qwenvl_cached_attention)
+    .Inputs({"q", "k_cache", "v_cache", "cu_seqlens", "lengths"})
+    .Outputs({"out"})
+    .Attrs({"scale: float"})
+    .SetKernelFn(PD_KERNEL(qwenvl::cached_attention))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::cached_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::cached_dtype));
 
 PD_BUILD_OP(qwenvl_decode_attention)
     .Inputs({"q", "k_cache", "v_cache", "lengths"})

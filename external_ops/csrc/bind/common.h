@@ -58,4 +58,16 @@ inline QwenvlDtype kernel_dtype(const char* name, const Tensor& x) {
   }
 }
 
+// A cache is written by ops that name it in their SetInplaceMap and by no other.
+inline QwenvlKvCache kv_cache(const Tensor& k_cache, const Tensor& v_cache) {
+  const Shape shape = k_cache.shape();
+  PD_CHECK(shape.size() == 4, "k_cache has shape ", text(shape), ", expected [B, Hkv, S, D]");
+  expect_shape("v_cache", v_cache, shape);
+  expect_dtype("v_cache", v_cache, k_cache.dtype());
+  const QwenvlDtype dtype = kernel_dtype("k_cache", k_cache);
+  PD_CHECK(dtype != QWENVL_INT8, "a KV cache may be float32, bfloat16 or float16, not int8");
+  return {const_cast<void*>(k_cache.data()), const_cast<void*>(v_cache.data()), dtype, shape[0], shape[1], shape[2],
+          shape[3]};
+}
+
 }  // namespace qwenvl

@@ -2,16 +2,6 @@
 
 namespace qwenvl {
 
-QwenvlKvCache kv_cache(Tensor& k_cache, Tensor& v_cache) {
-  PD_CHECK(k_cache.shape().size() == 4, "k_cache has shape ", text(k_cache.shape()), ", expected [B, Hkv, S, D]");
-  expect_shape("v_cache", v_cache, k_cache.shape());
-  expect_dtype("v_cache", v_cache, k_cache.dtype());
-  const QwenvlDtype dtype = kernel_dtype("k_cache", k_cache);
-  PD_CHECK(dtype != QWENVL_INT8, "a KV cache may be float32, bfloat16 or float16, not int8");
-  const Shape shape = k_cache.shape();
-  return {k_cache.data(), v_cache.data(), dtype, shape[0], shape[1], shape[2], shape[3]};
-}
-
 void expect_places(const QwenvlKvCache& cache, const Tensor& rows, const Tensor& slots, int64_t tokens) {
   expect_shape("rows", rows, {tokens});
   expect_shape("slots", slots, {tokens});

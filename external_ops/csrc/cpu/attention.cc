@@ -3,19 +3,38 @@
 // crosses lanes:
 //   scores [keys x queries] = K [keys x D] Q^T [D x queries],  out^T [D x queries] += V^T [D x keys] scores.
 #include "microkernel.h"
+#include "numbers.h"
 
 namespace qwenvl {
 namespace QWENVL_ISA {
+
+void decode_attention(const float* q, const QwenvlKvCache* cache, const int32_t* lengths, int64_t heads, float scale,
+                      float* out);
+
 namespace {
 
 constexpr int64_t PANEL = MICRO_COLUMNS;  // queries side by side
-constexpr int64_t QUERIES = 288;           // of one task: its panels share each block of keys while that is in cache
+constexpr int64_t QUERIES = 288;          // of one task: its panels share each block of keys while that is in cache
 constexpr int64_t PANELS = QUERIES / PANEL;
 constexpr int64_t KEYS = 120;             // in a block
 
+// Where the keys and values of segments are: packed tokens, or the rows of a cache. Distances are in numbers.
+struct Keys {
+  const void *k, *v;
+  const int32_t *cu, *lengths;  // one of them is null
+  int64_t stride, head_stride, row_stride;
+  void (*load)(const void* x, int64_t first, int64_t stride, int64_t rows, int64_t size, int64_t to_stride, float* to);
+
+  int64_t length(int64_t segment) const { return cu ? cu[segment + 1] - cu[segment] : lengths[segment]; }
+  int64_t start(int64_t segment, int64_t kv_head) const {
+    return (cu ? cu[segment] * stride : segment * row_stride) + kv_head * head_stride;
+  }
+};
+
 struct Problem {
-  const float *q, *k, *v;
-  const int32_t *cu_q, *cu_k;
+  const float* q;
+  const int32_t* cu_q;
+  Keys keys;
   int64_t heads, kv_heads, head_dim;
   bool causal;
   float scale;
@@ -23,8 +42,21 @@ struct Problem {
 
   // A block of keys and values is copied with rows an odd number of cache lines apart: read down a column as they lie
   // in memory, they would compete for a few places in the cache and touch a page each.
-  int64_t row() const { return (head_dim + 15) / 16 * 16 | 16; }
+  int64_t row() const { return whole_groups(head_dim) | 16; }
 };
+
+// Rows of `size` numbers, from number `first` of x on, to float32.
+template <class Format>
+void load_rows(const void* x, int64_t first, int64_t stride, int64_t rows, int64_t size, int64_t to_stride, float* to) {
+  const auto* from = (const typename Format::Type*)x + first;
+  for (int64_t r = 0; r < rows; ++r, from += stride, to += to_stride)
+    for (int64_t i = 0; i < size; i += GROUP) {
+      vfloat a, b;
+      i + GROUP <= size ? Format::widen(from + i, a, b) : widen_part<Format>(from + i, size - i, a, b);
+      Format::restore(a, b);
+      store(to + i, a), store(to + i + W, b);
+    }
+}
 
 struct Task {
   int32_t segment, first;  // a segment and the first of its queries to take
@@ -83,12 +115,11 @@ int64_t work_size(const Problem& p) {  // floats a thread needs
 }
 
 void attend(const Problem& p, Task task, int64_t head, float* work) {
-  const int64_t kv_stride = p.kv_heads * p.head_dim, stride = p.heads * p.head_dim;
+  const int64_t stride = p.heads * p.head_dim;
   const int64_t start_q = p.cu_q[task.segment], length_q = p.cu_q[task.segment + 1] - start_q;
-  const int64_t start_k = p.cu_k[task.segment], length_k = p.cu_k[task.segment + 1] - start_k;
+  const int64_t start_k = p.keys.start(task.segment, head / (p.heads / p.kv_heads));
+  const int64_t length_k = p.keys.length(task.segment);
   const int64_t count = least(QUERIES, length_q - task.first), panels = (count + PANEL - 1) / PANEL;
-  const int64_t kv_head = head / (p.heads / p.kv_heads);
-  const float *k = p.k + start_k * kv_stride + kv_head * p.head_dim, *v = p.v + start_k * kv_stride + kv_head * p.head_dim;
   const int64_t query_offset = (start_q + task.first) * stride + head * p.head_dim;
   const int64_t shift = task.first + length_k - length_q;  // query i of the task sees keys up to shift + i if causal
   const int64_t end = p.causal ? least(length_k, shift + count) : length_k;
@@ -106,10 +137,9 @@ void attend(const Problem& p, Task task, int64_t head, float* work) {
   }
   for (int64_t first = 0; first < end; first += KEYS) {
     const int64_t keys = least(KEYS, end - first);
-    for (int64_t i = 0; i < keys; ++i) {
-      memcpy(keys_block + i * p.row(), k + (first + i) * kv_stride, p.head_dim * sizeof(float));
-      memcpy(values + i * p.row(), v + (first + i) * kv_stride, p.head_dim * sizeof(float));
-    }
+    const int64_t from = start_k + first * p.keys.stride;
+    p.keys.load(p.keys.k, from, p.keys.stride, keys, p.head_dim, p.row(), keys_block);
+    p.keys.load(p.keys.v, from, p.keys.stride, keys, p.head_dim, p.row(), values);
     for (int64_t i = 0; i < panels; ++i) {
       const int64_t first_seeing = first - shift - i * PANEL, rows = least(PANEL, count - i * PANEL);
       if (p.causal && first_seeing >= rows) continue;
@@ -126,21 +156,38 @@ void attend(const Problem& p, Task task, int64_t head, float* work) {
                 });
 }
 
+void solve(const Problem& p, int64_t segments) {
+  int64_t count = 0;
+  for (int64_t s = 0; s < segments; ++s) count += (p.cu_q[s + 1] - p.cu_q[s] + QUERIES - 1) / QUERIES;
+  Scratch list(2 * count), work(qwenvl_threads() * work_size(p));
+  Task* tasks = (Task*)list.data;
+  for (int64_t s = 0, i = count; s < segments; ++s)  // last ones first: causal ones are the longest
+    for (int32_t first = 0; first < p.cu_q[s + 1] - p.cu_q[s]; first += QUERIES) tasks[--i] = {(int32_t)s, first};
+#pragma omp parallel for schedule(dynamic) num_threads(qwenvl_threads())
+  for (int64_t i = 0; i < count * p.heads; ++i)
+    attend(p, tasks[i / p.heads], i % p.heads, work.data + thread_index() * work_size(p));
+}
+
 }  // namespace
 
 void varlen_attention(const float* q, const float* k, const float* v, const int32_t* cu_q, const int32_t* cu_k,
                       int64_t segments, int64_t heads, int64_t kv_heads, int64_t head_dim, int causal, float scale,
                       float* out) {
-  const Problem problem{q, k, v, cu_q, cu_k, heads, kv_heads, head_dim, causal != 0, scale, out};
-  int64_t count = 0;
-  for (int64_t s = 0; s < segments; ++s) count += (cu_q[s + 1] - cu_q[s] + QUERIES - 1) / QUERIES;
-  Scratch list(2 * count), work(qwenvl_threads() * work_size(problem));
-  Task* tasks = (Task*)list.data;
-  for (int64_t s = 0, i = count; s < segments; ++s)  // last ones first: causal ones are the longest
-    for (int32_t first = 0; first < cu_q[s + 1] - cu_q[s]; first += QUERIES) tasks[--i] = {(int32_t)s, first};
-#pragma omp parallel for schedule(dynamic) num_threads(qwenvl_threads())
-  for (int64_t i = 0; i < count * heads; ++i)
-    attend(problem, tasks[i / heads], i % heads, work.data + thread_index() * work_size(problem));
+  const Keys keys{k, v, cu_k, nullptr, kv_heads * head_dim, head_dim, 0, load_rows<Float32>};
+  solve({q, cu_q, keys, heads, kv_heads, head_dim, causal != 0, scale, out}, segments);
+}
+
+void cached_attention(const float* q, const QwenvlKvCache* cache, const int32_t* cu_q, const int32_t* lengths,
+                      int64_t heads, float scale, float* out) {
+  bool decoding = true;
+  for (int64_t b = 0; b < cache->batch; ++b) decoding = decoding && cu_q[b + 1] - cu_q[b] == 1;
+  if (decoding) return decode_attention(q, cache, lengths, heads, scale, out);
+  const int64_t row = cache->slots * cache->head_dim;
+  with_cache_format(cache->dtype, [&](auto format) {
+    const Keys keys{cache->k, cache->v, nullptr, lengths, cache->head_dim, row, cache->kv_heads * row,
+                    load_rows<decltype(format)>};
+    solve({q, cu_q, keys, heads, cache->kv_heads, cache->head_dim, true, scale, out}, cache->batch);
+  });
 }
 
 }  // namespace QWENVL_ISA

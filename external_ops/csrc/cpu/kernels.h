@@ -53,6 +53,9 @@ struct QwenvlCpuKernels {
   void (*varlen_attention)(const float* q, const float* k, const float* v, const int32_t* cu_q, const int32_t* cu_k,
                            int64_t segments, int64_t heads, int64_t kv_heads, int64_t head_dim, int causal,
                            float scale, float* out);
+  // Row b's new queries, rows cu_q[b] .. cu_q[b + 1] of q and out, are the last of its lengths[b] slots; causal.
+  void (*cached_attention)(const float* q, const struct QwenvlKvCache* cache, const int32_t* cu_q,
+                           const int32_t* lengths, int64_t heads, float scale, float* out);
   // q and out [batch, H, D]; row b sees slots 0 .. lengths[b] - 1.
   void (*decode_attention)(const float* q, const struct QwenvlKvCache* cache, const int32_t* lengths, int64_t heads,
                            float scale, float* out);

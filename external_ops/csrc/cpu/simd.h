@@ -125,18 +125,18 @@ INLINE vfloat sums(const vfloat* v) {
 }
 
 // 2^x for x <= 127, to 2 ulp; below -126 it is 0. The integer part goes into the exponent by adding 1.5 * 2^23, which
-// leaves it in the low bits; the fraction, in [-0.5, 0.5], through the Taylor polynomial of degree 6.
+// leaves it in the low bits; the fraction, in [-0.5, 0.5], through the polynomial of Cephes' exp2f.
 INLINE vfloat exp2(vfloat x) {
   const vfloat magic = splat(12582912.0f);
   vfloat clipped = max(x, splat(-126.0f));
   vfloat shifted = clipped + magic;
   vfloat f = clipped - (shifted - magic);
-  vfloat p = splat(1.5403530e-4f);
-  p = p * f + 1.3333558e-3f;
-  p = p * f + 9.6181291e-3f;
-  p = p * f + 5.5504109e-2f;
-  p = p * f + 2.4022651e-1f;
-  p = p * f + 6.9314718e-1f;
+  vfloat p = splat(1.535336188e-4f);
+  p = p * f + 1.339887440e-3f;
+  p = p * f + 9.618437357e-3f;
+  p = p * f + 5.550332471e-2f;
+  p = p * f + 2.402264791e-1f;
+  p = p * f + 6.931472029e-1f;
   p = p * f + 1.0f;
   vfloat y = (vfloat)(((vuint)shifted << 23) + (vuint)p);
   return x < splat(-126.0f) ? vfloat{} : y;

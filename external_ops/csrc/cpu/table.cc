@@ -15,6 +15,7 @@ KERNEL(qkv_split);
 KERNEL(write_cache);
 KERNEL(qkv_write_cache);
 KERNEL(varlen_attention);
+KERNEL(cached_attention);
 KERNEL(decode_attention);
 KERNEL(linear);
 KERNEL(quantize);
@@ -27,7 +28,7 @@ KERNEL(sample);
 #define NAME(isa) NAME_OF(isa)
 extern const QwenvlCpuKernels kernels = {
     NAME(QWENVL_ISA), rms_norm, layer_norm, swiglu, rotary, qkv_split, write_cache, qkv_write_cache,
-    varlen_attention, decode_attention, linear, quantize, to_bfloat16, int8_to_bfloat16, sample,
+    varlen_attention, cached_attention, decode_attention, linear, quantize, to_bfloat16, int8_to_bfloat16, sample,
 };
 
 }  // namespace QWENVL_ISA
