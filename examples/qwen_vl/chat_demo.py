@@ -3,7 +3,7 @@
 python examples/qwen_vl/chat_demo.py --model_name_or_path qwen-vl/qwen-vl-chat-7b
 
 Pictures are put into a question as <img>path or address</img>; boxes in an answer are drawn into --output_dir. An empty
-line ends the conversation.
+line or the end of the input ends the conversation.
 """
 
 from pathlib import Path
@@ -14,6 +14,13 @@ import typer
 import paddlemix_qwenvl  # noqa: F401, teaches the Auto classes the model
 from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
 from paddlemix_qwenvl.errors import QwenVLError
+
+
+def next_line() -> str:
+    try:
+        return input("you: ").strip()
+    except EOFError:
+        return ""
 
 
 def main(
@@ -37,7 +44,7 @@ def main(
         model = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype)
         shown = tokenizer.from_list_format([{"image": image} for image in image_file or []])
     history = []
-    while words := input("you: ").strip():
+    while words := next_line():
         try:
             query, response = shown + words, ""
             print("model: ", end="", flush=True)

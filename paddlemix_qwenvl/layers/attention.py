@@ -129,4 +129,4 @@ def causal_attention(qkv, heads: HeadSplit, context: AttentionContext, layer: in
 
 
 def _scaled(q, context: AttentionContext):
-    return q if context.query_scale is None else q * context.query_scale
+    return q if context.query_scale is None else q * context.query_scale.astype(q.dtype)

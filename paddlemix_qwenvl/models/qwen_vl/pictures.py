@@ -71,7 +71,8 @@ def picture_name(ids: np.ndarray, image_start_id: int) -> str:
 def read_pictures(pictures: list[ImageSource], side: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Normalized pixels, float32 `[pictures, 3, side, side]`, and each picture's own (width, height).
 
-    `pictures` as in `media.load_image`. Source: `VisionTransformer.image_transform` of Qwen-VL's visual.py.
+    `pictures` as in `media.load_image`. Source: `VisionTransformer.image_transform` of Qwen-VL's visual.py, which leaves pictures
+    lying on their side as they are; here they are turned upright as their EXIF orientation says.
 
     Raises:
         MediaError: a picture that cannot be read.

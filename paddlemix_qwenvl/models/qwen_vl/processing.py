@@ -67,6 +67,7 @@ class QWenVLProcessor(ProcessorMixin):
         query: str | list[dict] | None = None,
         text: str | list[str] | None = None,
         images=None,
+        videos=None,
         padding: bool | str = True,
         return_tensors: str | None = None,
     ) -> BatchFeature:
@@ -77,6 +78,7 @@ class QWenVLProcessor(ProcessorMixin):
             text: prompts with `<img>path or address</img>` for each picture.
             images: the pictures of all prompts in reading order (path, URL, data URI, PIL, array); if not given, they are read
                 from the paths and addresses in the text.
+            videos: must be empty, as Qwen-VL knows none; other families' processors take them.
             padding: pad the rows to one length, on the left.
             return_tensors: "pd" or "np"; None gives lists for the text and NumPy for the pictures.
 
@@ -86,10 +88,12 @@ class QWenVLProcessor(ProcessorMixin):
 
         Raises:
             MediaError: a picture that cannot be read.
-            PromptError: no prompt or two, tags that are not closed, or not as many pictures as `<img>`.
+            PromptError: no prompt or two, videos, tags that are not closed, or not as many pictures as `<img>`.
         """
         if (query is None) == (text is None):
             raise PromptError("the processor needs query=[...] or text=[...], one of the two.")
+        if videos:
+            raise PromptError("Qwen-VL takes no videos: pass single frames as images.")
         if text is None:
             text = query if isinstance(query, str) else self.tokenizer.from_list_format(query)
         texts = [text] if isinstance(text, str) else list(text)

@@ -26,7 +26,7 @@ def test_caption_answer_and_boxes(folder, tmp_path):
 
 
 def test_a_conversation(folder, tmp_path):
-    words = "<img>tower.png</img>and this?\n<img>nowhere.png</img>\nthe\n\n"
+    words = "<img>tower.png</img>and this?\n<img>nowhere.png</img>\nthe\n"
     arguments = ("--image_file", "street.png", "--max_new_tokens", "3", "--output_dir", tmp_path)
     done = run("chat_demo.py", folder, *arguments, words=words)
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ from PIL import Image
 
 from paddlemix_qwenvl import QWenVLProcessor
 from paddlemix_qwenvl.errors import MediaError, PromptError
+from paddlemix_qwenvl.infer import Assistant
 
 
 def test_a_query_is_an_answered_question(model, processor, tokenizer):
@@ -55,6 +56,7 @@ def test_messages(processor):
         ({}, PromptError, "query=.* or text="),
         ({"query": "a", "text": "b"}, PromptError, "one of the two"),
         ({"text": "<img>tower.png</img>", "images": []}, PromptError, "1 <img> in the text but 0 images"),
+        ({"text": "a", "videos": ["a.mp4"]}, PromptError, "no videos"),
         ({"text": "<img>nowhere.png</img>"}, MediaError, "nowhere.png"),
         ({"query": [{"image": "street.png"}, {"text": "<img>"}]}, PromptError, "not closed"),
     ],
@@ -69,3 +71,9 @@ def test_saved_and_loaded(processor, tmp_path):
     again = QWenVLProcessor.from_pretrained(str(tmp_path))
     assert again.tokenizer.ids("<img>a</img>") == processor.tokenizer.ids("<img>a</img>")
     assert again.image_processor.image_size == 448
+
+
+def test_one_question_as_the_command_line_asks_it(folder):
+    """Pictures go through the host's message format, which both families share."""
+    answer = Assistant.load(str(folder), dtype="float32").ask("the", [Image.open("street.png")], max_new_tokens=3)
+    assert len(answer.token_ids) <= 3 and answer.prompt_tokens > 258 and answer.seconds["vision"] > 0
