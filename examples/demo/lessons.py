@@ -24,16 +24,15 @@ class Stage:
     tasks: dict[str, float] = field(default_factory=lambda: {"describe": 1, "count": 1, "locate": 1.5, "read": 1.5})
     pairs: float = 0.15  # share of batches on two pictures
     batch: int = 24  # of each process
-    turns: tuple[int, ...] = (1, 1, 2)
+    turns: tuple[int, ...] = (1, 2, 2)
     plain: bool = False  # one grey for every background
 
 
 CURRICULUM = (
     Stage(200, (56, 84), 1, {"describe": 1}, pairs=0, turns=(1,), plain=True),
     Stage(400, (56, 112), 1, {"describe": 1, "locate": 1}, pairs=0, turns=(1,)),
-    Stage(700, (84, 112), 2, {"describe": 1, "count": 0.5, "locate": 2}, pairs=0, turns=(1,)),
-    Stage(1100, (112, 140), 3, pairs=0.05),
-    Stage(1600, (112, 196), 4, batch=20),
+    Stage(750, (84, 112), 2, {"describe": 1, "count": 0.5, "locate": 2}, pairs=0),
+    Stage(980, (112, 168), 3),
     Stage(10**9, scenes.SIDES, scenes.MAX_SHAPES, batch=16),
 )
 

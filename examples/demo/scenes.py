@@ -54,7 +54,7 @@ WORDS = [
 ]
 SIDES = (112, 336)  # of a picture, in pixels
 PAIR_SIDES = (112, 224)  # of each of two pictures in one prompt
-MAX_SHAPES = 5
+MAX_SHAPES = 3
 
 NUMBER_WORDS = ("no", "a", "two", "three", "four", "five")
 CHINESE = {
@@ -292,7 +292,7 @@ def draw_scene(
 
 
 def random_text(rng: Random) -> str:
-    return rng.choice(WORDS) if rng.random() < 0.5 else str(rng.randint(1, 10 ** rng.randint(1, 3) - 1))
+    return rng.choice(WORDS) if rng.random() < 0.5 else str(rng.randint(1, 99))
 
 
 def random_scene(rng: Random, task: str, size: tuple[int, int], max_shapes: int = MAX_SHAPES, **style) -> Scene:
@@ -384,7 +384,9 @@ def lesson(rng: Random, task: str, size: tuple[int, int], max_shapes: int, turns
 
 
 def random_size(rng: Random, sides: tuple[int, int] = SIDES) -> tuple[int, int]:
-    return rng.randint(*sides), rng.randint(*sides)
+    """Width and height between `sides`, their logarithms uniform: any aspect, and doubling a side is as likely anywhere."""
+    low, high = (math.log(side) for side in sides)
+    return tuple(round(math.exp(rng.uniform(low, high))) for _ in range(2))
 
 
 def example(task: str, seed: int | str, kinds: tuple[str, ...] = SHAPES) -> tuple[list[Scene], str, str]:

@@ -1,0 +1,25 @@
+"""Puts a trained checkpoint into the package, in the Hub's layout: `--model_path demo` is then this one.
+
+python ship.py outputs/demo/checkpoint ../../paddlemix_qwenvl/demo
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import tokenizer as demo_tokenizer
+
+
+def ship(checkpoint: Path, folder: Path) -> None:
+    """Weights and config of `checkpoint` beside freshly written tokenizer, processor and generation files."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    demo_tokenizer.save_processor(part)
+    for name in ("model.safetensors", "config.json"):
+        shutil.copy(checkpoint / name, part / name)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+if __name__ == "__main__":
+    ship(*map(Path, sys.argv[1:]))
