@@ -73,7 +73,7 @@ def main(
     print(f"\nThe answers agree in their first {[*same, False].index(False)} of {len(same)} tokens.")
 
 
-def make_once(folder: Path, config: dict) -> int:
+def make_once(folder: Path, config: dict, shapes: dict | None = None) -> int:
     """Write the checkpoint unless one with this config is there; returns its number of parameters."""
     if (folder / "config.json").is_file():
         if json.loads((folder / "config.json").read_text()) != config:
@@ -81,7 +81,7 @@ def make_once(folder: Path, config: dict) -> int:
         index = json.loads((folder / "model.safetensors.index.json").read_text())
         return index["metadata"]["total_size"] // 2
     print("writing the checkpoint ...", flush=True)
-    return write_checkpoint(folder, config)
+    return write_checkpoint(folder, config, shapes=shapes)
 
 
 def write_inputs(path: Path, config: dict, side: int, text_tokens: int) -> int:
@@ -115,22 +115,22 @@ def peer_environment() -> Path:
 def run(script: str, python: str, arguments: list[str]) -> dict:
     """The last line of the script's output, as JSON."""
     print(f"{script} ...", flush=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": arguments[3], "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**os.environ, "OMP_NUM_THREADS": arguments[-3], "TOKENIZERS_PARALLELISM": "false"}
     process = subprocess.run([python, HERE / script, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
     if process.returncode:
         raise SystemExit(f"{script} failed with exit status {process.returncode}; its own words are above")
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def table(ours: dict, peer: dict) -> str:
+def table(ours: dict, peer: dict, name: str = "transformers") -> str:
     rows = [("load", "s", 1), ("vision", "s", 1), ("prefill", "s", 1), ("vision + prefill", "s", 1)]
     rows += [("decode", "ms/token", 1000), ("memory", "GB, peak", 1)]
     for engine in (ours, peer):
         engine["vision + prefill"] = engine["vision"] + engine["prefill"]
-    lines = ["| | ours | transformers | theirs / ours |", "|---|---|---|---|"]
-    for name, unit, scale in rows:
+    lines = [f"| | ours | {name} | theirs / ours |", "|---|---|---|---|"]
+    for part, unit, scale in rows:
         lines.append(
-            f"| {name}, {unit} | {ours[name] * scale:.2f} | {peer[name] * scale:.2f} | {peer[name] / ours[name]:.2f} |"
+            f"| {part}, {unit} | {ours[part] * scale:.2f} | {peer[part] * scale:.2f} | {peer[part] / ours[part]:.2f} |"
         )
     return "\n".join(lines)
 

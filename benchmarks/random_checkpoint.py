@@ -117,13 +117,16 @@ def language_shapes(config: dict) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def write_checkpoint(folder: Path, config: dict, seed: int = 0, shard_bytes: int = SHARD_BYTES) -> int:
+def write_checkpoint(
+    folder: Path, config: dict, seed: int = 0, shard_bytes: int = SHARD_BYTES, shapes: dict | None = None
+) -> int:
     """Write config.json and bfloat16 shards into `folder`; returns the number of parameters.
 
+    `shapes` of the tensors by name, if they are not Qwen2.5-VL's.
     Linear weights have a deviation of 1 / sqrt(fan-in), so that activations keep their size; norms are near one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shapes = vision_shapes(config["vision_config"]) | language_shapes(config)
+    shapes = shapes or vision_shapes(config["vision_config"]) | language_shapes(config)
     shards = [{}]
     for name, shape in shapes.items():
         if shards[-1] and 2 * sum(map(math.prod, [*shards[-1].values(), shape])) > shard_bytes:
@@ -153,7 +156,8 @@ def _write_shard(path: Path, shapes: dict[str, tuple[int, ...]], generator: np.r
     with open(temporary, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, shape in shapes.items():
-            mean, deviation = (1.0, 0.1) if "norm" in name or "ln_q" in name else (0.0, _deviation(shape))
+            is_norm = ("norm" in name or "ln_" in name) and name.endswith("weight")
+            mean, deviation = (1.0, 0.1) if is_norm else (0.0, _deviation(shape))
             for start in range(0, math.prod(shape), DRAW):
                 count = min(DRAW, math.prod(shape) - start)
                 file.write(to_bfloat16(mean + deviation * generator.standard_normal(count, np.float32)).tobytes())
