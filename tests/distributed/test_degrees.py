@@ -65,7 +65,8 @@ def test_ranks_agree_with_one_process(folder, alone, degree):
         for given in (shape, "7B dealt") if shape == "7B" else (shape,):
             for batch in ("image", "images", "videos"):
                 difference = np.abs(first[f"{given} {batch} logits"] - alone[f"{shape} {batch} logits"])
-                assert difference.max() < 1e-4, (given, batch)
+                scale = max(1.0, np.abs(alone[f"{shape} {batch} logits"]).max())
+                assert difference.max() < 1e-4 * scale, (given, batch)
             for batch in ("images", "videos"):
                 assert np.array_equal(first[f"{given} {batch} tokens"], alone[f"{shape} {batch} tokens"]), (
                     given,
