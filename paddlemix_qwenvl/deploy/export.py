@@ -11,6 +11,7 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
+from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.deploy.graphs import LanguageGraph, VisionGraph
 from paddlemix_qwenvl.deploy.manifest import Manifest
 from paddlemix_qwenvl.errors import DeployError
@@ -92,7 +93,7 @@ def describe(model) -> Manifest:
         family=config.model_type,
         dtype=str(model.get_input_embeddings().weight.dtype).rpartition(".")[2],
         paddle=paddle.__version__,
-        compiled_ops=False,
+        compiled_ops=any(how.startswith("compiled") for how in ops.status().values()),
         cache={"layers": model.decoder.depth, "kv_heads": heads.num_kv_heads, "head_dim": heads.head_dim},
         tokens={
             "image": config.image_token_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import time
@@ -65,6 +66,8 @@ class Predictor:
         started = time.perf_counter()
         self.manifest = Manifest.read(folder, "qwen2_5_vl", verify)
         check_paddle(self.manifest)
+        if self.manifest.compiled_ops:
+            register_compiled_ops()
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.chat_template = read_chat_template(folder)
         self.patches = patch_settings(json.loads((folder / "preprocessor_config.json").read_text()))
@@ -250,6 +253,17 @@ def load_graph(path: Path, device: str, threads: int | None):
         raise DeployError(
             f"{path.name} cannot be loaded ({str(error).strip().splitlines()[-1]}): if an operation is unknown, build it with "
             f"`cd external_ops && python setup.py install`; otherwise export again with this Paddle."
+        ) from error
+
+
+def register_compiled_ops() -> None:
+    """Make the compiled operations known to Paddle. Raises DeployError where they are not built."""
+    try:
+        importlib.import_module("paddlemix_qwenvl_ops")
+    except ImportError as error:
+        raise DeployError(
+            "the graphs call compiled operations that are not here: build them with `cd external_ops && python setup.py install`, "
+            "or export again without them (QWENVL_OPS=reference)."
         ) from error
 
 

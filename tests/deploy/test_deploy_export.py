@@ -139,3 +139,12 @@ def copy_of(folder, tmp_path):
     for path in folder.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
     return target
+
+
+def test_graphs_whose_operations_are_missing_say_how_to_build_them(folder, tmp_path, monkeypatch):
+    other = copy_of(folder, tmp_path)
+    fields = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**fields, "compiled_ops": True}))
+    monkeypatch.setitem(sys.modules, "paddlemix_qwenvl_ops", None)
+    with pytest.raises(DeployError, match=r"setup.py install"):
+        Predictor(other)
