@@ -7,7 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
