@@ -184,7 +184,7 @@ def test_both_readmes_say_the_same():
     assert without_comments == [re.sub(r" +#.*", "", code) for code in code_blocks(chinese, "sh")]
     for file in (english, chinese):
         text = (ROOT / file).read_text(encoding="utf-8")
-        named = set(re.findall(r"\b((?:shell|examples|benchmarks|tests|\.ci)/[\w./]+\w)", text))
+        named = set(re.findall(r"\b((?:shell|examples|benchmarks|tests|\.ci)/[\w./]+\w)(?![\w{])", text))
         assert len(named) > 5 and not [path for path in named if not (ROOT / path).exists()]
         flags = set(re.findall(r"`(--\w+)", text)) - {"--json"}
         assert flags <= set(re.findall(r'"(--\w+)"', Path(cli.__file__).read_text()))
