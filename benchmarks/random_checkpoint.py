@@ -1,4 +1,4 @@
-"""Writes seeded random Qwen2.5-VL checkpoints in the Hub's layout: `random_checkpoint.py FOLDER [--layers N | --tiny]`.
+"""Writes seeded random Qwen2.5-VL checkpoints in the Hub's layout: `random_checkpoint.py FOLDER [--layers N]`.
 
 The default is the 1.43 B model that the figures of this repository are measured on: the widths of the 3B with 12 language
 layers and 8 vision blocks. Weights are written as they are drawn, so the whole is never in memory.
@@ -8,7 +8,6 @@ import argparse
 import json
 import math
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,19 +68,6 @@ def config_3b(layers: int = 12, vision_blocks: int = 8) -> dict:
             "tokens_per_second": 2,
         },
     }
-
-
-def config_tiny(token_ids: dict[str, int]) -> dict:
-    """A config of a few hundred thousand parameters for a vocabulary with these special tokens."""
-    config = config_3b(layers=2, vision_blocks=2)
-    config |= {"vocab_size": max(token_ids.values()) + 1, "hidden_size": 64, "intermediate_size": 128}
-    config |= {"num_attention_heads": 4, "max_position_embeddings": 4096}
-    config["rope_scaling"] = {"type": "mrope", "mrope_section": [2, 3, 3]}
-    config["vision_config"] |= {"hidden_size": 64, "intermediate_size": 128, "num_heads": 4, "out_hidden_size": 64}
-    config["vision_config"] |= {"fullatt_block_indexes": [1]}
-    names = {"bos": "endoftext", "eos": "im_end", "vision_start": "vision_start", "vision_end": "vision_end"}
-    names |= {"vision": "vision_pad", "image": "image_pad", "video": "video_pad"}
-    return config | {f"{key}_token_id": token_ids[f"<|{token}|>"] for key, token in names.items()}
 
 
 def vision_shapes(vision: dict) -> dict[str, tuple[int, ...]]:
@@ -174,26 +160,12 @@ def _write_json(path: Path, content: dict) -> None:
     temporary.rename(path)
 
 
-def write_tiny(folder: Path, seed: int = 0) -> int:
-    """A complete folder, tokenizer and processor files included, whose model runs in an instant and talks nonsense."""
-    sys.path.append(str(ROOT / "examples" / "demo"))
-    from tokenizer import save_processor
-
-    return write_checkpoint(folder, config_tiny(save_processor(folder)), seed)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layers", type=int, default=12, help="language layers")
     parser.add_argument("--vision_blocks", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--tiny", action="store_true", help="a complete model folder of a few hundred thousand parameters"
-    )
     given = parser.parse_args()
-    if given.tiny:
-        count = write_tiny(given.folder, given.seed)
-    else:
-        count = write_checkpoint(given.folder, config_3b(given.layers, given.vision_blocks), given.seed)
+    count = write_checkpoint(given.folder, config_3b(given.layers, given.vision_blocks), given.seed)
     print(f"{given.folder}: {count / 1e6:.1f} M parameters")

@@ -9,12 +9,6 @@ make_venv .venv-quickstart
 sh shell/build_paddle_env.sh
 sh shell/build_env.sh
 
-model=demo
-if [ ! -f paddlemix_qwenvl/demo/config.json ]; then
-    model=.venv-quickstart/random-model
-    say "no trained model in the repository: a random one is made, whose answers are nonsense"
-    "$PYTHON" benchmarks/random_checkpoint.py --tiny "$model"
-fi
 [ $# -gt 0 ] || set -- --image_file examples/images/shapes.png --question "What is in this image?"
-say "paddlemix-qwenvl infer --model_path $model $*"
-exec .venv-quickstart/bin/paddlemix-qwenvl infer --model_path "$model" "$@"
+say "paddlemix-qwenvl infer $*"
+exec .venv-quickstart/bin/paddlemix-qwenvl infer "$@"

@@ -207,23 +207,14 @@ def test_each_command_keeps_to_its_own_environment(machine, script):
     assert machine.run(script, "--flag", "a word").returncode == 0
     assert not machine.calls("-m venv")
     last = machine.log.read_text().splitlines()[-1]
-    assert last.startswith("-m pytest -n" if script == "test.sh" else "infer --model_path") and last.endswith(
-        "--flag a word"
-    )
+    assert last.startswith("-m pytest -n" if script == "test.sh" else "infer ") and last.endswith("--flag a word")
 
 
 def test_quickstart_asks_about_the_picture_by_default(machine):
     machine.run("quickstart.sh")
-    assert "random_checkpoint.py --tiny" in machine.calls("tiny")[0]
     picture = "examples/images/shapes.png"
-    assert machine.calls("infer --model_path .venv-quickstart/random-model")[0].endswith(
-        f"--image_file {picture} --question What is in this image?"
-    )
+    assert machine.calls("infer") == [f"infer --image_file {picture} --question What is in this image?"]
     assert (ROOT / picture).is_file()
-    (machine.root / "paddlemix_qwenvl" / "demo").mkdir(parents=True)
-    (machine.root / "paddlemix_qwenvl" / "demo" / "config.json").touch()
-    machine.run("quickstart.sh")
-    assert machine.calls("infer --model_path demo") and not machine.calls("tiny")
 
 
 def test_a_python_without_venv(machine):
