@@ -152,13 +152,20 @@ def plan_lines(model_path: str, dtype: str | None, card_gib: float) -> list[str]
     """
     from paddlenlp.transformers import AutoConfig
 
-    from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, QWenLMHeadModel
     from paddlemix_qwenvl.models.qwen2_5_vl.configuration import known_size
     from paddlemix_qwenvl.plan import plan_ranks, table
 
     size = known_size(model_path)
     config = Qwen2_5_VLConfig.of_size(size) if size else AutoConfig.from_pretrained(model_path)
-    plans = plan_ranks(Qwen2_5_VLForConditionalGeneration, config, dtype or config.dtype)
+    for model_class in (Qwen2_5_VLForConditionalGeneration, QWenLMHeadModel):
+        if isinstance(config, model_class.config_class):
+            break
+    else:
+        raise ConfigurationError(
+            f"{model_path} is neither Qwen2.5-VL nor Qwen-VL: its model_type is {config.model_type!r}."
+        )
+    plans = plan_ranks(model_class, config, dtype or config.dtype)
     return table(plans, card_gib, config.max_position_embeddings)
 
 

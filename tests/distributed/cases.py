@@ -5,6 +5,7 @@ from pathlib import Path
 import hub_model
 import numpy as np
 from PIL import Image
+from reference.qwen_vl import qwen_vl_cases
 
 # Heads and key-value heads as in the released models; all else is small, and little of it divides by 2 or 4.
 SHAPES = {
@@ -13,14 +14,32 @@ SHAPES = {
     "72B": {"num_attention_heads": 64, "num_key_value_heads": 8},
 }
 HEAD_DIM = 8
+# Enough heads for 4 ranks in the language model, the vision tower and the resampler, whose heads are 128 wide.
+QWEN_VL = {
+    "hidden_size": 512,
+    "num_attention_heads": 4,
+    "kv_channels": 128,
+    "intermediate_size": 122,
+    "vocab_size": qwen_vl_cases.IMAGE_START_ID + 9,
+    "visual": {"image_size": 56, "output_dim": 512, "mlp_ratio": 2.3},
+}
+MODELS = (*SHAPES, "Qwen-VL")
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0, "min_new_tokens": 32, "max_new_tokens": 32}
 SAMPLED = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 0.95, "min_new_tokens": 8, "max_new_tokens": 8}
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 FILM = "<|vision_start|><|video_pad|><|vision_end|>"
 
 
-def config(shape: str) -> dict:
-    fields = SHAPES[shape]
+def model_class(name: str):
+    from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, QWenLMHeadModel
+
+    return QWenLMHeadModel if name == "Qwen-VL" else Qwen2_5_VLForConditionalGeneration
+
+
+def config(name: str) -> dict:
+    if name == "Qwen-VL":
+        return qwen_vl_cases.config(**QWEN_VL)
+    fields = SHAPES[name]
     width = fields["num_attention_heads"] * HEAD_DIM
     return hub_model.config(
         **fields,
@@ -32,20 +51,21 @@ def config(shape: str) -> dict:
 
 
 def write_checkpoints(folder: Path) -> None:
-    """One checkpoint a shape, in shards written by the package itself."""
-    from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
-
-    for seed, shape in enumerate(SHAPES):
-        fields = config(shape)
-        given = hub_model.write(folder / f"{shape}-given", fields, hub_model.tensors(fields, seed))
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(given)
-        model.save_pretrained(folder / shape, max_shard_size="100KB")
+    """One checkpoint a model, in shards written by the package itself; logits are small, so that 1e-4 is within float32."""
+    for seed, name in enumerate(MODELS):
+        fields = config(name)
+        tensors = (qwen_vl_cases if name == "Qwen-VL" else hub_model).tensors(fields, seed)
+        for scored in {"lm_head.weight", "model.embed_tokens.weight"} & set(tensors):
+            tensors[scored] *= 0.25
+        model = model_class(name).from_pretrained(hub_model.write(folder / f"{name}-given", fields, tensors))
+        model.save_pretrained(folder / name, max_shard_size="100KB")
 
 
 def write_inputs(folder: Path) -> None:
     """Batches of three prompts of different lengths, with images and with videos; the same for all shapes."""
     from paddlemix_qwenvl import Qwen2_5_VLProcessor
 
+    write_words(folder)
     processor = Qwen2_5_VLProcessor.from_pretrained(hub_model.write_processor(folder / "processor"))
     texts = [f"{PICTURE} the thing", f"in {PICTURE} and {PICTURE} what is there?", f"{PICTURE}"]
     images = [noise(140, 84, 0), noise(56, 56, 1), noise(84, 112, 2), noise(252, 56, 3)]
@@ -57,23 +77,34 @@ def write_inputs(folder: Path) -> None:
     np.savez(folder / "videos.npz", **processor(text=texts, videos=films, padding=True, return_tensors="np"))
 
 
+def write_words(folder: Path) -> None:
+    """For Qwen-VL, three rows of random words, two of them with a picture."""
+    draws, start = np.random.default_rng(0), qwen_vl_cases.IMAGE_START_ID
+    picture = [start, *[start + 2] * 256, start + 1]
+    rows = [[*draws.integers(0, 256, words), *middle] for words, middle in ((5, picture), (30, []), (9, picture))]
+    width = max(map(len, rows))
+    ids = np.array([[qwen_vl_cases.RANKS] * (width - len(row)) + row for row in rows])
+    images = draws.standard_normal((2, 3, 56, 56)).astype(np.float32)
+    np.savez(folder / "words.npz", input_ids=ids, attention_mask=(ids != qwen_vl_cases.RANKS) * 1, images=images)
+
+
 def noise(width: int, height: int, seed: int) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
-def answers(model, folder: Path) -> dict[str, np.ndarray]:
+def answers(name: str, model, folder: Path) -> dict[str, np.ndarray]:
     """Logits of every batch; of the batches of three also 32 greedy tokens, and a few that are drawn."""
     import paddle
 
     found = {}
-    for name in ("image", "images", "videos"):
-        with np.load(folder / f"{name}.npz") as file:
+    for batch in ("words",) if name == "Qwen-VL" else ("image", "images", "videos"):
+        with np.load(folder / f"{batch}.npz") as file:
             inputs = {key: paddle.to_tensor(value) for key, value in file.items()}
         with paddle.no_grad():
-            found[f"{name} logits"] = model(**inputs).logits.numpy()
+            found[f"{name} {batch} logits"] = model(**inputs).logits.numpy()
         if len(inputs["input_ids"]) > 1:
-            found[f"{name} tokens"] = model.generate(**inputs, **GREEDY)[0].numpy()
-    found["seeded tokens"] = model.generate(**inputs, **SAMPLED, seed=11)[0].numpy()
-    found["unseeded tokens"] = model.generate(**inputs, **SAMPLED)[0].numpy()
+            found[f"{name} {batch} tokens"] = model.generate(**inputs, **GREEDY)[0].numpy()
+    found[f"{name} seeded tokens"] = model.generate(**inputs, **SAMPLED, seed=11)[0].numpy()
+    found[f"{name} unseeded tokens"] = model.generate(**inputs, **SAMPLED)[0].numpy()
     return found

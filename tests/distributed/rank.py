@@ -22,14 +22,14 @@ SPLIT_BY_NO_DEGREE = {
 def main(folder: Path) -> None:
     parallel = init_tensor_parallel()
     found = {"degree": parallel.degree}
-    for shape in cases.SHAPES:
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / shape)
-        found |= {f"{shape} {name}": value for name, value in cases.answers(model, folder).items()}
-        found[f"{shape} weight bytes"] = sum(p.numel().item() * p.element_size() for p in model.parameters())
+    for name in cases.MODELS:
+        model = cases.model_class(name).from_pretrained(folder / name)
+        found |= cases.answers(name, model, folder)
+        found[f"{name} weight bytes"] = sum(p.numel().item() * p.element_size() for p in model.parameters())
         cache = model.allocate_cache(batch=1, capacity=5)
-        found[f"{shape} cache bytes"] = sum(t.numel().item() * t.element_size() for t in cache.keys + cache.values) // 5
+        found[f"{name} cache bytes"] = sum(t.numel().item() * t.element_size() for t in cache.keys + cache.values) // 5
     dealt = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "7B", vision_parallel="data")
-    found |= {f"7B dealt {name}": value for name, value in cases.answers(dealt, folder).items()}
+    found |= {f"dealt {name}": value for name, value in cases.answers("7B", dealt, folder).items()}
     found["save"] = error_of(lambda: model.save_pretrained(folder / "saved"))
     found["heads"] = error_of(lambda: without_weights(SPLIT_BY_NO_DEGREE))
     found["vision heads"] = error_of(lambda: without_weights({"vision_config": {"num_heads": 1}}))
