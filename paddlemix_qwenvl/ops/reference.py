@@ -210,12 +210,13 @@ def sample(
     if 0 < top_k < logits.shape[-1]:
         least = logits.topk(top_k)[0][:, -1:]
         logits = paddle.where(logits < least, paddle.full_like(logits, -float("inf")), logits)
-    probabilities = F.softmax(logits, axis=-1)
+    below = logits - logits.max(-1, keepdim=True)
+    weights = below.exp() * (below > -80).astype("float32")  # Paddle's exp(-inf) and softmax are not quite 0
     if top_p < 1.0:
-        ranked = probabilities.sort(descending=True)
-        kept = ranked.cumsum(-1) - ranked < top_p
-        least = paddle.where(kept, ranked, paddle.ones_like(ranked)).min(-1, keepdim=True)
-        probabilities = paddle.where(probabilities < least, paddle.zeros_like(probabilities), probabilities)
-    cumulative = probabilities.astype("float64").cumsum(-1)
+        ranked = weights.sort(descending=True).astype("float64")
+        kept = ranked.cumsum(-1) - ranked < top_p * ranked.sum(-1, keepdim=True)
+        least = paddle.where(kept, ranked, paddle.ones_like(ranked)).min(-1, keepdim=True).astype("float32")
+        weights = paddle.where(weights < least, paddle.zeros_like(weights), weights)
+    cumulative = weights.astype("float64").cumsum(-1)
     target = uniform.astype("float64").unsqueeze(-1) * cumulative[:, -1:]
     return (cumulative <= target).astype("int64").sum(-1)

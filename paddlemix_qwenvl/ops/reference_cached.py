@@ -32,8 +32,8 @@ def cached_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, cu_seqlens: Te
 def _packed(k_cache: Tensor, v_cache: Tensor, lengths: Tensor):
     """All filled slots [sum(lengths), Hkv, D] of both caches, and where each row begins."""
     filled = paddle.arange(k_cache.shape[2], dtype=lengths.dtype).unsqueeze(0) < lengths.unsqueeze(1)  # [B, S]
-    index = paddle.nonzero(filled)
-    k, v = (cache.transpose([0, 2, 1, 3]).gather_nd(index).astype("float32") for cache in (k_cache, v_cache))
+    index = paddle.nonzero(filled.flatten()).flatten()
+    k, v = (cache.transpose([0, 2, 1, 3]).flatten(0, 1).gather(index).astype("float32") for cache in (k_cache, v_cache))
     return k, v, F.pad(paddle.cumsum(lengths, dtype="int32"), [1, 0])
 
 

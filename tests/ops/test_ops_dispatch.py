@@ -1,0 +1,120 @@
+"""Which version runs, what says so, and the modules and builds around it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from numpy_ops import float64, int32, layer_norm, rms_norm, tensor
+from ways import PLAIN_ONLY
+
+from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.ops import dispatch
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(*arguments, **environment):
+    """A fresh interpreter that finds what this one finds."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_status_names_every_operation():
+    status = ops.status()
+    assert set(status) == set(dispatch.PLAIN)
+    assert set(ops.__all__) == {*status, "status"}
+    compiled = {name for name, way in status.items() if way.startswith("compiled for ")}
+    assert len(compiled) == (17 if not PLAIN_ONLY else 0)
+
+
+def test_plain_paddle_on_demand():
+    program = (
+        "from paddlemix_qwenvl import ops; print(ops.status()['linear'], ops.linear is ops.dispatch.PLAIN['linear'])"
+    )
+    done = python("-c", program, QWENVL_OPS="reference")
+    assert done.stdout.split("\n")[0] == "plain Paddle (QWENVL_OPS=reference) True", done.stderr
+
+
+def test_compiled_on_demand_says_what_to_do(tmp_path):
+    program = "import sys; sys.modules['paddlemix_qwenvl_ops'] = None\nfrom paddlemix_qwenvl import ops"
+    done = python("-c", program, QWENVL_OPS="compiled")
+    assert "OpsError: paddlemix_qwenvl_ops is not built" in done.stderr
+    assert "python setup.py install" in done.stderr and "PYTHONPATH" in done.stderr
+
+
+def test_an_unknown_way_is_refused():
+    assert "OpsError: QWENVL_OPS is 'fast'" in python("-c", "import paddlemix_qwenvl.ops", QWENVL_OPS="fast").stderr
+
+
+@pytest.mark.parametrize(
+    "module, names", [("fused_ln", ["fused_ln", "fused_rms_norm"]), ("fast_ln", ["fast_ln", "fast_rms_norm"])]
+)
+def test_modules_that_paddlemix_looks_for(module, names, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "external_ops"))
+    layer, rms = (getattr(__import__(module), name) for name in names)
+    draws = np.random.default_rng(0)
+    x, weight, bias = (tensor(draws.normal(size=shape)) for shape in ((3, 8), (8,), (8,)))
+    x.stop_gradient = weight.stop_gradient = False
+    y = layer(x, weight, bias, 1e-5)[0]
+    np.testing.assert_allclose(float64(y), layer_norm(*map(float64, (x, weight, bias)), 1e-5), atol=1e-5)
+    wanted = paddle.grad(paddle.nn.functional.layer_norm(x, 8, weight, bias, 1e-5).square().sum(), [x, weight])
+    for found, gradient in zip(paddle.grad(y.square().sum(), [x, weight]), wanted, strict=True):
+        np.testing.assert_allclose(float64(found), float64(gradient), atol=1e-4)
+    np.testing.assert_allclose(float64(rms(x, weight, 1e-5)[0]), rms_norm(float64(x), float64(weight), 1e-5), atol=1e-5)
+
+
+def test_a_missing_compiler_is_one_clear_line(tmp_path):
+    folders = [f"--build-lib={tmp_path}", f"--build-temp={tmp_path}"]
+    done = python(str(ROOT / "external_ops" / "setup.py"), "build_ext", *folders, CXX="no-such-compiler")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("No C++ compiler: 'no-such-compiler' was not found. Install g++")
+
+
+def tokens(x):
+    """The same three tokens of one head twice."""
+    return [x.reshape([3, 1, 4])] * 2
+
+
+def caches():
+    return [paddle.zeros([1, 1, 5, 4]) for _ in range(2)]
+
+
+if not PLAIN_ONLY:
+
+    @pytest.mark.parametrize(
+        "call, message",
+        [
+            (lambda c, x: c.rms_norm(x, x[0, :3], 1e-6), r"weight has shape \[3\], expected \[4\]"),
+            (lambda c, x: c.linear(x, tensor(np.ones((2, 5)))), r"weight has shape \[2, 5\], expected \[2, 4\]"),
+            (lambda c, x: c.linear(x, x.astype("int8")), "a scale goes with an int8 weight"),
+            (lambda c, x: c.swiglu(x[:, :3]), "halves its last axis, which has odd size 3"),
+            (
+                lambda c, x: c.write_cache_kv(*tokens(x), *caches(), int32([0, 0, 5]), int32([0, 0, 5])),
+                "token 2 goes to row 5, slot 5 of a cache with 1 rows of 5 slots",
+            ),
+            (
+                lambda c, x: c.varlen_attention(*tokens(x), tokens(x)[0], int32([0, 2]), int32([0, 3])),
+                "cu_seqlens_q must rise from 0 to 3",
+            ),
+        ],
+    )
+    def test_wrong_arguments_are_named(call, message):
+        from paddlemix_qwenvl.ops import compiled
+
+        with pytest.raises((RuntimeError, ValueError, OSError), match=message):
+            call(compiled, tensor(np.ones((3, 4))))
+
+    @pytest.mark.parametrize("isa", ["generic", "avx2"])
+    def test_every_instruction_set_this_cpu_has(isa):
+        """The tests of the kernels once more on the kernels for other CPUs."""
+        files = [
+            str(Path(__file__).with_name(f"test_ops_{name}.py")) for name in ("norm", "rotary", "attention", "linear")
+        ]
+        done = python(
+            "-m", "pytest", "-q", "-x", "-k", "compiled and not plain", *files, QWENVL_ISA=isa, OMP_NUM_THREADS="1"
+        )
+        assert done.returncode == 0, done.stdout[-2000:]

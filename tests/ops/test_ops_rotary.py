@@ -1,0 +1,118 @@
+"""Rotary embedding, splitting packed qkv, and the KV cache."""
+
+import numpy as np
+import paddle
+import pytest
+from numpy_ops import TOLERANCE, close, float64, int32, rotate, tensor
+
+from paddlemix_qwenvl import ops
+
+HEADS, KV_HEADS, TOKENS, SLOTS = 6, 2, 7, 11
+ROWS = [0, 0, 2, 2, 1, 2, 0]
+PLACES = [0, 1, 0, 1, 4, 10, 9]
+
+
+@pytest.fixture(params=[2, 24, 64, 80, 128])
+def head_dim(request):
+    return request.param
+
+
+@pytest.fixture
+def tables(head_dim):
+    draws = np.random.default_rng(1)
+    angles = draws.uniform(0, 100, (TOKENS, head_dim // 2))
+    return tensor(np.cos(angles)), tensor(np.sin(angles))
+
+
+def packed(head_dim, dtype):
+    return tensor(np.random.default_rng(2).normal(size=(TOKENS, (HEADS + 2 * KV_HEADS) * head_dim)), dtype)
+
+
+def split(qkv, tables, head_dim):
+    """The three parts in float64, q and k rotated."""
+    heads = float64(qkv).reshape(TOKENS, -1, head_dim)
+    cos, sin = map(float64, tables)
+    q, k, v = np.split(heads, [HEADS, HEADS + KV_HEADS], axis=1)
+    return rotate(q, cos, sin), rotate(k, cos, sin), v
+
+
+def test_mrope_tables_take_each_section_from_its_row():
+    positions = paddle.to_tensor(np.random.default_rng(0).integers(0, 5000, (3, 9)))
+    frequencies = tensor(1e6 ** -(np.arange(40) / 40))
+    cos, sin = ops.mrope_tables(positions, frequencies, [8, 12, 20])
+    rows = np.repeat([0, 1, 2], [8, 12, 20])
+    angles = (positions.numpy()[rows].T.astype(np.float32) * frequencies.numpy()).astype(np.float64)
+    np.testing.assert_allclose(float64(cos), np.cos(angles), atol=1e-6)
+    np.testing.assert_allclose(float64(sin), np.sin(angles), atol=1e-6)
+    plain, _ = ops.mrope_tables(positions[0], frequencies)
+    np.testing.assert_allclose(float64(plain)[:, :8], float64(cos)[:, :8], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_encode_rotary_qk(way, head_dim, tables, dtype):
+    draws = np.random.default_rng(0)
+    q = tensor(draws.normal(size=(TOKENS, HEADS, head_dim)), dtype)
+    k = tensor(draws.normal(size=(TOKENS, KV_HEADS, head_dim)), dtype)
+    cos, sin = map(float64, tables)
+    for found, x in zip(way.encode_rotary_qk(q, k, *tables), (q, k), strict=True):
+        close(found, rotate(float64(x), cos, sin), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_qkv_transpose_split(way, head_dim, tables, dtype):
+    qkv = packed(head_dim, dtype)
+    found = way.qkv_transpose_split(qkv, *tables, HEADS, KV_HEADS)
+    for part, wanted in zip(found, split(qkv, tables, head_dim), strict=True):
+        close(part, wanted, dtype)
+
+
+def caches(head_dim, dtype):
+    draws = np.random.default_rng(3)
+    return [tensor(draws.normal(size=(3, KV_HEADS, SLOTS, head_dim)), dtype) for _ in range(2)]
+
+
+def written(cache, values):
+    wanted = float64(cache)
+    for row, slot, value in zip(ROWS, PLACES, values, strict=True):
+        wanted[row, :, slot] = value
+    return wanted
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_qkv_write_cache(way, head_dim, tables, dtype):
+    qkv, (k_cache, v_cache) = packed(head_dim, "float32"), caches(head_dim, dtype)
+    q, k, v = split(qkv, tables, head_dim)
+    wanted = written(k_cache, k), written(v_cache, v)
+    found = way.qkv_write_cache(qkv, *tables, k_cache, v_cache, int32(ROWS), int32(PLACES), HEADS)
+    close(found[0], q)
+    for cache, given, numbers in zip(found[1:], (k_cache, v_cache), wanted, strict=True):
+        close(cache, numbers, dtype)
+        assert cache.data_ptr() == given.data_ptr(), "written in place"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_write_cache_kv(way, dtype):
+    draws = np.random.default_rng(0)
+    k, v = (tensor(draws.normal(size=(TOKENS, KV_HEADS, 20))) for _ in range(2))
+    k_cache, v_cache = caches(20, dtype)
+    wanted = written(k_cache, float64(k)), written(v_cache, float64(v))
+    way.write_cache_kv(k, v, k_cache, v_cache, int32(ROWS), int32(PLACES))
+    np.testing.assert_allclose(float64(k_cache), wanted[0], atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+    np.testing.assert_allclose(float64(v_cache), wanted[1], atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+
+
+def test_narrow_caches_round_to_nearest(way):
+    values = np.random.default_rng(0).normal(size=4000) * 10.0 ** np.random.default_rng(1).integers(-8, 4, 4000)
+    k = tensor(values.reshape(1, 1, 4000))
+    for dtype in ("bfloat16", "float16"):
+        cache, other = (tensor(np.zeros((1, 1, 1, 4000)), dtype) for _ in range(2))
+        way.write_cache_kv(k, k, cache, other, int32([0]), int32([0]))
+        assert float64(cache).ravel().tolist() == float64(k.astype(dtype)).ravel().tolist()
+
+
+def test_no_tokens(way):
+    k_cache, v_cache = caches(16, "float32")
+    before = float64(k_cache)
+    none = tensor(np.zeros((0, KV_HEADS, 16)))
+    way.write_cache_kv(none, none, k_cache, v_cache, int32([]), int32([]))
+    assert (float64(k_cache) == before).all()

@@ -1,0 +1,82 @@
+"""Sampling against a literal sort-and-sum in float64."""
+
+import numpy as np
+import paddle
+import pytest
+from numpy_ops import tensor
+
+ROWS, VOCABULARY = 64, 1000
+
+
+def literal(logits, seen, temperature, top_k, top_p, penalty, uniform) -> int:
+    """One row: transformers' processors in their order, then the inverse distribution function by vocabulary order."""
+    logits = logits.astype(np.float64)
+    if seen is not None:
+        logits = np.where(seen, np.where(logits > 0, logits / penalty, logits * penalty), logits)
+    if temperature == 0 or top_k == 1:
+        return int(logits.argmax())
+    probabilities = np.exp((logits - logits.max()) / temperature)
+    order = np.argsort(-probabilities, kind="stable")
+    kept = order[:top_k] if top_k else order
+    shares = probabilities[kept] / probabilities[kept].sum()
+    kept = kept[np.cumsum(shares) - shares < top_p]
+    weights = np.zeros_like(probabilities)
+    weights[kept] = probabilities[kept]
+    return int(np.searchsorted(np.cumsum(weights), uniform * weights.sum(), side="right"))
+
+
+@pytest.mark.parametrize("penalised", [False, True])
+@pytest.mark.parametrize(
+    "temperature, top_k, top_p",
+    [
+        (1, 0, 1),
+        (0.7, 50, 0.9),
+        (1.5, 0, 0.8),
+        (1, 5, 1),
+        (0.01, 0, 1),
+        (1, 0, 1e-6),
+        (0, 0, 1),
+        (1, 1, 1),
+        (1, 5000, 0.5),
+    ],
+)
+def test_sample(way, temperature, top_k, top_p, penalised):
+    draws = np.random.default_rng(0)
+    logits = draws.normal(0, 3, (ROWS, VOCABULARY)).astype(np.float32)
+    uniform = draws.random(ROWS, dtype=np.float32)
+    seen = draws.random((ROWS, VOCABULARY)) < 0.3 if penalised else None
+    found = way.sample(
+        paddle.to_tensor(logits),
+        None if seen is None else paddle.to_tensor(seen),
+        temperature,
+        top_k,
+        top_p,
+        1.3,
+        paddle.to_tensor(uniform),
+    )
+    assert found.dtype == paddle.int64
+    wanted = [
+        literal(logits[i], seen[i] if penalised else None, temperature, top_k, top_p, 1.3, uniform[i])
+        for i in range(ROWS)
+    ]
+    assert found.tolist() == wanted
+
+
+def test_counts_mark_seen_tokens_too(way):
+    logits, seen = tensor([[2.0, 1.9, -1.0]]), paddle.to_tensor([[3, 0, 0]])
+    assert way.sample(logits, seen, 0.0, 0, 1.0, 1.5, tensor([0.0])).tolist() == [1]
+
+
+def test_the_ends_of_the_distribution(way):
+    logits = tensor([[-np.inf, 0.0, 0.0, -np.inf]] * 4)
+    uniform = tensor([0.0, 0.4999, 0.5001, 1 - 2**-24])
+    assert way.sample(logits, None, 1.0, 0, 1.0, 1.0, uniform).tolist() == [1, 1, 2, 2]
+
+
+def test_draws_follow_the_probabilities(way):
+    logits = np.log(np.array([0.5, 0.25, 0.125, 0.0625, 0.0625]))
+    uniform = (np.arange(1600) + 0.5) / 1600
+    found = way.sample(tensor(np.tile(logits, (1600, 1))), None, 1.0, 0, 1.0, 1.0, tensor(uniform))
+    assert np.bincount(found.numpy()).tolist() == [800, 400, 200, 100, 100]
+    found = way.sample(tensor(np.tile(logits, (1600, 1))), None, 1.0, 0, 0.75, 1.0, tensor(uniform))
+    assert set(found.tolist()) <= {0, 1, 2}

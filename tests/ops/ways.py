@@ -1,0 +1,25 @@
+"""The two versions of the operations, for tests that run on both.
+
+The compiled ones must be there: where they are not built the tests fail, unless QWENVL_OPS=reference asks for plain Paddle.
+"""
+
+import os
+
+from paddlemix_qwenvl.ops import dispatch
+
+PLAIN_ONLY = os.environ.get("QWENVL_OPS") == "reference"
+
+
+class Way:
+    """The operations of one way: `way.rms_norm(...)`."""
+
+    def __init__(self, name: str):
+        self.name = name
+        if name == "compiled":
+            from paddlemix_qwenvl.ops import compiled
+
+            self.module = compiled
+
+    def __getattr__(self, operation: str):
+        plain = dispatch.PLAIN[operation]
+        return plain if self.name == "plain" else getattr(self.module, operation, plain)
