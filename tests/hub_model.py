@@ -159,3 +159,40 @@ def write_processor(folder: Path, min_pixels: int = 4 * 28 * 28, max_pixels: int
     with mock.patch.object(tokenizer_files, "read_ranks", lambda count: RANKS):
         tokenizer_files.write_tokenizer_files(folder, min_pixels=min_pixels, max_pixels=max_pixels)
     return folder
+
+
+def saved_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """All tensors in a folder's safetensors files; bfloat16 as its 16 bits. Reads the format itself, as no NumPy reader can."""
+    kinds = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+    found = {}
+    for path in folder.glob("*.safetensors"):
+        data = path.read_bytes()
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])
+        assert header.pop("__metadata__") == {"format": "pt"}
+        for name, entry in header.items():
+            first, last = entry["data_offsets"]
+            values = np.frombuffer(data[8 + size + first : 8 + size + last], kinds[entry["dtype"]])
+            assert name not in found
+            found[name] = values.reshape(entry["shape"])
+    return found
+
+
+def held_tensors(model, folder: Path) -> dict[str, np.ndarray]:
+    """What the model holds, by Hub names."""
+    model.save_pretrained(folder)
+    return saved_tensors(folder)
+
+
+def assert_same(found: dict, wanted: dict) -> None:
+    assert set(found) == set(wanted)
+    for name, values in wanted.items():
+        assert found[name].dtype == values.dtype, name
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def as_paddle_lays_them(tensors: dict) -> dict:
+    """Linear weights as `[in, out]`; embedding, norms, biases and the convolution as they are."""
+    return {
+        name: value.T if value.ndim == 2 and "embed_tokens" not in name else value for name, value in tensors.items()
+    }
