@@ -74,8 +74,10 @@ FAMILIES = [
         module="paddlemix_qwenvl.models.qwen_vl",
         classes=_QWEN_VL,
         # Text-only Qwen shares model type and architecture.
-        claims=lambda config: (config.get("model_type") == "qwen" and bool(config.get("visual")))
-        or _names(config, "QWenVLTokenizer", "QWenVLProcessor"),
+        claims=lambda config: (
+            (config.get("model_type") == "qwen" and bool(config.get("visual")))
+            or _names(config, "QWenVLTokenizer", "QWenVLProcessor")
+        ),
         names=("Qwen/Qwen-VL", "qwen-vl/qwen-vl-"),
     ),
 ]
