@@ -25,6 +25,7 @@ quantize_int8 = operation("quantize_int8")
 rebuild_padding = operation("rebuild_padding")
 rms_norm = operation("rms_norm")
 sample = operation("sample")
+sample_with_settings = operation("sample_with_settings")
 swiglu = operation("swiglu")
 transpose_remove_padding = operation("transpose_remove_padding")
 varlen_attention = operation("varlen_attention")
@@ -47,6 +48,7 @@ __all__ = [
     "rebuild_padding",
     "rms_norm",
     "sample",
+    "sample_with_settings",
     "status",
     "swiglu",
     "transpose_remove_padding",

@@ -25,6 +25,7 @@ __all__ = [
     "rebuild_padding",
     "rms_norm",
     "sample",
+    "sample_with_settings",
     "swiglu",
     "transpose_remove_padding",
     "varlen_attention",
@@ -158,3 +159,7 @@ def sample(
     return _run(
         "qwenvl_sample", logits, seen, uniform, float(temperature), top_k, float(top_p), float(repetition_penalty)
     )[0]
+
+
+def sample_with_settings(logits: Tensor, seen: Tensor, settings: Tensor, uniform: Tensor) -> Tensor:
+    return _run("qwenvl_sample_with_settings", logits, seen, settings, uniform)[0]

@@ -23,6 +23,7 @@ __all__ = [
     "rebuild_padding",
     "rms_norm",
     "sample",
+    "sample_with_settings",
     "swiglu",
     "transpose_remove_padding",
     "write_cache_kv",
@@ -210,13 +211,42 @@ def sample(
     if 0 < top_k < logits.shape[-1]:
         least = logits.topk(top_k)[0][:, -1:]
         logits = paddle.where(logits < least, paddle.full_like(logits, -float("inf")), logits)
-    below = logits - logits.max(-1, keepdim=True)
-    weights = below.exp() * (below > -80).astype("float32")  # Paddle's exp(-inf) and softmax are not quite 0
+    weights = _weights(logits)
     if top_p < 1.0:
         ranked = weights.sort(descending=True).astype("float64")
         kept = ranked.cumsum(-1) - ranked < top_p * ranked.sum(-1, keepdim=True)
         least = paddle.where(kept, ranked, paddle.ones_like(ranked)).min(-1, keepdim=True).astype("float32")
         weights = paddle.where(weights < least, paddle.zeros_like(weights), weights)
+    return _draw(weights, uniform)
+
+
+def sample_with_settings(logits: Tensor, seen: Tensor, settings: Tensor, uniform: Tensor) -> Tensor:
+    """`sample` for static graphs: temperature, top_k, top_p and repetition penalty are a tensor, float32 [4]."""
+    temperature, top_k, top_p, penalty = settings.split(4)
+    logits = _wide(logits)
+    logits = paddle.where(seen, paddle.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+    def drawn():
+        weights = _weights(logits / temperature)
+        ranked = weights.sort(descending=True).astype("float64")
+        last = paddle.where(top_k > 0, top_k, paddle.full_like(top_k, logits.shape[-1])).astype("int64") - 1
+        least = ranked.index_select(last.clip(max=logits.shape[-1] - 1), axis=1)
+        ranked = paddle.where(ranked < least, paddle.zeros_like(ranked), ranked)
+        kept = ranked.cumsum(-1) - ranked < top_p.astype("float64") * ranked.sum(-1, keepdim=True)
+        least = paddle.where(kept, ranked, paddle.ones_like(ranked)).min(-1, keepdim=True)
+        return _draw(paddle.where(weights < least.astype("float32"), paddle.zeros_like(weights), weights), uniform)
+
+    greedy = paddle.logical_or(temperature == 0, top_k == 1)
+    return paddle.static.nn.cond(greedy, lambda: logits.argmax(-1), drawn)
+
+
+def _weights(logits: Tensor) -> Tensor:
+    """Probabilities relative to the likeliest token's."""
+    below = logits - logits.max(-1, keepdim=True)
+    return below.exp() * (below > -80).astype("float32")  # Paddle's exp(-inf) and softmax are not quite 0
+
+
+def _draw(weights: Tensor, uniform: Tensor) -> Tensor:
     cumulative = weights.astype("float64").cumsum(-1)
     target = uniform.astype("float64").unsqueeze(-1) * cumulative[:, -1:]
     return (cumulative <= target).astype("int64").sum(-1)

@@ -62,6 +62,21 @@ def test_sample(way, temperature, top_k, top_p, penalised):
     assert found.tolist() == wanted
 
 
+@pytest.mark.parametrize(
+    "settings", [(1, 0, 1, 1), (0.7, 50, 0.9, 1.3), (1, 5000, 0.5, 0.8), (0, 0, 1, 1.3), (1, 1, 1, 1)]
+)
+def test_settings_as_a_tensor_are_the_same_settings(way, settings):
+    temperature, top_k, top_p, penalty = settings
+    draws = np.random.default_rng(1)
+    logits, seen = (
+        tensor(draws.normal(0, 3, (ROWS, VOCABULARY))),
+        paddle.to_tensor(draws.random((ROWS, VOCABULARY)) < 0.3),
+    )
+    uniform = tensor(draws.random(ROWS))
+    expected = way.sample(logits, seen, temperature, top_k, top_p, penalty, uniform)
+    assert way.sample_with_settings(logits, seen, tensor(settings), uniform).tolist() == expected.tolist()
+
+
 def test_counts_mark_seen_tokens_too(way):
     logits, seen = tensor([[2.0, 1.9, -1.0]]), paddle.to_tensor([[3, 0, 0]])
     assert way.sample(logits, seen, 0.0, 0, 1.0, 1.5, tensor([0.0])).tolist() == [1]

@@ -2,8 +2,7 @@
 
 namespace qwenvl {
 
-std::vector<Tensor> sample(const Tensor& logits, const OptionalTensor& seen, const Tensor& uniform, float temperature,
-                           int top_k, float top_p, float repetition_penalty) {
+Tensor draw(const Tensor& logits, const OptionalTensor& seen, const Tensor& uniform, const QwenvlSampling& how) {
   PD_CHECK(logits.shape().size() == 2, "logits are [B, V], not ", text(logits.shape()));
   const int64_t batch = logits.shape()[0], vocabulary = logits.shape()[1];
   PD_CHECK(vocabulary > 0, "logits have no columns");
@@ -12,14 +11,29 @@ std::vector<Tensor> sample(const Tensor& logits, const OptionalTensor& seen, con
   const Tensor in = wide(logits), draws = wide(uniform);
   const OptionalTensor marks = seen && seen->dtype() != DataType::BOOL ? OptionalTensor(seen->cast(DataType::BOOL)) : seen;
   Tensor tokens = empty({batch}, DataType::INT64, logits);
-  const QwenvlSampling how{temperature, top_p, repetition_penalty, top_k};
   qwenvl_cpu_kernels()->sample(in.data<float>(), marks ? (const uint8_t*)marks->data<bool>() : nullptr, &how,
                                draws.data<float>(), batch, vocabulary, tokens.data<int64_t>());
-  return {tokens};
+  return tokens;
+}
+
+std::vector<Tensor> sample(const Tensor& logits, const OptionalTensor& seen, const Tensor& uniform, float temperature,
+                           int top_k, float top_p, float repetition_penalty) {
+  return {draw(logits, seen, uniform, {temperature, top_p, repetition_penalty, top_k})};
+}
+
+// For static graphs, whose attributes are fixed: temperature, top_k, top_p and repetition penalty as a tensor.
+std::vector<Tensor> sample_with_settings(const Tensor& logits, const Tensor& seen, const Tensor& settings,
+                                         const Tensor& uniform) {
+  expect_shape("settings", settings, {4});
+  expect_dtype("settings", settings, DataType::FLOAT32);
+  const float* how = settings.data<float>();
+  return {draw(logits, seen, uniform, {how[0], how[2], how[3], (int64_t)how[1]})};
 }
 
 std::vector<Shape> sample_shape(Shape logits, Shape, Shape) { return {{logits[0]}}; }
 std::vector<DataType> sample_dtype(DataType, DataType, DataType) { return {DataType::INT64}; }
+std::vector<Shape> sample_with_settings_shape(Shape logits, Shape, Shape, Shape) { return {{logits[0]}}; }
+std::vector<DataType> sample_with_settings_dtype(DataType, DataType, DataType, DataType) { return {DataType::INT64}; }
 
 }  // namespace qwenvl
 
@@ -30,3 +44,10 @@ PD_BUILD_OP(qwenvl_sample)
     .SetKernelFn(PD_KERNEL(qwenvl::sample))
     .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::sample_shape))
     .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::sample_dtype));
+
+PD_BUILD_OP(qwenvl_sample_with_settings)
+    .Inputs({"logits", "seen", "settings", "uniform"})
+    .Outputs({"tokens"})
+    .SetKernelFn(PD_KERNEL(qwenvl::sample_with_settings))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::sample_with_settings_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::sample_with_settings_dtype));
