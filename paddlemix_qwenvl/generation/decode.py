@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import paddle
@@ -45,41 +45,60 @@ class Answer:
     seconds: float = 0.0
 
 
-@dataclass
 class _Rows:
-    """What has been generated so far, on the host."""
+    """What has been generated so far, on the host: of every row its tokens, and which rows go on."""
 
-    unfinished: np.ndarray
-    tokens: list = field(default_factory=list)
-    score_sum: np.ndarray | float = 0.0
-    counts: np.ndarray | int = 0
+    def __init__(self, prompt_ids: np.ndarray, settings: GenerationSettings):
+        batch, self.start = prompt_ids.shape
+        self.settings = settings
+        self.ids = np.full((batch, self.start + settings.max_new_tokens), settings.pad_token_id, np.int64)
+        self.ids[:, : self.start] = prompt_ids
+        self.length = self.start
+        self.going = np.arange(batch)
+        self.score_sum, self.counts = np.zeros(batch), np.zeros(batch, np.int64)
 
-    def add(self, token_ids: np.ndarray, scores: np.ndarray, settings: GenerationSettings) -> np.ndarray:
-        """Take one token a row; finished rows get the pad token. Returns what was taken."""
-        taken = np.where(self.unfinished, token_ids, settings.pad_token_id)
-        self.tokens.append(taken)
-        self.score_sum = self.score_sum + np.where(self.unfinished, scores, 0.0)
-        self.counts = self.counts + self.unfinished
-        self.unfinished = self.unfinished & ~np.isin(taken, settings.eos_token_ids)
-        return taken
+    def add(self, token_ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Take one token for each row that goes on. Returns this step's tokens of all rows, `[B]`."""
+        self.ids[self.going, self.length] = token_ids
+        self.score_sum[self.going] += scores
+        self.counts[self.going] += 1
+        self.length += 1
+        return self.ids[:, self.length - 1]
 
-    def ids(self) -> np.ndarray:
-        return np.stack(self.tokens, axis=1).astype(np.int64)
+    def end(self, criteria) -> np.ndarray:
+        """Which of the rows that went on still do, bool; from now on only these do."""
+        ended = np.isin(self.ids[:, self.length - 1], self.settings.eos_token_ids)
+        if criteria:
+            ids = paddle.to_tensor(self.ids[:, : self.length])
+            scores = paddle.to_tensor(self.scores())
+            for criterion in criteria:
+                ended |= np.asarray(criterion(ids, scores), bool)
+        kept = ~ended[self.going]
+        self.going = self.going[kept]
+        return kept
+
+    def scores(self) -> np.ndarray:
+        """Mean log-probability of each row's new tokens, float32 `[B, 1]`."""
+        return (self.score_sum / np.maximum(self.counts, 1)).astype(np.float32)[:, None]
+
+    def answer(self, seconds: float) -> Answer:
+        new = np.ascontiguousarray(self.ids[:, self.start : self.length])
+        return Answer(paddle.to_tensor(new), paddle.to_tensor(self.scores()), seconds)
 
 
 def generate_tokens(
     step: Step, prompt_ids, settings: GenerationSettings, streamer=None, stopping_criteria=()
 ) -> Answer:
-    """Greedy search or sampling.
+    """Greedy search or sampling. A row that has ended leaves the batch and the cache, so that it costs nothing further.
 
     Args:
         step: the model after its prefill.
         prompt_ids: int64 `[B, S]`, for the repetition penalty and the criteria.
-        streamer: `put(token_ids [B])` each step, `end()` once.
-        stopping_criteria: callables of `(all ids [B, S + new], scores [B, 1])`; generation ends when one returns True.
+        streamer: `put(token_ids [B])` each step, with the pad token for rows that have ended, and `end()` once.
+        stopping_criteria: callables as in `generation.stopping`.
     """
     batch = prompt_ids.shape[0]
-    rows = _Rows(np.ones(batch, bool))
+    rows = _Rows(prompt_ids.numpy(), settings)
     draws = random_generator(settings.seed)
     seen = _seen(prompt_ids, step.logits.shape[-1]) if settings.repetition_penalty != 1.0 else None
     logits, started = step.logits, time.perf_counter()
@@ -87,26 +106,25 @@ def generate_tokens(
         for count in range(1, settings.max_new_tokens + 1):
             if count <= settings.min_new_tokens and settings.eos_token_ids:
                 logits[:, settings.eos_token_ids] = -float("inf")
-            token_ids, scores = _choose(logits, seen, settings, draws.random(batch, dtype=np.float32))
-            taken = rows.add(token_ids.numpy(), scores, settings)
+            uniform = draws.random(batch, dtype=np.float32)[rows.going]
+            token_ids, scores = _choose(logits, seen, settings, uniform)
+            taken = rows.add(token_ids.numpy(), scores)
             if streamer is not None:
                 streamer.put(taken)
-            if (
-                not rows.unfinished.any()
-                or count == settings.max_new_tokens
-                or _stops(stopping_criteria, prompt_ids, rows)
-            ):
+            kept = rows.end(stopping_criteria)
+            if not kept.any() or count == settings.max_new_tokens:
                 break
-            taken = paddle.to_tensor(taken)
+            if not kept.all():
+                kept = paddle.to_tensor(np.flatnonzero(kept))
+                step.cache.reorder(kept)
+                token_ids, seen = (each if each is None else each.index_select(kept) for each in (token_ids, seen))
             if seen is not None:
-                seen[paddle.arange(batch), taken] = True
-            logits = step.decode(taken, step.cache)
+                seen[paddle.arange(token_ids.shape[0]), token_ids] = True
+            logits = step.decode(token_ids, step.cache)
     finally:
         if streamer is not None:
             streamer.end()
-    seconds = time.perf_counter() - started
-    mean = rows.score_sum / np.maximum(rows.counts, 1)
-    return Answer(paddle.to_tensor(rows.ids()), paddle.to_tensor(mean.astype(np.float32)).unsqueeze(-1), seconds)
+    return rows.answer(time.perf_counter() - started)
 
 
 def random_generator(seed: int | None) -> np.random.Generator:
@@ -138,13 +156,3 @@ def _seen(prompt_ids, vocab_size: int):
     seen = np.zeros((prompt_ids.shape[0], vocab_size), bool)
     np.put_along_axis(seen, prompt_ids.numpy(), True, axis=1)
     return paddle.to_tensor(seen)
-
-
-def _stops(criteria, prompt_ids, rows: _Rows) -> bool:
-    if not criteria:
-        return False
-    ids = paddle.concat([prompt_ids, paddle.to_tensor(rows.ids())], axis=1)
-    scores = paddle.to_tensor(np.asarray(rows.score_sum / np.maximum(rows.counts, 1), np.float32)).unsqueeze(-1)
-    if callable(criteria):
-        return bool(criteria(ids, scores))
-    return any(bool(criterion(ids, scores)) for criterion in criteria)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from numbers import Integral, Real
+from pathlib import Path
+
+from paddlenlp.generation import GenerationConfig
 
 from paddlemix_qwenvl.errors import GenerationError
 
-_HOST_DEFAULT = 20
+GENERATION_CONFIG = "generation_config.json"
 _RANGES = (
     ("max_new_tokens", Integral, lambda value: value >= 1, "at least 1"),
     ("min_new_tokens", Integral, lambda value: value >= 0, "at least 0"),
@@ -67,7 +74,7 @@ class GenerationSettings:
         """Settings from the call's arguments, else from `generation_config.json`, else from the model's config.
 
         Args:
-            defaults: the host's `GenerationConfig` of the model.
+            defaults: the host's `GenerationConfig`; where its `max_new_tokens` is None, 128 it is.
             config: the model's config.
             given: the call's keyword arguments; those that are settings are taken out of it.
 
@@ -77,8 +84,6 @@ class GenerationSettings:
         values = {f.name: getattr(defaults, f.name) for f in fields(cls) if getattr(defaults, f.name, None) is not None}
         strategy = getattr(defaults, "decode_strategy", None)
         values["do_sample"] = values.get("do_sample", strategy == "sampling")
-        if values.get("max_new_tokens") == _HOST_DEFAULT:  # the host puts it where the file says nothing
-            del values["max_new_tokens"]
         values["num_beams"] = values["num_beams"] if strategy == "beam_search" else 1
         _take_host_spelling(given, values)
         values.update({f.name: given.pop(f.name) for f in fields(cls) if given.get(f.name) is not None})
@@ -93,6 +98,58 @@ class GenerationSettings:
             )
         )
         return cls(**values)
+
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Raises GenerationError for end or pad tokens that the model has no row for."""
+        for name, tokens in (("eos_token_id", self.eos_token_ids), ("pad_token_id", [self.pad_token_id])):
+            for token in tokens:
+                if not 0 <= token < vocab_size:
+                    raise GenerationError(
+                        f"{name} is {token} but the model knows tokens 0 to {vocab_size - 1}: give one of these, here or in "
+                        f"{GENERATION_CONFIG}."
+                    )
+
+
+def check_leftovers(left: dict, inputs: Iterable[str]) -> None:
+    """A misspelt setting must not be lost in silence. What asks for nothing passes: None, False, and the host's own defaults.
+
+    Args:
+        left: the arguments of a call of `generate` that are no settings.
+        inputs: names that the model or the grounding knows.
+
+    Raises:
+        GenerationError: an argument that nobody knows.
+    """
+    nothing, known = vars(GenerationConfig()), [f.name for f in fields(GenerationSettings)]
+    for name in left.keys() - set(inputs):
+        value = left[name]
+        if value is None or value is False or (name in nothing and nothing[name] == value):
+            continue
+        near = get_close_matches(name, [*known, *inputs], 1) or ["max_new_tokens"]
+        raise GenerationError(
+            f"generate knows no argument {name!r} (did you mean {near[0]!r}?): settings are {', '.join(known)}; "
+            f"everything else is what the processor returned."
+        )
+
+
+def read_generation_config(folder: str | os.PathLike) -> GenerationConfig:
+    """The host's object of a folder's generation_config.json, its `max_new_tokens` None where the file does not say."""
+    path = Path(folder) / GENERATION_CONFIG
+    config = GenerationConfig.from_pretrained(str(folder))
+    config.max_new_tokens = json.loads(path.read_text(encoding="utf-8")).get("max_new_tokens")
+    return config
+
+
+def write_generation_config(config: GenerationConfig, folder: str | os.PathLike) -> None:
+    """Write generation_config.json, odd values too, which the host's `save_pretrained` refuses."""
+    values = config.to_diff_dict()
+    values["max_new_tokens"] = config.max_new_tokens
+    path = Path(folder) / GENERATION_CONFIG
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(
+        json.dumps({name: value for name, value in values.items() if value is not None}, indent=2), encoding="utf-8"
+    )
+    temporary.rename(path)
 
 
 def _take_host_spelling(given: dict, values: dict) -> None:

@@ -84,8 +84,12 @@ class KVCache:
         self.longest = longest
 
     def reorder(self, rows) -> None:
-        """Row `i` becomes what row `rows[i]` was (beam search)."""
-        self.keys = [keys.index_select(rows, 0) for keys in self.keys]
-        self.values = [values.index_select(rows, 0) for values in self.values]
+        """Row `i` becomes what row `rows[i]` was (beam search), and rows that are not named go (rows that have ended).
+
+        One tensor after the other, so that memory holds one of them twice.
+        """
+        for tensors in (self.keys, self.values):
+            for layer, tensor in enumerate(tensors):
+                tensors[layer] = tensor.index_select(rows, 0)
         self.lengths = self.lengths.index_select(rows, 0)
         self.next_positions = self.next_positions.index_select(rows, 0)

@@ -52,7 +52,6 @@ class DecoderModel(QwenVLPretrainedModel):
     """
 
     position_rows = 1
-    prompt_inputs: tuple[str, ...] = ()
 
     @property
     def decoder(self) -> nn.Layer:

@@ -24,11 +24,19 @@ from paddlemix_qwenvl.checkpoint import (
 )
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, GenerationError, PromptError
 from paddlemix_qwenvl.generation.decode import Step, generate_tokens
-from paddlemix_qwenvl.generation.settings import GenerationSettings
+from paddlemix_qwenvl.generation.settings import (
+    GENERATION_CONFIG,
+    GenerationSettings,
+    check_leftovers,
+    read_generation_config,
+    write_generation_config,
+)
+from paddlemix_qwenvl.generation.stopping import StopStrings
 from paddlemix_qwenvl.layers.linear import Linear
 
-GENERATION_CONFIG = "generation_config.json"
 DTYPES = ("float32", "float16", "bfloat16")
+SIZES = ("original_sizes", "resized_sizes", "video_original_sizes", "video_resized_sizes")
+"""What processors return for the grounding of answers; models have no use for it."""
 
 
 class QwenVLPretrainedModel(PretrainedModel):
@@ -37,11 +45,13 @@ class QwenVLPretrainedModel(PretrainedModel):
     base_model_prefix = "model"
     optional_weights: frozenset[str] = frozenset()
     """Hub names that a checkpoint may hold without the model needing them."""
+    prompt_inputs: tuple[str, ...] = ()
+    """What a call of `generate` may bring for the prompt."""
 
     def __init__(self, config):
         super().__init__(config)
         tokens = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-        self.generation_config = GenerationConfig(**tokens)
+        self.generation_config = GenerationConfig(max_new_tokens=None, **tokens)
 
     @classmethod
     def from_pretrained(
@@ -90,7 +100,7 @@ class QwenVLPretrainedModel(PretrainedModel):
             model.quantize_int8()
         model.eval()
         if (folder / GENERATION_CONFIG).is_file():
-            model.generation_config = GenerationConfig.from_pretrained(str(folder))
+            model.generation_config = read_generation_config(folder)
         return model
 
     @classmethod
@@ -134,19 +144,27 @@ class QwenVLPretrainedModel(PretrainedModel):
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(self, folder, convert_file_size_to_int(max_shard_size))
         self.config.save_pretrained(folder)
-        self.generation_config.to_json_file(
-            folder / GENERATION_CONFIG
-        )  # its save_pretrained leaves out what it finds odd
+        write_generation_config(self.generation_config, folder)
 
     @paddle.no_grad()
-    def generate(self, input_ids=None, generation_config=None, stopping_criteria=None, streamer=None, **kwargs):
+    def generate(
+        self,
+        input_ids=None,
+        generation_config=None,
+        stopping_criteria=None,
+        streamer=None,
+        stop_strings: str | list[str] | None = None,
+        tokenizer=None,
+        **kwargs,
+    ):
         """Answer a batch of prompts.
 
         Args:
             input_ids: int64 `[B, S]`, padded on the left.
             generation_config: defaults in place of the model's `generation_config.json`.
-            stopping_criteria: callables of `(all ids, scores)`.
+            stopping_criteria: one or several callables as in `generation.stopping`.
             streamer: gets the new tokens of every step by `put`, then `end`.
+            stop_strings, tokenizer: a row ends with the first of these strings that its text holds, which stays there.
             kwargs: settings (`max_new_tokens`, `min_new_tokens`, `do_sample`, `temperature`, `top_k`, `top_p`,
                 `repetition_penalty`, `eos_token_id`, `seed`, `num_beams`, or PaddleNLP's `decode_strategy`) and the processor's
                 other outputs (`attention_mask`, `pixel_values`, `image_grid_thw`, ...).
@@ -163,7 +181,14 @@ class QwenVLPretrainedModel(PretrainedModel):
             raise PromptError("generate needs input_ids: pass on what the processor returned, generate(**inputs).")
         check_ids(input_ids)
         settings = GenerationSettings.resolve(generation_config or self.generation_config, self.config, kwargs)
-        if settings.num_beams > 1 and (streamer is not None or stopping_criteria):
+        check_leftovers(kwargs, (*self.prompt_inputs, *SIZES))
+        settings.check_vocabulary(self.config.vocab_size)
+        criteria = [stopping_criteria] if callable(stopping_criteria) else list(stopping_criteria or ())
+        if stop_strings:
+            if tokenizer is None:
+                raise GenerationError("stop_strings need the tokenizer: pass tokenizer=processor.tokenizer as well.")
+            criteria.append(StopStrings(tokenizer, input_ids.shape[1], stop_strings))
+        if settings.num_beams > 1 and (streamer is not None or criteria):
             raise GenerationError(
                 "beam search takes no streamer and no stopping_criteria: leave them out, or num_beams."
             )
@@ -177,7 +202,7 @@ class QwenVLPretrainedModel(PretrainedModel):
 
             answer = beam_search(step, input_ids, settings)
         else:
-            answer = generate_tokens(step, input_ids, settings, streamer, stopping_criteria or ())
+            answer = generate_tokens(step, input_ids, settings, streamer, criteria)
         vision = getattr(self, "vision_seconds", 0.0)
         self.generation_seconds = {"vision": vision, "prefill": prefill - vision, "decode": answer.seconds}
         return answer.token_ids, answer.scores

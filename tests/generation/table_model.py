@@ -21,7 +21,7 @@ class TableModel:
 
     def __init__(self, vocab: int, seed: int = 0, scale: float = 2.0):
         self.vocab, self.seed, self.scale = vocab, seed, scale
-        self.decoded = 0
+        self.decoded = self.rows_decoded = 0
 
     def logits(self, history) -> np.ndarray:
         draws = np.random.default_rng([self.seed, *(int(token) for token in history)])
@@ -37,6 +37,7 @@ class TableModel:
 
     def _decode(self, token_ids, cache: Histories):
         self.decoded += 1
+        self.rows_decoded += len(cache.rows)
         cache.rows = [(*row, token) for row, token in zip(cache.rows, token_ids.tolist(), strict=True)]
         return self._stack(cache.rows)
 

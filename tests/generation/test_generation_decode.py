@@ -1,5 +1,7 @@
 """The decode loop on a model that is a table, against plain loops over it."""
 
+import threading
+
 import numpy as np
 import paddle
 import pytest
@@ -205,8 +207,7 @@ def test_the_streamer_is_told_of_an_end_by_error():
     assert listener.ended == 1 and len(listener.heard) == 1
 
 
-@pytest.mark.parametrize("as_list", [False, True])
-def test_criteria_see_everything_and_end_the_answer(as_list):
+def test_criteria_see_everything_and_end_the_answer():
     seen = []
 
     def third(token_ids, scores):
@@ -217,12 +218,62 @@ def test_criteria_see_everything_and_end_the_answer(as_list):
         return False
 
     model = TableModel(20)
-    answer = generate(model, max_new_tokens=9, stopping_criteria=[never, third] if as_list else third)
+    answer = generate(model, max_new_tokens=9, stopping_criteria=[never, third])
     rows = [greedy(model, prompt, 3)[0] for prompt in PROMPTS]
     assert answer.token_ids.tolist() == rows
     assert seen == [
         ([prompt + row[:count] for prompt, row in zip(PROMPTS, rows, strict=True)], [2, 1]) for count in (1, 2, 3)
     ]
+
+
+def test_a_criterion_ends_single_rows():
+    """Row 1 after two tokens, row 0 after five, row 2 not at all."""
+    prompts = [*PROMPTS, [7, 8, 1]]
+
+    def short_enough(token_ids, scores):
+        return np.array([token_ids.shape[1] >= 3 + 5, token_ids.shape[1] >= 3 + 2, False])
+
+    model = TableModel(20)
+    answer = generate(model, prompts, max_new_tokens=7, stopping_criteria=[short_enough])
+    counts = (5, 2, 7)
+    assert_rows(answer, [greedy(model, prompt, count) for prompt, count in zip(prompts, counts, strict=True)])
+    assert model.rows_decoded == sum(counts) - 3  # a row's last token is not decoded, nor anything after it
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.5])
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_have_ended_leave_the_batch(seed, penalty):
+    prompts, eos = np.random.default_rng(seed).integers(1, 8, [7, 4]).tolist(), (EOS, 3)
+    model = TableModel(8, seed)
+    answer = generate(model, prompts, max_new_tokens=20, eos_token_ids=list(eos), repetition_penalty=penalty)
+    rows = [greedy(model, prompt, 20, eos, penalty=penalty) for prompt in prompts]
+    assert_rows(answer, rows)
+    assert model.rows_decoded == sum(len(tokens) - 1 for tokens, _ in rows)
+
+
+def test_a_rows_draws_do_not_depend_on_when_others_end():
+    settings = {"max_new_tokens": 8, "do_sample": True, "top_k": 0, "seed": 1}
+    free = generate(TableModel(20), **settings).token_ids.tolist()
+    first = free[0][1]
+    ended = generate(TableModel(20), **settings, eos_token_ids=[first]).token_ids.tolist()
+    assert ended[0] == [*free[0][:2], *[PAD] * (len(ended[0]) - 2)]
+    stop = free[1].index(first) + 1 if first in free[1] else 8
+    assert ended[1] == free[1][:stop] and stop > 2
+
+
+def test_an_answer_is_cancelled_between_tokens():
+    cancelled, listener = threading.Event(), Listener()
+
+    def cancel_after_three(token_ids):
+        Listener.put(listener, token_ids)
+        if len(listener.heard) == 3:
+            cancelled.set()
+
+    listener.put = cancel_after_three
+    model = TableModel(20)
+    answer = generate(model, streamer=listener, max_new_tokens=9, stopping_criteria=[lambda *_: cancelled.is_set()])
+    assert answer.token_ids.tolist() == [greedy(model, prompt, 3)[0] for prompt in PROMPTS]
+    assert model.decoded == 2 and listener.ended == 1
 
 
 def test_pad_token_may_be_an_end_token():

@@ -1,12 +1,18 @@
 """Where settings come from, and which cannot be carried out."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 from paddlenlp.generation import GenerationConfig
 
 from paddlemix_qwenvl.errors import GenerationError
-from paddlemix_qwenvl.generation.settings import GenerationSettings
+from paddlemix_qwenvl.generation.settings import (
+    GenerationSettings,
+    check_leftovers,
+    read_generation_config,
+    write_generation_config,
+)
 
 CONFIG = SimpleNamespace(eos_token_id=7, pad_token_id=None)
 HUB_FILE = {
@@ -21,7 +27,7 @@ HUB_FILE = {
 
 
 def resolve(defaults=None, config=CONFIG, **given) -> GenerationSettings:
-    return GenerationSettings.resolve(GenerationConfig(**(defaults or {})), config, given)
+    return GenerationSettings.resolve(GenerationConfig(**{"max_new_tokens": None, **(defaults or {})}), config, given)
 
 
 def test_what_nothing_says():
@@ -143,3 +149,48 @@ def test_settings_are_taken_out_of_the_call_and_nothing_else():
 def test_what_cannot_be_carried_out(given, message):
     with pytest.raises(GenerationError, match=message):
         resolve(**given)
+
+
+@pytest.mark.parametrize("said", [20, 33, None])
+def test_twenty_tokens_in_a_file_are_twenty_tokens(tmp_path, said):
+    """PaddleNLP's own default is 20, too, where a file says nothing; ours is 128 then."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    file = HUB_FILE if said is None else {**HUB_FILE, "max_new_tokens": said}
+    (tmp_path / "a" / "generation_config.json").write_text(json.dumps(file))
+    config = read_generation_config(tmp_path / "a")
+    write_generation_config(config, tmp_path / "b")
+    for one in (config, read_generation_config(tmp_path / "b")):
+        assert GenerationSettings.resolve(one, CONFIG, {}).max_new_tokens == (said or 128)
+    written = json.loads((tmp_path / "b" / "generation_config.json").read_text())
+    assert written.get("max_new_tokens") == said and written["temperature"] == 1e-6
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["generation_config.json"]
+
+
+@pytest.mark.parametrize(
+    ("left", "message"),
+    [
+        ({"max_tokens": 5}, r"no argument 'max_tokens' \(did you mean 'max_new_tokens'\?\)"),
+        ({"topp": 0.5}, r"no argument 'topp' \(did you mean 'top_p'\?\)"),
+        ({"pixel_value": 0}, r"no argument 'pixel_value' \(did you mean 'pixel_values'\?\)"),
+        ({"num_return_sequences": 2}, r"no argument 'num_return_sequences'"),
+        ({"use_cache": 0.5}, r"no argument 'use_cache'"),
+    ],
+    ids=str,
+)
+def test_arguments_that_nobody_knows(left, message):
+    with pytest.raises(GenerationError, match=message):
+        check_leftovers(left, ["pixel_values"])
+
+
+def test_arguments_that_ask_for_nothing():
+    nothing = {"use_cache": True, "num_return_sequences": 1, "output_scores": False, "negative_prompt_ids": None}
+    check_leftovers({**nothing, "pixel_values": object()}, ["pixel_values"])
+
+
+@pytest.mark.parametrize("given", [{"eos_token_id": [5, 100]}, {"eos_token_id": -1}, {"pad_token_id": 100}], ids=str)
+def test_tokens_outside_the_vocabulary(given):
+    (name,) = given
+    with pytest.raises(GenerationError, match=rf"{name} is (100|-1) but the model knows tokens 0 to 99"):
+        resolve(**given).check_vocabulary(100)
+    resolve(eos_token_id=[0, 99]).check_vocabulary(100)

@@ -1,9 +1,10 @@
 """Text as it comes: whole characters, every one of them once."""
 
+import numpy as np
 import pytest
 
 from paddlemix_qwenvl.generation.stopping import StopStrings
-from paddlemix_qwenvl.generation.streaming import TextStreamer
+from paddlemix_qwenvl.generation.streaming import BatchStreamer, TextStreamer, stream_text
 
 TEXT = "naïve 图片 🐱‍👤 — ok"
 
@@ -63,29 +64,109 @@ def test_text_is_printed_where_nothing_else_is_asked_for(capsys):
     assert capsys.readouterr().out == "é!"
 
 
-class Ids(list):
-    """Enough of a tensor."""
-
-    def tolist(self) -> list:
-        return list(self)
-
-
-@pytest.mark.parametrize(
-    ("rows", "stops"),
-    [
-        ([b"..", b".."], False),
-        ([b"a\n\n", b"."], False),
-        ([b"a\n\n", b"b STOP c"], True),
-        ([b"STOP", b"STOP"], True),
-        ([b"STO", b"STOP"], False),
-    ],
-)
-def test_stop_strings(rows, stops):
-    prompt = b"STOP\n\n"  # does not count
-    criterion = StopStrings(Bytes(), len(prompt), ["STOP", "\n\n"])
-    assert criterion(Ids(list(prompt + row) for row in rows), None) is stops
+def test_every_row_of_a_batch_comes_in_whole_characters():
+    texts = ["naïve", "图片🐱", ""]
+    pieces = {0: [], 1: [], 2: []}
+    streamer = BatchStreamer(Bytes(), lambda row, text: pieces[row].append(text))
+    rows = [list(text.encode()) for text in texts]
+    for step in range(max(map(len, rows))):
+        streamer.put(np.array([row[step] if step < len(row) else 256 for row in rows]))
+    streamer.end()
+    assert ["".join(pieces[row]) for row in range(3)] == texts
+    assert pieces[1] == list("图片🐱") and not pieces[2]
 
 
-def test_one_stop_string_needs_no_list():
-    criterion = StopStrings(Bytes(), 0, "xyz")
-    assert criterion(Ids([list(b"wxyz")]), None) and not criterion(Ids([list(b"xy z")]), None)
+class Counting(Bytes):
+    def __init__(self):
+        self.decoded = 0
+
+    def decode(self, token_ids, skip_special_tokens: bool = False) -> str:
+        self.decoded += len(token_ids)
+        return super().decode(token_ids, skip_special_tokens)
+
+
+def test_no_token_is_decoded_again_once_it_is_shown():
+    tokenizer = Counting()
+    stream(TEXT.encode() * 50, tokenizer)
+    most = sum((size := len(character.encode())) * (size + 1) // 2 for character in TEXT * 50)
+    assert tokenizer.decoded == most < 2 * 50 * len(TEXT.encode())
+    tokenizer = Counting()
+    criterion = StopStrings(tokenizer, 0, "never")
+    for count in range(1, 301):
+        criterion(np.full([1, count], 97), None)
+    assert tokenizer.decoded == 300
+
+
+# ---- stop strings
+
+
+def stops(rows: list[bytes], strings, prompt: bytes = b"") -> dict[int, int]:
+    """After how many tokens each row ends, as the loop asks: one more each time, rows that have ended filled with 256."""
+    criterion = StopStrings(Bytes(), len(prompt), strings)
+    ended: dict[int, int] = {}
+    for step in range(1, max(map(len, rows)) + 1):
+        ids = [[*prompt, *row[:step], *[256] * (step - len(row))] for row in rows]
+        found = criterion(np.array(ids), None)
+        assert found.dtype == bool and found.shape == (len(rows),)
+        for row in np.flatnonzero(found).tolist():
+            ended.setdefault(row, step)
+    return ended
+
+
+def test_each_row_ends_where_its_own_text_holds_a_string():
+    rows = [b"a STOP b", b"a\n\n", b"STO P. \n", b""]
+    assert stops(rows, ["STOP", "\n\n"], prompt=b"STOP\n\n") == {0: 6, 1: 3}  # the prompt does not count
+
+
+def test_a_string_may_stand_anywhere_in_a_tokens_text_and_over_many_tokens():
+    assert stops([b"wxyz."], "xyz") == {0: 4}
+    assert stops(["ab图片c".encode()], "b图片") == {0: 8}
+    assert stops([b"xy xyz", b"q"], ["xyz", "q"]) == {0: 6, 1: 1}
+    assert stops([b"xyxyz"], "xyz") == {0: 5}
+
+    class Words:
+        def decode(self, token_ids, skip_special_tokens=False):
+            return "".join(("one ", "-END-", "two ")[i] for i in token_ids)
+
+    assert StopStrings(Words(), 0, "END")(np.array([[0, 1, 2], [0, 2, 0]]), None).tolist() == [True, False]
+
+
+# ---- as an iterator
+
+
+def speak(text: bytes, spoken: list[int]):
+    """A `generate` that says `text`, one byte a step."""
+
+    def generate(streamer, stopping_criteria, **_):
+        for byte in text:
+            spoken.append(byte)
+            streamer.put([byte])
+            if any(criterion(None, None) for criterion in stopping_criteria):
+                break
+        streamer.end()
+
+    return generate
+
+
+def test_an_answer_as_an_iterator():
+    assert list(stream_text(speak(TEXT.encode(), []), Bytes())) == list(TEXT)
+
+
+def test_closing_the_iterator_ends_the_answer():
+    spoken = []
+    pieces = stream_text(speak(b"a" * 10**7, spoken), Bytes())
+    assert [next(pieces), next(pieces)] == ["a", "a"]
+    pieces.close()
+    assert 2 <= len(spoken) < 10**7
+
+
+def test_the_iterator_raises_what_generate_raises():
+    def generate(**_):
+        raise ValueError("no such picture")
+
+    with pytest.raises(ValueError, match="no such picture"):
+        list(stream_text(generate, Bytes()))
+
+
+def test_criteria_of_the_caller_count_too():
+    assert "".join(stream_text(speak(b"abc", []), Bytes(), stopping_criteria=[lambda *_: True])) == "a"

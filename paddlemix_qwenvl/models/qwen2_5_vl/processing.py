@@ -18,12 +18,11 @@ from paddlemix_qwenvl.errors import ConfigurationError, PromptError
 from paddlemix_qwenvl.media import Video, preprocess_images, preprocess_videos
 from paddlemix_qwenvl.media.messages import process_vision_info
 from paddlemix_qwenvl.media.patches import IMAGE_MEAN, IMAGE_STD
+from paddlemix_qwenvl.models.pretrained import SIZES
 from paddlemix_qwenvl.models.qwen2_5_vl.prompt import IMAGE_TOKEN, VIDEO_TOKEN, grow_placeholders, render_chat
 from paddlemix_qwenvl.models.qwen2_5_vl.tokenizer import Qwen2_5_VLTokenizer
 
 DEFAULT_FPS = 2.0
-# Lists about the user's pictures; everything else a call returns are arrays.
-_SIZES = ("original_sizes", "resized_sizes", "video_original_sizes", "video_resized_sizes")
 
 
 class Qwen2_5_VLImageProcessor(BaseImageProcessor):
@@ -235,12 +234,10 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
     def batch_decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> list[str]:
         """Texts of a batch of ids `[B, new]`; also of `generate`'s whole return value."""
         ids = token_ids[0] if isinstance(token_ids, tuple) else token_ids
-        kwargs.setdefault("clean_up_tokenization_spaces", False)
         return self.tokenizer.batch_decode(ids, skip_special_tokens=skip_special_tokens, **kwargs)
 
     def decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> str:
         """Text of one row of ids."""
-        kwargs.setdefault("clean_up_tokenization_spaces", False)
         return self.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens, **kwargs)
 
     def post_process(self, token_ids) -> list[str]:
@@ -267,7 +264,7 @@ def _is_one_video(media) -> bool:
 
 
 def tensors(data: dict, kind: str | None) -> BatchFeature:
-    """Arrays as `kind`: "pd" for Paddle, "np" or None for what they are. Sizes stay lists.
+    """Arrays as `kind`: "pd" for Paddle, "np" or None for what they are. The pictures' sizes stay lists.
 
     Raises:
         ConfigurationError: any other kind.
@@ -278,7 +275,7 @@ def tensors(data: dict, kind: str | None) -> BatchFeature:
         return BatchFeature(data)
     arrays = {}
     for name, value in data.items():
-        if name in _SIZES:
+        if name in SIZES:
             arrays[name] = value
             continue
         array = np.asarray(value, dtype="float32" if name == "second_per_grid_ts" else None)

@@ -30,6 +30,16 @@ class Qwen2_5_VLTokenizer(Qwen2TokenizerFast):
         text = str(chat_template)
         self.chat_template = read_chat_template(text.rpartition("/")[0]) if text.endswith(".json") else text
 
+    def decode(
+        self, token_ids, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = False, **kwargs
+    ):
+        """As the host's, which by default takes spaces away before full stops and apostrophes."""
+        return super().decode(token_ids, skip_special_tokens, clean_up_tokenization_spaces, **kwargs)
+
+    def batch_decode(self, sequences, skip_special_tokens: bool = False, **kwargs) -> list[str]:
+        """As `decode`, for each row."""
+        return [self.decode(row, skip_special_tokens, **kwargs) for row in sequences]
+
     def save_pretrained(self, save_directory, *args, **kwargs):
         """As the host's, without paths of this machine and under the class name that transformers knows."""
         files = super().save_pretrained(save_directory, *args, **kwargs)

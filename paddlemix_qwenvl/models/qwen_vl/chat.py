@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from queue import SimpleQueue
 
 import paddle
 
-from paddlemix_qwenvl.generation.streaming import TextStreamer
+from paddlemix_qwenvl.generation.streaming import stream_text
 from paddlemix_qwenvl.models.qwen_vl.prompt import MAX_WINDOW_SIZE, SYSTEM, chat_ids
 from paddlemix_qwenvl.models.qwen_vl.tokenizer import History, QWenVLTokenizer
 
@@ -44,7 +42,7 @@ class Chat:
         history = [] if history is None else history
         inputs = self._chat_inputs(tokenizer, query, history, system, generation)
         ids, _ = self.generate(**inputs, **generation)
-        response = _Response(tokenizer).decode(ids[0].tolist())
+        response = _Response(tokenizer).decode(ids[0].tolist()).strip()
         if append_history:
             history.append((query, response))
         return response, history
@@ -72,29 +70,10 @@ class Chat:
         return {"input_ids": paddle.to_tensor([ids]), "eos_token_id": ends, "remember_images": True}
 
     def _streamed(self, tokenizer, inputs: dict) -> Iterator[str]:
-        pieces: SimpleQueue = SimpleQueue()
-        closed = threading.Event()
-
-        def generate():
-            streamer = TextStreamer(_Response(tokenizer), pieces.put)
-            try:
-                self.generate(**inputs, streamer=streamer, stopping_criteria=[lambda ids, scores: closed.is_set()])
-                pieces.put(None)
-            except BaseException as error:
-                pieces.put(error)
-
-        worker = threading.Thread(target=generate, daemon=True)
-        worker.start()
         text = ""
-        try:
-            while (piece := pieces.get()) is not None:
-                if isinstance(piece, BaseException):
-                    raise piece
-                text += piece
-                yield text
-        finally:
-            closed.set()
-            worker.join()
+        for piece in stream_text(self.generate, _Response(tokenizer), **inputs):
+            text += piece
+            yield text.strip()
 
 
 class _Response:
@@ -106,4 +85,4 @@ class _Response:
 
     def decode(self, token_ids: list[int], skip_special_tokens: bool = False) -> str:
         end = next((place for place, token in enumerate(token_ids) if token in self._ends), len(token_ids))
-        return self._tokenizer.decode(token_ids[:end], skip_special_tokens=False).strip()
+        return self._tokenizer.decode(token_ids[:end], skip_special_tokens=False)

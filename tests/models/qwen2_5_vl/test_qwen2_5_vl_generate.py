@@ -13,7 +13,6 @@ from paddlenlp.generation import GenerationConfig
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.errors import GenerationError, PromptError
-from paddlemix_qwenvl.generation.stopping import StopStrings
 from paddlemix_qwenvl.generation.streaming import TextStreamer
 
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
@@ -208,9 +207,38 @@ def test_stop_strings(model, processor, inputs):
     texts = [processor.decode(ids[:count]) for count in range(1, 41)]
     stop = next(text[-2:] for text in texts[5:] if "\ufffd" not in text[-2:])
     wanted = next(count for count, text in enumerate(texts, start=1) if stop in text)
-    criterion = StopStrings(processor.tokenizer, inputs["input_ids"].shape[1], stop)
-    found, _ = model.generate(**inputs, stopping_criteria=[criterion], **options)
+    found, _ = model.generate(**inputs, stop_strings=stop, tokenizer=processor.tokenizer, **options)
     assert found.tolist()[0] == ids[:wanted] and 1 < wanted < 40
+    with pytest.raises(GenerationError, match="stop_strings need the tokenizer"):
+        model.generate(**inputs, stop_strings=[stop])
+
+
+def test_rows_end_on_their_own(model, literal):
+    """Every row of a batch says what it says alone, and rows that have ended are not decoded further."""
+    rows = list(ROWS.values())
+    free = [greedy(literal, row, 12) for row in rows]
+    eos = [free[0][3], free[2][7]]
+    wanted = [greedy(literal, row, 12, eos) for row in rows]
+    alone = [
+        model.generate(**batch([row]), max_new_tokens=12, eos_token_id=eos, **GREEDY)[0].tolist()[0] for row in rows
+    ]
+    assert alone == wanted and len({len(row) for row in wanted}) > 1
+    sizes = []
+    decode = model.decode
+    model.decode = lambda token_ids, cache: sizes.append(token_ids.shape[0]) or decode(token_ids, cache)
+    try:
+        ids, _ = model.generate(**batch(rows), max_new_tokens=12, eos_token_id=eos, **GREEDY)
+    finally:
+        del model.decode
+    assert ids.tolist() == padded(wanted)
+    assert sizes == [sum(len(row) > step for row in wanted) for step in range(1, max(map(len, wanted)))]
+
+
+def test_what_generate_does_not_know(model, inputs):
+    with pytest.raises(GenerationError, match=r"no argument 'max_tokens' \(did you mean 'max_new_tokens'\?\)"):
+        model.generate(**inputs, max_tokens=5)
+    sizes = {"original_sizes": [(1, 1)], "resized_sizes": [(28, 28)]}
+    model.generate(**inputs, **sizes, use_cache=True, max_new_tokens=1)
 
 
 def test_seconds(model):
