@@ -8,7 +8,8 @@ import paddle
 
 from paddlemix_qwenvl.generation.streaming import stream_text
 from paddlemix_qwenvl.models.qwen_vl.prompt import MAX_WINDOW_SIZE, SYSTEM, chat_ids
-from paddlemix_qwenvl.models.qwen_vl.tokenizer import History, QWenVLTokenizer
+from paddlemix_qwenvl.models.qwen_vl.tags import History
+from paddlemix_qwenvl.models.qwen_vl.tokenizer import QWenVLTokenizer
 
 
 class Chat:

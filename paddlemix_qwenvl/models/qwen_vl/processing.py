@@ -14,7 +14,8 @@ from paddlemix_qwenvl.models.qwen2_5_vl.processing import tensors
 from paddlemix_qwenvl.models.qwen_vl.configuration import VISUAL, QWenVLConfig
 from paddlemix_qwenvl.models.qwen_vl.pictures import find_slots, picture_name, read_pictures
 from paddlemix_qwenvl.models.qwen_vl.prompt import render_messages
-from paddlemix_qwenvl.models.qwen_vl.tokenizer import IMAGE_SPAN, QWenVLTokenizer
+from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_SPAN
+from paddlemix_qwenvl.models.qwen_vl.tokenizer import QWenVLTokenizer
 
 
 class QWenVLImageProcessor(BaseImageProcessor):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from paddlemix_qwenvl.errors import PromptError
-from paddlemix_qwenvl.models.qwen_vl.tokenizer import IMAGE_TAGS, History, QWenVLTokenizer
+from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_TAGS, History, TaggedText
 
 SYSTEM = "You are a helpful assistant."
 MAX_WINDOW_SIZE = 6144
 
 
 def chat_ids(
-    tokenizer: QWenVLTokenizer, query: str, history: History, system: str, max_window_size: int = MAX_WINDOW_SIZE
+    tokenizer: TaggedText, query: str, history: History, system: str, max_window_size: int = MAX_WINDOW_SIZE
 ) -> list[int]:
     """Ids of a conversation up to where the assistant speaks.
 
