@@ -7,10 +7,13 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+from paddlemix_qwenvl.media import ContentCache, process_vision_info
 from paddlemix_qwenvl.parallel import init_tensor_parallel
+
+DECODED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,17 @@ class Answer:
 
 @dataclass
 class Assistant:
-    """A loaded model and its processor."""
+    """A loaded model and its processor.
+
+    Attributes:
+        decoded: pictures from files and addresses as they were decoded and resized, by their content; None to keep none, and
+            no features either.
+    """
 
     model: object
     processor: object
     load_seconds: float
+    decoded: ContentCache | None = None
 
     @classmethod
     def load(
@@ -48,6 +57,7 @@ class Assistant:
         dtype: str | None = None,
         device: str | None = None,
         quantization: str | None = None,
+        remember_images: bool = True,
         **source,
     ) -> Assistant:
         """Load a model by name or folder.
@@ -56,6 +66,8 @@ class Assistant:
             dtype: None for the config's, or float16 on a GPU that has no bfloat16.
             device: "cpu", "gpu" or "gpu:N"; None for Paddle's choice.
             quantization: "int8" or None.
+            remember_images: keep up to 256 MiB of decoded pictures and as much of their features, so that one that comes again,
+                as in a chat's next turn, is neither decoded nor encoded again.
             source: where a name is looked up (`from_hf_hub=True`, ...).
 
         Raises:
@@ -74,7 +86,8 @@ class Assistant:
             model_path, dtype=dtype, quantization=quantization, **source
         )
         processor = AutoProcessor.from_pretrained(model_path, **source)
-        return cls(model, processor, time.perf_counter() - started)
+        decoded = ContentCache(DECODED_BYTES) if remember_images else None
+        return cls(model, processor, time.perf_counter() - started, decoded)
 
     def ask(
         self,
@@ -83,10 +96,19 @@ class Assistant:
         on_text: Callable[[str], None] | None = None,
         **generation,
     ) -> Answer:
-        """Answer one question.
+        """Answer one question about images; arguments as in `answer`.
 
         Args:
             images: paths, URLs, data URIs or PIL images, in the order they are shown.
+        """
+        content = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": question}]
+        return self.answer([{"role": "user", "content": content}], on_text, **generation)
+
+    def answer(self, messages: list[dict], on_text: Callable[[str], None] | None = None, **generation) -> Answer:
+        """The next turn of a conversation.
+
+        Args:
+            messages: in the Hub's format, with images and videos.
             on_text: gets the answer piece by piece while it is generated.
             generation: settings of `model.generate`; what is None is left to the model's generation_config.json.
 
@@ -94,16 +116,13 @@ class Assistant:
             MediaError, PromptError, GenerationError: what was given cannot be used.
         """
         from paddlemix_qwenvl.generation.streaming import TextStreamer
-        from paddlemix_qwenvl.media import process_vision_info
 
-        content = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": question}]
-        messages = [{"role": "user", "content": content}]
         text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        pictures, videos = process_vision_info(messages)
-        inputs = self.processor(text=[text], images=pictures, videos=videos, padding=True, return_tensors="pd")
+        images, videos = process_vision_info(messages, cache=self.decoded)
+        inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="pd")
         streamer = TextStreamer(self.processor.tokenizer, on_text) if on_text else None
         settings = {name: value for name, value in generation.items() if value is not None}
-        ids, _ = self.model.generate(**inputs, streamer=streamer, **settings)
+        ids, _ = self.model.generate(**inputs, streamer=streamer, remember_images=self.decoded is not None, **settings)
         return Answer(
             text=self.processor.batch_decode(ids, skip_special_tokens=True)[0],
             token_ids=ids[0].tolist(),
@@ -112,13 +131,14 @@ class Assistant:
         )
 
     def benchmark(self, repeats: int, *args, **kwargs) -> dict:
-        """Ask the same `repeats` times after a first time that does not count.
+        """Ask the same `repeats` times after a first time that does not count, without remembering anything.
 
         Returns:
             Medians: seconds an answer ("total", "vision", "prefill"), milliseconds a token of decoding; and the
             peak memory of the process and, if there is one, of the GPU, in GiB.
         """
-        answers = [self.ask(*args, **kwargs) for _ in range(repeats + 1)][1:]
+        forgetful = replace(self, decoded=None)
+        answers = [forgetful.ask(*args, **kwargs) for _ in range(repeats + 1)][1:]
         parts = [{**answer.seconds, "load": 0.0} for answer in answers]
         steps = max(1, len(answers[0].token_ids) - 1)
         return {

@@ -14,6 +14,7 @@ from paddlemix_qwenvl import cli, doctor
 from paddlemix_qwenvl.doctor import Finding
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
 from paddlemix_qwenvl.infer import Assistant, usable_dtype, use_device
+from paddlemix_qwenvl.media import messages
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "examples" / "images" / "shapes.png"
@@ -85,6 +86,22 @@ def test_sampling_follows_the_seed(assistant):
 
     assert tokens(1) == tokens(1)
     assert len({tuple(tokens(seed)) for seed in range(4)}) > 1
+
+
+@pytest.mark.parametrize("remember", [True, False])
+def test_the_next_turn_of_a_chat_decodes_and_encodes_no_picture_again(hub_folder, monkeypatch, remember):
+    decoded, encoded = [], []
+    assistant = Assistant.load(str(hub_folder), dtype="float32", remember_images=remember)
+    tower, read = assistant.model.visual.forward, messages.read_image
+    monkeypatch.setattr(assistant.model.visual, "forward", lambda *given: encoded.append(1) or tower(*given))
+    monkeypatch.setattr(messages, "read_image", lambda *given: decoded.append(1) or read(*given))
+    content = [{"type": "image", "image": str(PICTURE)}, {"type": "text", "text": "what?"}]
+    chat = [{"role": "user", "content": content}]
+    first = assistant.answer(chat, max_new_tokens=3)
+    chat += [{"role": "assistant", "content": first.text}, {"role": "user", "content": "and now?"}]
+    second = assistant.answer(chat, max_new_tokens=3)
+    assert second.prompt_tokens > first.prompt_tokens
+    assert (len(decoded), len(encoded)) == ((1, 1) if remember else (2, 2))
 
 
 def test_several_images_and_a_benchmark(hub_folder, assistant):

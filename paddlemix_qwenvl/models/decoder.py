@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,9 +16,11 @@ from paddlemix_qwenvl.generation.decode import Step
 from paddlemix_qwenvl.generation.settings import GenerationSettings
 from paddlemix_qwenvl.layers.attention import AttentionContext
 from paddlemix_qwenvl.layers.cache import KVCache
+from paddlemix_qwenvl.media import ContentCache
 from paddlemix_qwenvl.models.pretrained import QwenVLPretrainedModel, check_ids
 
 IGNORED = -100
+REMEMBERED_BYTES = 256 << 20  # 64 pictures of Qwen-VL, or some 80 of Qwen2.5-VL 3B with 784 tokens each in bfloat16
 
 
 @dataclass
@@ -52,6 +55,22 @@ class DecoderModel(QwenVLPretrainedModel):
     """
 
     position_rows = 1
+    _remembered: ContentCache | None = None
+
+    def train(self) -> None:
+        """As in `nn.Layer`; features of pictures seen so far are forgotten."""
+        self._remembered = None
+        super().train()
+
+    def recall(self, keys: Sequence[bytes], encode: Callable[[list[int]], Sequence]) -> list:
+        """Features of pictures by the keys of their content; those not seen before are made by `encode(their indices)`."""
+        self._remembered = self._remembered or ContentCache(REMEMBERED_BYTES)
+        found = {key: self._remembered.get(key) for key in keys}
+        new = {key: index for index, key in enumerate(keys) if found[key] is None}
+        for key, features in zip(new, encode(list(new.values())) if new else (), strict=True):
+            found[key] = features
+            self._remembered.put(key, features, features.size * features.element_size())
+        return [found[key] for key in keys]
 
     @property
     def decoder(self) -> nn.Layer:

@@ -167,7 +167,8 @@ class QwenVLPretrainedModel(PretrainedModel):
             stop_strings, tokenizer: a row ends with the first of these strings that its text holds, which stays there.
             kwargs: settings (`max_new_tokens`, `min_new_tokens`, `do_sample`, `temperature`, `top_k`, `top_p`,
                 `repetition_penalty`, `eos_token_id`, `seed`, `num_beams`, or PaddleNLP's `decode_strategy`) and the processor's
-                other outputs (`attention_mask`, `pixel_values`, `image_grid_thw`, ...).
+                other outputs (`attention_mask`, `pixel_values`, `image_grid_thw`, ...). `remember_images=True` keeps the
+                features of pictures for when they come again, as in the next turn of a chat; `train()` forgets them.
 
         Returns:
             PaddleNLP's pair `(ids int64 [B, new], scores float32 [B, 1])`: only new tokens, and their mean log-probability.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import paddle
 from paddle import nn
 from paddlenlp.transformers.model_outputs import ModelOutput
@@ -12,6 +13,7 @@ from paddlenlp.transformers.model_outputs import ModelOutput
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.layers.cache import KVCache
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
+from paddlemix_qwenvl.media import content_key
 from paddlemix_qwenvl.models.decoder import DecoderModel, PackedPrompt, put_features
 from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLConfig
 from paddlemix_qwenvl.models.qwen2_5_vl.language import LanguageModel
@@ -51,6 +53,7 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         "pixel_values_videos",
         "video_grid_thw",
         "second_per_grid_ts",
+        "remember_images",
     )
 
     def __init__(self, config: Qwen2_5_VLConfig):
@@ -158,8 +161,12 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         video_grid_thw=None,
         second_per_grid_ts=None,
         cache: KVCache | None = None,
+        remember_images: bool = False,
     ) -> PackedPrompt:
-        """Take the padding out of a batch, put the features in, work out the positions; arguments as in `forward`."""
+        """Take the padding out of a batch, put the features in, work out the positions; arguments as in `forward`.
+
+        With `remember_images`, features are kept for when the same picture or video comes again.
+        """
         mask, indices, cu_seqlens, ids = self.unpadded(input_ids, attention_mask)
         media = (
             (self.config.image_token_id, pixel_values, image_grid_thw),
@@ -185,16 +192,32 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         embeddings = self.model.embed_tokens(ids)
         for token, values, grid in media:
             if values is not None:
-                embeddings = put_features(embeddings, ids == token, self.encode(values, grid))
+                embeddings = put_features(embeddings, ids == token, self.encode(values, grid, remember_images))
         position_ids = position_ids.flatten(1).index_select(indices, axis=1)
         return PackedPrompt(embeddings, position_ids, indices, cu_seqlens, deltas, tuple(input_ids.shape))
 
-    def encode(self, pixel_values, grid_thw):
+    def encode(self, pixel_values, grid_thw, remember: bool = False):
         """Features `[tokens, hidden]` of images or videos; adds the time to `vision_seconds`."""
         started = time.perf_counter()
-        features = self.visual(pixel_values, grid_thw)
+        features = (self._recall if remember else self.visual)(pixel_values, grid_thw)
         self.vision_seconds = getattr(self, "vision_seconds", 0.0) + time.perf_counter() - started
         return features
+
+    def _recall(self, pixel_values, grid_thw):
+        """`encode` that takes pictures it has seen before from memory."""
+        grids = _numpy(grid_thw)
+        patches = grids.prod(axis=1)
+        starts = np.cumsum(patches) - patches
+        pieces = np.split(pixel_values.numpy(), starts[1:])
+
+        def encode(new: list[int]):
+            rows = np.concatenate([np.arange(starts[i], starts[i] + patches[i]) for i in new])
+            features = self.visual(pixel_values.index_select(paddle.to_tensor(rows)), paddle.to_tensor(grids[new]))
+            tokens = patches[new] // self.config.vision_config.spatial_merge_size**2
+            return features.split(tokens.tolist())
+
+        keys = [content_key(piece, grid) for piece, grid in zip(pieces, grids.tolist(), strict=True)]
+        return paddle.concat(self.recall(keys, encode))
 
 
 def _numpy(value):

@@ -13,14 +13,12 @@ from paddlenlp.transformers.model_outputs import ModelOutput
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.layers.cache import KVCache
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
-from paddlemix_qwenvl.media import ContentCache, content_key
+from paddlemix_qwenvl.media import content_key
 from paddlemix_qwenvl.models.decoder import DecoderModel, PackedPrompt, put_features
 from paddlemix_qwenvl.models.qwen_vl.chat import Chat
 from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
 from paddlemix_qwenvl.models.qwen_vl.language import Transformer, logn_scale, ntk_alpha
 from paddlemix_qwenvl.models.qwen_vl.pictures import Slot, find_slots, picture_name, read_pictures
-
-REMEMBERED_BYTES = 256 << 20  # 64 pictures of the 7B
 
 
 @dataclass
@@ -49,7 +47,6 @@ class QWenLMHeadModel(Chat, DecoderModel):
         super().__init__(config)
         self.transformer = Transformer(config)
         self.lm_head = ParallelLMHead(config.vocab_size, config.hidden_size)
-        self._remembered: ContentCache | None = None
 
     @property
     def decoder(self) -> Transformer:
@@ -59,11 +56,6 @@ class QWenLMHeadModel(Chat, DecoderModel):
     def get_input_embeddings(self) -> nn.Layer:
         """The token embedding."""
         return self.transformer.wte
-
-    def train(self) -> None:
-        """As in `nn.Layer`; features of pictures seen so far are forgotten."""
-        self._remembered = None
-        super().train()
 
     def position_tables(self, position_ids, cache: KVCache | None, length: int | None = None):
         """Rotary tables with dynamic NTK, and the factors of log-n attention; neither is at work in training."""
@@ -170,13 +162,8 @@ class QWenLMHeadModel(Chat, DecoderModel):
 
     def _recall(self, images):
         """`encode` that takes pictures it has seen before from memory."""
-        self._remembered = self._remembered or ContentCache(REMEMBERED_BYTES)
-        keys = [content_key(picture) for picture in images.numpy()]
-        found = {key: self._remembered.get(key) for key in keys}
-        new = {key: index for index, key in enumerate(keys) if found[key] is None}
-        if new:
-            computed = self.transformer.visual(images.index_select(paddle.to_tensor(list(new.values()))))
-            for key, features in zip(new, computed, strict=True):
-                found[key] = features
-                self._remembered.put(key, features, features.size * features.element_size())
-        return paddle.stack([found[key] for key in keys])
+
+        def encode(new: list[int]):
+            return self.transformer.visual(images.index_select(paddle.to_tensor(new)))
+
+        return paddle.stack(self.recall([content_key(picture) for picture in images.numpy()], encode))

@@ -281,6 +281,58 @@ def test_beams_are_not_streamed_or_stopped(model, extra):
         model.generate(**batch([TEXT]), num_beams=2, **GREEDY, **given)
 
 
+# ---- pictures that come again
+
+
+@pytest.fixture
+def seen(model, monkeypatch):
+    """The grids that went through the vision tower in each call."""
+    grids, tower = [], model.visual.forward
+
+    def forward(pixels, grid_thw):
+        grids.append(grid_thw.tolist())
+        return tower(pixels, grid_thw)
+
+    monkeypatch.setattr(model.visual, "forward", forward)
+    monkeypatch.setattr(model, "_remembered", None)
+    return grids
+
+
+def test_a_picture_that_comes_again_is_not_encoded_again(model, literal, seen):
+    wanted = [greedy(literal, row, 4) for row in (THREE_IMAGES, BOTH)]
+    first, second, third = [list(grid) for _, grid in THREE_IMAGES.images]
+    options = {"max_new_tokens": 4, "eos_token_id": [], **GREEDY}
+    ids, _ = model.generate(**batch([THREE_IMAGES, THREE_IMAGES]), remember_images=True, **options)
+    assert ids.tolist() == [wanted[0]] * 2
+    assert seen == [[first, second, third]]  # twice the same in one call, too
+    again = Row([*THREE_IMAGES.ids, *BOTH.ids], [*THREE_IMAGES.images, *BOTH.images], BOTH.videos, BOTH.seconds)
+    ids, _ = model.generate(**batch([again]), remember_images=True, **options)
+    assert ids.tolist() == [greedy(literal, again, 4)]
+    images, videos = ([list(grid) for _, grid in media] for media in (BOTH.images, BOTH.videos))
+    assert seen[1:] == [images, videos]
+    assert model.generation_seconds["vision"] > 0
+
+
+def test_pictures_are_forgotten_where_nothing_asks_to_keep_them_and_by_training(model, seen):
+    given = batch([ONE_IMAGE])
+    for remember in (False, False, True, True):
+        model.generate(**given, max_new_tokens=1, remember_images=remember, **GREEDY)
+    assert len(seen) == 3
+    model.train()
+    model.eval()
+    model.generate(**given, max_new_tokens=1, remember_images=True, **GREEDY)
+    assert len(seen) == 4
+
+
+def test_what_is_remembered_is_bounded(model, seen, monkeypatch):
+    one = np.prod(ONE_IMAGE.images[0][1]) // 4 * model.config.hidden_size * 4
+    monkeypatch.setattr("paddlemix_qwenvl.models.decoder.REMEMBERED_BYTES", int(one))
+    for row in (ONE_IMAGE, ONE_IMAGE, CLIP, ONE_IMAGE):
+        model.generate(**batch([row]), max_new_tokens=1, remember_images=True, **GREEDY)
+    assert 0 < model._remembered.used_bytes <= one
+    assert len(seen) == 2  # the clip is larger than all that may be remembered
+
+
 # ---- from a picture to text
 
 
