@@ -7,8 +7,6 @@ import os
 from numbers import Real
 from pathlib import Path
 
-import numpy as np
-import paddle
 from paddlenlp.transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from paddlenlp.transformers.processing_utils import ProcessorMixin
 from PIL import Image
@@ -18,7 +16,7 @@ from paddlemix_qwenvl.errors import ConfigurationError, PromptError
 from paddlemix_qwenvl.media import Video, preprocess_images, preprocess_videos
 from paddlemix_qwenvl.media.messages import process_vision_info
 from paddlemix_qwenvl.media.patches import IMAGE_MEAN, IMAGE_STD
-from paddlemix_qwenvl.models.pretrained import SIZES
+from paddlemix_qwenvl.models.host_side import tensors
 from paddlemix_qwenvl.models.qwen2_5_vl.prompt import IMAGE_TOKEN, VIDEO_TOKEN, grow_placeholders, render_chat
 from paddlemix_qwenvl.models.qwen2_5_vl.tokenizer import Qwen2_5_VLTokenizer
 
@@ -261,23 +259,3 @@ def _is_one_video(media) -> bool:
     if isinstance(media, list | tuple):
         return bool(media) and isinstance(media[0], Image.Image)
     return isinstance(media, Video) or getattr(media, "ndim", 0) == 4
-
-
-def tensors(data: dict, kind: str | None) -> BatchFeature:
-    """Arrays as `kind`: "pd" for Paddle, "np" or None for what they are. The pictures' sizes stay lists.
-
-    Raises:
-        ConfigurationError: any other kind.
-    """
-    if kind not in (None, "np", "pd"):
-        raise ConfigurationError(f"return_tensors is {kind!r}: it must be 'pd', 'np' or None.")
-    if kind is None:
-        return BatchFeature(data)
-    arrays = {}
-    for name, value in data.items():
-        if name in SIZES:
-            arrays[name] = value
-            continue
-        array = np.asarray(value, dtype="float32" if name == "second_per_grid_ts" else None)
-        arrays[name] = paddle.to_tensor(array) if kind == "pd" else array
-    return BatchFeature(arrays)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from paddlenlp.transformers.qwen2.tokenizer_fast import Qwen2TokenizerFast
 
+from paddlemix_qwenvl.models.host_side import PortableTokenizer
 from paddlemix_qwenvl.models.qwen2_5_vl.prompt import read_chat_template, render_chat
 
-_LOCAL = ("name_or_path", "chat_template_file", "from_slow")
 
-
-class Qwen2_5_VLTokenizer(Qwen2TokenizerFast):
+class Qwen2_5_VLTokenizer(PortableTokenizer, Qwen2TokenizerFast):
     """Qwen2's fast tokenizer, padding on the left, with the Hub's Jinja chat template."""
 
     padding_side = "left"
+    saved_class = "Qwen2Tokenizer"  # by which transformers knows it
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -39,19 +38,6 @@ class Qwen2_5_VLTokenizer(Qwen2TokenizerFast):
     def batch_decode(self, sequences, skip_special_tokens: bool = False, **kwargs) -> list[str]:
         """As `decode`, for each row."""
         return [self.decode(row, skip_special_tokens, **kwargs) for row in sequences]
-
-    def save_pretrained(self, save_directory, *args, **kwargs):
-        """As the host's, without paths of this machine and under the class name that transformers knows."""
-        files = super().save_pretrained(save_directory, *args, **kwargs)
-        path = Path(save_directory, self.tokenizer_config_file)
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        fields = {name: value for name, value in fields.items() if name not in _LOCAL} | {
-            "tokenizer_class": "Qwen2Tokenizer"
-        }
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(json.dumps(fields, ensure_ascii=False, indent=2), encoding="utf-8")
-        temporary.rename(path)
-        return files
 
     def apply_chat_template(self, conversation, tokenize: bool = True, add_generation_prompt: bool = False, **kwargs):
         """The prompt's text, or its ids. See `render_chat`."""

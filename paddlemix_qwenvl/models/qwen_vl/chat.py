@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import paddle
 
+from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.generation.streaming import stream_text
 from paddlemix_qwenvl.models.qwen_vl.prompt import MAX_WINDOW_SIZE, SYSTEM, chat_ids
 from paddlemix_qwenvl.models.qwen_vl.tags import History
@@ -36,7 +37,7 @@ class Chat:
             `(response, history)`. Tags of boxes stay in the response.
 
         Raises:
-            PromptError: tags that are not closed, or a conversation that is over the model's context.
+            PromptError: a model that is not for chat, tags that are not closed, or a conversation that is over the model's context.
             MediaError: a picture that cannot be read.
             GenerationError: settings that cannot be carried out.
         """
@@ -64,8 +65,13 @@ class Chat:
         return self._streamed(tokenizer, {**inputs, **generation})
 
     def _chat_inputs(self, tokenizer, query: str, history: History, system: str, generation: dict) -> dict:
-        window = generation.pop("max_window_size", None)
-        window = window or getattr(self.generation_config, "max_window_size", MAX_WINDOW_SIZE)
+        defaults = generation.get("generation_config") or self.generation_config
+        if (form := getattr(defaults, "chat_format", "chatml")) != "chatml":
+            raise PromptError(
+                f"generation_config.json says chat_format {form!r}, as that of Qwen/Qwen-VL does, which cannot converse: load "
+                f"Qwen/Qwen-VL-Chat, or ask this model with the processor and generate."
+            )
+        window = generation.pop("max_window_size", None) or getattr(defaults, "max_window_size", MAX_WINDOW_SIZE)
         ids = chat_ids(tokenizer, query, history, system, window)
         ends = [tokenizer.im_end_id, tokenizer.im_start_id, tokenizer.eod_id]
         return {"input_ids": paddle.to_tensor([ids]), "eos_token_id": ends, "remember_images": True}

@@ -10,7 +10,7 @@ from paddlenlp.transformers.processing_utils import ProcessorMixin
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import PromptError
-from paddlemix_qwenvl.models.qwen2_5_vl.processing import tensors
+from paddlemix_qwenvl.models.host_side import tensors
 from paddlemix_qwenvl.models.qwen_vl.configuration import VISUAL, QWenVLConfig
 from paddlemix_qwenvl.models.qwen_vl.pictures import find_slots, picture_name, read_pictures
 from paddlemix_qwenvl.models.qwen_vl.prompt import render_messages

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
 import unicodedata
 from collections.abc import Collection
+from numbers import Real
 
 from paddlemix_qwenvl.errors import PromptError
 
@@ -43,8 +46,11 @@ class TaggedText:
             disallowed_special: special tokens that must not be in the text, or "all" that are not allowed.
 
         Raises:
-            PromptError: a disallowed token, an `<img>` that is not closed, tags in it, or a path of over `IMAGE_SPAN` bytes.
+            PromptError: no text, a disallowed token, a run of some 1 000 000 spaces, an `<img>` that is not closed, tags in it, or
+                a path of over `IMAGE_SPAN` bytes.
         """
+        if not isinstance(text, str):
+            raise PromptError(f"the text is {text!r}: give words; tokenizer.from_list_format makes them of a list.")
         if allowed_special != "all":
             allowed_special = set(allowed_special)
         try:
@@ -54,7 +60,7 @@ class TaggedText:
                 disallowed_special=disallowed_special,
             )
         except ValueError as error:
-            raise PromptError(f"the text spells out a special token that is not allowed in it: {error}") from error
+            raise PromptError(f"the text cannot be encoded: {error}") from error
         return self._replace_tagged(ids, {self.img_start_id: self.img_end_id}, self._slot, lambda plain: plain)
 
     def _slot(self, ids: list[int]) -> list[int]:
@@ -111,22 +117,29 @@ class TaggedText:
         """
         text, pictures = "", 0
         for element in elements:
-            if "image" in element:
-                pictures += 1
-                text += f"Picture {pictures}:<img>{element['image']}</img>\n"
-            elif "text" in element:
-                text += element["text"]
-            elif "box" in element:
-                text += f"<ref>{element['ref']}</ref>" if "ref" in element else ""
-                text += "".join(map(_box_text, element["box"]))
-            else:
-                raise PromptError(
-                    f"{element!r} is none of the elements known: give 'image', 'text', or 'box' with or without 'ref'."
-                )
+            match element:
+                case {"image": str() | os.PathLike() as path}:
+                    pictures += 1
+                    text += f"Picture {pictures}:<img>{path}</img>\n"
+                case {"text": str() as words}:
+                    text += words
+                case {"ref": str() as words, "box": list() | tuple() as boxes}:
+                    text += f"<ref>{words}</ref>" + "".join(map(_box_text, boxes))
+                case {"box": list() | tuple() as boxes}:
+                    text += "".join(map(_box_text, boxes))
+                case _:
+                    raise PromptError(
+                        f"{element!r} is none of the elements known: give 'image' with a path or an address, 'text', or 'box' "
+                        f"with a list of boxes, with or without 'ref'."
+                    )
         return text
 
 
 def _box_text(box) -> str:
-    if not isinstance(box, list | tuple) or len(box) != 4 or not all(isinstance(n, int | float) for n in box):
+    if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(_is_number, box)):
         raise PromptError(f"{box!r} is no box: give four numbers, x1, y1, x2, y2, from 0 to 999.")
     return "<box>({:d},{:d}),({:d},{:d})</box>".format(*map(int, box))
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)

@@ -12,6 +12,7 @@ from PIL import Image
 from paddlemix_qwenvl.errors import GroundingError
 from paddlemix_qwenvl.grounding import Item, draw, parse
 from paddlemix_qwenvl.media import load_image
+from paddlemix_qwenvl.models.host_side import PortableTokenizer
 from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_TAGS, KINDS, History, TaggedText
 
 _POINT = r"\s*\(?\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*\)?\s*"
@@ -19,7 +20,7 @@ _SHAPES = {"box": re.compile(rf"{_POINT},{_POINT}"), "quad": re.compile(rf"{_POI
 _EXPECTED = {"box": "(x1,y1),(x2,y2)", "quad": "(x1,y1),(x2,y2),(x3,y3),(x4,y4)"}
 
 
-class QWenVLTokenizer(TaggedText, QWenTokenizer):
+class QWenVLTokenizer(TaggedText, PortableTokenizer, QWenTokenizer):
     """Text, and in it `<img>path or address</img>`, `<ref>words</ref>`, `<box>(x1,y1),(x2,y2)</box>` and `<quad>`.
 
     A picture takes `IMAGE_SPAN` tokens between its tags: the bytes of its path, an id a byte, then `<imgpad>`.
@@ -27,6 +28,7 @@ class QWenVLTokenizer(TaggedText, QWenTokenizer):
     Source: tokenization_qwen.py of Qwen/Qwen-VL-Chat.
     """
 
+    saved_class = "QWenVLTokenizer"  # by which the registry knows a folder without config.json
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012  (the host's own name and type)
 
     def __init__(self, vocab_file: str, errors: str = "replace", padding_side: str = "left", **kwargs):

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import paddle
 import pytest
+from paddlenlp.generation import GenerationConfig
 
 from paddlemix_qwenvl.errors import MediaError, PromptError
 from paddlemix_qwenvl.models.qwen_vl.prompt import chat_ids
@@ -103,6 +104,23 @@ def test_bad_input(model, tokenizer, query, error):
         model.chat(tokenizer, query)
     with pytest.raises(error):
         list(model.chat_stream(tokenizer, query))
+
+
+def test_a_model_that_is_not_for_chat(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(model.generation_config, "chat_format", "raw")
+    with pytest.raises(PromptError, match="load Qwen/Qwen-VL-Chat"):
+        model.chat(tokenizer, "q")
+
+
+def test_settings_as_one_object(model, tokenizer, seen):
+    """A generation config in the call goes before the model's, the window of old turns too."""
+    settings = GenerationConfig(
+        chat_format="chatml", max_window_size=400, max_new_tokens=2, decode_strategy="greedy_search"
+    )
+    history = [("<img>street.png</img>", "one"), ("<img>tower.png</img>", "two")]
+    response, _ = model.chat(tokenizer, "last", list(history), generation_config=settings)
+    assert seen == [1]
+    assert response == model.chat(tokenizer, "last", list(history), max_window_size=400, max_new_tokens=2)[0]
 
 
 def test_ids_whose_pictures_cannot_be_made_out(model, tokenizer):

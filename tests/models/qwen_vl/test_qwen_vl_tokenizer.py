@@ -1,5 +1,6 @@
 """Tags, round trips and bad input; ids are compared with the original's in tests/reference/qwen_vl."""
 
+import json
 import unicodedata
 
 import pytest
@@ -52,6 +53,8 @@ def test_saved_and_loaded(tokenizer, tmp_path):
     again = type(tokenizer).from_pretrained(str(tmp_path))
     text = "<img>a</img>图<box>(1,2),(3,4)</box><|im_start|>"
     assert again.ids(text) == tokenizer.ids(text) and len(again) == len(tokenizer)
+    saved = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert saved["tokenizer_class"] == "QWenVLTokenizer" and "name_or_path" not in saved
 
 
 def test_padding_is_on_the_left(tokenizer):
@@ -67,11 +70,13 @@ def test_padding_is_on_the_left(tokenizer):
         ("<img>a</img><img>b", "<img> is not closed"),
         ("<img><box></img>", "there is a tag between <img> and </img>"),
         (f"<img>{'图' * 86}</img>", "has 258 bytes, at most 256 fit"),
+        (" " * 1_000_000, "cannot be encoded"),
+        (None, "give words"),
     ],
 )
 def test_text_that_cannot_be_encoded(tokenizer, text, message):
     with pytest.raises(PromptError, match=message):
-        tokenizer(text)
+        tokenizer.ids(text)
 
 
 def test_decoding_takes_what_a_model_may_say(tokenizer):
@@ -82,7 +87,21 @@ def test_decoding_takes_what_a_model_may_say(tokenizer):
     assert tokenizer.decode([len(tokenizer) + 5]) == ""
 
 
-@pytest.mark.parametrize("element", [{"box": [[1, 2, 3]]}, {"box": [["1", 2, 3, 4]]}, {"box": [7]}, {"sound": "a.wav"}])
+@pytest.mark.parametrize(
+    "element",
+    [
+        {"box": [[1, 2, 3]]},
+        {"box": [["1", 2, 3, 4]]},
+        {"box": [[float("nan"), 2, 3, 4]]},
+        {"box": [7]},
+        {"box": 7},
+        {"sound": "a.wav"},
+        {"text": None},
+        {"image": None},
+        "words",
+    ],
+    ids=str,
+)
 def test_lists_that_cannot_be_written(tokenizer, element):
     with pytest.raises(PromptError):
         tokenizer.from_list_format([element])
