@@ -15,7 +15,7 @@ run_pip --no-build-isolation --editable ".${EXTRAS:+[$EXTRAS]}"
 
 # What the compiled operations were built from, written down beside them: the sources and Paddle's version.
 sources() {
-    cat external_ops/setup.py external_ops/*/*.py external_ops/csrc/*/* 2>/dev/null | cksum
+    cat external_ops/setup.py external_ops/*/*.py external_ops/csrc/*.h external_ops/csrc/*/* 2>/dev/null | cksum
     "$PYTHON" -c 'import paddle; print(paddle.__version__)' 2>/dev/null
 }
 stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/paddlemix_qwenvl_ops.built_from

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from numpy_ops import attention, close, float64, int32, running_totals, tensor
+from numpy_ops import close, float64, int32, running_totals, tensor
+from op_definitions import attention
 
 HEADS = [(4, 4), (6, 2), (7, 1)]
 LENGTHS = {

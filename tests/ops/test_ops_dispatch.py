@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from numpy_ops import float64, int32, layer_norm, rms_norm, tensor
+from numpy_ops import float64, int32, tensor
+from op_definitions import layer_norm, rms_norm
 from ways import PLAIN_ONLY
 
 from paddlemix_qwenvl import ops

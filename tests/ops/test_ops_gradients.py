@@ -1,7 +1,7 @@
 """Gradients against the slope of the definitions in float64."""
 
 import numpy as np
-import numpy_ops
+import op_definitions
 import paddle
 import pytest
 from numpy_ops import float64, int32, running_totals, tensor
@@ -22,11 +22,11 @@ TABLES = tensor(COS), tensor(SIN)
 
 def split_definition(qkv):
     heads = qkv.reshape(4, 6, 16)
-    return np.concatenate([numpy_ops.rotate(heads[:, :5], COS, SIN), heads[:, 5:]], axis=1)
+    return np.concatenate([op_definitions.rotate(heads[:, :5], COS, SIN), heads[:, 5:]], axis=1)
 
 
 def attention_definition(causal):
-    return lambda q, k, v: numpy_ops.attention(q, k, v, LENGTHS, LENGTHS, causal, 0.25)
+    return lambda q, k, v: op_definitions.attention(q, k, v, LENGTHS, LENGTHS, causal, 0.25)
 
 
 def attention_operation(causal):
@@ -38,23 +38,23 @@ def attention_operation(causal):
 CASES = {
     "rms_norm": (
         lambda x, w: ops.rms_norm(x, w, 1e-6),
-        lambda x, w: numpy_ops.rms_norm(x, w, 1e-6),
+        lambda x, w: op_definitions.rms_norm(x, w, 1e-6),
         [(3, 5), (5,)],
     ),
     "rms_norm of a sum": (
         lambda x, w, r: paddle.concat(ops.rms_norm(x, w, 1e-6, r)),
-        lambda x, w, r: np.concatenate([numpy_ops.rms_norm(x + r, w, 1e-6), x + r]),
+        lambda x, w, r: np.concatenate([op_definitions.rms_norm(x + r, w, 1e-6), x + r]),
         [(3, 5), (5,), (3, 5)],
     ),
     "layer_norm": (
         lambda x, w, b: ops.layer_norm(x, w, b, 1e-6),
-        lambda x, w, b: numpy_ops.layer_norm(x, w, b, 1e-6),
+        lambda x, w, b: op_definitions.layer_norm(x, w, b, 1e-6),
         [(3, 5), (5,), (5,)],
     ),
-    "swiglu": (ops.swiglu, numpy_ops.swiglu, [(3, 10)]),
+    "swiglu": (ops.swiglu, op_definitions.swiglu, [(3, 10)]),
     "rotary": (
         lambda q, k: paddle.concat(ops.encode_rotary_qk(q, k, *TABLES), axis=1),
-        lambda q, k: numpy_ops.rotate(np.concatenate([q, k], axis=1), COS, SIN),
+        lambda q, k: op_definitions.rotate(np.concatenate([q, k], axis=1), COS, SIN),
         [(4, 3, 16), (4, 1, 16)],
     ),
     "split": (

@@ -3,7 +3,8 @@
 import numpy as np
 import paddle
 import pytest
-from numpy_ops import TOLERANCE, close, float64, int32, rotate, tensor
+from numpy_ops import TOLERANCE, close, float64, int32, tensor
+from op_definitions import rotate
 
 from paddlemix_qwenvl import ops
 

@@ -4,25 +4,9 @@ import numpy as np
 import paddle
 import pytest
 from numpy_ops import tensor
+from op_definitions import sample_row
 
 ROWS, VOCABULARY = 64, 1000
-
-
-def literal(logits, seen, temperature, top_k, top_p, penalty, uniform) -> int:
-    """One row: transformers' processors in their order, then the inverse distribution function by vocabulary order."""
-    logits = logits.astype(np.float64)
-    if seen is not None:
-        logits = np.where(seen, np.where(logits > 0, logits / penalty, logits * penalty), logits)
-    if temperature == 0 or top_k == 1:
-        return int(logits.argmax())
-    probabilities = np.exp((logits - logits.max()) / temperature)
-    order = np.argsort(-probabilities, kind="stable")
-    kept = order[:top_k] if top_k else order
-    shares = probabilities[kept] / probabilities[kept].sum()
-    kept = kept[np.cumsum(shares) - shares < top_p]
-    weights = np.zeros_like(probabilities)
-    weights[kept] = probabilities[kept]
-    return int(np.searchsorted(np.cumsum(weights), uniform * weights.sum(), side="right"))
 
 
 @pytest.mark.parametrize("penalised", [False, True])
@@ -56,7 +40,7 @@ def test_sample(way, temperature, top_k, top_p, penalised):
     )
     assert found.dtype == paddle.int64
     wanted = [
-        literal(logits[i], seen[i] if penalised else None, temperature, top_k, top_p, 1.3, uniform[i])
+        sample_row(logits[i], seen[i] if penalised else None, temperature, top_k, top_p, 1.3, uniform[i])
         for i in range(ROWS)
     ]
     assert found.tolist() == wanted

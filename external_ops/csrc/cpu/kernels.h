@@ -2,27 +2,11 @@
 // Activations are float32. T counts tokens, H query heads, Hkv key and value heads, D is the head size.
 #pragma once
 
-#include <stdint.h>
+#include "../types.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-enum QwenvlDtype { QWENVL_FLOAT32, QWENVL_BFLOAT16, QWENVL_FLOAT16, QWENVL_INT8 };
-
-enum { QWENVL_LARGEST_HEAD = 512 };  // of decode_attention
-
-struct QwenvlKvCache {  // k and v: [batch, kv_heads, slots, head_dim]
-  void* k;
-  void* v;
-  enum QwenvlDtype dtype;  // float32, bfloat16 or float16
-  int64_t batch, kv_heads, slots, head_dim;
-};
-
-struct QwenvlSampling {
-  float temperature, top_p, repetition_penalty;
-  int64_t top_k;
-};
 
 struct QwenvlCpuKernels {
   const char* isa;

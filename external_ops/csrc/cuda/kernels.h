@@ -1,0 +1,64 @@
+// The CUDA kernels' plain C interface: device pointers to contiguous arrays, sizes, a stream, no framework.
+//
+// What the CPU's interface (../cpu/kernels.h) has is meant alike here; arrays declared void* are of `dtype`, float32,
+// float16 or bfloat16, and a cache has the dtype of its queries. T counts tokens, H query heads, Hkv key and value
+// heads, D is the head size. Every function launches its kernels on `stream` (a cudaStream_t), does not wait for them, and
+// returns a cudaError_t: 0, cudaErrorInvalidValue for sizes it has no kernel for, or what the launch met.
+#pragma once
+
+#include "../types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// y = layer_norm(x + residual), total = x + residual; residual and total may be null together. Arrays [rows, size].
+int qwenvl_cuda_layer_norm(const void* x, const void* residual, const void* weight, const void* bias,
+                           enum QwenvlDtype dtype, float epsilon, int64_t rows, int64_t size, void* total, void* y,
+                           void* stream);
+
+// Rotate q [T, H, D] and k [T, Hkv, D] by float32 tables [T, D/2]; the outputs may be the inputs.
+int qwenvl_cuda_rotary(const void* q, const void* k, const float* cos, const float* sin, enum QwenvlDtype dtype,
+                       int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, void* q_out, void* k_out,
+                       void* stream);
+// Packed qkv [T, (H + 2 Hkv) D] to rotated q [T, H, D] and k [T, Hkv, D] and to v [T, Hkv, D].
+int qwenvl_cuda_qkv_split(const void* qkv, const float* cos, const float* sin, enum QwenvlDtype dtype, int64_t tokens,
+                          int64_t heads, int64_t kv_heads, int64_t head_dim, void* q, void* k, void* v, void* stream);
+// Token t of k and v [T, Hkv, D] goes to slot slots[t] of row rows[t]; nowhere if the cache has no such place.
+int qwenvl_cuda_write_cache(const void* k, const void* v, const struct QwenvlKvCache* cache, const int32_t* rows,
+                            const int32_t* slots, int64_t tokens, void* stream);
+// qkv_split and write_cache in one pass.
+int qwenvl_cuda_qkv_write_cache(const void* qkv, const float* cos, const float* sin, const struct QwenvlKvCache* cache,
+                                const int32_t* rows, const int32_t* slots, int64_t tokens, int64_t heads, void* q,
+                                void* stream);
+
+// Running totals [batch + 1] of the nonzero bytes in each row of mask [batch, length].
+int qwenvl_cuda_count_tokens(const uint8_t* mask, int64_t batch, int64_t length, int32_t* cu_seqlens, void* stream);
+// Flat positions of the nonzero bytes, in order: as many as cu_seqlens ends with.
+int qwenvl_cuda_token_indices(const uint8_t* mask, const int32_t* cu_seqlens, int64_t batch, int64_t length,
+                              int64_t* indices, void* stream);
+// Row t of y is row indices[t] of x, which has `rows` rows of row_bytes bytes; zeros if it has no such row.
+int qwenvl_cuda_gather_rows(const void* x, const int64_t* indices, int64_t tokens, int64_t rows, int64_t row_bytes,
+                            void* y, void* stream);
+// Row t of x becomes row indices[t] of y, which has `rows` rows; the others become zeros.
+int qwenvl_cuda_scatter_rows(const void* x, const int64_t* indices, int64_t tokens, int64_t rows, int64_t row_bytes,
+                             void* y, void* stream);
+
+// Bytes of scratch memory that the two below need for `tokens` queries, on the current device.
+int64_t qwenvl_cuda_attention_scratch(const struct QwenvlKvCache* cache, int64_t tokens, int64_t heads);
+// q and out [batch, H, D]; row b sees slots 0 .. lengths[b] - 1.
+int qwenvl_cuda_decode_attention(const void* q, const struct QwenvlKvCache* cache, const int32_t* lengths,
+                                 int64_t heads, float scale, void* scratch, void* out, void* stream);
+// Row b's new queries, rows cu_q[b] .. cu_q[b + 1] of q and out [tokens, H, D], are the last of its lengths[b] slots;
+// causal. Reads the keys once a query: for a few new tokens a row.
+int qwenvl_cuda_cached_attention(const void* q, const struct QwenvlKvCache* cache, const int32_t* cu_q,
+                                 const int32_t* lengths, int64_t tokens, int64_t heads, float scale, void* scratch,
+                                 void* out, void* stream);
+
+// One token a row of logits [batch, vocabulary]; seen [batch, vocabulary] may be null.
+int qwenvl_cuda_sample(const float* logits, const uint8_t* seen, const struct QwenvlSampling* how,
+                       const float* uniform, int64_t batch, int64_t vocabulary, int64_t* tokens, void* stream);
+
+#ifdef __cplusplus
+}
+#endif
