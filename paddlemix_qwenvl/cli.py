@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from paddlemix_qwenvl.errors import QwenVLError
+from paddlemix_qwenvl.errors import MissingFontWarning, QwenVLError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -42,6 +42,7 @@ def quiet_hosts() -> None:
     """Keep what Paddle and PaddleNLP say besides errors off the terminal, where the answer goes."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+        warnings.simplefilter("default", MissingFontWarning)
     with contextlib.redirect_stderr(io.StringIO()):  # Paddle warns of the threads that it was given
         import paddle  # noqa: F401
     from paddlenlp.utils.log import logger

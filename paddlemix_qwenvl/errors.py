@@ -43,3 +43,7 @@ class OpsError(QwenVLError, RuntimeError):
 
 class DeployError(QwenVLError, RuntimeError):
     """An export that failed, or an export folder that cannot be served."""
+
+
+class MissingFontWarning(UserWarning):
+    """Labels that no font on this system can write."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ..errors import GroundingError
 from . import loose_json
 from .geometry import Size, check_size, check_text
+from .items import Item
 
 Point = tuple[int, int]
 
@@ -91,6 +92,11 @@ class Action:
     arguments: dict = field(default_factory=dict)
     raw: str = ""
 
+    def as_items(self) -> list[Item]:
+        """The action's points as `draw` takes them, in order."""
+        points = [point for point in (self.coordinate, self.coordinate2) if point is not None]
+        return [Item("point", self.name, (x + 0.5, y + 0.5), raw=self.raw) for x, y in points]  # the pixels' middles
+
 
 def parse_actions(text: str, screen_size: Size, resized_size: Size) -> list[Action]:
     """The tool calls in an answer, in order.
@@ -113,7 +119,7 @@ def parse_actions(text: str, screen_size: Size, resized_size: Size) -> list[Acti
 
 
 def system_prompt(tool: str, resized_size: Size) -> str:
-    """The system message that offers `tool` to the model.
+    """The system message that offers `tool` to the model, in the frame that Qwen2.5's models were trained on.
 
     tool: "computer_use" or "mobile_use".
     resized_size: (width, height) of the screenshots as the model sees them, which is what it gives coordinates in.
@@ -126,9 +132,10 @@ def system_prompt(tool: str, resized_size: Size) -> str:
     signature = json.dumps({"type": "function", "function": _signature(tool, width, height)}, ensure_ascii=False)
     return (
         "You are a helpful assistant.\n\n# Tools\n\n"
-        "Use this function to do what the user asks for. Its signature stands within <tools></tools> XML tags:\n"
+        "You may call one or more functions to assist with the user query.\n\n"
+        "You are provided with function signatures within <tools></tools> XML tags:\n"
         f"<tools>\n{signature}\n</tools>\n\n"
-        "To call it, return its name and its arguments as a JSON object within <tool_call></tool_call> XML tags:\n"
+        "For each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n"
         '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
     )
 
@@ -148,8 +155,14 @@ def _signature(tool: str, width: int, height: int) -> dict:
         f"{_USES[tool]}\n* The screen's resolution is {width}x{height}.\n* Aim at the middle of a button, link or icon, not at "
         "its edge.\n* A program may take a while to react: wait, then look at another screenshot."
     )
-    parameters = {"type": "object", "properties": properties, "required": ["action"]}
-    return {"name": tool, "description": description, "parameters": parameters}
+    parameters = {"properties": properties, "required": ["action"], "type": "object"}
+    return {
+        "name_for_human": tool,
+        "name": tool,
+        "description": description,
+        "parameters": parameters,
+        "args_format": "Format the arguments as a JSON object.",
+    }
 
 
 def _calls(value) -> Iterator[loose_json.Object]:

@@ -15,6 +15,7 @@ from lxml import etree
 from lxml.html import defs
 
 from .geometry import Size, check_size, check_text, ordered_box, to_original
+from .items import Item
 
 Rows = tuple[tuple[str, ...], ...]
 
@@ -63,6 +64,10 @@ class Block:
     order: int
     level: int = 0
     rows: Rows = ()
+
+    def as_item(self) -> Item:
+        """The block as `draw` takes it, for one that has a box; its label is its place in reading order and its type."""
+        return Item("box", f"{self.order + 1} {self.type}", self.box, text=self.text)
 
 
 def parse_document(html: str, original_size: Size, resized_size: Size) -> list[Block]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import GroundingError
+from ..errors import GroundingError, MissingFontWarning
 from ..media.images import to_rgb, upright
 from .fonts import covers, find_font
 from .items import Item
@@ -114,6 +114,7 @@ def _labels(items: Sequence[Item], size: int, font: str | None) -> list[tuple[st
         warnings.warn(
             f"No font on this system has the characters {sample!r}, so labels with them are drawn as their item's number. "
             "Install one (Debian, Ubuntu: apt-get install fonts-noto-cjk or fonts-wqy-zenhei) or pass draw(..., font=path).",
+            MissingFontWarning,
             stacklevel=3,
         )
     return labels

@@ -143,6 +143,7 @@ def test_coordinates_stay_on_the_screen(point, pixel):
 def test_the_prompt_states_the_tool_and_the_size(tool):
     prompt = system_prompt(tool, (1092, 2408))
     signature = json.loads(prompt.split("<tools>\n")[1].split("\n</tools>")[0])["function"]
+    assert list(signature) == ["name_for_human", "name", "description", "parameters", "args_format"]
     assert signature["name"] == tool and "1092x2408" in signature["description"]
     properties = signature["parameters"]["properties"]
     assert properties["action"]["enum"] == list(TOOLS[tool])
