@@ -21,7 +21,7 @@ KERNELS = [
     "sample",
     "table",
 ]  # compiled once for each instruction set
-ONCE = ["select", "onednn"]
+ONCE = ["select", "onednn_bfloat16", "onednn_float32"]
 FLAGS = [
     "-O3",
     "-std=c++17",
@@ -89,15 +89,17 @@ def objects(paddle_home: Path):
 
 
 def onednn_flags(paddle_home: Path) -> list[str]:
-    """Flags to use Paddle's own oneDNN, whose headers the package `onednn-devel` holds; none if something is missing."""
+    """Flags to use Paddle's own oneDNN; in bfloat16 only with its headers, which the package `onednn-devel` holds."""
+    if not (paddle_home / "libs" / "libdnnl.so.3").exists():
+        return []
     include = next((path for path in (Path(sys.prefix) / "include", Path("/usr/include")) if has_onednn(path)), None)
-    if include is None or not (paddle_home / "libs" / "libdnnl.so.3").exists():
+    if include is None:
         print(
             "oneDNN's headers were not found: bfloat16 prompts run in float32. `pip install --no-deps "
             "onednn-devel==2025.0.0` and build again to change that."
         )
-        return []
-    return ["-DQWENVL_ONEDNN", f"-I{include}"]
+        return ["-DQWENVL_ONEDNN_FLOAT32"]
+    return ["-DQWENVL_ONEDNN_FLOAT32", "-DQWENVL_ONEDNN_BFLOAT16", f"-I{include}"]
 
 
 def has_onednn(include: Path) -> bool:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import paddle
 from paddle import Tensor
-from paddlemix_qwenvl_ops import bfloat16_products
 from paddlemix_qwenvl_ops import run as _run
-
-from . import reference_linear
-
-FEW_ROWS = 32
 
 __all__ = [
     "cached_attention",
@@ -119,27 +113,11 @@ def rebuild_padding(x: Tensor, indices: Tensor, batch: int, length: int) -> Tens
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    if _many_rows(x, weight):
-        return _add_bias(reference_linear.linear(x, weight), bias)
     return _run("qwenvl_linear", x, weight, None, bias)[0]
 
 
 def linear_int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    if _many_rows(x, weight):
-        return _add_bias(reference_linear.linear_int8(x, weight, scale), bias)
     return _run("qwenvl_linear", x, weight, scale, bias)[0]
-
-
-def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
-    """In place: another array of this size costs more than the sum."""
-    return y if bias is None else y.add_(bias.astype(y.dtype))
-
-
-def _many_rows(x: Tensor, weight: Tensor) -> bool:
-    """Whether Paddle's MKL (170 GFLOP/s on two Zen 3 cores) beats our float32 product (83), its cast of the weight included."""
-    if not paddle.in_dynamic_mode() or x.size < FEW_ROWS * x.shape[-1]:
-        return False
-    return weight.dtype == paddle.float32 or bfloat16_products().startswith("float32")
 
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,6 +49,8 @@ struct QwenvlCpuKernels {
                  int64_t m, int64_t k, int64_t n, float* y);
   // weight [rows, size] of float32, bfloat16 or float16 to int8 y and the worth of a step, scales [rows].
   void (*quantize)(const void* weight, enum QwenvlDtype dtype, int64_t rows, int64_t size, int8_t* y, float* scales);
+  // From float32, bfloat16, float16 or int8, exactly.
+  void (*to_float32)(const void* x, enum QwenvlDtype dtype, int64_t size, float* y);
   // To the nearest bfloat16.
   void (*to_bfloat16)(const float* x, int64_t size, uint16_t* y);
   // int8 to bfloat16, exactly.
@@ -64,7 +66,7 @@ struct QwenvlCpuKernels {
 const struct QwenvlCpuKernels* qwenvl_cpu_kernels(void);
 const char* qwenvl_cpu_isa(void);
 
-// The table's `linear`, or oneDNN in bfloat16 where this build and this CPU have it and x has many rows.
+// The table's `linear`; where x has many rows, oneDNN in bfloat16 or in float32, if this build and this CPU have them.
 void qwenvl_linear(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales, const float* bias,
                    int64_t m, int64_t k, int64_t n, float* y);
 // Whether qwenvl_linear uses oneDNN: 1; 0 if not; -1 if this build lacks it though the CPU would profit.

@@ -178,6 +178,22 @@ void quantize(const void* weight, QwenvlDtype dtype, int64_t rows, int64_t size,
   });
 }
 
+void to_float32(const void* x, QwenvlDtype dtype, int64_t size, float* y) {
+  with_weight_format(dtype, [&](auto format) {
+    typedef decltype(format) Format;
+    const auto* from = (const typename Format::Type*)x;
+#pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
+    for (int64_t i = 0; i < whole_groups(size); i += GROUP) {
+      vfloat a, b;
+      const int64_t left = size - i;
+      left >= GROUP ? Format::widen(from + i, a, b) : widen_part<Format>(from + i, left, a, b);
+      Format::restore(a, b);
+      left >= W ? store(y + i, a) : store_part(y + i, a, left);
+      if (left > W) left >= GROUP ? store(y + i + W, b) : store_part(y + i + W, b, left - W);
+    }
+  });
+}
+
 void to_bfloat16(const float* x, int64_t size, uint16_t* y) {
 #pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
   for (int64_t i = 0; i < size; ++i) y[i] = to_bfloat16(x[i]);

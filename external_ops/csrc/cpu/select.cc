@@ -5,7 +5,7 @@
 
 #include <atomic>
 
-#include "kernels.h"
+#include "products.h"
 
 namespace qwenvl {
 namespace generic {
@@ -48,3 +48,10 @@ extern "C" int qwenvl_threads(void) {
 }
 
 extern "C" void qwenvl_set_threads(int count) { threads.store(count, std::memory_order_relaxed); }
+
+extern "C" void qwenvl_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales,
+                              const float* bias, int64_t m, int64_t k, int64_t n, float* y) {
+  if (qwenvl::bfloat16_linear(x, weight, dtype, scales, bias, m, k, n, y)) return;
+  if (qwenvl::float32_linear(x, weight, dtype, scales, bias, m, k, n, y)) return;
+  qwenvl_cpu_kernels()->linear(x, weight, dtype, scales, bias, m, k, n, y);
+}

@@ -19,6 +19,7 @@ KERNEL(cached_attention);
 KERNEL(decode_attention);
 KERNEL(linear);
 KERNEL(quantize);
+KERNEL(to_float32);
 KERNEL(to_bfloat16);
 KERNEL(int8_to_bfloat16);
 KERNEL(sample);
@@ -28,7 +29,7 @@ KERNEL(sample);
 #define NAME(isa) NAME_OF(isa)
 extern const QwenvlCpuKernels kernels = {
     NAME(QWENVL_ISA), rms_norm, layer_norm, swiglu, rotary, qkv_split, write_cache, qkv_write_cache,
-    varlen_attention, cached_attention, decode_attention, linear, quantize, to_bfloat16, int8_to_bfloat16, sample,
+    varlen_attention, cached_attention, decode_attention, linear, quantize, to_float32, to_bfloat16, int8_to_bfloat16, sample,
 };
 
 }  // namespace QWENVL_ISA

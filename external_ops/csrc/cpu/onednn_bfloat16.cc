@@ -1,7 +1,7 @@
 // Products of many rows in bfloat16 by oneDNN, on CPUs that multiply bfloat16 in hardware. Compiled once.
-#include "kernels.h"
+#include "products.h"
 
-#ifdef QWENVL_ONEDNN
+#ifdef QWENVL_ONEDNN_BFLOAT16
 
 #include <map>
 #include <memory>
@@ -9,6 +9,7 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 
+namespace qwenvl {
 namespace {
 
 using dnnl::memory;
@@ -63,35 +64,41 @@ void multiply_int8(const uint16_t* x, const int8_t* weight, const float* scales,
     const int64_t columns = n - first < chunk ? n - first : chunk;
     qwenvl_cpu_kernels()->int8_to_bfloat16(weight + first * k, columns * k, wide.get());
     multiply(x, wide.get(), nullptr, m, k, columns, n, y + first);
-#pragma omp parallel for num_threads(qwenvl_threads())
-    for (int64_t i = 0; i < m; ++i)
-      for (int64_t j = first; j < first + columns; ++j) y[i * n + j] = y[i * n + j] * scales[j] + (bias ? bias[j] : 0.0f);
+    finish_columns(scales, bias, m, n, first, columns, y);
   }
 }
 
 }  // namespace
 
-#endif
+bool bfloat16_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
+                   int64_t m, int64_t k, int64_t n, float* y) {
+  if (!supported() || m < FEWEST_ROWS || (dtype != QWENVL_BFLOAT16 && dtype != QWENVL_INT8)) return false;
+  std::unique_ptr<uint16_t[]> narrow(new uint16_t[m * k]);
+  qwenvl_cpu_kernels()->to_bfloat16(x, m * k, narrow.get());
+  if (dtype == QWENVL_INT8)
+    multiply_int8(narrow.get(), (const int8_t*)weight, scales, bias, m, k, n, y);
+  else
+    multiply(narrow.get(), (const uint16_t*)weight, bias, m, k, n, n, y);
+  return true;
+}
+
+}  // namespace qwenvl
+
+extern "C" int qwenvl_has_bfloat16_products(void) { return qwenvl::supported(); }
+
+#else
+
+bool qwenvl::bfloat16_linear(const float*, const void*, QwenvlDtype, const float*, const float*, int64_t, int64_t,
+                           int64_t, float*) {
+  return false;
+}
 
 extern "C" int qwenvl_has_bfloat16_products(void) {
-#ifdef QWENVL_ONEDNN
-  return supported();
-#elif defined(__x86_64__)
+#ifdef __x86_64__
   return __builtin_cpu_supports("avx512bf16") ? -1 : 0;
 #else
   return 0;
 #endif
 }
 
-extern "C" void qwenvl_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales,
-                              const float* bias, int64_t m, int64_t k, int64_t n, float* y) {
-#ifdef QWENVL_ONEDNN
-  if (supported() && m >= FEWEST_ROWS && (dtype == QWENVL_BFLOAT16 || dtype == QWENVL_INT8)) {
-    std::unique_ptr<uint16_t[]> narrow(new uint16_t[m * k]);
-    qwenvl_cpu_kernels()->to_bfloat16(x, m * k, narrow.get());
-    if (dtype == QWENVL_INT8) return multiply_int8(narrow.get(), (const int8_t*)weight, scales, bias, m, k, n, y);
-    return multiply(narrow.get(), (const uint16_t*)weight, bias, m, k, n, n, y);
-  }
 #endif
-  qwenvl_cpu_kernels()->linear(x, weight, dtype, scales, bias, m, k, n, y);
-}

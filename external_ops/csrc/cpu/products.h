@@ -1,0 +1,24 @@
+// Products of many rows by the oneDNN that Paddle brings along; arguments as in qwenvl_linear. False: this build or
+// this CPU has not got it, or these operands are not for it, and nothing was done.
+#pragma once
+
+#include "kernels.h"
+
+namespace qwenvl {
+
+bool bfloat16_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
+                   int64_t m, int64_t k, int64_t n, float* y);
+bool float32_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
+                int64_t m, int64_t k, int64_t n, float* y);
+
+// Columns first .. first + count of y [m, n]: times scales, plus bias, where they are not null.
+inline void finish_columns(const float* scales, const float* bias, int64_t m, int64_t n, int64_t first, int64_t count,
+                           float* y) {
+  if (!scales && !bias) return;
+#pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = first; j < first + count; ++j)
+      y[i * n + j] = y[i * n + j] * (scales ? scales[j] : 1.0f) + (bias ? bias[j] : 0.0f);
+}
+
+}  // namespace qwenvl
