@@ -10,10 +10,12 @@ import json
 import math
 import mmap
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from paddlemix_qwenvl.environment import cpu_count
 from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.layers.parameter import pieces_of
 
@@ -262,8 +264,10 @@ def load_weights(model, checkpoint: Checkpoint, dtype: str, optional: set[str] =
             f"{checkpoint.path} does not fit the model: {', '.join(filter(None, faults))}. Take all files from one model."
         )
     plan = [(parameter, _sources(parameter, path, checkpoint)) for path, parameter in parameters.items()]
-    for parameter, sources in plan:
-        _fill(parameter, sources, checkpoint, dtype)
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        values = pool.map(lambda step: _values(*step, checkpoint, dtype), plan)
+        for (parameter, _), array in zip(plan, values, strict=True):
+            adopt(parameter, array)
 
 
 def _some(what: str, names) -> str:
@@ -277,8 +281,9 @@ def _sources(parameter, path: str, checkpoint: Checkpoint) -> list[tuple]:
     return [(name, p.rows, *checkpoint.read(name, p.shape, p.source, p.linear)) for p, name in named]
 
 
-def _fill(parameter, sources: list[tuple], checkpoint: Checkpoint, dtype: str) -> None:
-    buffer = np.empty(parameter.shape, _NUMPY[_SAFETENSORS_NAME[dtype]])
+def _values(parameter, sources: list[tuple], checkpoint: Checkpoint, dtype: str) -> np.ndarray:
+    """What a parameter is to hold, put together from its pieces and cast."""
+    buffer = empty(parameter.shape, dtype)
     for name, place, values, is_bfloat16 in sources:
         rows = buffer[place]
         values = values.reshape(rows.shape)
@@ -288,7 +293,18 @@ def _fill(parameter, sources: list[tuple], checkpoint: Checkpoint, dtype: str) -
         for start in range(0, len(values), step):
             _cast(values[start : start + step], is_bfloat16, dtype, rows[start : start + step])
             checkpoint.release(name)
-    adopt(parameter, buffer)
+    return buffer
+
+
+def empty(shape: list[int], dtype: str) -> np.ndarray:
+    """An array for a parameter, in memory of its own.
+
+    `np.empty` would ask for huge pages, whose first use took four times as long as all the rest of loading on a virtual machine.
+    """
+    numpy_dtype = np.dtype(_NUMPY[_SAFETENSORS_NAME[dtype]])
+    count = math.prod(shape)
+    memory = mmap.mmap(-1, max(1, count * numpy_dtype.itemsize), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, numpy_dtype, count).reshape(shape)
 
 
 def _cast(values: np.ndarray, is_bfloat16: bool, dtype: str, out: np.ndarray) -> None:
