@@ -265,9 +265,8 @@ def load_weights(model, checkpoint: Checkpoint, dtype: str, optional: set[str] =
         )
     plan = [(parameter, _sources(parameter, path, checkpoint)) for path, parameter in parameters.items()]
     with ThreadPoolExecutor(cpu_count()) as pool:
-        values = pool.map(lambda step: _values(*step, checkpoint, dtype), plan)
-        for (parameter, _), array in zip(plan, values, strict=True):
-            adopt(parameter, array)
+        for parameter, sources in plan:
+            _fill(parameter, sources, checkpoint, dtype, pool)
 
 
 def _some(what: str, names) -> str:
@@ -281,8 +280,7 @@ def _sources(parameter, path: str, checkpoint: Checkpoint) -> list[tuple]:
     return [(name, p.rows, *checkpoint.read(name, p.shape, p.source, p.linear)) for p, name in named]
 
 
-def _values(parameter, sources: list[tuple], checkpoint: Checkpoint, dtype: str) -> np.ndarray:
-    """What a parameter is to hold, put together from its pieces and cast."""
+def _fill(parameter, sources: list[tuple], checkpoint: Checkpoint, dtype: str, pool: ThreadPoolExecutor) -> None:
     buffer = empty(parameter.shape, dtype)
     for name, place, values, is_bfloat16 in sources:
         rows = buffer[place]
@@ -290,10 +288,13 @@ def _values(parameter, sources: list[tuple], checkpoint: Checkpoint, dtype: str)
         if values.strides[0] < values.strides[-1]:  # as the file has it, so that a block is one stretch of the file
             rows, values = rows.T, values.T
         step = max(1, _BLOCK // max(1, values[:1].size))
-        for start in range(0, len(values), step):
+
+        def read(start, name=name, rows=rows, values=values, is_bfloat16=is_bfloat16, step=step):
             _cast(values[start : start + step], is_bfloat16, dtype, rows[start : start + step])
             checkpoint.release(name)
-    return buffer
+
+        list(pool.map(read, range(0, len(values), step)))
+    adopt(parameter, buffer)
 
 
 def empty(shape: list[int], dtype: str) -> np.ndarray:
