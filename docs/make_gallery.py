@@ -90,7 +90,7 @@ def section(number: int, title: str, script: str, arguments: dict, before: tuple
     )
     command = f"python examples/qwen2_5_vl/{script}.py{words}".replace(f"{EXAMPLES}/", "examples/qwen2_5_vl/")
     parts = [f"## {title}", NOTES.get(script, ""), *(save(load_image(str(INPUTS / name)), name) for name in before)]
-    parts += [f"```console\n$ {command}\n{said}\n```".replace("```json", "'''json").replace("\n```\n", "\n'''\n")]
+    parts += [f"````console\n$ {command}\n{said}\n````"]
     if caption:
         parts += [save(Image.open(output), output.name), caption]
     markdown = output.with_suffix(".md")

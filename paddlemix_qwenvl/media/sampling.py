@@ -63,7 +63,7 @@ def smart_nframes(element: Mapping[str, Any], total_frames: int, video_fps: floa
     if not FRAME_FACTOR <= nframes <= total_frames:
         raise MediaError(
             f"{nframes:g} frames were asked for; this video, or the part of it between video_start and video_end, "
-            f"can give {FRAME_FACTOR} to {total_frames}. Change nframes, or min_frames and max_frames."
+            f"can give {FRAME_FACTOR} to {total_frames}, an even number. Change nframes, or min_frames and max_frames."
         )
     return int(nframes)
 

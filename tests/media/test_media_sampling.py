@@ -49,6 +49,8 @@ def test_more_frames_than_there_are():
         sample({"nframes": 12}, even(10, 5.0))
     with pytest.raises(MediaError, match=r"2 frames were asked for; .* can give 2 to 1"):
         sample({"nframes": 2}, even(1, 5.0))
+    with pytest.raises(MediaError, match=r"0 frames were asked for; .* can give 2 to 10, an even number"):
+        sample({"nframes": 1}, even(10, 5.0))
     assert sample({"fps": 100}, even(10, 5.0))[0].tolist() == list(range(10))
 
 

@@ -123,6 +123,22 @@ def test_a_video_of_one_frame(tmp_path):
     assert video.indices.tolist() == video.timestamps.tolist() == numbers(video) == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fps": 0}, "fps=0: expected a number over 0"),
+        ({"nframes": 8}, "a.mp4: 8 frames were asked for; .* can give 2 to 6"),
+        ({"video_start": 9}, "a.mp4: video_start=9 .* leave no two frames of a video of 0.60 s"),
+        ({"fps": 1, "nframes": 2}, "a.mp4: Both fps and nframes"),
+    ],
+    ids=str,
+)
+def test_settings_that_a_video_cannot_meet(tmp_path, settings, message):
+    path = samples.write_video(tmp_path / "a.mp4", samples.numbered_frames(6))
+    with pytest.raises(MediaError, match=message):
+        load_video(path, settings)
+
+
 def test_a_video_on_the_web(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     samples.write_video(tmp_path / "a.mp4", samples.numbered_frames(40))
