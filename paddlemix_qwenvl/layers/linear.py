@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import paddle
 from paddle import nn
 
 from paddlemix_qwenvl import ops
@@ -48,6 +49,7 @@ class Linear(nn.Layer):
             self.bias.pieces = bias
         self.scale = None
 
+    @paddle.no_grad()
     def quantize_int8(self) -> None:
         """Replace the weight by int8 values with a float32 scale an output channel. Ends training of this layer."""
         weight, scale = ops.quantize_int8(self.weight)
