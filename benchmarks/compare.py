@@ -33,6 +33,9 @@ class DType(str, Enum):
     int8 = "int8"
 
 
+BYTES = {DType.float32: 4, DType.bfloat16: 2, DType.int8: 1}
+
+
 def main(
     dtype: Annotated[DType, typer.Option("--dtype", help="of our weights")] = DType.float32,
     peer_dtype: Annotated[
@@ -63,9 +66,8 @@ def main(
         given = [str(threads), str(new_tokens), str(repeats)]
         ours = run("run_ours.py", sys.executable, [str(folder), str(inputs), dtype.value, *given])
         peer = run("run_transformers.py", str(peer_python), [str(folder), str(inputs), theirs.value, *given])
-    print(
-        f"\n{count / 1e9:.2f} B parameters, one {image_side} x {image_side} image, prompt of {prompt} tokens, {new_tokens} new"
-    )
+    print(f"\n{count / 1e9:.2f} B parameters, {count * BYTES[dtype] / 1e9:.2f} GB in {dtype.value}")
+    print(f"one {image_side} x {image_side} image, prompt of {prompt} tokens, {new_tokens} new")
     print(f"{cpu_name()}, {threads} threads, medians of {repeats}")
     print(f"ours: {dtype.value}, {versions(ours)}\ntransformers: {theirs.value}, {versions(peer)}\n")
     print(table(ours, peer))
@@ -136,7 +138,7 @@ def warm_up(folder: Path) -> None:
 
 def table(ours: dict, peer: dict, name: str = "transformers") -> str:
     rows = [("load", "s", 1), ("vision", "s", 1), ("prefill", "s", 1), ("vision + prefill", "s", 1)]
-    rows += [("decode", "ms/token", 1000), ("memory", "GB, peak", 1)]
+    rows += [("decode", "ms/token", 1000), ("load memory", "GB, peak", 1), ("memory", "GB, peak", 1)]
     for engine in (ours, peer):
         engine["vision + prefill"] = engine["vision"] + engine["prefill"]
     lines = [f"| | ours | {name} | theirs / ours |", "|---|---|---|---|"]

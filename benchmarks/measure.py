@@ -19,11 +19,18 @@ def peak_memory_gb() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e9
 
 
-def report(versions: dict, load: float, runs: list[dict], tokens: list[int]) -> None:
+def loaded(function) -> tuple[dict, object]:
+    """Seconds that a model takes to load ("load") and this process's highest memory by then ("load memory"); the model."""
+    seconds, model = timed(function)
+    return {"load": seconds, "load memory": peak_memory_gb()}, model
+
+
+def report(versions: dict, load: dict, runs: list[dict], tokens: list[int]) -> None:
     """Print, as the last line, the medians over `runs` of seconds "vision", "prefill" and "decode" (a token).
 
+    load: what `loaded` measured.
     tokens: the answer, by which the engines are seen to do the same work.
     """
     seconds = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
-    result = {"versions": versions, "load": load, **seconds, "memory": peak_memory_gb(), "tokens": tokens}
+    result = {"versions": versions, **load, **seconds, "memory": peak_memory_gb(), "tokens": tokens}
     print(json.dumps(result))

@@ -3,7 +3,7 @@
 import sys
 
 import numpy as np
-from measure import report, timed
+from measure import loaded, report
 
 
 def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
@@ -13,7 +13,7 @@ def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeat
 
     weights = {"dtype": "bfloat16", "quantization": "int8"} if dtype == "int8" else {"dtype": dtype}
     arguments = {name: paddle.to_tensor(value) for name, value in np.load(inputs).items()}
-    load, model = timed(lambda: AutoModelForConditionalGeneration.from_pretrained(folder, **weights))
+    load, model = loaded(lambda: AutoModelForConditionalGeneration.from_pretrained(folder, **weights))
     count = int(tokens)
     runs = []
     for _ in range(int(repeats) + 1):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from measure import report, timed
+from measure import loaded, report, timed
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "reference" / "qwen_vl"))
 from make_golden import original
@@ -49,7 +49,7 @@ def main(code: str, folder: str, inputs: str, dtype: str, threads: str, tokens: 
     config = original(Path(code), "configuration_qwen").QWenConfig.from_pretrained(folder)
     config.fp16, config.bf16, config.fp32 = False, dtype == "bfloat16", dtype == "float32"
     architecture = original(Path(code), "modeling_qwen").QWenLMHeadModel
-    load, model = timed(
+    load, model = loaded(
         lambda: architecture.from_pretrained(folder, config=config, torch_dtype=getattr(torch, dtype)).eval()
     )
     arguments = {name: torch.from_numpy(value) for name, value in np.load(inputs).items()}

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import torch
 import transformers
-from measure import report, timed
+from measure import loaded, report, timed
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 
@@ -36,7 +36,7 @@ def run(model, inputs: dict[str, torch.Tensor], count: int) -> tuple[dict[str, f
 def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
     torch.set_num_threads(int(threads))
     arguments = {name: torch.from_numpy(value) for name, value in np.load(inputs).items()}
-    load, model = timed(
+    load, model = loaded(
         lambda: Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder, dtype=getattr(torch, dtype), attn_implementation="sdpa"
         ).eval()
