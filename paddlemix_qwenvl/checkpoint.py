@@ -10,6 +10,7 @@ import json
 import math
 import mmap
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -242,7 +243,13 @@ def open_folder(folder: str | os.PathLike, allow_pickle: bool = False) -> Checkp
     )
 
 
-def load_weights(model, checkpoint: Checkpoint, dtype: str, optional: set[str] = frozenset()) -> None:
+def load_weights(
+    model,
+    checkpoint: Checkpoint,
+    dtype: str,
+    optional: set[str] = frozenset(),
+    filled: Callable[[str], None] = lambda path: None,
+) -> None:
     """Fill the parameters of a model, made under `paddle.LazyGuard`, one tensor at a time.
 
     Args:
@@ -250,6 +257,7 @@ def load_weights(model, checkpoint: Checkpoint, dtype: str, optional: set[str] =
         checkpoint: where the values are.
         dtype: "float32", "float16" or "bfloat16"; values are cast to it.
         optional: Hub names that the checkpoint may hold in vain (a tied `lm_head.weight`).
+        filled: called with the path of each parameter once it has its values; it may replace the parameter.
 
     Raises:
         CheckpointError: tensors that are missing, not expected or of another shape; nothing was filled then.
@@ -263,10 +271,14 @@ def load_weights(model, checkpoint: Checkpoint, dtype: str, optional: set[str] =
         raise CheckpointError(
             f"{checkpoint.path} does not fit the model: {', '.join(filter(None, faults))}. Take all files from one model."
         )
-    plan = [(parameter, _sources(parameter, path, checkpoint)) for path, parameter in parameters.items()]
+    plan = [(path, parameter, _sources(parameter, path, checkpoint)) for path, parameter in parameters.items()]
+    del parameters  # what `filled` replaces is to give its memory back
     with ThreadPoolExecutor(cpu_count()) as pool:
-        for parameter, sources in plan:
+        while plan:
+            path, parameter, sources = plan.pop(0)
             _fill(parameter, sources, checkpoint, dtype, pool)
+            del parameter
+            filled(path)
 
 
 def _some(what: str, names) -> str:

@@ -28,6 +28,11 @@ class Quantization(str, Enum):
     int8 = "int8"
 
 
+class VisionParallel(str, Enum):
+    tensor = "tensor"
+    data = "data"
+
+
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
     """What this package raises on purpose, and files that cannot be had, end the command with the message alone."""
@@ -70,6 +75,10 @@ def infer(
         int | None,
         typer.Option("--mp_degree", min=1, help="ranks of tensor parallelism (default: as many as were launched)"),
     ] = None,
+    vision_parallel: Annotated[
+        VisionParallel | None,
+        typer.Option("--vision_parallel", help="vision tower split over the ranks, or whole on each (default: tensor)"),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -85,19 +94,15 @@ def infer(
     from paddlemix_qwenvl.infer import Assistant, plan_lines, start_ranks
 
     quiet_hosts()
+    choices = {"dtype": dtype, "quantization": quantization, "vision_parallel": vision_parallel}
+    how = {name: choice.value for name, choice in choices.items() if choice is not None}
     with plain_errors():
         if dry_run:
-            for line in plan_lines(model_path, dtype and dtype.value, card_gib):
+            for line in plan_lines(model_path, card_gib, from_hf_hub=from_hf_hub, **how):
                 typer.echo(line)
             return
         rank = start_ranks(mp_degree, device)
-        assistant = Assistant.load(
-            model_path,
-            dtype=dtype and dtype.value,
-            device=device,
-            quantization=quantization and quantization.value,
-            from_hf_hub=from_hf_hub,
-        )
+        assistant = Assistant.load(model_path, device=device, from_hf_hub=from_hf_hub, **how)
         settings = {
             "max_new_tokens": max_new_tokens,
             "do_sample": None if temperature is None else temperature > 0,

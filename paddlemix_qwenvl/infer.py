@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
 from paddlemix_qwenvl.media import ContentCache, process_vision_info
 from paddlemix_qwenvl.parallel import init_tensor_parallel
 
@@ -57,6 +57,7 @@ class Assistant:
         dtype: str | None = None,
         device: str | None = None,
         quantization: str | None = None,
+        vision_parallel: str | None = None,
         remember_images: bool = True,
         **source,
     ) -> Assistant:
@@ -66,6 +67,7 @@ class Assistant:
             dtype: None for the config's, or float16 on a GPU that has no bfloat16.
             device: "cpu", "gpu" or "gpu:N"; None for Paddle's choice.
             quantization: "int8" or None.
+            vision_parallel: with several ranks, the vision tower split over them ("tensor", the default) or whole on each ("data").
             remember_images: keep up to 256 MiB of decoded pictures and as much of their features, so that one that comes again,
                 as in a chat's next turn, is neither decoded nor encoded again.
             source: where a name is looked up (`from_hf_hub=True`, ...).
@@ -82,8 +84,9 @@ class Assistant:
             )
         started = time.perf_counter()
         dtype = usable_dtype(dtype, use_device(device))
+        changes = {} if vision_parallel is None else {"vision_parallel": vision_parallel}
         model = AutoModelForConditionalGeneration.from_pretrained(
-            model_path, dtype=dtype, quantization=quantization, **source
+            model_path, dtype=dtype, quantization=quantization, **changes, **source
         )
         processor = AutoProcessor.from_pretrained(model_path, **source)
         decoded = ContentCache(DECODED_BYTES) if remember_images else None
@@ -156,16 +159,29 @@ def start_ranks(mp_degree: int | None, device: str | None) -> int:
     """Join the other processes that `paddle.distributed.launch` started, if any; returns this one's rank.
 
     Raises:
-        ParallelError: another number of processes was launched than `mp_degree`.
+        ParallelError: another number of processes was launched than `mp_degree`, or all are given the same card.
     """
     if mp_degree is None and os.environ.get("PADDLE_TRAINERS_NUM", "1") == "1":
         return 0
+    if device is not None and ":" in device and mp_degree != 1:
+        raise ParallelError(
+            f"device is {device!r}, which every rank would take: give gpu, and let GPUS (--gpus of the launcher) name the cards."
+        )
     use_device(device)
     return init_tensor_parallel(mp_degree).rank
 
 
-def plan_lines(model_path: str, dtype: str | None, card_gib: float) -> list[str]:
+def plan_lines(
+    model_path: str,
+    card_gib: float,
+    dtype: str | None = None,
+    quantization: str | None = None,
+    vision_parallel: str | None = None,
+    **source,
+) -> list[str]:
     """What each rank of a model would take, for a folder, a name, or "3B", "7B", "72B" (by name without any download).
+
+    Arguments as in `Assistant.load`.
 
     Raises:
         ConfigurationError, DownloadError: no such model.
@@ -177,7 +193,7 @@ def plan_lines(model_path: str, dtype: str | None, card_gib: float) -> list[str]
     from paddlemix_qwenvl.plan import plan_ranks, table
 
     size = known_size(model_path)
-    config = Qwen2_5_VLConfig.of_size(size) if size else AutoConfig.from_pretrained(model_path)
+    config = Qwen2_5_VLConfig.of_size(size) if size else AutoConfig.from_pretrained(model_path, **source)
     for model_class in (Qwen2_5_VLForConditionalGeneration, QWenLMHeadModel):
         if isinstance(config, model_class.config_class):
             break
@@ -185,7 +201,9 @@ def plan_lines(model_path: str, dtype: str | None, card_gib: float) -> list[str]
         raise ConfigurationError(
             f"{model_path} is neither Qwen2.5-VL nor Qwen-VL: its model_type is {config.model_type!r}."
         )
-    plans = plan_ranks(model_class, config, dtype or config.dtype)
+    if vision_parallel is not None:
+        config.vision_parallel = vision_parallel
+    plans = plan_ranks(model_class, config, dtype or config.dtype, quantization=quantization)
     return table(plans, card_gib, config.max_position_embeddings)
 
 

@@ -7,6 +7,7 @@ returns its argument untouched.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from paddlemix_qwenvl.errors import ParallelError
 
 # Seconds that a rank outlives the one it waited for in vain: the launcher looks every second, and names whom it finds ended.
 _GRACE = 4
+_meetings = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,42 @@ class TensorParallel:
     degree: int = 1
     group: object = None
 
-    def all_reduce(self, x):
-        """Sum of `x` over the group."""
+    def all_reduce(self, x, largest: bool = False):
+        """Sum of `x` over the group, or the `largest` of each element; `x` itself is overwritten."""
         if self.degree > 1:
             import paddle.distributed as dist
 
             try:
-                dist.all_reduce(x, group=self.group)
+                dist.all_reduce(x, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, self.group)
             except RuntimeError as error:
                 self._lost(error)
         return x
+
+    def first_rank(self, x):
+        """Rank 0's `x` on all ranks: for what may differ, such as draws and what the user's own code decides."""
+        if self.degree == 1:
+            return x
+        import paddle
+
+        return self.all_reduce(x if self.rank == 0 else paddle.zeros_like(x))
+
+    def meet(self) -> None:
+        """Wait, up to 15 minutes, until every rank has come here.
+
+        For where ranks come at different times, because they read, download or compute different things: collectives over
+        gloo give up after 30 s in Paddle 3.3, and no setting changes that. Over NCCL there is no such limit, and no wait here.
+        """
+        if getattr(self.group, "backend", None) != "GLOO":
+            return
+        from paddle.base import core
+
+        store, key = core.create_or_get_global_tcp_store(), f"qwenvl/{self.group.name}/{next(_meetings)}"
+        try:
+            if store.add(key, 1) == self.degree:
+                store.set(f"{key}/all", "here")
+            store.wait(f"{key}/all")
+        except RuntimeError as error:
+            self._lost(error)
 
     def all_gather(self, x, sizes: list[int], axis: int = -1):
         """The ranks' `x`, joined along `axis` in rank order; rank `i` has `sizes[i]` there, which may be 0."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
+from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.parallel import TensorParallel, using
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -34,13 +35,16 @@ class RankPlan:
         return max(0, min(limit, int(free // self.cache_bytes_per_token)))
 
 
-def plan_ranks(model_class, config, dtype: str, degrees=(1, 2, 4, 8, 16)) -> list[RankPlan]:
+def plan_ranks(
+    model_class, config, dtype: str, degrees=(1, 2, 4, 8, 16), quantization: str | None = None
+) -> list[RankPlan]:
     """The plan of each degree that the model's heads can be split by.
 
     Args:
         model_class: `Qwen2_5_VLForConditionalGeneration` or `QWenLMHeadModel`.
         config: its config.
         dtype: of weights and KV cache.
+        quantization: "int8" or None.
 
     Raises:
         ConfigurationError: an unknown dtype.
@@ -54,9 +58,24 @@ def plan_ranks(model_class, config, dtype: str, degrees=(1, 2, 4, 8, 16)) -> lis
                 model = model_class.without_memory(config, dtype)
         except ParallelError:
             continue
-        numbers = sum(int(np.prod(parameter.shape)) for parameter in model.parameters())
-        plans.append(RankPlan(degree, numbers * BYTES[dtype], model.cache_numbers_per_token() * BYTES[dtype]))
+        weight_bytes = BYTES[dtype] * sum(map(_numbers, model.parameters()))
+        if quantization == "int8":
+            weight_bytes += _int8_bytes(model, BYTES[dtype])
+        plans.append(RankPlan(degree, weight_bytes, BYTES[dtype] * model.cache_numbers_per_token()))
     return plans
+
+
+def _numbers(parameter) -> int:
+    return int(np.prod(parameter.shape))
+
+
+def _int8_bytes(model, width: int) -> int:
+    """What int8 adds to the bytes of a model whose numbers take `width`: a tied head's values are held beside the embedding."""
+    linears = [layer for layer in model.sublayers() if isinstance(layer, Linear)]
+    tied = model.get_input_embeddings().weight
+    replaced = sum(_numbers(layer.weight) for layer in linears if layer.weight is not tied)
+    held = sum(_numbers(layer.weight) + 4 * layer.weight.shape[0] for layer in linears)  # a float32 scale an output
+    return held - width * replaced
 
 
 def table(plans: list[RankPlan], card_gib: float, limit: int) -> list[str]:

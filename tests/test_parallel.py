@@ -3,7 +3,9 @@
 import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
+from operator import attrgetter
 
 import hub_model
 import numpy as np
@@ -12,7 +14,13 @@ import pytest
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.errors import CheckpointError, ParallelError
+from paddlemix_qwenvl.layers.embedding import ParallelLMHead, VocabParallelEmbedding
+from paddlemix_qwenvl.layers.linear import RowParallelLinear, gate_up_linear
 from paddlemix_qwenvl.parallel import TensorParallel, init_tensor_parallel, tensor_parallel, using
+
+MLP_SHAPES = {"gate.weight": (3420, 8), "gate.bias": (3420,), "up.weight": (3420, 8), "up.bias": (3420,)}
+MLP_SHAPES |= {"down.weight": (8, 3420), "down.bias": (8,)}
+WIDTHS = {2: [1710], 8: [427, 428], 16: [213, 214]}  # of 3420 channels, on the ranks
 
 
 class Meeting:
@@ -33,38 +41,48 @@ class Meeting:
 class ThreadRank(TensorParallel):
     """A rank whose collectives are literal: the sum, or everyone's in rank order."""
 
-    def all_reduce(self, x):
-        return paddle.to_tensor(sum(self.group.share(self.rank, x.numpy())))
+    def all_reduce(self, x, largest: bool = False):
+        given = self.group.share(self.rank, x.numpy())
+        return paddle.to_tensor(np.max(given, axis=0) if largest else sum(given))
 
-    def all_gather(self, x, sizes):
+    def all_gather(self, x, sizes, axis: int = -1):
         parts = self.group.share(self.rank, x.numpy())
-        assert [part.shape[-1] for part in parts] == list(sizes)
-        return paddle.to_tensor(np.concatenate(parts, axis=-1))
+        assert [part.shape[axis] for part in parts] == list(sizes)
+        return paddle.to_tensor(np.concatenate(parts, axis=axis))
 
 
-def split_model(folder, degree: int) -> list:
-    """One model a rank."""
-    meeting, models = Meeting(degree), []
-    for rank in range(degree):
-        with using(ThreadRank(rank, degree, meeting)):
-            models.append(Qwen2_5_VLForConditionalGeneration.from_pretrained(folder))
+def ranks_of(degree: int) -> list[ThreadRank]:
+    meeting = Meeting(degree)
+    return [ThreadRank(rank, degree, meeting) for rank in range(degree)]
+
+
+def split_model(folder, degree: int, **how) -> list:
+    """One model a rank, loaded one after the other."""
+    models = []
+    for parallel in ranks_of(degree):
+        with using(parallel):
+            models.append(Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, **how))
     return models
 
 
-def on_all_ranks(models: list, function) -> list:
-    """`function(model)` of every rank at the same time; a rank that fails ends the others' waiting."""
+def together(ranks: list[ThreadRank], function, *arguments: list) -> list:
+    """`function`, of one argument a rank from each list, on every rank at once; a rank that fails ends the others' waiting."""
 
-    def work(model):
-        parallel = model.lm_head.parallel
+    def work(parallel, *given):
         try:
             with using(parallel), paddle.no_grad():
-                return function(model)
+                return function(*given)
         except BaseException:
             parallel.group.barrier.abort()
             raise
 
-    with ThreadPoolExecutor(len(models)) as pool:
-        return list(pool.map(work, models))
+    with ThreadPoolExecutor(len(ranks)) as pool:
+        return list(pool.map(work, ranks, *arguments))
+
+
+def on_all_ranks(models: list, function) -> list:
+    """`function(model)` of every rank."""
+    return together([model.lm_head.parallel for model in models], function, models)
 
 
 def inputs(config: dict) -> dict:
@@ -121,12 +139,22 @@ def test_more_ranks_than_processes():
         (4, True, {}),  # more ranks than key-value heads
         (2, True, {"num_key_value_heads": 1}),
         (3, False, {"num_attention_heads": 3, "num_key_value_heads": 3, "rope_scaling": {"mrope_section": [2, 3, 3]}}),
+        (8, False, {}),
+        (16, True, {}),
     ],
     ids=str,
 )
 def test_a_split_model_computes_what_the_whole_one_does(tmp_path, degree, tied, changes):
-    """Sizes that do not divide included: 35 channels of a vision MLP, 290 tokens, 4 vision heads over 3 ranks."""
-    config = hub_model.config(tie_word_embeddings=tied, **changes, vision_config={"num_heads": 4})
+    """Sizes that do not divide included: 35 channels of a vision MLP, 290 tokens, 4 vision heads over 3 ranks.
+
+    Over 8 and 16 ranks with the 3B's heads, 16 of queries, 2 of keys and values, and 16 in the vision tower.
+    """
+    vision = {"num_heads": 4}
+    if degree >= 8:
+        changes = {"num_attention_heads": 16, "num_key_value_heads": 2, "hidden_size": 64}
+        changes["rope_scaling"] = {"type": "mrope", "mrope_section": [1, 1, 0]}
+        vision = {"num_heads": 16, "hidden_size": 64, "out_hidden_size": 64}
+    config = hub_model.config(tie_word_embeddings=tied, **changes, vision_config=vision)
     folder = hub_model.write(tmp_path, config, hub_model.tensors(config))
     whole = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
     given = inputs(config)
@@ -143,6 +171,82 @@ def test_a_split_model_computes_what_the_whole_one_does(tmp_path, degree, tied, 
         for _ in range(2)
     ]
     assert all(answer == ranks[0] for ranks in sampled for answer in ranks)
+
+
+@pytest.mark.parametrize("degree", [2, 4])
+def test_int8_weights_are_those_of_one_rank(tmp_path, degree):
+    """Bit for bit, although a row of some lies in parts on several ranks; so the answers differ by rounding alone."""
+    config = hub_model.config(tie_word_embeddings=True, vision_config={"num_heads": 4})
+    folder = hub_model.write(tmp_path, config, hub_model.tensors(config))
+    load = partial(Qwen2_5_VLForConditionalGeneration.from_pretrained, folder, quantization="int8")
+    whole, given = load(), inputs(config)
+    wanted = whole(**given).logits.numpy()
+    ranks = ranks_of(degree)
+    models = together(ranks, lambda _: load(), ranks)
+    for logits in on_all_ranks(models, lambda model: model(**given).logits.numpy()):
+        np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    layers = [model.model.layers[0] for model in (whole, *models)]
+    for name in ("self_attn.o_proj", "mlp.down_proj"):
+        one, *parts = (attrgetter(name)(layer) for layer in layers)
+        assert np.array_equal(np.concatenate([part.weight.numpy() for part in parts], axis=1), one.weight.numpy())
+        assert all(np.array_equal(part.scale.numpy(), one.scale.numpy()) for part in parts)
+
+
+@pytest.mark.parametrize("degree", [2, 8, 16])
+def test_a_vision_mlp_of_3420_channels_is_split_exactly(degree):
+    """In small whole numbers, where float32 makes no error in any order, so that equal means equal."""
+    draws, size = np.random.default_rng(0), 3420
+    tensors = {name: draws.integers(-2, 3, shape).astype(np.float32) for name, shape in MLP_SHAPES.items()}
+    x = paddle.to_tensor(draws.integers(-2, 3, (3, 8)).astype(np.float32))
+
+    def run() -> np.ndarray:
+        start, stop = tensor_parallel().split(size)
+        up = gate_up_linear(8, size, bias=True)
+        down = RowParallelLinear(size, 8, start, stop, bias=True)
+        up.weight.set_value(np.concatenate([tensors[f"{name}.weight"][start:stop] for name in ("gate", "up")]))
+        up.bias.set_value(np.concatenate([tensors[f"{name}.bias"][start:stop] for name in ("gate", "up")]))
+        down.weight.set_value(tensors["down.weight"][:, start:stop])
+        down.bias.set_value(tensors["down.bias"])
+        gate, value = up(x).chunk(2, axis=-1)
+        return down(gate * value).numpy()
+
+    ranks = ranks_of(degree)
+    assert sorted({parallel.split(size)[1] - parallel.split(size)[0] for parallel in ranks}) == WIDTHS[degree]
+    wanted = run()
+    for found in together(ranks, lambda _: run(), ranks):
+        assert np.array_equal(found, wanted) and np.abs(found).max() > 0
+
+
+@pytest.mark.parametrize("vocabulary", [151_936, 152_064])
+def test_the_released_vocabularies_over_16_ranks(vocabulary):
+    """Every token is embedded by one rank, and every score is gathered in its place."""
+    ids = np.array([0, 1, vocabulary // 16 - 1, vocabulary // 16, 151_645, vocabulary - 1])
+    values = (np.arange(vocabulary) % 4099).astype(np.float32)
+
+    def run():
+        embedding = VocabParallelEmbedding(vocabulary, 1, 0.02)
+        embedding.weight.set_value(values[embedding.start : embedding.stop, None])
+        head = ParallelLMHead(vocabulary, 1, embedding)
+        return embedding(paddle.to_tensor(ids)).numpy()[:, 0], head(paddle.ones([1, 1])).numpy()[0]
+
+    ranks = ranks_of(16)
+    for embedded, scores in together(ranks, lambda _: run(), ranks):
+        assert np.array_equal(embedded, values[ids]) and np.array_equal(scores, values)
+
+
+def test_ranks_that_would_decide_differently_follow_the_first(tmp_path):
+    """A criterion that reads a clock or another thread's wish may say one thing here and another there."""
+    config = hub_model.config()
+    models = split_model(hub_model.write(tmp_path, config, hub_model.tensors(config)), 2)
+    given = inputs(config)
+
+    def until(model):
+        steps = 3 if model.lm_head.parallel.rank == 0 else 5
+        criteria = [lambda ids, scores: ids.shape[1] - given["input_ids"].shape[1] >= steps]
+        return model.generate(**given, max_new_tokens=8, min_new_tokens=8, stopping_criteria=criteria)[0].tolist()
+
+    first, second = on_all_ranks(models, until)
+    assert first == second and all(len(row) == 3 for row in first)
 
 
 def test_ranks_share_the_weights_out(hub_folder, hub_tensors):

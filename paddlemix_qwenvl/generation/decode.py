@@ -73,6 +73,7 @@ class _Rows:
             scores = paddle.to_tensor(self.scores())
             for criterion in criteria:
                 ended |= np.asarray(criterion(ids, scores), bool)
+            ended = tensor_parallel().first_rank(paddle.to_tensor(ended.astype(np.int64))).numpy() > 0
         kept = ~ended[self.going]
         self.going = self.going[kept]
         return kept
@@ -130,9 +131,7 @@ def generate_tokens(
 def random_generator(seed: int | None) -> np.random.Generator:
     """The draws of one call, the same on all ranks; `seed` None takes one from Paddle's own generator."""
     if seed is None:
-        drawn = paddle.randint(0, 2**31 - 1, [1], dtype="int64")
-        parallel = tensor_parallel()
-        seed = int(parallel.all_reduce(drawn if parallel.rank == 0 else paddle.zeros_like(drawn)))
+        seed = int(tensor_parallel().first_rank(paddle.randint(0, 2**31 - 1, [1], dtype="int64")))
     return np.random.default_rng(seed)
 
 

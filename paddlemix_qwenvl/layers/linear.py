@@ -52,10 +52,13 @@ class Linear(nn.Layer):
     @paddle.no_grad()
     def quantize_int8(self) -> None:
         """Replace the weight by int8 values with a float32 scale an output channel. Ends training of this layer."""
-        weight, scale = ops.quantize_int8(self.weight)
+        weight, scale = self._quantized(self.weight)
         del self.weight, self.scale
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
+
+    def _quantized(self, weight):
+        return ops.quantize_int8(weight)
 
     def forward(self, x):
         return self.product(x, self.bias)
@@ -116,3 +119,11 @@ class RowParallelLinear(Linear):
     def forward(self, x):
         bias = self.bias if self.parallel.rank == 0 else None
         return self.parallel.all_reduce(self.product(x, bias))
+
+    def _quantized(self, weight):
+        """With the scales of whole rows, so that int8 weights are those of one rank; every rank takes part."""
+        if self.parallel.degree == 1:
+            return super()._quantized(weight)
+        largest = self.parallel.all_reduce(weight.astype("float32").abs().max(-1, keepdim=True), largest=True)
+        quantized, scale = ops.quantize_int8(paddle.concat([weight, largest.astype(weight.dtype)], axis=-1))
+        return quantized[:, :-1].contiguous(), scale

@@ -129,6 +129,7 @@ class DecoderModel(QwenVLPretrainedModel):
 
     def prefill(self, settings: GenerationSettings, **inputs) -> Step:
         """Run the prompt and keep its keys and values, with room for `settings.max_new_tokens` more."""
+        self.lm_head.parallel.meet()
         self.vision_seconds = 0.0
         batch, length = inputs["input_ids"].shape
         prompt = self.pack(**{name: inputs[name] for name in self.prompt_inputs if inputs.get(name) is not None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import reduce
 from pathlib import Path
 
 import paddle
@@ -33,6 +34,7 @@ from paddlemix_qwenvl.generation.settings import (
 )
 from paddlemix_qwenvl.generation.stopping import StopStrings
 from paddlemix_qwenvl.layers.linear import Linear
+from paddlemix_qwenvl.parallel import tensor_parallel
 
 DTYPES = ("float32", "float16", "bfloat16")
 SIZES = ("original_sizes", "resized_sizes", "video_original_sizes", "video_resized_sizes")
@@ -95,9 +97,13 @@ class QwenVLPretrainedModel(PretrainedModel):
         folder = weights_folder(name, **source)
         checkpoint = open_folder(folder, allow_pickle=allow_pickle)
         model = cls.without_memory(config, dtype)
-        load_weights(model, checkpoint, dtype, model.optional_weights)
+        tensor_parallel().meet()
         if quantization == "int8":
+            load_weights(model, checkpoint, dtype, model.optional_weights, model.quantize_parameter)
             model.quantize_int8()
+        else:
+            load_weights(model, checkpoint, dtype, model.optional_weights)
+        tensor_parallel().meet()
         model.eval()
         if (folder / GENERATION_CONFIG).is_file():
             model.generation_config = read_generation_config(folder)
@@ -121,8 +127,15 @@ class QwenVLPretrainedModel(PretrainedModel):
     def quantize_int8(self) -> None:
         """Hold every Linear weight of the decoder and the vision tower as int8. The model can then not be trained or saved."""
         for layer in self.sublayers():
-            if isinstance(layer, Linear) and layer.scale is None and not getattr(layer, "keep_precision", False):
+            if isinstance(layer, Linear) and layer.scale is None:
                 layer.quantize_int8()
+
+    def quantize_parameter(self, path: str) -> None:
+        """Hold the parameter at `path` as int8 if it is a Linear layer's weight."""
+        owner, _, name = path.rpartition(".")
+        layer = reduce(getattr, owner.split("."), self)
+        if name == "weight" and isinstance(layer, Linear):
+            layer.quantize_int8()
 
     def save_pretrained(self, save_dir: str | os.PathLike, max_shard_size: int | str = "5GB", **kwargs) -> None:
         """Write config, generation config and weights in the Hub's layout, which transformers reads too.

@@ -172,6 +172,7 @@ class DealtVisionTower(VisionTower):
         else:
             dtype = ops.activation_dtype(self.patch_embed.proj.weight.dtype)
             features = paddle.zeros([0, self.config.out_hidden_size], dtype)
+        self.parallel.meet()
         features = self.parallel.all_gather(features, [int(tokens[share].sum()) for share in shares], axis=0)
         order = np.concatenate([_places(tokens, share) for share in shares])
         return features.index_select(paddle.to_tensor(np.argsort(order)))
