@@ -44,7 +44,7 @@ for card in $(printf '%s\n' "$GPUS" | tr ',' ' '); do
     *) stop "GPUS=$GPUS, but CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES does not show card $card: change one of the two" ;;
     esac
 done
-ranks=$(($(printf '%s\n' "$GPUS" | tr ',' '\n' | grep -c .) * NNODES))
+ranks=$(($(printf '%s\n' "$GPUS" | tr ',' '\n' | grep -c . || :) * NNODES))
 [ "$ranks" -gt 0 ] || stop "$cards and NNODES=$NNODES make no ranks: set GPUS=0,1 for two cards, or DEVICE=cpu NPROC=2"
 [ "${MP_DEGREE:-$ranks}" -eq "$ranks" ] ||
     stop "MP_DEGREE=$MP_DEGREE, but $cards and NNODES make $ranks ranks: set MP_DEGREE=$ranks, or change $cards"

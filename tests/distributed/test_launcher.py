@@ -21,6 +21,7 @@ echo "backend=$PADDLE_DISTRI_BACKEND cards=$CUDA_VISIBLE_DEVICES" >> "$SEEN"
 touch "$LOG_DIR/envlog.0" "$LOG_DIR/default.abcdef.log"
 echo "error: rank 0 lost the others" > "$LOG_DIR/workerlog.0"
 printf '%s\\n' "a line" "error: this is why" > "$LOG_DIR/workerlog.1"
+[ -z "$STAYS" ] || exec sleep 300
 [ -z "$FAILS" ] || { echo "$FAILS"; exit 1; }
 """
 
@@ -109,9 +110,15 @@ def test_a_dry_run_starts_no_ranks(script):
         ({"MP_DEGREE": 4, "DEVICE": "cpu"}, "but NPROC and NNODES make 2 ranks: set MP_DEGREE=2, or change NPROC"),
         ({"DEVICE": "tpu"}, "DEVICE=tpu is unknown: it must be gpu or cpu"),
         ({"NNODES": 2}, "NNODES=2 needs MASTER=host:port"),
+        ({"GPUS": "0,1", "CUDA_VISIBLE_DEVICES": "1,2"}, "CUDA_VISIBLE_DEVICES=1,2 does not show card 0: change one"),
+        ({"DEVICE": "cpu", "NPROC": 0}, "NPROC and NNODES=1 make no ranks"),
         ({"FAILS": "ValueError: no such card"}, "no rank could be started on 0,1,2,3 (ValueError: no such card)"),
         ({"FAILS": "Container rank 1 status failed cmd ['x'] code -9 log y"}, "rank 1 was killed by signal 9 "),
         ({"FAILS": "Container rank 1 status failed cmd ['x'] code 1 log y"}, "rank 1: error: this is why"),
+        (
+            {"FAILS": "Container rank 1 status failed cmd ['x'] code 1 log y", "NNODES": 2, "MASTER": "10.0.0.1:80"},
+            "rank 1 of this machine: error: this is why",
+        ),
         ({"FAILS": "Container rank 0 status failed cmd ['x'] code 1 log y"}, "rank 0: error: rank 0 lost the others"),
     ],
 )
@@ -120,6 +127,19 @@ def test_a_run_that_fails_says_why_in_one_line(script, settings, says):
     assert result.returncode == 1 and not result.stdout
     assert says in result.stderr.splitlines()[-1] and "] stopped: " in result.stderr.splitlines()[-1]
     assert script.seen.exists() == ("FAILS" in settings)  # what can be known before is said before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_script_that_is_ended_ends_its_ranks(script, number):
+    process = script.start(STAYS="yes")
+    for _ in range(300):
+        if (script.log_dir / "workerlog.1").exists():
+            break
+        time.sleep(0.1)
+    time.sleep(0.3)
+    process.send_signal(number)
+    errors = process.communicate(timeout=30)[1]  # which waits for all that hold its end, the stand-in too
+    assert process.returncode == 1 and "stopped: interrupted; all ranks" in errors.splitlines()[-1]
 
 
 def checkpoint(folder: Path, **changes) -> Path:
