@@ -125,6 +125,8 @@ class Assistant:
         inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="pd")
         streamer = TextStreamer(self.processor.tokenizer, on_text) if on_text else None
         settings = {name: value for name, value in generation.items() if value is not None}
+        if "stop_strings" in settings:
+            settings["tokenizer"] = self.processor.tokenizer
         ids, _ = self.model.generate(**inputs, streamer=streamer, remember_images=self.decoded is not None, **settings)
         return Answer(
             text=self.processor.batch_decode(ids, skip_special_tokens=True)[0],

@@ -104,6 +104,15 @@ def test_the_next_turn_of_a_chat_decodes_and_encodes_no_picture_again(hub_folder
     assert (len(decoded), len(encoded)) == ((1, 1) if remember else (2, 2))
 
 
+def test_a_stop_string_needs_no_tokenizer_here(assistant):
+    options = {"max_new_tokens": 12, "temperature": 1.5, "do_sample": True, "seed": 3, "eos_token_id": []}
+    whole = assistant.ask("what?", **options)
+    stop = whole.text[2:4]
+    stopped = assistant.ask("what?", stop_strings=stop, **options)
+    assert len(stopped.token_ids) < 12 and stopped.token_ids == whole.token_ids[: len(stopped.token_ids)]
+    assert stop in stopped.text and whole.text.startswith(stopped.text)
+
+
 def test_several_images_and_a_benchmark(hub_folder, assistant):
     result = ask(hub_folder, "--image_file", PICTURE, "--max_new_tokens", 2, "--benchmark", "--json")
     answer = json.loads(result.stdout.splitlines()[-1])
