@@ -158,3 +158,15 @@ def test_bad_arguments():
         parse_actions("", (0, 0), (1, 1))
     with pytest.raises(GroundingError, match="resized_size is"):
         system_prompt("mobile_use", 28)
+
+
+def test_an_actions_points_can_be_drawn():
+    swipe, wait = read(
+        call("mobile_use", action="swipe", coordinate=[10, 20], coordinate2=[30, 40])
+        + call("mobile_use", action="wait", time=1)
+    )
+    points = [(x + 0.5, y + 0.5) for x, y in (swipe.coordinate, swipe.coordinate2)]
+    assert [(item.kind, item.label, item.coords) for item in swipe.as_items()] == [
+        ("point", "swipe", at) for at in points
+    ]
+    assert wait.as_items() == []

@@ -201,3 +201,9 @@ def test_bad_arguments():
         parse_document("", (1, 1), None)
     with pytest.raises(GroundingError, match="a str, got bytes"):
         parse_document(b"<p>", (1, 1), (1, 1))
+
+
+def test_a_block_can_be_drawn():
+    (block,) = parse_document('<table data-bbox="1 2 30 40"><tr><td>a</td></tr></table>', (100, 100), (50, 50))
+    item = block.as_item()
+    assert (item.kind, item.label, item.text, item.coords) == ("box", "1 table", "a", (2.0, 4.0, 60.0, 80.0))

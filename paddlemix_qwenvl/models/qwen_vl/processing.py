@@ -28,7 +28,7 @@ class QWenVLImageProcessor(BaseImageProcessor):
         self.image_size = image_size
 
     def preprocess(self, images, return_tensors: str | None = None) -> BatchFeature:
-        """`images` float32 `[pictures, 3, image_size, image_size]`, and `original_sizes` as (width, height).
+        """`images` float32 `[pictures, 3, image_size, image_size]`, and `original_sizes` and `resized_sizes` as (width, height).
 
         Args:
             images: one picture or a list (path, URL, data URI, PIL, array).
@@ -38,7 +38,8 @@ class QWenVLImageProcessor(BaseImageProcessor):
             MediaError: a picture that cannot be read.
         """
         pixels, sizes = read_pictures(images if isinstance(images, list | tuple) else [images], self.image_size)
-        return tensors({"images": pixels, "original_sizes": sizes}, return_tensors)
+        resized = [(self.image_size, self.image_size)] * len(sizes)
+        return tensors({"images": pixels, "original_sizes": sizes, "resized_sizes": resized}, return_tensors)
 
     def __call__(self, images, **kwargs) -> BatchFeature:
         return self.preprocess(images, **kwargs)
@@ -84,8 +85,8 @@ class QWenVLProcessor(ProcessorMixin):
             return_tensors: "pd" or "np"; None gives lists for the text and NumPy for the pictures.
 
         Returns:
-            `input_ids`, `attention_mask` `[B, S]`; with pictures `images` and their `original_sizes` as (width, height), which
-            `grounding.parse` takes.
+            `input_ids`, `attention_mask` `[B, S]`; with pictures `images`, and their `original_sizes` and `resized_sizes` as
+            (width, height), which `grounding.parse` takes.
 
         Raises:
             MediaError: a picture that cannot be read.

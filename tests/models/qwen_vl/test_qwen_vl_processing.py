@@ -7,6 +7,7 @@ from PIL import Image
 
 from paddlemix_qwenvl import QWenVLProcessor
 from paddlemix_qwenvl.errors import MediaError, PromptError
+from paddlemix_qwenvl.grounding import parse
 from paddlemix_qwenvl.infer import Assistant
 
 
@@ -25,6 +26,9 @@ def test_pictures_by_path_and_as_pictures(processor):
     np.testing.assert_array_equal(by_path["images"], as_picture["images"])
     assert by_path["original_sizes"] == as_picture["original_sizes"] == [(61, 450)]
     assert by_path["images"].dtype == np.float32
+    said = "<ref>the tower</ref><box>(100,200),(500,1000)</box>"
+    (item,) = parse(said, by_path["original_sizes"], by_path["resized_sizes"])
+    assert item.coords == (6.1, 90.0, 30.5, 450.0)
 
 
 def test_text_alone_and_lists(processor):
