@@ -108,3 +108,12 @@ def answers(name: str, model, folder: Path) -> dict[str, np.ndarray]:
     found[f"{name} seeded tokens"] = model.generate(**inputs, **SAMPLED, seed=11)[0].numpy()
     found[f"{name} unseeded tokens"] = model.generate(**inputs, **SAMPLED)[0].numpy()
     return found
+
+
+def int8_logits(folder: Path) -> np.ndarray:
+    """Logits of the 7B with its weights as int8, made from bfloat16."""
+    import paddle
+
+    model = model_class("7B").from_pretrained(folder / "7B", dtype="bfloat16", quantization="int8")
+    with np.load(folder / "image.npz") as file, paddle.no_grad():
+        return model(**{key: paddle.to_tensor(value) for key, value in file.items()}).logits.numpy()
