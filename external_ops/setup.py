@@ -17,6 +17,7 @@ KERNELS = [
     "norm",
     "rotary",
     "attention",
+    "attention_gradient",
     "decode",
     "sample",
     "table",

@@ -11,6 +11,8 @@ from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
 _LIBRARY = str(Path(__file__).with_name("_ops.so"))
 
 OPERATIONS = frozenset(load_op_meta_info_and_register_op(_LIBRARY))
+# Those of `paddlemix_qwenvl.ops` that are registered with a gradient of their own.
+DIFFERENTIABLE = frozenset({"layer_norm", "linear", "qkv_transpose_split", "rms_norm", "swiglu", "varlen_attention"})
 run = _C_ops._run_custom_op  # run(name, *inputs, *attributes) -> list of outputs
 _c = ctypes.CDLL(_LIBRARY)
 _c.qwenvl_cpu_isa.restype = ctypes.c_char_p

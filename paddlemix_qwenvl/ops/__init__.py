@@ -1,7 +1,8 @@
 """One Python function per operation: compiled where it is built, plain Paddle elsewhere.
 
-The compiled ones come from `external_ops` and run where no gradient is asked for. The environment variable QWENVL_OPS
-forces a way: `reference` is plain Paddle, `compiled` is an OpsError where the compiled ones are missing.
+The compiled ones come from `external_ops`; those that training needs have gradients, the others run where none is asked for.
+The environment variable QWENVL_OPS forces a way: `reference` is plain Paddle, `compiled` is an OpsError where the compiled ones
+are missing.
 
 T counts packed tokens, H query heads, Hkv key and value heads, D is the head size. Activations on CPU are float32;
 weights and KV cache may be narrower.

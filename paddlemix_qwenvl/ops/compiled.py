@@ -1,9 +1,13 @@
-"""The compiled operations of `external_ops`, behind the signatures of the plain ones. Forward only."""
+"""The compiled operations of `external_ops`, behind the signatures of the plain ones."""
 
 from __future__ import annotations
 
+import paddle
+import paddlemix_qwenvl_ops
 from paddle import Tensor
 from paddlemix_qwenvl_ops import run as _run
+
+from . import reference_linear
 
 __all__ = [
     "cached_attention",
@@ -26,8 +30,11 @@ __all__ = [
     "write_cache_kv",
 ]
 
+DIFFERENTIABLE = getattr(paddlemix_qwenvl_ops, "DIFFERENTIABLE", frozenset())  # an older build has no gradients
+
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float, residual: Tensor | None = None):
+    weight = _for_now(weight)
     if residual is None:
         return _run("qwenvl_rms_norm", x, weight, epsilon)[0]
     y, total = _run("qwenvl_add_rms_norm", x, weight, residual, epsilon)
@@ -35,10 +42,16 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float, residual: Tensor | None 
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float, residual: Tensor | None = None):
+    weight, bias = _for_now(weight), _for_now(bias)
     if residual is None:
         return _run("qwenvl_layer_norm", x, weight, bias, epsilon)[0]
     y, total = _run("qwenvl_add_layer_norm", x, weight, bias, residual, epsilon)
     return y, total
+
+
+def _for_now(weight: Tensor) -> Tensor:
+    """Operations with a gradient keep what they need for it, even under `no_grad`, if a weight looks trainable."""
+    return weight if paddle.is_grad_enabled() or not paddle.in_dynamic_mode() else weight.detach()
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
@@ -113,6 +126,9 @@ def rebuild_padding(x: Tensor, indices: Tensor, batch: int, length: int) -> Tens
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if paddle.in_dynamic_mode() and paddle.is_grad_enabled() and not (x.stop_gradient and weight.stop_gradient):
+        y = reference_linear.linear(x, weight)
+        return y if bias is None else _run("qwenvl_add_bias", y, bias)[0]
     return _run("qwenvl_linear", x, weight, None, bias)[0]
 
 

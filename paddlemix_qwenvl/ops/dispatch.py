@@ -52,11 +52,12 @@ _compiled, _reason = _load_compiled()
 _MANY_PLACES = paddle.is_compiled_with_cuda()
 
 
-def _open(args) -> bool:
-    """Whether the compiled way may be taken: it goes forward only, on the CPU. Static graphs are for inference."""
+def _open(args, differentiable: bool) -> bool:
+    """Whether the compiled way may be taken: on the CPU, and where no gradient is asked for that it does not have."""
     if not paddle.in_dynamic_mode():
         return True
-    if paddle.is_grad_enabled() and any(isinstance(x, paddle.Tensor) and not x.stop_gradient for x in args):
+    learning = paddle.is_grad_enabled() and any(isinstance(x, paddle.Tensor) and not x.stop_gradient for x in args)
+    if learning and not differentiable:
         return False
     return not _MANY_PLACES or args[0].place.is_cpu_place()
 
@@ -66,10 +67,11 @@ def operation(name: str):
     plain, fast = PLAIN[name], getattr(_compiled, name, None)
     if fast is None:
         return plain
+    differentiable = name in _compiled.DIFFERENTIABLE
 
     @functools.wraps(plain)
     def either(*args, **kwargs):
-        return (fast if _open((*args, *kwargs.values())) else plain)(*args, **kwargs)
+        return (fast if _open((*args, *kwargs.values()), differentiable) else plain)(*args, **kwargs)
 
     return either
 

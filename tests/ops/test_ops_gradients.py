@@ -7,6 +7,7 @@ import pytest
 from numpy_ops import float64, int32, running_totals, tensor
 
 from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.ops import dispatch
 
 LENGTHS = [5, 1, 0, 7]
 
@@ -105,3 +106,60 @@ def test_a_weight_alone_asks_for_a_gradient():
     assert not ops.rms_norm(x, weight, 1e-6).stop_gradient
     with paddle.no_grad():
         assert ops.rms_norm(x, weight, 1e-6).stop_gradient
+
+
+def many(*lengths):
+    return running_totals(lengths)
+
+
+ANGLES = np.random.default_rng(1).uniform(0, 6, (100, 12))
+LONG_TABLES = tensor(np.cos(ANGLES)), tensor(np.sin(ANGLES))
+# operation, what it is given beside tensors of these shapes: more rows, columns and keys than fit one panel of the kernels
+LARGE = {
+    "rms_norm": (lambda op, x, w, r: op(x, w, 1e-6, r), [(70, 100), (100,), (70, 100)]),
+    "layer_norm": (lambda op, x, w, b, r: op(x, w, b, 1e-6, r), [(70, 100), (100,), (100,), (70, 100)]),
+    "swiglu": (lambda op, x: op(x), [(70, 170)]),
+    "qkv_transpose_split": (lambda op, qkv: op(qkv, *LONG_TABLES, 4, 2), [(100, 192)]),
+    "linear": (lambda op, x, w, b: op(x, w, b), [(70, 20), (41, 20), (41,)]),
+    "varlen_attention": (
+        lambda op, q, k, v: op(q, k, v, many(64, 1, 0, 35), many(64, 1, 0, 35)),
+        [(100, 4, 24), (100, 4, 24), (100, 4, 24)],
+    ),
+    "varlen_attention, causal, fewer keys": (
+        lambda op, q, k, v: op(q, k, v, many(70, 3, 27), many(60, 3, 47), True),
+        [(100, 6, 80), (110, 2, 80), (110, 2, 80)],
+    ),
+}
+
+
+@pytest.mark.parametrize("call, shapes", LARGE.values(), ids=LARGE.keys())
+def test_compiled_gradients_are_the_plain_ones(call, shapes, request):
+    name = request.node.callspec.id.partition(",")[0]
+    draws = np.random.default_rng(2)
+    values = [draws.normal(size=shape) for shape in shapes]
+    found = []
+    for operation in (getattr(ops, name), dispatch.PLAIN[name]):
+        inputs = [tensor(value) for value in values]
+        for x in inputs:
+            x.stop_gradient = False
+        outputs = call(operation, *inputs)
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        weights = np.random.default_rng(3)
+        sum((y * tensor(weights.normal(size=y.shape))).sum() for y in outputs).backward()
+        found.append([float64(x.grad) for x in inputs])
+    for compiled, plain in zip(*found, strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_an_output_that_nothing_depends_on_has_no_gradient():
+    x, weight, residual = (tensor(np.ones(shape)) for shape in [(2, 3), (3,), (2, 3)])
+    x.stop_gradient = residual.stop_gradient = False
+    _, total = ops.rms_norm(x, weight, 1e-6, residual)
+    total.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), np.ones((2, 3)))
+    q, _, _ = ops.qkv_transpose_split(qkv := tensor(np.ones((4, 96))), *TABLES, 4, 1)
+    assert q.stop_gradient
+    qkv.stop_gradient = False
+    ops.qkv_transpose_split(qkv, *TABLES, 4, 1)[2].sum().backward()
+    np.testing.assert_array_equal(qkv.grad.numpy()[:, 80:], np.ones((4, 16)))
+    assert not qkv.grad.numpy()[:, :80].any()

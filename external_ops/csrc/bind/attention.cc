@@ -31,6 +31,19 @@ std::vector<Tensor> varlen_attention(const Tensor& q, const Tensor& k, const Ten
   return {narrow(out, q)};
 }
 
+std::vector<Tensor> varlen_attention_gradient(const Tensor& q, const Tensor& k, const Tensor& v,
+                                              const Tensor& cu_seqlens_q, const Tensor& cu_seqlens_k,
+                                              const Tensor& d_out, bool causal, float scale) {
+  const Tensor queries = wide(q), keys = wide(k), values = wide(v), from = wide(d_out);
+  Tensor dq = empty(q.shape(), DataType::FLOAT32, q), dk = empty(k.shape(), DataType::FLOAT32, k);
+  Tensor dv = empty(v.shape(), DataType::FLOAT32, v);
+  qwenvl_cpu_kernels()->attention_gradient(
+      queries.data<float>(), keys.data<float>(), values.data<float>(), from.data<float>(),
+      cu_seqlens_q.data<int32_t>(), cu_seqlens_k.data<int32_t>(), cu_seqlens_q.numel() - 1, q.shape()[1], k.shape()[1],
+      q.shape()[2], causal, scale, dq.data<float>(), dk.data<float>(), dv.data<float>());
+  return {narrow(dq, q), narrow(dk, k), narrow(dv, v)};
+}
+
 // Checks what both ways of attending to a cache need; the kernels do not write to it.
 QwenvlKvCache expect_cache(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& lengths) {
   const QwenvlKvCache cache = kv_cache(k_cache, v_cache);
@@ -105,3 +118,9 @@ PD_BUILD_OP(qwenvl_decode_attention)
     .SetKernelFn(PD_KERNEL(qwenvl::decode_attention))
     .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::decode_shape))
     .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::decode_dtype));
+
+PD_BUILD_GRAD_OP(qwenvl_varlen_attention)
+    .Inputs({"q", "k", "v", "cu_seqlens_q", "cu_seqlens_k", paddle::Grad("out")})
+    .Outputs({paddle::Grad("q"), paddle::Grad("k"), paddle::Grad("v")})
+    .Attrs({"causal: bool", "scale: float"})
+    .SetKernelFn(PD_KERNEL(qwenvl::varlen_attention_gradient));

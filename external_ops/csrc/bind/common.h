@@ -41,6 +41,10 @@ inline const float* data(const OptionalTensor& x) { return x ? x->data<float>() 
 inline Tensor empty(const Shape& shape, DataType dtype, const Tensor& like) {
   return paddle::empty(shape, dtype, like.place());
 }
+// A gradient that reaches an op: float32, zeros for an output that nothing depends on.
+inline Tensor arriving(const Tensor& gradient, const Shape& shape, const Tensor& like) {
+  return gradient.impl() ? wide(gradient) : paddle::full(shape, 0, DataType::FLOAT32, like.place());
+}
 inline Tensor narrow(const Tensor& y, const Tensor& like) { return y.dtype() == like.dtype() ? y : y.cast(like.dtype()); }
 
 inline Shape with_last(Shape shape, int64_t last) {

@@ -17,6 +17,21 @@ std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const Optional
   return {narrow(y, x)};
 }
 
+void add_bias(Tensor& y, const Tensor& bias) {
+  expect_shape("bias", bias, {y.shape().back()});
+  expect_dtype("y", y, DataType::FLOAT32);  // activations are, on the CPU
+  const Tensor added = wide(bias);
+  qwenvl_cpu_kernels()->add_bias(added.data<float>(), y.numel() / bias.numel(), bias.numel(), y.data<float>());
+}
+
+std::vector<Tensor> add_bias_gradient(const Tensor& bias, const Tensor& dy) {
+  const Tensor from = wide(dy);
+  Tensor d_bias = empty(bias.shape(), DataType::FLOAT32, bias);
+  qwenvl_cpu_kernels()->column_sums(from.data<float>(), dy.numel() / bias.numel(), bias.numel(),
+                                    d_bias.data<float>());
+  return {dy, narrow(d_bias, bias)};
+}
+
 std::vector<Tensor> quantize_int8(const Tensor& weight) {
   PD_CHECK(weight.is_cpu() && weight.shape().size() == 2, "weight is [out, in], not ", text(weight.shape()));
   const Shape shape = weight.shape();
@@ -28,6 +43,8 @@ std::vector<Tensor> quantize_int8(const Tensor& weight) {
 
 std::vector<Shape> linear_shape(Shape x, Shape weight, Shape, Shape) { return {with_last(x, weight[0])}; }
 std::vector<DataType> linear_dtype(DataType x, DataType, DataType, DataType) { return {x}; }
+std::vector<Shape> add_bias_shape(Shape y, Shape) { return {y}; }
+std::vector<DataType> add_bias_dtype(DataType y, DataType) { return {y}; }
 std::vector<Shape> quantize_shape(Shape weight) { return {weight, {weight[0]}}; }
 std::vector<DataType> quantize_dtype(DataType) { return {DataType::INT8, DataType::FLOAT32}; }
 
@@ -39,6 +56,19 @@ PD_BUILD_OP(qwenvl_linear)
     .SetKernelFn(PD_KERNEL(qwenvl::linear))
     .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::linear_shape))
     .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::linear_dtype));
+
+PD_BUILD_OP(qwenvl_add_bias)
+    .Inputs({"y", "bias"})
+    .Outputs({"out"})
+    .SetInplaceMap({{"y", "out"}})
+    .SetKernelFn(PD_KERNEL(qwenvl::add_bias))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::add_bias_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::add_bias_dtype));
+
+PD_BUILD_GRAD_OP(qwenvl_add_bias)
+    .Inputs({"bias", paddle::Grad("out")})
+    .Outputs({paddle::Grad("y"), paddle::Grad("bias")})
+    .SetKernelFn(PD_KERNEL(qwenvl::add_bias_gradient));
 
 PD_BUILD_OP(qwenvl_quantize_int8)
     .Inputs({"weight"})

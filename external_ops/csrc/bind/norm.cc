@@ -47,6 +47,48 @@ std::vector<Tensor> swiglu(const Tensor& gate_up) {
   return {narrow(y, gate_up)};
 }
 
+// Gradients in the order x, weight, then bias and residual where there are any.
+std::vector<Tensor> norm_gradient(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, const Tensor& dy,
+                                  const OptionalTensor& d_total, float epsilon) {
+  const int64_t size = x.shape().back(), rows = size ? x.numel() / size : 0;
+  const Tensor in = wide(x), scale = wide(weight), from = arriving(dy, x.shape(), x);
+  const OptionalTensor added = d_total ? OptionalTensor(arriving(*d_total, x.shape(), x)) : d_total;
+  Tensor dx = empty(x.shape(), DataType::FLOAT32, x), d_weight = empty({size}, DataType::FLOAT32, x);
+  Tensor d_bias = empty({bias ? size : 0}, DataType::FLOAT32, x);
+  qwenvl_cpu_kernels()->norm_gradient(in.data<float>(), scale.data<float>(), from.data<float>(), data(added), epsilon,
+                                      rows, size, dx.data<float>(), d_weight.data<float>(),
+                                      bias ? d_bias.data<float>() : nullptr);
+  std::vector<Tensor> gradients{narrow(dx, x), narrow(d_weight, weight)};
+  if (bias) gradients.push_back(narrow(d_bias, *bias));
+  if (d_total) gradients.push_back(gradients[0].copy_to(x.place(), true));  // Paddle adds to gradients in place
+  return gradients;
+}
+
+std::vector<Tensor> rms_norm_gradient(const Tensor& x, const Tensor& weight, const Tensor& dy, float epsilon) {
+  return norm_gradient(x, weight, paddle::none, dy, paddle::none, epsilon);
+}
+std::vector<Tensor> add_rms_norm_gradient(const Tensor& total, const Tensor& weight, const Tensor& dy,
+                                          const Tensor& d_total, float epsilon) {
+  return norm_gradient(total, weight, paddle::none, dy, d_total, epsilon);
+}
+std::vector<Tensor> layer_norm_gradient(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& dy,
+                                        float epsilon) {
+  return norm_gradient(x, weight, bias, dy, paddle::none, epsilon);
+}
+std::vector<Tensor> add_layer_norm_gradient(const Tensor& total, const Tensor& weight, const Tensor& bias,
+                                            const Tensor& dy, const Tensor& d_total, float epsilon) {
+  return norm_gradient(total, weight, bias, dy, d_total, epsilon);
+}
+
+std::vector<Tensor> swiglu_gradient(const Tensor& gate_up, const Tensor& dy) {
+  const int64_t width = gate_up.shape().back();
+  const Tensor in = wide(gate_up), from = wide(dy);
+  Tensor d_gate_up = empty(gate_up.shape(), DataType::FLOAT32, gate_up);
+  qwenvl_cpu_kernels()->swiglu_gradient(in.data<float>(), from.data<float>(), width ? in.numel() / width : 0, width / 2,
+                                        d_gate_up.data<float>());
+  return {narrow(d_gate_up, gate_up)};
+}
+
 std::vector<Shape> norm_shape(Shape x, Shape) { return {x}; }
 std::vector<Shape> add_norm_shape(Shape x, Shape, Shape) { return {x, x}; }
 std::vector<Shape> layer_norm_shape(Shape x, Shape, Shape) { return {x}; }
@@ -99,3 +141,32 @@ PD_BUILD_OP(qwenvl_swiglu)
     .SetKernelFn(PD_KERNEL(qwenvl::swiglu))
     .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::swiglu_shape))
     .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::swiglu_dtype));
+
+PD_BUILD_GRAD_OP(qwenvl_rms_norm)
+    .Inputs({"x", "weight", paddle::Grad("y")})
+    .Outputs({paddle::Grad("x"), paddle::Grad("weight")})
+    .Attrs({"epsilon: float"})
+    .SetKernelFn(PD_KERNEL(qwenvl::rms_norm_gradient));
+
+PD_BUILD_GRAD_OP(qwenvl_add_rms_norm)
+    .Inputs({"total", "weight", paddle::Grad("y"), paddle::Grad("total")})
+    .Outputs({paddle::Grad("x"), paddle::Grad("weight"), paddle::Grad("residual")})
+    .Attrs({"epsilon: float"})
+    .SetKernelFn(PD_KERNEL(qwenvl::add_rms_norm_gradient));
+
+PD_BUILD_GRAD_OP(qwenvl_layer_norm)
+    .Inputs({"x", "weight", "bias", paddle::Grad("y")})
+    .Outputs({paddle::Grad("x"), paddle::Grad("weight"), paddle::Grad("bias")})
+    .Attrs({"epsilon: float"})
+    .SetKernelFn(PD_KERNEL(qwenvl::layer_norm_gradient));
+
+PD_BUILD_GRAD_OP(qwenvl_add_layer_norm)
+    .Inputs({"total", "weight", "bias", paddle::Grad("y"), paddle::Grad("total")})
+    .Outputs({paddle::Grad("x"), paddle::Grad("weight"), paddle::Grad("bias"), paddle::Grad("residual")})
+    .Attrs({"epsilon: float"})
+    .SetKernelFn(PD_KERNEL(qwenvl::add_layer_norm_gradient));
+
+PD_BUILD_GRAD_OP(qwenvl_swiglu)
+    .Inputs({"gate_up", paddle::Grad("y")})
+    .Outputs({paddle::Grad("gate_up")})
+    .SetKernelFn(PD_KERNEL(qwenvl::swiglu_gradient));

@@ -50,6 +50,19 @@ std::vector<Tensor> qkv_transpose_split(const Tensor& qkv, const Tensor& cos, co
   return {narrow(q, qkv), narrow(k, qkv), narrow(v, qkv)};
 }
 
+std::vector<Tensor> qkv_split_gradient(const Tensor& cos, const Tensor& sin, const Tensor& dq, const Tensor& dk,
+                                       const Tensor& dv, int num_heads, int num_kv_heads) {
+  const int64_t tokens = cos.shape()[0], head_dim = 2 * cos.shape()[1];
+  const Shape query_shape{tokens, num_heads, head_dim}, key_shape{tokens, num_kv_heads, head_dim};
+  const Tensor c = wide(cos), s = wide(sin), q = arriving(dq, query_shape, cos);
+  const Tensor k = arriving(dk, key_shape, cos), v = arriving(dv, key_shape, cos);
+  Tensor d_qkv = empty({tokens, (num_heads + 2 * num_kv_heads) * head_dim}, DataType::FLOAT32, cos);
+  qwenvl_cpu_kernels()->qkv_split_gradient(q.data<float>(), k.data<float>(), v.data<float>(), c.data<float>(),
+                                           s.data<float>(), tokens, num_heads, num_kv_heads, head_dim,
+                                           d_qkv.data<float>());
+  return {dq.impl() ? narrow(d_qkv, dq) : d_qkv};
+}
+
 void write_cache_kv(const Tensor& k, const Tensor& v, Tensor& k_cache, Tensor& v_cache, const Tensor& rows,
                     const Tensor& slots) {
   const QwenvlKvCache cache = kv_cache(k_cache, v_cache);
@@ -129,3 +142,9 @@ PD_BUILD_OP(qwenvl_qkv_write_cache)
     .SetKernelFn(PD_KERNEL(qwenvl::qkv_write_cache))
     .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::qkv_write_shape))
     .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::qkv_write_dtype));
+
+PD_BUILD_GRAD_OP(qwenvl_qkv_transpose_split)
+    .Inputs({"cos", "sin", paddle::Grad("q"), paddle::Grad("k"), paddle::Grad("v")})
+    .Outputs({paddle::Grad("qkv")})
+    .Attrs({"num_heads: int", "num_kv_heads: int"})
+    .SetKernelFn(PD_KERNEL(qwenvl::qkv_split_gradient));

@@ -20,12 +20,24 @@ struct QwenvlCpuKernels {
   // y [rows, size] = silu(first half) * second half of gate_up [rows, 2 size].
   void (*swiglu)(const float* gate_up, int64_t rows, int64_t size, float* y);
 
+  // Gradients, of both norms (layer_norm's if d_bias is not null) from the sum that was normalised, its gradient d_total
+  // (or null) added, and of swiglu.
+  void (*norm_gradient)(const float* x, const float* weight, const float* dy, const float* d_total, float epsilon,
+                        int64_t rows, int64_t size, float* dx, float* d_weight, float* d_bias);
+  void (*swiglu_gradient)(const float* gate_up, const float* dy, int64_t rows, int64_t size, float* d_gate_up);
+
+  // y [rows, size] += bias [size], and its gradient.
+  void (*add_bias)(const float* bias, int64_t rows, int64_t size, float* y);
+  void (*column_sums)(const float* x, int64_t rows, int64_t size, float* sums);
+
   // Rotate x [T, H, D] by tables [T, D/2]; y may be x.
   void (*rotary)(const float* x, const float* cos, const float* sin, int64_t tokens, int64_t heads, int64_t head_dim,
                  float* y);
   // Packed qkv [T, (H + 2 Hkv) D] to rotated q [T, H, D] and k [T, Hkv, D] and to v [T, Hkv, D].
   void (*qkv_split)(const float* qkv, const float* cos, const float* sin, int64_t tokens, int64_t heads,
                     int64_t kv_heads, int64_t head_dim, float* q, float* k, float* v);
+  void (*qkv_split_gradient)(const float* dq, const float* dk, const float* dv, const float* cos, const float* sin,
+                             int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, float* d_qkv);
   // Token t of k and v [T, Hkv, D] goes to slot slots[t] of row rows[t].
   void (*write_cache)(const float* k, const float* v, const struct QwenvlKvCache* cache, const int32_t* rows,
                       const int32_t* slots, int64_t tokens);
@@ -37,6 +49,9 @@ struct QwenvlCpuKernels {
   void (*varlen_attention)(const float* q, const float* k, const float* v, const int32_t* cu_q, const int32_t* cu_k,
                            int64_t segments, int64_t heads, int64_t kv_heads, int64_t head_dim, int causal,
                            float scale, float* out);
+  void (*attention_gradient)(const float* q, const float* k, const float* v, const float* d_out, const int32_t* cu_q,
+                             const int32_t* cu_k, int64_t segments, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                             int causal, float scale, float* dq, float* dk, float* dv);
   // Row b's new queries, rows cu_q[b] .. cu_q[b + 1] of q and out, are the last of its lengths[b] slots; causal.
   void (*cached_attention)(const float* q, const struct QwenvlKvCache* cache, const int32_t* cu_q,
                            const int32_t* lengths, int64_t heads, float scale, float* out);

@@ -21,6 +21,15 @@ INLINE void rotate_to(const float* x, const float* cos, const float* sin, int64_
   rotate(x, cos, sin, head_dim, [&](int64_t i, float value) { y[i] = value; });
 }
 
+INLINE void rotate_back_to(const float* x, const float* cos, const float* sin, int64_t head_dim, float* y) {
+  const int64_t half = head_dim / 2;
+  for (int64_t i = 0; i < half; ++i) {
+    const float first = x[i], second = x[half + i];
+    y[i] = first * cos[i] + second * sin[i];
+    y[half + i] = second * cos[i] - first * sin[i];
+  }
+}
+
 }  // namespace
 
 void rotary(const float* x, const float* cos, const float* sin, int64_t tokens, int64_t heads, int64_t head_dim,
@@ -44,6 +53,21 @@ void qkv_split(const float* qkv, const float* cos, const float* sin, int64_t tok
     for (int64_t h = 0; h < kv_heads; ++h, in += head_dim)
       rotate_to(in, c, s, head_dim, k + t * kv_width + h * head_dim);
     memcpy(v + t * kv_width, in, kv_width * sizeof(float));
+  }
+}
+
+void qkv_split_gradient(const float* dq, const float* dk, const float* dv, const float* cos, const float* sin,
+                        int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, float* d_qkv) {
+  const int64_t half = head_dim / 2, width = (heads + 2 * kv_heads) * head_dim, kv_width = kv_heads * head_dim;
+#pragma omp parallel for num_threads(qwenvl_threads()) if (tokens * width > WORTH_A_THREAD)
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float *c = cos + t * half, *s = sin + t * half;
+    float* to = d_qkv + t * width;
+    for (int64_t h = 0; h < heads; ++h, to += head_dim)
+      rotate_back_to(dq + (t * heads + h) * head_dim, c, s, head_dim, to);
+    for (int64_t h = 0; h < kv_heads; ++h, to += head_dim)
+      rotate_back_to(dk + t * kv_width + h * head_dim, c, s, head_dim, to);
+    memcpy(to, dv + t * kv_width, kv_width * sizeof(float));
   }
 }
 

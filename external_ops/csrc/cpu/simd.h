@@ -142,10 +142,12 @@ INLINE vfloat exp2(vfloat x) {
   return x < splat(-126.0f) ? vfloat{} : y;
 }
 constexpr float LOG2E = 1.44269504f;
-INLINE vfloat silu(vfloat x) {
+INLINE vfloat one_plus_exp_minus(vfloat x) {
   vfloat t = x * -LOG2E;
-  return x / (1.0f + exp2(t < 126.0f ? t : splat(126.0f)));
+  return 1.0f + exp2(t < 126.0f ? t : splat(126.0f));
 }
+INLINE vfloat sigmoid(vfloat x) { return 1.0f / one_plus_exp_minus(x); }
+INLINE vfloat silu(vfloat x) { return x / one_plus_exp_minus(x); }
 
 INLINE int thread_index() { return omp_get_thread_num(); }
 

@@ -10,11 +10,17 @@ namespace QWENVL_ISA {
 KERNEL(rms_norm);
 KERNEL(layer_norm);
 KERNEL(swiglu);
+KERNEL(norm_gradient);
+KERNEL(swiglu_gradient);
+KERNEL(add_bias);
+KERNEL(column_sums);
 KERNEL(rotary);
 KERNEL(qkv_split);
+KERNEL(qkv_split_gradient);
 KERNEL(write_cache);
 KERNEL(qkv_write_cache);
 KERNEL(varlen_attention);
+KERNEL(attention_gradient);
 KERNEL(cached_attention);
 KERNEL(decode_attention);
 KERNEL(linear);
@@ -28,8 +34,10 @@ KERNEL(sample);
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
 extern const QwenvlCpuKernels kernels = {
-    NAME(QWENVL_ISA), rms_norm, layer_norm, swiglu, rotary, qkv_split, write_cache, qkv_write_cache,
-    varlen_attention, cached_attention, decode_attention, linear, quantize, to_float32, to_bfloat16, int8_to_bfloat16, sample,
+    NAME(QWENVL_ISA), rms_norm, layer_norm, swiglu, norm_gradient, swiglu_gradient, add_bias, column_sums, rotary,
+    qkv_split, qkv_split_gradient, write_cache, qkv_write_cache, varlen_attention, attention_gradient,
+    cached_attention, decode_attention, linear, quantize, to_float32, to_bfloat16, int8_to_bfloat16,
+    sample,
 };
 
 }  // namespace QWENVL_ISA
