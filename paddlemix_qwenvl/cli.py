@@ -86,6 +86,9 @@ def infer(
         ),
     ] = False,
     card_gib: Annotated[float, typer.Option("--card_gib", min=1, help="memory of a card, for --dry_run")] = 80,
+    draw: Annotated[
+        str | None, typer.Option("--draw", help="write the picture to this file, with the boxes of the answer on it")
+    ] = None,
     from_hf_hub: Annotated[bool, typer.Option("--from_hf_hub", help="download from the Hugging Face Hub")] = False,
     benchmark: Annotated[bool, typer.Option("--benchmark", help="repeat, and print times and memory")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")] = False,
@@ -112,6 +115,7 @@ def infer(
         }
         answer = assistant.ask(question, image_file or (), on_text=None if as_json or rank else _show, **settings)
         report = answer.as_dict()
+        pictures = answer.draw(image_file or (), draw) if draw and not rank else []
         if benchmark:
             report["benchmark"] = assistant.benchmark(5, question, image_file or (), **settings)
     if rank:
@@ -120,6 +124,8 @@ def infer(
         typer.echo(json.dumps(report, ensure_ascii=False))
         return
     typer.echo()
+    for line in pictures:
+        typer.echo(line)
     for name, value in report.get("benchmark", {}).items():
         typer.echo(f"{name:22} {value:.4g}")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
-from paddlemix_qwenvl.media import ContentCache, process_vision_info
+from paddlemix_qwenvl.media import ContentCache, load_image, process_vision_info
 from paddlemix_qwenvl.parallel import init_tensor_parallel
 
 DECODED_BYTES = 256 << 20
@@ -25,15 +25,45 @@ class Answer:
         token_ids: the new tokens, the one that ended the answer included.
         prompt_tokens: length of the prompt, image tokens included.
         seconds: wall time of "load", "vision", "prefill" and "decode".
+        original_sizes, resized_sizes: (width, height) of the pictures, for `grounding.parse`.
     """
 
     text: str
     token_ids: list[int]
     prompt_tokens: int
     seconds: dict[str, float] = field(default_factory=dict)
+    original_sizes: list = field(default_factory=list)
+    resized_sizes: list = field(default_factory=list)
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        """All but the sizes."""
+        return {name: value for name, value in asdict(self).items() if not name.endswith("_sizes")}
+
+    def draw(self, images: Sequence, path: str) -> list[str]:
+        """Write the pictures with what the answer points at drawn on them; returns a line on each: the file, and what is in it.
+
+        Args:
+            images: as they were given to `ask`.
+            path: of the file; with several pictures `name.png` becomes `name-1.png`, `name-2.png`, ...
+
+        Raises:
+            ConfigurationError: the file's ending is no picture's.
+        """
+        from paddlemix_qwenvl.grounding import draw, parse
+
+        stem, ending = os.path.splitext(path)
+        if ending.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+            raise ConfigurationError(f"{path} cannot be written as a picture: give a name that ends in .png or .jpg.")
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        items, lines = parse(self.text, self.original_sizes, self.resized_sizes), []
+        for number, image in enumerate(images):
+            here = [item for item in items if item.image == number]
+            name = path if len(images) == 1 else f"{stem}-{number + 1}{ending}"
+            draw(load_image(image).convert("RGB"), here).save(f"{stem}.part{ending}")
+            os.replace(f"{stem}.part{ending}", name)
+            found = ", ".join(f"{item.label or item.kind} {[round(value) for value in item.coords]}" for item in here)
+            lines.append(f"{name}: {found or 'the answer points at nothing in this picture'}")
+        return lines
 
 
 @dataclass
@@ -133,6 +163,8 @@ class Assistant:
             token_ids=ids[0].tolist(),
             prompt_tokens=int(inputs["input_ids"].shape[1]),
             seconds={"load": self.load_seconds, **self.model.generation_seconds},
+            original_sizes=inputs.get("original_sizes", []),
+            resized_sizes=inputs.get("resized_sizes", []),
         )
 
     def benchmark(self, repeats: int, *args, **kwargs) -> dict:

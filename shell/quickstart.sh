@@ -9,6 +9,6 @@ make_venv .venv-quickstart
 sh shell/build_paddle_env.sh
 sh shell/build_env.sh
 
-[ $# -gt 0 ] || set -- --image_file examples/images/shapes.png --question "What is in this image?"
+[ $# -gt 0 ] || set -- --image_file examples/images/shapes.png --question "Locate all shapes." --draw outputs/quickstart.png
 say "paddlemix-qwenvl infer $*"
 exec .venv-quickstart/bin/paddlemix-qwenvl infer "$@"

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from paddlemix_qwenvl import cli, doctor
 from paddlemix_qwenvl.doctor import Finding
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
-from paddlemix_qwenvl.infer import Assistant, usable_dtype, use_device
+from paddlemix_qwenvl.infer import Answer, Assistant, usable_dtype, use_device
 from paddlemix_qwenvl.media import messages
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +79,24 @@ def test_text_is_streamed(hub_folder, assistant):
     answer = assistant.ask(QUESTION, [PICTURE], on_text=pieces.append, max_new_tokens=8, do_sample=False)
     assert len(pieces) > 1 and "".join(pieces) == answer.text
     assert ask(hub_folder, "--max_new_tokens", 8, "--temperature", 0).stdout == answer.text + "\n"
+
+
+def test_boxes_are_drawn_on_each_picture(tmp_path):
+    box = '[{"bbox_2d": [28, 28, 84, 84], "label": "star"}]'
+    answer = Answer(box, [], 0, original_sizes=[(126, 98), (60, 60)], resized_sizes=[(252, 196), (56, 56)])
+    lines = answer.draw([Image.new("RGB", (126, 98)), Image.new("RGB", (60, 60))], str(tmp_path / "new" / "boxes.png"))
+    assert lines[0] == f"{tmp_path}/new/boxes-1.png: star [14, 14, 42, 42]"
+    assert lines[1].startswith(f"{tmp_path}/new/boxes-2.png: the answer points at nothing")
+    found, nothing = (np.asarray(Image.open(line.partition(": ")[0])) for line in lines)
+    assert found.any() and not nothing.any()
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["boxes-1.png", "boxes-2.png"]
+
+
+def test_the_picture_is_shown(hub_folder, tmp_path):
+    result = ask(hub_folder, "--max_new_tokens", 2, "--draw", tmp_path / "answer.png")
+    assert result.exit_code == 0 and f"{tmp_path}/answer.png: " in result.stdout and (tmp_path / "answer.png").is_file()
+    result = ask(hub_folder, "--max_new_tokens", 2, "--draw", tmp_path / "answer.txt")
+    assert result.exit_code == 1 and "answer.txt cannot be written as a picture" in result.stderr
 
 
 def test_sampling_follows_the_seed(assistant):

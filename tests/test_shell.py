@@ -213,7 +213,8 @@ def test_each_command_keeps_to_its_own_environment(machine, script):
 def test_quickstart_asks_about_the_picture_by_default(machine):
     machine.run("quickstart.sh")
     picture = "examples/images/shapes.png"
-    assert machine.calls("infer") == [f"infer --image_file {picture} --question What is in this image?"]
+    question = "--question Locate all shapes. --draw outputs/quickstart.png"
+    assert machine.calls("infer") == [f"infer --image_file {picture} {question}"]
     assert (ROOT / picture).is_file()
 
 

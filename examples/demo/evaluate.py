@@ -1,10 +1,16 @@
 """Tests a checkpoint on held-out scenes and prints a table: exact answers, and for "locate" the mean IoU of boxes.
 
-python evaluate.py --model outputs/demo/checkpoint
+python evaluate.py --model outputs/demo/checkpoint                   # also --dtype bfloat16, --quantization int8
+python evaluate.py --static                                          # the same through exported static graphs
+python -m paddle.distributed.launch --nproc_per_node 2 --backend gloo evaluate.py         # through tensor parallelism
 """
 
 import argparse
+import functools
+import json
 import os
+import tempfile
+from pathlib import Path
 
 os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")  # the fast path of Paddle's MKL, on AMD too
 
@@ -12,19 +18,40 @@ import scenes
 from tqdm import tqdm
 
 from paddlemix_qwenvl.grounding import parse
+from paddlemix_qwenvl.infer import start_ranks
 from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 LONGEST_ANSWER = 120  # tokens; five boxes take 100
 
 
+def prompts(examples) -> list[list[dict]]:
+    """The examples' questions as conversations."""
+    return [scenes.messages(drawn, [(question, "")])[:1] for drawn, question, _ in examples]
+
+
 def answers(model, processor, examples) -> tuple[list[str], list]:
     """What the model says to each example, and the sizes its pictures were resized to."""
-    conversations = [scenes.messages(drawn, [(question, "")])[:1] for drawn, question, _ in examples]
-    texts = processor.apply_chat_template(conversations, add_generation_prompt=True)
+    texts = processor.apply_chat_template(prompts(examples), add_generation_prompt=True)
     pictures = [scene.image for drawn, _, _ in examples for scene in drawn]
     inputs = processor(images=pictures, text=texts, return_tensors="pd")
-    ids, _ = model.generate(**inputs, max_new_tokens=LONGEST_ANSWER)
+    ids, _ = model.generate(**inputs, max_new_tokens=LONGEST_ANSWER, do_sample=False)
     return processor.post_process(ids), inputs["resized_sizes"]
+
+
+def predicted(predictor, examples) -> tuple[list[str], list]:
+    """`answers` of static graphs."""
+    prediction = predictor.chat(prompts(examples), max_new_tokens=LONGEST_ANSWER, do_sample=False)
+    return prediction.texts, prediction.resized_sizes
+
+
+def exported(model, processor):
+    """The model as static graphs, loaded."""
+    from paddlemix_qwenvl.deploy.export import export
+    from paddlemix_qwenvl.deploy.predictor import Predictor
+
+    with tempfile.TemporaryDirectory() as folder:
+        export(model, processor, folder + "/graphs", say=lambda text: None)
+        return Predictor(folder + "/graphs")
 
 
 def iou(a, b) -> float:
@@ -60,14 +87,19 @@ def located(answer: str, expected: str, scene, resized) -> tuple[float, bool]:
 
 
 def evaluate(
-    model, processor, task: str, limit: int, batch: int, kinds=scenes.SHAPES, seed: str = "test"
+    ask, task: str, limit: int, batch: int, kinds=scenes.SHAPES, seed: str = "test", said: list | None = None
 ) -> dict[str, float]:
-    """Scores of one task on `limit` held-out examples, between 0 and 1."""
+    """Scores of one task on `limit` held-out examples, between 0 and 1.
+
+    `ask(examples)` gives the answers and the pictures' resized sizes; the answers are added to `said`.
+    """
     right, overlaps, parsed = 0, [], 0
     examples = [scenes.example(task, f"{seed} {number}", kinds) for number in range(limit)]
     for first in tqdm(range(0, limit, batch), desc=task, leave=False):
         part = examples[first : first + batch]
-        given, sizes = answers(model, processor, part)
+        given, sizes = ask(part)
+        if said is not None:
+            said += given
         for (drawn, _, expected), answer, size in zip(part, given, sizes[:: len(part[0][0])], strict=True):
             right += answer == expected
             if task == "locate":
@@ -80,28 +112,42 @@ def evaluate(
     return scores
 
 
-def main() -> None:
+def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo", help="a checkpoint's folder or name")
-    parser.add_argument("--processor", help="where its processor is, if elsewhere")
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
     parser.add_argument("--quantization", choices=["int8"])
+    parser.add_argument("--static", action="store_true", help="export static graphs and ask those")
     parser.add_argument("--tasks", nargs="+", choices=scenes.TASKS, default=scenes.TASKS)
+    parser.add_argument("--kinds", nargs="+", default=scenes.SHAPES, help="shapes in the scenes")
     parser.add_argument("--limit", type=int, default=500, help="examples a task")
     parser.add_argument("--batch", type=int, default=25, help="prompts answered at once")
-    arguments = parser.parse_args()
+    parser.add_argument("--answers", type=Path, help="write all answers to this file, JSON: task -> list")
+    return parser.parse_args()
 
+
+def main() -> None:
+    arguments = read_arguments()
+    rank = start_ranks(None, None)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
         arguments.model, dtype=arguments.dtype, quantization=arguments.quantization
     )
-    processor = Qwen2_5_VLProcessor.from_pretrained(arguments.processor or arguments.model)
-    print("| task | examples | result |\n|---|---|---|")
+    processor = Qwen2_5_VLProcessor.from_pretrained(arguments.model)
+    if arguments.static:
+        ask = functools.partial(predicted, exported(model, processor))
+    else:
+        ask = functools.partial(answers, model, processor)
+    show = print if rank == 0 else lambda *line, **how: None
+    show("| task | examples | result |\n|---|---|---|")
+    said = {task: [] for task in arguments.tasks}
     for task in arguments.tasks:
-        scores = evaluate(model, processor, task, arguments.limit, arguments.batch)
+        scores = evaluate(ask, task, arguments.limit, arguments.batch, arguments.kinds, said=said[task])
         result = ", ".join(
             f"{name} {value:.3f}" if name == "mean IoU" else f"{name} {value:.1%}" for name, value in scores.items()
         )
-        print(f"| {task} | {arguments.limit} | {result} |", flush=True)
+        show(f"| {task} | {arguments.limit} | {result} |", flush=True)
+    if arguments.answers and rank == 0:
+        arguments.answers.write_text(json.dumps(said, ensure_ascii=False, indent=0), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import itertools
 import json
 import multiprocessing
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -10,51 +11,59 @@ from random import Random
 import numpy as np
 import scenes
 
+from paddlemix_qwenvl.models.qwen2_5_vl.prompt import IMAGE_TOKEN, grow_placeholders
+
 IGNORED = -100
-POOL = 4  # batches of one picture size, drawn together and sorted by length
+POOL, ROUNDS = 6, 2  # this many batches of pictures are drawn together, and asked about in so many rounds
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the curriculum: up to step `until`, pictures with these sides, at most so many shapes, these tasks."""
+    """A part of the curriculum, up to step `until`: how pictures look and what is asked about them."""
 
     until: int
     sides: tuple[int, int]
-    shapes: int
-    tasks: dict[str, float] = field(default_factory=lambda: {"describe": 1, "count": 1, "locate": 1.5, "read": 1.5})
-    pairs: float = 0.15  # share of batches on two pictures
-    batch: int = 24  # of each process
-    turns: tuple[int, ...] = (1, 2, 2)
+    area: int  # of a picture, in pixels, at most
+    shapes: int  # at most
+    tasks: dict[str, float] = field(
+        default_factory=lambda: {"describe": 1, "count": 1, "locate": 1.5, "read": 2, "compare": 1}
+    )
+    batch: int = 24  # conversations of each process
+    turns: int = 4  # of a conversation, at most
     plain: bool = False  # one grey for every background
 
 
 CURRICULUM = (
-    Stage(200, (56, 84), 1, {"describe": 1}, pairs=0, turns=(1,), plain=True),
-    Stage(400, (56, 112), 1, {"describe": 1, "locate": 1}, pairs=0, turns=(1,)),
-    Stage(750, (84, 112), 2, {"describe": 1, "count": 0.5, "locate": 2}, pairs=0),
-    Stage(980, (112, 168), 3),
-    Stage(10**9, scenes.SIDES, scenes.MAX_SHAPES, batch=16),
+    Stage(150, (56, 112), 84 * 84, 1, {"describe": 2, "locate": 1}, turns=2, plain=True),
+    Stage(400, (56, 168), 112 * 112, 2, {"describe": 1, "count": 0.5, "locate": 1, "read": 0.5}),
+    Stage(1000, (56, 224), 140 * 140, 3),
+    Stage(2500, (84, 336), 168 * 168, 4),
+    Stage(10**9, scenes.SIDES, 336 * 336, scenes.MAX_SHAPES),
 )
 
 
 def encode(processor, conversations: list[list[dict]]) -> dict[str, np.ndarray]:
     """Model inputs of whole conversations, padded on the right, and labels: what the assistant says."""
-    pictures = [
-        part["image"]
-        for conversation in conversations
-        for message in conversation
-        for part in message["content"]
-        if part["type"] == "image"
-    ]
+    parts = [part for turns in conversations for turn in turns for part in turn["content"]]
+    pictures = [part["image"] for part in parts if part["type"] == "image"]
+    seen = encode_pictures(processor, pictures) if pictures else {}
+    return encode_text(processor, conversations, seen.get("image_grid_thw")) | seen
+
+
+def encode_pictures(processor, pictures: list) -> dict[str, np.ndarray]:
+    """`pixel_values` and `image_grid_thw`."""
+    inputs = processor.image_processor(pictures, return_tensors="np")
+    return {name: inputs[name] for name in ("pixel_values", "image_grid_thw")}
+
+
+def encode_text(processor, conversations: list[list[dict]], grid) -> dict[str, np.ndarray]:
+    """`input_ids`, `attention_mask` and `labels` of conversations about pictures of these grids."""
     texts = processor.apply_chat_template(conversations)
+    texts = grow_placeholders(texts, IMAGE_TOKEN, grid, processor.image_processor.merge_size, "image")
     processor.tokenizer.padding_side = "right"
-    inputs = processor(images=pictures or None, text=texts, return_tensors="np")
-    names = ("input_ids", "attention_mask", "pixel_values", "image_grid_thw")
-    batch = {name: inputs[name] for name in names if name in inputs}
-    # Padding follows the answers and is ignored by the labels, so it need not be masked: rows of one length run faster.
-    del batch["attention_mask"]
-    batch["labels"] = np.stack([answer_labels(row, processor.tokenizer) for row in batch["input_ids"]])
-    return batch
+    inputs = processor.tokenizer(texts, padding=True, return_attention_mask=True, return_token_type_ids=False)
+    batch = {name: np.asarray(inputs[name]) for name in ("input_ids", "attention_mask")}
+    return batch | {"labels": np.stack([answer_labels(row, processor.tokenizer) for row in batch["input_ids"]])}
 
 
 def answer_labels(ids: np.ndarray, tokenizer) -> np.ndarray:
@@ -62,36 +71,51 @@ def answer_labels(ids: np.ndarray, tokenizer) -> np.ndarray:
     start, end, assistant = (
         tokenizer.convert_tokens_to_ids(token) for token in ("<|im_start|>", "<|im_end|>", "assistant")
     )
-    labels, speaking = np.full_like(ids, IGNORED), False
-    for place in range(3, len(ids)):
-        if ids[place - 3] == start and ids[place - 2] == assistant:
-            speaking = True
-        if speaking:
-            labels[place] = ids[place]
-        speaking = speaking and ids[place] != end
+    labels, ends = np.full_like(ids, IGNORED), np.flatnonzero(ids == end)
+    for place in np.flatnonzero((ids[:-1] == start) & (ids[1:] == assistant)) + 3:  # after "assistant\n"
+        stop = ends[np.searchsorted(ends, place)] + 1
+        labels[place:stop] = ids[place:stop]
     return labels
 
 
-def draw_pool(seed: str, rank: int, stage: Stage, kinds: tuple[str, ...]) -> list[list[list[dict]]]:
-    """POOL batches of conversations about pictures of one size (the same for all ranks), each of similar lengths."""
-    rng = Random(seed)
-    pair = rng.random() < stage.pairs
-    largest = min(stage.sides[1], scenes.PAIR_SIDES[1]) if pair else stage.sides[1]
-    size = scenes.random_size(rng, (stage.sides[0], largest))
+def answer_weights(labels: np.ndarray) -> np.ndarray:
+    """A token of an answer of n tokens weighs n ** -0.5: between "2" and three boxes, neither drowns the other."""
+    weights = np.zeros(labels.shape, np.float32)
+    for row, said in zip(weights, labels != IGNORED, strict=True):
+        edges = np.flatnonzero(np.diff(np.r_[False, said, False]))
+        for start, stop in edges.reshape(-1, 2):
+            row[start:stop] = (stop - start) ** -0.5
+    return weights
+
+
+def draw(rng: Random, stage: Stage, kinds: tuple[str, ...]) -> tuple[str, list[scenes.Scene]]:
+    """A task and the one or two scenes for it."""
+    task = rng.choices(list(stage.tasks), list(stage.tasks.values()))[0]
+    largest = scenes.PAIR_SIDES[1] if task == "compare" else stage.sides[1]
+    size = scenes.random_size(rng, (stage.sides[0], min(largest, stage.sides[1])), stage.area)
     if rng.random() < 0.5:
         size = scenes.resized(size)
-    rng = Random(f"{seed} {rank}")
-    conversations = []
-    for _ in range(POOL * stage.batch):
-        task = "compare" if pair else rng.choices(list(stage.tasks), list(stage.tasks.values()))[0]
-        drawn, exchanges = scenes.lesson(
-            rng, task, size, stage.shapes, rng.choice(stage.turns), kinds=kinds, plain=stage.plain
-        )
-        conversations.append(scenes.messages(drawn, exchanges))
-    conversations.sort(key=lambda turns: sum(len(turn["content"][-1]["text"]) for turn in turns))
-    batches = [conversations[i * stage.batch : (i + 1) * stage.batch] for i in range(POOL)]
-    Random(seed).shuffle(batches)
-    return batches
+    count = 2 if task == "compare" else 1
+    return task, [scenes.random_scene(rng, task, size, stage.shapes, kinds, stage.plain) for _ in range(count)]
+
+
+def lesson(rng: Random, task: str, drawn: list[scenes.Scene], turns: int) -> list[tuple[str, str]]:
+    """Up to `turns` questions and answers, the first on `task`; no answer gives a later one away."""
+    said, boxes = [scenes.exchange(rng, task, drawn)], set()
+    others = ["compare"] if task == "compare" else ["locate", "locate", "count"]
+    if task == "describe":
+        others.remove("count")
+    for _ in range(turns - 1 if drawn[0].shapes else 0):
+        boxes.update(BOX.findall(said[-1][1]))
+        question, answer = scenes.exchange(rng, rng.choice(others), drawn)
+        if all(question != asked for asked, _ in said) and boxes.isdisjoint(BOX.findall(answer)):
+            said.append((question, answer))
+    if task not in ("describe", "compare") and drawn[0].shapes and rng.random() < 0.3:
+        said.append(scenes.exchange(rng, "describe", drawn))
+    return said
+
+
+BOX = re.compile(r"\[[\d, ]+\]")
 
 
 def stage_at(step: int) -> Stage:
@@ -99,13 +123,18 @@ def stage_at(step: int) -> Stage:
 
 
 def scene_batches(processor, seed: int, rank: int, first_step: int, kinds=scenes.SHAPES, curriculum: bool = True):
-    """Endless batches from `first_step` on (a multiple of POOL); the same seed gives the same batches."""
-    step = first_step
-    while True:
+    """Endless batches from `first_step` on (a multiple of POOL * ROUNDS); the same seed gives the same batches."""
+    for step in itertools.count(first_step, POOL * ROUNDS):
         stage = stage_at(step) if curriculum else CURRICULUM[-1]
-        for conversations in draw_pool(f"{seed} {step}", rank, stage, kinds):
-            yield encode(processor, conversations)
-        step += POOL
+        rng = Random(f"{seed} {rank} {step}")
+        pool = [[draw(rng, stage, kinds) for _ in range(stage.batch)] for _ in range(POOL)]
+        seen = [encode_pictures(processor, [scene.image for _, drawn in batch for scene in drawn]) for batch in pool]
+        for _ in range(ROUNDS):
+            for batch, pictures in zip(pool, seen, strict=True):
+                lessons = [(drawn, lesson(rng, task, drawn, stage.turns)) for task, drawn in batch]
+                conversations = [scenes.messages(drawn, said) for drawn, said in lessons]
+                text = encode_text(processor, conversations, pictures["image_grid_thw"])
+                yield text | pictures | {"weights": answer_weights(text["labels"])}
 
 
 def file_batches(processor, path: str, batch: int, seed: int, rank: int, first_step: int):
@@ -141,7 +170,7 @@ def _produce(queue, make_batches, processor_folder, arguments):
 def in_background(make_batches, processor_folder: str, *arguments):
     """Batches of `make_batches(processor, *arguments)`, made ahead of time by another process."""
     context = multiprocessing.get_context("spawn")
-    queue = context.Queue(maxsize=12)
+    queue = context.Queue(maxsize=6)
     worker = context.Process(
         target=_produce, args=(queue, make_batches, processor_folder, arguments), daemon=True, name="batches"
     )

@@ -6,6 +6,7 @@ Small transformers leave their first plateau several times sooner with it than w
 from collections import defaultdict
 
 import paddle
+import paddle.distributed as dist
 
 from paddlemix_qwenvl.layers.parameter import pieces_of
 
@@ -38,13 +39,13 @@ class Muon:
 
     @paddle.no_grad()
     def step(self, learning_rate: float) -> None:
-        """One update from the parameters' gradients."""
+        """One update from the parameters' gradients, which are the same in all processes; each does a part of the work."""
         updates = defaultdict(list)
         for shape, parts in self.groups.items():
             gradient = paddle.stack([self.parameters[number].grad[rows] for number, rows in parts])
             momentum = self.momentum[shape] * MOMENTUM + gradient * (1 - MOMENTUM)
             self.momentum[shape] = momentum
-            update = orthogonalize(momentum * MOMENTUM + gradient * (1 - MOMENTUM))
+            update = self._shared(momentum * MOMENTUM + gradient * (1 - MOMENTUM))
             update = update * (learning_rate * max(1, shape[0] / shape[1]) ** 0.5)
             for (number, rows), matrix in zip(parts, update, strict=True):
                 updates[number].append((rows.start, matrix))
@@ -52,6 +53,19 @@ class Muon:
             matrices = [matrix for _, matrix in sorted(rows, key=lambda pair: pair[0])]
             self.parameters[number].scale_(1 - learning_rate * WEIGHT_DECAY)
             self.parameters[number].subtract_(matrices[0] if len(matrices) == 1 else paddle.concat(matrices))
+
+    def _shared(self, matrices):
+        """`orthogonalize`, each process a part of the matrices."""
+        processes, rank = dist.get_world_size(), dist.get_rank()
+        if processes == 1:
+            return orthogonalize(matrices)
+        first, last = (len(matrices) * i // processes for i in (rank, rank + 1))
+        parts = [paddle.zeros([first, *matrices.shape[1:]]), paddle.zeros([len(matrices) - last, *matrices.shape[1:]])]
+        if first < last:
+            parts.insert(1, orthogonalize(matrices[first:last]))
+        shared = paddle.concat(parts)
+        dist.all_reduce(shared)
+        return shared
 
     def state_dict(self) -> dict:
         return {f"muon {rows} {columns}": value for (rows, columns), value in self.momentum.items()}

@@ -186,7 +186,7 @@ def background(rng: Random, size: tuple[int, int]) -> Image.Image:
     smooth = rng.choice([Image.Resampling.BICUBIC, Image.Resampling.BICUBIC, Image.Resampling.NEAREST])
     image = Image.fromarray(np.clip(field, 5, 250).astype(np.uint8)).resize(size, smooth)
     if rng.random() < 0.4:
-        grain = noise.normal(0, rng.uniform(1, 7), (size[1], size[0], 1))
+        grain = noise.standard_normal((size[1], size[0], 1), np.float32) * rng.uniform(1, 7)
         image = Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
     return image
 
@@ -254,7 +254,7 @@ def place(
     """A free square of a side up to `largest` for one more shape, or None when none was found."""
     width, height = size
     for _ in range(30):
-        side = rng.randint(30, largest)
+        side = rng.randint(min(30, largest), largest)
         x, y = rng.randint(0, width - side), rng.randint(0, height - side)
         box = (x, y, x + side, y + side)
         if all(box[0] >= b[2] + 4 or box[2] + 4 <= b[0] or box[1] >= b[3] + 4 or box[3] + 4 <= b[1] for b in taken):
@@ -291,15 +291,24 @@ def draw_scene(
     return Scene(image, drawn, text)
 
 
-def random_text(rng: Random) -> str:
-    return rng.choice(WORDS) if rng.random() < 0.5 else str(rng.randint(1, 99))
+def random_text(rng: Random, width: int) -> str:
+    """A word or number that can be printed in `width` pixels."""
+    words = [word for word in WORDS if 20 * len(word) <= width]
+    return rng.choice(words) if words and rng.random() < 0.5 else str(rng.randint(1, 99))
 
 
-def random_scene(rng: Random, task: str, size: tuple[int, int], max_shapes: int = MAX_SHAPES, **style) -> Scene:
-    """A scene that the task can be asked about; `style` are `kinds` and `plain` of `draw_scene`."""
+def random_scene(
+    rng: Random,
+    task: str,
+    size: tuple[int, int],
+    max_shapes: int = MAX_SHAPES,
+    kinds: tuple[str, ...] = SHAPES,
+    plain: bool = False,
+) -> Scene:
+    """A scene that the task can be asked about."""
     if task == "read":
-        return draw_scene(rng, size, rng.randint(0, 2), random_text(rng), **style)
-    return draw_scene(rng, size, rng.randint(1, max_shapes), **style)
+        return draw_scene(rng, size, rng.randint(0, 2), random_text(rng, size[0]), kinds, plain)
+    return draw_scene(rng, size, rng.randint(1, max_shapes), None, kinds, plain)
 
 
 def describe(shapes: list[Shape]) -> str:
@@ -371,22 +380,16 @@ def messages(scenes: list[Scene], exchanges: list[tuple[str, str]]) -> list[dict
     return turns
 
 
-def lesson(rng: Random, task: str, size: tuple[int, int], max_shapes: int, turns: int, **style):
-    """Scenes of one size and `turns` exchanges about them, the first of them on `task`, for training."""
-    if task == "compare":
-        scenes = [random_scene(rng, task, size, max_shapes, **style) for _ in range(2)]
-        return scenes, [exchange(rng, task, scenes) for _ in range(turns)]
-    scenes = [random_scene(rng, task, size, max_shapes, **style)]
-    tasks = [task]
-    while scenes[0].shapes and len(tasks) < turns:
-        tasks.append(rng.choice(("describe", "count", "count", "locate", "locate")))
-    return scenes, list(dict.fromkeys(exchange(rng, task, scenes) for task in tasks))
+def random_size(rng: Random, sides: tuple[int, int] = SIDES, area: float = math.inf) -> tuple[int, int]:
+    """Width and height between `sides`, their logarithms uniform: any aspect, and doubling a side is as likely anywhere.
 
-
-def random_size(rng: Random, sides: tuple[int, int] = SIDES) -> tuple[int, int]:
-    """Width and height between `sides`, their logarithms uniform: any aspect, and doubling a side is as likely anywhere."""
+    Drawn again while the picture is larger than `area`.
+    """
     low, high = (math.log(side) for side in sides)
-    return tuple(round(math.exp(rng.uniform(low, high))) for _ in range(2))
+    while True:
+        size = tuple(round(math.exp(rng.uniform(low, high))) for _ in range(2))
+        if size[0] * size[1] <= area:
+            return size
 
 
 def example(task: str, seed: int | str, kinds: tuple[str, ...] = SHAPES) -> tuple[list[Scene], str, str]:

@@ -47,9 +47,10 @@ def demo_config(ids: dict[str, int]) -> Qwen2_5_VLConfig:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,
-        rope_theta=25.0,
+        rope_theta=8.0,
         rope_scaling={"type": "mrope", "mrope_section": [4, 6, 6]},
         tie_word_embeddings=True,
+        initializer_range=0.05,
         vision_config={
             "depth": 4,
             "hidden_size": 96,
@@ -69,13 +70,29 @@ def demo_config(ids: dict[str, int]) -> Qwen2_5_VLConfig:
     )
 
 
-def answer_loss(model, input_ids, labels, **pictures):
-    """The model's loss, with logits for the answers alone: three tokens in four are not in them."""
-    prompt = model.pack(input_ids, **pictures)
+def new_model(config: Qwen2_5_VLConfig) -> Qwen2_5_VLForConditionalGeneration:
+    """An untrained model whose blocks add nothing to the residual stream at first."""
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight", "attn.proj.weight")):
+            parameter.set_value(paddle.zeros_like(parameter))
+    return model
+
+
+def answer_loss(model, input_ids, labels, weights=None, **inputs):
+    """The model's loss, with logits for the answers alone: three tokens in four are not in them.
+
+    `weights` [B, S] are those of the labels; 1 each if not given.
+    """
+    prompt = model.pack(input_ids, **inputs)
     hidden = model.model(prompt.embeddings, model.context(prompt, None))
     following = F.pad(labels[:, 1:], [0, 1], value=IGNORED).flatten().index_select(prompt.indices)
     places = paddle.nonzero(following != IGNORED).flatten()
-    return F.cross_entropy(model.lm_head(hidden.index_select(places)), following.index_select(places))
+    logits, expected = model.lm_head(hidden.index_select(places)), following.index_select(places)
+    if weights is None:
+        return F.cross_entropy(logits, expected)
+    weights = F.pad(weights[:, 1:], [0, 1]).flatten().index_select(prompt.indices).index_select(places)
+    return (F.cross_entropy(logits, expected, reduction="none").squeeze() * weights).sum() / weights.sum()
 
 
 def average_gradients(parameters) -> None:
@@ -197,7 +214,7 @@ def main() -> None:
     if start:
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(start, dtype="float32")
     else:
-        model = Qwen2_5_VLForConditionalGeneration(demo_config(ids))
+        model = new_model(demo_config(ids))
     processor = Qwen2_5_VLProcessor.from_pretrained(processor_folder)
     adapters = add_lora(model, arguments.lora) if arguments.lora else []
     model.train()

@@ -10,7 +10,7 @@ import tokenizer as demo_tokenizer
 from lessons import encode, file_batches
 from lora import add_lora, merged
 from muon import orthogonalize
-from train import Trainer, answer_loss, demo_config
+from train import Trainer, answer_loss, demo_config, new_model
 
 from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
@@ -39,7 +39,7 @@ def batch(processor):
 def small_model(processor):
     ids = {token: processor.tokenizer.convert_tokens_to_ids(token) for token in demo_tokenizer.hub.SPECIAL_TOKENS}
     paddle.seed(3)
-    model = Qwen2_5_VLForConditionalGeneration(demo_config(ids))
+    model = new_model(demo_config(ids))
     model.train()
     return model
 
@@ -53,7 +53,10 @@ def test_orthogonalize_brings_singular_values_near_one():
 def test_the_loss_of_the_answers_is_the_models_loss(processor, batch):
     model = small_model(processor)
     tensors = {name: paddle.to_tensor(value) for name, value in batch.items()}
-    assert float(answer_loss(model, **tensors)) == pytest.approx(float(model(**tensors).loss), rel=1e-5)
+    loss = float(answer_loss(model, **tensors))
+    assert loss == pytest.approx(float(model(**tensors).loss), rel=1e-5)
+    weights = (tensors["labels"] >= 0).astype("float32")
+    assert float(answer_loss(model, **tensors, weights=3 * weights)) == pytest.approx(loss, rel=1e-5)
 
 
 def test_the_loss_falls_and_a_stopped_run_goes_on_the_same(processor, batch, tmp_path):
