@@ -1,4 +1,4 @@
-"""`paddlemix-qwenvl infer | doctor`."""
+"""`paddlemix-qwenvl infer | export | predict | doctor`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from paddlemix_qwenvl.deploy import commands
 from paddlemix_qwenvl.errors import MissingFontWarning, QwenVLError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -133,6 +134,10 @@ def infer(
 def _show(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+app.command()(commands.export)
+app.command()(commands.predict)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from paddlemix_qwenvl.errors import ParallelError
 
 # Seconds that a rank outlives the one it waited for in vain: the launcher looks every second, and names whom it finds ended.
 _GRACE = 4
+_WORLD = 0  # Paddle's number of the group of all processes; static graphs know no group objects
 _meetings = itertools.count()
 
 
@@ -32,12 +33,16 @@ class TensorParallel:
     group: object = None
 
     def all_reduce(self, x, largest: bool = False):
-        """Sum of `x` over the group, or the `largest` of each element; `x` itself is overwritten."""
+        """Sum of `x` over the group, or the `largest` of each element; `x` itself is overwritten, but not in a static graph."""
         if self.degree > 1:
+            import paddle
             import paddle.distributed as dist
 
+            how = dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM
+            if not paddle.in_dynamic_mode():
+                return paddle._C_ops.all_reduce(x, _WORLD, how)
             try:
-                dist.all_reduce(x, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, self.group)
+                dist.all_reduce(x, how, self.group)
             except RuntimeError as error:
                 self._lost(error)
         return x
@@ -80,10 +85,13 @@ class TensorParallel:
             missing = [*x.shape[:axis], widest - x.shape[axis], *x.shape[axis + 1 :]]
             x = paddle.concat([x, paddle.zeros(missing, x.dtype)], axis=axis)
         parts: list = []
-        try:
-            dist.all_gather(parts, x, group=self.group)
-        except RuntimeError as error:
-            self._lost(error)
+        if paddle.in_dynamic_mode():
+            try:
+                dist.all_gather(parts, x, group=self.group)
+            except RuntimeError as error:
+                self._lost(error)
+        else:
+            parts = paddle._C_ops.all_gather(x, _WORLD, self.degree).split(self.degree)
         filled = [paddle.slice(part, [axis], [0], [size]) for part, size in zip(parts, sizes, strict=True) if size]
         return paddle.concat(filled, axis=axis)
 

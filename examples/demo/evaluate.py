@@ -41,7 +41,7 @@ def answers(model, processor, examples) -> tuple[list[str], list]:
 def predicted(predictor, examples) -> tuple[list[str], list]:
     """`answers` of static graphs."""
     prediction = predictor.chat(prompts(examples), max_new_tokens=LONGEST_ANSWER, do_sample=False)
-    return prediction.texts, prediction.resized_sizes
+    return prediction.texts, prediction.sizes["resized_sizes"]
 
 
 def exported(model, processor):

@@ -7,24 +7,28 @@ from paddle import nn
 from paddle.nn import functional as F
 from paddle.static import InputSpec
 
+from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.layers.attention import AttentionContext
 from paddlemix_qwenvl.layers.cache import KVCache
 
-CANDIDATES = 1024
-"""Sampling looks at no more than this many of the likeliest tokens."""
 
+class Qwen2_5_VLVision(nn.Layer):
+    """Patches of any number of images or frames of any size to features. The layout comes from the host.
 
-class VisionGraph(nn.Layer):
-    """Patches of any number of images of any size to features. The layout comes from the host, which needs no graph for it."""
+    Windows and positions depend on nothing but the grids, a few numbers: NumPy makes them in less than a millisecond, and in a
+    graph they would be loops over a dynamic number of pictures.
+    """
 
-    def __init__(self, visual: nn.Layer):
+    def __init__(self, model):
         super().__init__()
-        self.visual = visual
+        self.visual = model.visual
 
     def forward(self, pixel_values, order, restore, positions, cu_seqlens, cu_window_seqlens):
-        """As `VisionTower.encode`; returns float32 features."""
+        """As `VisionTower.encode`; returns float32 `[F, hidden]`."""
         features = self.visual.encode(pixel_values, order, restore, positions, cu_seqlens, cu_window_seqlens)
-        unused = cu_seqlens[0] + cu_window_seqlens[0]  # 0; a model with one kind of block alone would lose an input
+        unused = (
+            cu_seqlens[0] + cu_window_seqlens[0]
+        )  # 0; Paddle refuses an input that a model with one kind of block leaves out
         return features.astype("float32") + unused.astype("float32")
 
     def input_spec(self) -> list[InputSpec]:
@@ -39,11 +43,27 @@ class VisionGraph(nn.Layer):
         ]
 
 
+class QWenVLVision(nn.Layer):
+    """Any number of pictures of the model's one size to features."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.visual, self.side = model.transformer.visual, model.config.visual["image_size"]
+
+    def forward(self, images):
+        """`images` as the processor gives them; returns float32 `[F, hidden]`."""
+        return self.visual(images).flatten(0, 1).astype("float32")
+
+    def input_spec(self) -> list[InputSpec]:
+        """The input, with a free number of pictures."""
+        return [InputSpec([None, 3, self.side, self.side], "float32", "images")]
+
+
 class LanguageGraph(nn.Layer):
     """One step: new tokens of every row in, one token a row and the filled caches out.
 
-    Prefill brings a whole prompt and the image features, decode one token a row and no features; the graph is the same. Only
-    token ids need to leave the device between steps.
+    Prefill brings whole prompts and the image features, decode one token a row; the graph is the same. It returns what its next
+    step takes, so that in decoding nothing goes to the device and only the new tokens come back.
     """
 
     def __init__(self, model):
@@ -55,17 +75,21 @@ class LanguageGraph(nn.Layer):
         ids,
         features,
         source,
-        position_ids,
-        rows,
-        slots,
         cu_seqlens,
+        position_ids,
+        next_positions,
         lengths,
         seen,
-        banned,
+        unfinished,
+        count,
+        ends,
+        pad,
+        least,
         settings,
         uniform,
         keys,
         values,
+        ntk_alpha=1.0,
     ):
         """Run a step.
 
@@ -73,65 +97,83 @@ class LanguageGraph(nn.Layer):
             ids: int64 `[T]`, the rows' new tokens one after the other.
             features: float32 `[F, hidden]`, of images and videos; one row of anything where there are none.
             source: int64 `[T]`, where each token's embedding comes from: `t` for its own, `T + f` for feature `f`.
+            cu_seqlens: int32 `[B + 1]`, where each row's new tokens begin.
             position_ids: int64 `[position_rows, T]`.
-            rows, slots: int32 `[T]`, the cache row and slot of each token.
-            cu_seqlens: int32 `[B + 1]`.
-            lengths: int32 `[B]`, slots filled after this step.
+            next_positions: int64 `[B]`, position of the token that each row gets in this step.
+            lengths: int32 `[B]`, slots filled before this step.
             seen: bool `[B, vocab]`, tokens the repetition penalty falls on.
-            banned: float32 `[vocab]`, added to the scores (minus infinity while the answer must not end).
-            settings: float32 `[4]`: temperature (0 for the likeliest token), top_k (0 for no limit), top_p, repetition penalty.
-            uniform: float32 `[B]`, the draws.
-            keys, values: the caches of all layers, each `[B, kv_heads, capacity, head_dim]`.
+            unfinished: bool `[B]`; the other rows get the pad token.
+            count: int64 `[1]`, steps so far.
+            ends: bool `[vocab]`, tokens that end a row.
+            pad: int64 `[1]`, the pad token.
+            least: int64 `[1]`, steps in which no row may end.
+            settings, uniform: as in `ops.sample_with_settings`, but `uniform` holds the draws of all steps, `[steps, B]`.
+            keys, values: the caches of all layers, each `[B, kv_heads, capacity, head_dim]`; written in place by compiled
+                operations.
+            ntk_alpha: float32 `[1]`, what the rotary base is stretched by; only where the model has dynamic NTK.
 
         Returns:
-            int64 `[B]` new tokens, `seen` with them, and the caches.
+            `manifest.STATE` after the step, and the caches.
         """
-        cache = KVCache(list(keys), list(values), lengths, lengths)
+        cache = KVCache(list(keys), list(values), lengths, next_positions, longest=1, ntk_alpha=ntk_alpha)
+        token = paddle.arange(ids.shape[0], dtype="int32")
+        rows = paddle.searchsorted(cu_seqlens[1:], token, right=True, out_int32=True)
+        slots = (lengths - cu_seqlens[:-1]).index_select(rows) + token
+        lengths = lengths + cu_seqlens[1:] - cu_seqlens[:-1]
         cos, sin, scale = self.model.position_tables(position_ids, cache)
         context = AttentionContext(cos, sin, cu_seqlens, cache, rows, slots, lengths, fresh=False, query_scale=scale)
         embeddings = self.model.get_input_embeddings()(ids)
         embeddings = paddle.concat([embeddings, features.astype(embeddings.dtype)]).index_select(source)
         hidden = self.model.decoder(embeddings, context)
         logits = self.model.lm_head(hidden.index_select(cu_seqlens[1:] - 1))
-        tokens = choose(logits + banned, seen, settings, uniform)
-        seen = paddle.logical_or(seen, F.one_hot(tokens, seen.shape[-1]).astype("bool"))
-        return [tokens, seen, *cache.keys, *cache.values]
+        banned = paddle.logical_and(ends, count < least)
+        logits = paddle.where(banned, paddle.full_like(logits, -1e30), logits)
+        tokens = ops.sample_with_settings(logits, seen, settings, uniform.index_select(count).squeeze(0))
+        tokens = paddle.where(unfinished, tokens, pad)
+        batch, one = paddle.arange(tokens.shape[0], dtype="int64"), paddle.ones([1], "int64")
+        state = [
+            tokens,
+            features[:1],
+            batch,
+            paddle.arange(tokens.shape[0] + 1, dtype="int32"),
+            next_positions.unsqueeze(0).expand([self.model.position_rows, -1]),
+            paddle.add(
+                next_positions, one
+            ),  # Paddle 3.3.1 saves an input instead of an output that is `input + number`
+            lengths,
+            paddle.logical_or(seen, F.one_hot(tokens, seen.shape[-1]).astype("bool")),
+            paddle.logical_and(unfinished, paddle.logical_not(ends.index_select(tokens))),
+            paddle.add(count, one),
+        ]
+        return [*state, *cache.keys, *cache.values]
 
     def input_spec(self) -> list[InputSpec]:
         """Inputs, in order, with free lengths."""
         config, decoder = self.model.config, self.model.decoder
-        dtype = str(self.model.get_input_embeddings().weight.dtype).rpartition(".")[2]
         shape = [None, decoder.heads.num_kv_heads, None, decoder.heads.head_dim]
+        dtype = cache_dtype(self.model)
         caches = [[InputSpec(shape, dtype, f"{kind}_{i}") for i in range(decoder.depth)] for kind in ("keys", "values")]
         return [
             InputSpec([None], "int64", "ids"),
             InputSpec([None, config.hidden_size], "float32", "features"),
             InputSpec([None], "int64", "source"),
-            InputSpec([self.model.position_rows, None], "int64", "position_ids"),
-            InputSpec([None], "int32", "rows"),
-            InputSpec([None], "int32", "slots"),
             InputSpec([None], "int32", "cu_seqlens"),
+            InputSpec([self.model.position_rows, None], "int64", "position_ids"),
+            InputSpec([None], "int64", "next_positions"),
             InputSpec([None], "int32", "lengths"),
             InputSpec([None, config.vocab_size], "bool", "seen"),
-            InputSpec([config.vocab_size], "float32", "banned"),
+            InputSpec([None], "bool", "unfinished"),
+            InputSpec([1], "int64", "count"),
+            InputSpec([config.vocab_size], "bool", "ends"),
+            InputSpec([1], "int64", "pad"),
+            InputSpec([1], "int64", "least"),
             InputSpec([4], "float32", "settings"),
-            InputSpec([None], "float32", "uniform"),
+            InputSpec([None, None], "float32", "uniform"),
             *caches,
+            *([InputSpec([1], "float32", "ntk_alpha")] if getattr(config, "use_dynamic_ntk", False) else []),
         ]
 
 
-def choose(logits, seen, settings, uniform):
-    """One token a row: as `ops.sample`, with the settings as a tensor, among the `CANDIDATES` likeliest tokens."""
-    temperature, top_k, top_p, penalty = settings.split(4)
-    logits = paddle.where(seen, paddle.where(logits > 0, logits / penalty, logits * penalty), logits)
-    scores, ids = paddle.topk(logits, min(CANDIDATES, logits.shape[-1]))  # [B, K], likeliest first
-    rank = paddle.arange(scores.shape[-1]).astype("float32")
-    limit = paddle.where(top_k > 0, top_k, paddle.full_like(top_k, CANDIDATES))
-    scores = paddle.where(rank < limit, scores, paddle.full_like(scores, -1e30))
-    weights = F.softmax(scores / paddle.maximum(temperature, paddle.full_like(temperature, 1e-6)), axis=-1)
-    before = paddle.cumsum(weights, axis=-1) - weights
-    weights = paddle.where(before < top_p, weights, paddle.zeros_like(weights))
-    total = paddle.cumsum(weights, axis=-1)
-    place = (total <= uniform.unsqueeze(-1) * total[:, -1:]).astype("int64").sum(-1)
-    place = paddle.where(temperature > 0, place, paddle.zeros_like(place))
-    return paddle.take_along_axis(ids, place.unsqueeze(-1), axis=-1).squeeze(-1)
+def cache_dtype(model) -> str:
+    """Of the KV cache: the weights' own, where they are not int8."""
+    return str(model.get_input_embeddings().weight.dtype).rpartition(".")[2]

@@ -4,13 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from paddlemix_qwenvl.errors import DeployError
 
 NAME = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+PARTS = VISION, LANGUAGE = ("vision", "language")
+STATE = (
+    "ids",
+    "features",
+    "source",
+    "cu_seqlens",
+    "position_ids",
+    "next_positions",
+    "lengths",
+    "seen",
+    "unfinished",
+    "count",
+)
+"""What a step of the language graph takes and returns for the next one, the caches apart."""
+
+
+def short_name(model: str) -> str:
+    """The last part of a model's name or folder."""
+    return Path(model).name
+
+
+def graph_name(part: str, rank: int, degree: int) -> str:
+    """Name of a rank's graph, without suffix."""
+    return part if degree == 1 else f"{part}-{rank}-of-{degree}"
 
 
 @dataclass
@@ -19,81 +46,120 @@ class Manifest:
 
     Attributes:
         family: "qwen2_5_vl" or "qwen_vl".
-        dtype: of weights and KV cache.
-        paddle: version of Paddle that wrote the graphs.
-        compiled_ops: whether the graphs call this package's compiled operations.
-        cache: layers, KV heads and head width of the KV cache.
-        tokens: ids the predictor needs ("image", "video", "pad", "eos" (a list), ...).
-        vision: numbers of the vision layout (window, merge, ...).
-        generation: defaults of generation_config.json.
+        model: what the model is called.
+        parts: which graphs there are, "vision" and "language".
+        degree: ranks of tensor parallelism, each of which has graphs of its own.
+        dtype: of the weights.
+        device: "cpu" or "gpu", where the graphs can run.
+        versions: of Paddle and of this package.
+        cache: layers, KV heads (of a rank), head width and dtype of the KV cache.
+        tokens: ids the predictor needs ("pad", "eos" (a list), those of the family).
+        vision: numbers of the vision layout, and the features' width.
+        position_rows: how many positions a token has.
+        context: tokens of prompt and answer together, at most.
+        compiled_ops: this package's compiled operations that the graphs call.
         checksums: file name -> SHA-256 of its content.
     """
 
     family: str
+    model: str
+    parts: list[str]
+    degree: int
     dtype: str
-    paddle: str
-    compiled_ops: bool
-    cache: dict[str, int]
+    device: str
+    versions: dict[str, str]
+    cache: dict
     tokens: dict
     vision: dict
-    generation: dict
+    position_rows: int
     context: int
+    compiled_ops: list[str] = field(default_factory=list)
     checksums: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     def write(self, folder: Path) -> None:
-        """Write the manifest of a finished folder, with the checksums of all that is in it."""
-        self.checksums = {path.name: checksum(path) for path in sorted(folder.iterdir()) if path.name != NAME}
+        """Write the manifest of a finished folder, with the checksums of all that is in it and the operations its graphs call."""
+        names = sorted(path.name for path in folder.iterdir() if path.name != NAME)
+        self.checksums = dict(zip(names, checksums(folder / name for name in names), strict=True))
+        self.compiled_ops = compiled_operations(folder)
         temporary = folder / f".{NAME}.tmp"
         temporary.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False), encoding="utf-8")
         temporary.rename(folder / NAME)
 
     @classmethod
-    def read(cls, folder: str | Path, family: str | None = None, verify: bool = True) -> Manifest:
+    def read(cls, folder: str | Path) -> Manifest:
         """The manifest of an export.
 
-        Args:
-            family: raise if the graphs are of another one.
-            verify: compare every file with its checksum, which reads the weights once.
-
         Raises:
-            DeployError: no export, a damaged one, or one of another family or a later format.
+            DeployError: no export, or one of a later format.
         """
         folder = Path(folder)
         try:
             fields = json.loads((folder / NAME).read_text(encoding="utf-8"))
-            manifest = cls(**fields)
+            if fields.get("format") != FORMAT:
+                raise DeployError(
+                    f"{folder} has format {fields.get('format')}, this version reads {FORMAT}: export again."
+                )
+            return cls(**fields)
         except OSError as error:
             raise DeployError(
                 f"{folder} holds no export ({NAME} is missing): make one with `paddlemix-qwenvl export`."
             ) from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise DeployError(f"{folder / NAME} cannot be read ({error}): export again with this version.") from error
-        if manifest.format != FORMAT:
-            raise DeployError(f"{folder} has format {manifest.format}, this version reads {FORMAT}: export again.")
-        if family is not None and manifest.family != family:
+
+    def expect(self, folder: Path, part: str, family: str | None, degree: int) -> None:
+        """Whether the export has `part` of `family` (None for any) for `degree` ranks.
+
+        Raises:
+            DeployError: it has not.
+        """
+        if part not in self.parts:
             raise DeployError(
-                f"{folder} is an export of {manifest.family!r}, not of {family!r}: give the other folder."
+                f"{folder} holds the {' and '.join(self.parts)} graph, not {part}: give the other folder."
             )
-        for name, expected in manifest.checksums.items():
-            path = folder / name
+        if family not in (None, self.family):
+            raise DeployError(f"{folder} is an export of {self.family!r}, not of {family!r}: give the other folder.")
+        if self.degree != degree:
+            raise DeployError(
+                f"{folder} was exported for {self.degree} rank(s) and runs on {degree}: start it with "
+                f"`python -m paddle.distributed.launch --nproc_per_node {self.degree} ...`, or export for {degree}."
+            )
+
+    def verify(self, folder: Path, part: str, rank: int) -> None:
+        """Compare the files that `rank` needs for `part` with their checksums, which reads the weights once.
+
+        Raises:
+            DeployError: a file is missing or is not what was exported.
+        """
+        own = graph_name(part, rank, self.degree)
+        graphs = re.compile(rf"({'|'.join(PARTS)})(-\d+-of-\d+)?\.(json|pdiparams)")
+        names = [name for name in self.checksums if Path(name).stem == own or not graphs.fullmatch(name)]
+        for path in (folder / name for name in names):
             if not path.is_file():
                 raise DeployError(f"{path} is missing from the export: copy the whole folder, or export again.")
-            if verify and checksum(path) != expected:
+        for name, found in zip(names, checksums(folder / name for name in names), strict=True):
+            if found != self.checksums[name]:
                 raise DeployError(
-                    f"{path} is not what was exported (its checksum differs): copy it anew, or export again."
+                    f"{folder / name} is not what was exported (its checksum differs): copy it anew, or export again."
                 )
-        return manifest
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+def compiled_operations(folder: Path) -> list[str]:
+    """Names of this package's compiled operations that the graphs in a folder call."""
+    texts = (path.read_text(encoding="utf-8") for path in folder.glob("*.json") if path.name.startswith(PARTS))
+    return sorted({name for text in texts for name in re.findall(r"(qwenvl_\w+?)_?\"", text)})
 
 
-def _digest(file) -> str:  # Python 3.10 has no file_digest
+def checksums(paths: Iterable[Path]) -> list[str]:
+    """SHA-256 of each file."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(_checksum, paths))
+
+
+def _checksum(path: Path) -> str:
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
-
-from paddlenlp.generation import GenerationConfig
+from typing import TYPE_CHECKING
 
 from paddlemix_qwenvl.errors import GenerationError
+
+if TYPE_CHECKING:  # the predictor's process has no PaddleNLP
+    from paddlenlp.generation import GenerationConfig
 
 GENERATION_CONFIG = "generation_config.json"
 _RANGES = (
@@ -120,6 +122,8 @@ def check_leftovers(left: dict, inputs: Iterable[str]) -> None:
     Raises:
         GenerationError: an argument that nobody knows.
     """
+    from paddlenlp.generation import GenerationConfig
+
     nothing, known = vars(GenerationConfig()), [f.name for f in fields(GenerationSettings)]
     for name in left.keys() - set(inputs):
         value = left[name]
@@ -134,6 +138,8 @@ def check_leftovers(left: dict, inputs: Iterable[str]) -> None:
 
 def read_generation_config(folder: str | os.PathLike) -> GenerationConfig:
     """The host's object of a folder's generation_config.json, its `max_new_tokens` None where the file does not say."""
+    from paddlenlp.generation import GenerationConfig
+
     path = Path(folder) / GENERATION_CONFIG
     config = GenerationConfig.from_pretrained(str(folder))
     config.max_new_tokens = json.loads(path.read_text(encoding="utf-8")).get("max_new_tokens")

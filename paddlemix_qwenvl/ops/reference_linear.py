@@ -17,7 +17,7 @@ __all__ = [
 
 def activation_dtype(weight_dtype) -> str:
     """The dtype activations take beside weights of `weight_dtype`: float32 on CPU, the weights' own on a GPU."""
-    if isinstance(paddle.framework._current_expected_place(), paddle.CPUPlace):
+    if paddle.get_device() == "cpu":  # the expected place is unknown while a graph is traced
         return "float32"
     return str(weight_dtype).rpartition(".")[2]
 

@@ -1,44 +1,35 @@
-import json
-import subprocess
-import sys
+"""Graphs of Qwen2.5-VL: what they answer is what the dynamic model answers."""
 
 import numpy as np
 import pytest
 
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.deploy.export import export
-from paddlemix_qwenvl.deploy.manifest import Manifest
 from paddlemix_qwenvl.deploy.predictor import Predictor
-from paddlemix_qwenvl.errors import DeployError, PromptError
+from paddlemix_qwenvl.errors import GenerationError, PromptError
 
-NEW_TOKENS = 64
-
-
-def noise(width: int, height: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+GREEDY = {"max_new_tokens": 64, "min_new_tokens": 64, "do_sample": False, "repetition_penalty": 1.1}
 
 
-def conversation(text: str, *images) -> list:
-    content = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": text}]
+def said(text: str, *media) -> list:
+    content = [*media, {"type": "text", "text": text}]
     return [{"role": "user", "content": content}]
 
 
-BATCHES = {
-    "one picture": [conversation("What is this?", noise(90, 60, 0))],
-    "two pictures": [conversation("Compare.", noise(56, 140, 1), noise(200, 57, 2))],
-    "text": [conversation("Hello")],
-    "a batch": [
-        conversation("Hi"),
-        conversation("And this?", noise(112, 84, 3)),
-        conversation("Count", noise(30, 30, 4)),
-    ],
-}
-
-
 @pytest.fixture(scope="module")
-def folder(model, processor, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("deploy") / "export"
-    export(model, processor, folder, say=lambda line: None)
-    return folder
+def conversations(noise):
+    def picture(*arguments):
+        return {"type": "image", "image": noise(*arguments)}
+
+    film = {"type": "video", "video": [noise(84, 56, seed) for seed in range(5, 11)], "fps": 1.0}
+    return {
+        "one picture": [said("What is this?", picture(90, 60, 0))],
+        "another size": [said("What is this?", picture(300, 58, 0))],
+        "two pictures": [said("Compare.", picture(56, 140, 1), picture(200, 57, 2))],
+        "text": [said("Hello")],
+        "a video and a picture": [said("When?", film, picture(60, 60, 5))],
+        "a batch": [said("Hi"), said("And this?", picture(112, 84, 3)), said("Count", picture(30, 30, 4))],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -46,105 +37,99 @@ def predictor(folder):
     return Predictor(folder)
 
 
-@pytest.mark.parametrize("name", BATCHES)
-def test_static_tokens_are_the_dynamic_ones(model, processor, predictor, name):
-    conversations = BATCHES[name]
-    settings = {
-        "max_new_tokens": NEW_TOKENS,
-        "min_new_tokens": NEW_TOKENS,
-        "do_sample": False,
-        "repetition_penalty": 1.1,
-    }
+def answers(model, processor, conversations, **settings):
     inputs = processor.apply_chat_template(
         conversations, add_generation_prompt=True, tokenize=True, return_tensors="pd"
     )
-    expected, _ = model.generate(**inputs, **settings)
-    prediction = predictor.chat(conversations, **settings)
-    assert prediction.token_ids == expected.tolist()
-    assert prediction.prompt_tokens == inputs["attention_mask"].sum(-1).tolist()
-    assert prediction.texts == processor.post_process(expected)
-
-
-def test_sampling_depends_on_the_seed_alone(predictor):
-    settings = {"max_new_tokens": 12, "do_sample": True, "temperature": 1.5, "top_k": 40, "top_p": 0.95}
-    first, again, other = (predictor.chat(BATCHES["text"], seed=seed, **settings).token_ids for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
-
-
-def test_a_prompt_over_the_context_is_refused(predictor):
-    with pytest.raises(PromptError, match="context"):
-        predictor.chat(conversation("word " * predictor.manifest.context))
-
-
-def test_the_predictor_needs_neither_paddlenlp_nor_the_modelling_code(folder):
-    code = (
-        f"import sys; from paddlemix_qwenvl.deploy.predictor import Predictor; Predictor({str(folder)!r});"
-        "print([m for m in sys.modules if m.startswith(('paddlenlp', 'transformers', 'paddlemix_qwenvl.layers'))"
-        " or m.endswith('.modeling')])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip().splitlines()[-1] == "[]"
-
-
-def test_a_changed_file_is_noticed(folder, tmp_path):
-    damaged = copy_of(folder, tmp_path)
-    weights = damaged / "vision.pdiparams"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(DeployError, match=r"vision.pdiparams.*checksum"):
-        Predictor(damaged)
-
-
-def test_a_missing_file_is_noticed(folder, tmp_path):
-    damaged = copy_of(folder, tmp_path)
-    (damaged / "language.json").unlink()
-    with pytest.raises(DeployError, match=r"language.json is missing"):
-        Predictor(damaged)
+    return inputs, model.generate(**inputs, **settings)[0].tolist()
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [("family", "qwen_vl", "not of 'qwen2_5_vl'"), ("format", 99, "format 99"), ("paddle", "2.6.2", "Paddle 2.6.2")],
+    "name", ["one picture", "another size", "two pictures", "text", "a video and a picture", "a batch"]
 )
-def test_a_manifest_that_does_not_fit_is_refused(folder, tmp_path, field, value, message):
-    other = copy_of(folder, tmp_path)
-    fields = json.loads((other / "manifest.json").read_text())
-    (other / "manifest.json").write_text(json.dumps({**fields, field: value}))
-    with pytest.raises(DeployError, match=message):
-        Predictor(other)
+def test_static_tokens_are_the_dynamic_ones(model, processor, predictor, conversations, name):
+    inputs, expected = answers(model, processor, conversations[name], **GREEDY)
+    prediction = predictor.chat(conversations[name], **GREEDY)
+    assert prediction.token_ids == expected
+    assert prediction.prompt_tokens == inputs["attention_mask"].sum(-1).tolist()
+    assert prediction.texts == processor.post_process(expected)
+    for sizes in ("original_sizes", "resized_sizes", "video_resized_sizes"):
+        assert prediction.sizes.get(sizes) == inputs.get(sizes)
 
 
-def test_no_export_at_all(tmp_path):
-    with pytest.raises(DeployError, match="paddlemix-qwenvl export"):
-        Manifest.read(tmp_path)
+def test_rows_end_one_by_one(model, processor, predictor, conversations):
+    """The tokens that the longest answers hold end the rows at different steps."""
+    batch = conversations["a batch"]
+    long = answers(model, processor, batch, **GREEDY)[1]
+    ends = [long[0][3], long[1][9]]
+    settings = {"max_new_tokens": 20, "do_sample": False, "repetition_penalty": 1.1, "eos_token_id": ends}
+    expected = answers(model, processor, batch, **settings)[1]
+    found = predictor.chat(batch, **settings).token_ids
+    assert len({len(row) for row in found}) > 1
+    for row, wanted in zip(found, expected, strict=True):
+        assert row == wanted[: len(row)] and (len(row) == len(wanted) or row[-1] in ends)
 
 
-def test_a_folder_with_other_things_is_not_overwritten(model, processor, tmp_path):
-    (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(DeployError, match="is no export"):
-        export(model, processor, tmp_path)
-    assert (tmp_path / "mine.txt").read_text() == "keep"
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 1.5, "top_k": 40, "top_p": 0.95}, {"temperature": 0.8, "top_k": 0}]
+)
+def test_sampled_tokens_are_the_dynamic_ones(model, processor, predictor, conversations, settings):
+    settings = {"max_new_tokens": 12, "min_new_tokens": 12, "do_sample": True, "seed": 5, **settings}
+    batch = conversations["a batch"]
+    expected = answers(model, processor, batch, **settings)[1]
+    assert predictor.chat(batch, **settings).token_ids == expected
+    assert predictor.chat(batch, **{**settings, "seed": 6}).token_ids != expected
 
 
-def test_a_failed_export_leaves_nothing(model, processor, tmp_path, monkeypatch):
-    monkeypatch.setattr("paddlemix_qwenvl.deploy.export.describe", lambda model: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        export(model, processor, tmp_path / "out", say=lambda line: None)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_narrow_weights_answer_as_the_dynamic_model_does(hub_folder, processor, conversations, tmp_path, dtype):
+    weights = {"quantization": "int8"} if dtype == "int8" else {"dtype": dtype}
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(hub_folder, **weights)
+    manifest = export(model, processor, tmp_path / "export", say=lambda line: None)
+    assert manifest.dtype == dtype
+    settings = {**GREEDY, "max_new_tokens": 24, "min_new_tokens": 24}
+    predictor = Predictor(tmp_path / "export")
+    for name in ("one picture", "a batch"):
+        expected = answers(model, processor, conversations[name], **settings)[1]
+        assert predictor.chat(conversations[name], **settings).token_ids == expected
 
 
-def copy_of(folder, tmp_path):
-    target = tmp_path / "copy"
-    target.mkdir()
-    for path in folder.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    return target
+def test_an_export_can_be_run_again_and_again(predictor, conversations):
+    first = [predictor.chat(conversations[name], **GREEDY).token_ids for name in ("two pictures", "text")]
+    again = [predictor.chat(conversations[name], **GREEDY).token_ids for name in ("two pictures", "text")]
+    assert first == again
 
 
-def test_graphs_whose_operations_are_missing_say_how_to_build_them(folder, tmp_path, monkeypatch):
-    other = copy_of(folder, tmp_path)
-    fields = json.loads((other / "manifest.json").read_text())
-    (other / "manifest.json").write_text(json.dumps({**fields, "compiled_ops": True}))
-    monkeypatch.setitem(sys.modules, "paddlemix_qwenvl_ops", None)
-    with pytest.raises(DeployError, match=r"setup.py install"):
-        Predictor(other)
+def test_the_progress_is_told(model, processor, tmp_path):
+    lines = []
+    export(model, processor, tmp_path / "export", say=lines.append)
+    assert [line.split(":")[0] for line in lines] == [
+        "exporting the vision graph",
+        "exporting the language graph",
+        "writing tokenizer, processor and configs",
+        "writing the manifest",
+        "done",
+    ]
+
+
+def test_what_cannot_be_answered_is_refused(predictor):
+    with pytest.raises(PromptError, match="context"):
+        predictor.chat(said("word " * predictor.manifest.context))
+    with pytest.raises(GenerationError, match="beam search"):
+        predictor.chat(said("Hi"), num_beams=2, do_sample=False)
+    with pytest.raises(GenerationError, match="max_tokens"):
+        predictor.chat(said("Hi"), max_tokens=2)
+    with pytest.raises(PromptError, match="no tokens"):
+        predictor.answer([""])
+    with pytest.raises(PromptError, match="0 images"):
+        predictor.answer(["<|vision_start|><|image_pad|><|vision_end|>"])
+
+
+def test_the_steps_of_a_stream(predictor, conversations):
+    steps = []
+    prediction = predictor.chat(
+        conversations["a batch"],
+        on_token=lambda tokens: steps.append(tokens.tolist()),
+        **{**GREEDY, "max_new_tokens": 64},
+    )
+    assert np.array(steps).T.tolist() == prediction.token_ids

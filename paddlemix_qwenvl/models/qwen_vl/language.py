@@ -92,14 +92,6 @@ class Transformer(nn.Layer):
         return x
 
 
-def ntk_alpha(length: int, seq_length: int) -> float:
-    """What dynamic NTK stretches the rotary base by for a prompt of `length` tokens: 1 up to `seq_length`, then 3, 7, ...
-
-    Source: `QWenModel.forward` of Qwen-VL's modeling_qwen.py. It stays what it was at the prompt while tokens are added.
-    """
-    return max(2 ** math.ceil(math.log2(length / seq_length) + 1) - 1, 1)
-
-
 def logn_scale(position_ids, seq_length: int):
     """Factors `[T, 1, 1]` of the queries at positions `[T]`: the logarithm of the tokens so far to base `seq_length`, at least 1.
 

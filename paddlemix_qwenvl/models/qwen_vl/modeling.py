@@ -17,7 +17,8 @@ from paddlemix_qwenvl.media import content_key
 from paddlemix_qwenvl.models.decoder import DecoderModel, PackedPrompt, put_features
 from paddlemix_qwenvl.models.qwen_vl.chat import Chat
 from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
-from paddlemix_qwenvl.models.qwen_vl.language import Transformer, logn_scale, ntk_alpha
+from paddlemix_qwenvl.models.qwen_vl.language import Transformer, logn_scale
+from paddlemix_qwenvl.models.qwen_vl.layout import ntk_alpha
 from paddlemix_qwenvl.models.qwen_vl.pictures import Slot, find_slots, picture_name, read_pictures
 
 

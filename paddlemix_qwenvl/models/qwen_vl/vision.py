@@ -121,12 +121,12 @@ class Resampler(nn.Layer):
         self.ln_q = LayerNorm(width, NORM_EPSILON)
         self.ln_kv = LayerNorm(width, NORM_EPSILON)
 
-    def forward(self, x, pictures: int, cu_seqlens):
-        """`x`: `[pictures * patches, patch_width]` -> `[pictures * n_queries, width]`."""
+    def forward(self, x, pictures: int, side: int, cu_seqlens):
+        """`x`: `[pictures * side * side, patch_width]` -> `[pictures * n_queries, width]`."""
         n_queries = self.query.shape[0]
         values = self.ln_kv(self.kv_proj(x))
         positions = self.pos_embed.astype(values.dtype)
-        keys = _add_positions(values, resized_positions(self.pos_embed, math.isqrt(x.shape[0] // pictures)))
+        keys = _add_positions(values, resized_positions(self.pos_embed, side))
         queries = (self.ln_q(self.query.astype(values.dtype)) + positions).tile([pictures, 1])
         cu_queries = paddle.arange(0, (pictures + 1) * n_queries, n_queries, dtype="int32")
         return self.attn(queries, keys, values, cu_queries, cu_seqlens)
@@ -165,7 +165,7 @@ class VisionTransformer(nn.Layer):
         x = self.conv1(x.reshape([pictures * side * side, -1]))  # [pictures * patches, width]
         x = self.ln_pre(_add_positions(x, resized_positions(self.positional_embedding, side)))
         cu_seqlens = paddle.arange(0, (pictures + 1) * side * side, side * side, dtype="int32")
-        x = self.attn_pool(self.transformer(x, cu_seqlens), pictures, cu_seqlens)
+        x = self.attn_pool(self.transformer(x, cu_seqlens), pictures, side, cu_seqlens)
         x = self.ln_post(x)
         return paddle.matmul(x, self.proj.astype(x.dtype)).reshape([pictures, self.n_queries, -1])
 

@@ -1,0 +1,141 @@
+"""Static graphs and the dynamic model on one random checkpoint, in one go: the table of docs/static_graph.md.
+
+    python benchmarks/static_graph.py compare [--dtype bfloat16] [--layers 4] [--threads 2] [--repeats 3]
+
+Each has processes of its own, in turn; the first of a process's repeats does not count, figures are medians of the rest.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from compare import cpu_name
+from measure import report, timed
+from random_checkpoint import config_3b, write_checkpoint
+
+ENGINES = ("dynamic", "static")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def compare(
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or int8")] = "float32",
+    layers: Annotated[int, typer.Option("--layers", help="language layers")] = 4,
+    vision_blocks: Annotated[int, typer.Option("--vision_blocks")] = 4,
+    image_side: Annotated[int, typer.Option("--image_side", help="pixels")] = 448,
+    new_tokens: Annotated[int, typer.Option("--new_tokens")] = 16,
+    threads: Annotated[int, typer.Option("--threads")] = len(os.sched_getaffinity(0)),
+    repeats: Annotated[int, typer.Option("--repeats", min=1)] = 3,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="with its export; made there, and kept for the next run")
+    ] = None,
+) -> None:
+    """Print a table: load, vision, prefill, decode, memory."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = checkpoint or Path(scratch)
+        if not (folder / "config.json").is_file():
+            write(folder, layers, vision_blocks)
+        if not (folder / dtype).is_dir():
+            run(threads, "export", folder, dtype)
+        given = [folder, dtype, image_side, new_tokens, repeats]
+        runs = {engine: [] for engine in ENGINES}
+        for _ in range(2):
+            for engine in ENGINES:
+                runs[engine].append(run(threads, engine, *given))
+    tokens = [found["tokens"] for engine in ENGINES for found in runs[engine]]
+    print(f"\n{dtype}, {layers} layers, {vision_blocks} vision blocks, one {image_side} x {image_side} image")
+    print(f"{cpu_name()}, {threads} threads, 2 processes each in turn, medians of {repeats}, {new_tokens} new tokens")
+    print(f"tokens {'agree' if all(one == tokens[0] for one in tokens) else 'DIFFER'}")
+    print("\n| | dynamic | static | static / dynamic |\n|---|---|---|---|")
+    for part, unit, scale in (
+        ("load", "s", 1),
+        ("vision", "s", 1),
+        ("prefill", "s", 1),
+        ("decode", "ms/token", 1000),
+        ("memory", "GB, peak", 1),
+    ):
+        ours, static = (statistics.median(found[part] for found in runs[engine]) * scale for engine in ENGINES)
+        print(f"| {part}, {unit} | {ours:.2f} | {static:.2f} | {static / ours:.2f} |")
+
+
+def write(folder: Path, layers: int, vision_blocks: int) -> None:
+    """A random checkpoint of the 3B's widths with the demo's tokenizer."""
+    from paddlemix_qwenvl.hub import DEMO
+
+    demo = json.loads((DEMO / "config.json").read_text())
+    config = config_3b(layers, vision_blocks)
+    config |= {name: value for name, value in demo.items() if name.endswith("_token_id")}
+    write_checkpoint(folder, config)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "chat_template.json"):
+        (folder / name).write_bytes((DEMO / name).read_bytes())
+    settings = json.loads((DEMO / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps({**settings, "max_pixels": 1280 * 28 * 28}))
+
+
+def run(threads: int, *arguments) -> dict:
+    """The last line of a hidden command, as JSON."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "GLOG_minloglevel": "2"}
+    command = [sys.executable, "-W", "ignore", __file__, *map(str, arguments)]
+    process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if process.returncode:
+        raise SystemExit(f"{arguments} failed with exit status {process.returncode}; its own words are above")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def messages(side: int) -> list:
+    picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    content = [{"type": "image", "image": picture}, {"type": "text", "text": "What is in this picture?"}]
+    return [{"role": "user", "content": content}]
+
+
+@app.command(hidden=True)
+def export(folder: Path, dtype: str) -> None:
+    from paddlemix_qwenvl.deploy import export as exporter
+
+    exporter.export(*exporter.load(str(folder), dtype), folder / dtype)
+    print("{}")
+
+
+@app.command(hidden=True)
+def dynamic(folder: Path, dtype: str, side: int, new_tokens: int, repeats: int) -> None:
+    from paddlemix_qwenvl.deploy import export as exporter
+
+    load, (model, processor) = timed(lambda: exporter.load(str(folder), dtype))
+    inputs = processor.apply_chat_template(
+        [messages(side)], add_generation_prompt=True, tokenize=True, return_tensors="pd"
+    )
+    runs = []
+    for _ in range(repeats + 1):
+        ids, _ = model.generate(**inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False)
+        runs.append(dict(model.generation_seconds))
+    tell(load, runs[1:], ids[0].tolist())
+
+
+@app.command(hidden=True)
+def static(folder: Path, dtype: str, side: int, new_tokens: int, repeats: int) -> None:
+    from paddlemix_qwenvl.deploy.predictor import Predictor
+
+    load, predictor = timed(lambda: Predictor(folder / dtype))
+    runs = []
+    for _ in range(repeats + 1):
+        answer = predictor.chat(messages(side), max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False)
+        runs.append(answer.seconds)
+    tell(load, runs[1:], answer.token_ids[0])
+
+
+def tell(load: float, runs: list[dict], tokens: list[int]) -> None:
+    seconds = [{part: found[part] for part in ("vision", "prefill", "decode")} for found in runs]
+    for found in seconds:
+        found["decode"] /= len(tokens) - 1
+    report({}, load, seconds, tokens)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,12 @@
+"""Writes the language part of Qwen2.5-VL as a static graph.
+
+python examples/qwen2_5_vl/export_language_model.py --model_name_or_path Qwen/Qwen2.5-VL-3B-Instruct \
+    --output_path ./checkpoints/encode_text/ --dtype bfloat16
+"""
+
+import typer
+
+from paddlemix_qwenvl.deploy.commands import export_language_model
+
+if __name__ == "__main__":
+    typer.run(export_language_model)
