@@ -1,4 +1,8 @@
-"""Builds the compiled operations: `python setup.py install`, or `pip install --no-build-isolation .`"""
+"""Builds the compiled operations: `python setup.py install`, or `pip install --no-build-isolation .`
+
+Environment: CXX, the C++ compiler; MAX_JOBS, compilers at a time; CUDA_HOME, the CUDA toolkit, for a Paddle with CUDA; and
+QWENVL_CUDA_ARCHS, what its kernels are built for (`75;80;90a`): by default the GPUs of this machine.
+"""
 
 import os
 import platform
@@ -23,6 +27,7 @@ KERNELS = [
     "table",
 ]  # compiled once for each instruction set
 ONCE = ["select", "onednn_bfloat16", "onednn_float32"]
+CUDA_ARCHS = ["70", "75", "80", "86", "89", "90"]  # where no GPU says what it is, as far as the toolkit has them
 FLAGS = [
     "-O3",
     "-std=c++17",
@@ -62,31 +67,87 @@ class Build(build_ext):
         paddle_home = Path(paddle.__file__).parent
         out = Path(self.build_temp)
         out.mkdir(parents=True, exist_ok=True)
+        cuda = find_cuda(paddle)
         commands = [
-            [compiler, *flags, "-c", str(source), "-o", str(out / name)] for name, source, flags in objects(paddle_home)
+            [*command, "-c", str(source), "-o", str(out / name)]
+            for name, source, command in [*objects(compiler, paddle_home, cuda), *cuda_objects(compiler, paddle, cuda)]
         ]
         with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
             list(pool.map(run, commands))
         target = Path(self.get_ext_fullpath(extension.name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        run([compiler, "-shared", "-o", str(target), *(command[-1] for command in commands), *libraries(paddle_home)])
+        linked = [*libraries(paddle_home), *cuda_libraries(cuda)]
+        run([compiler, "-shared", "-o", str(target), *(command[-1] for command in commands), *linked])
 
     def get_ext_filename(self, name):
         return f"{name.replace('.', '/')}.so"
 
 
-def objects(paddle_home: Path):
-    """(object file, source, flags) of everything to compile."""
+def objects(compiler: str, paddle_home: Path, cuda: Path | None):
+    """(object file, source, compiler with flags) of everything but the CUDA kernels."""
     cpu, bind = HERE / "csrc" / "cpu", HERE / "csrc" / "bind"
     for isa, flags in INSTRUCTION_SETS.items():
         for name in KERNELS:
-            yield f"{name}.{isa}.o", cpu / f"{name}.cc", [*FLAGS, *flags, f"-DQWENVL_ISA={isa}"]
+            yield f"{name}.{isa}.o", cpu / f"{name}.cc", [compiler, *FLAGS, *flags, f"-DQWENVL_ISA={isa}"]
     for name in ONCE:
-        yield f"{name}.o", cpu / f"{name}.cc", [*FLAGS, *onednn_flags(paddle_home)]
+        yield f"{name}.o", cpu / f"{name}.cc", [compiler, *FLAGS, *onednn_flags(paddle_home)]
     include = paddle_home / "include"
-    paddle_flags = [f"-I{include}", f"-I{include / 'third_party'}", "-DPADDLE_WITH_CUSTOM_KERNEL", "-w"]
+    flags = [f"-I{include}", f"-I{include / 'third_party'}", "-DPADDLE_WITH_CUSTOM_KERNEL", "-w"]
+    if cuda:
+        headers = [include / "paddle/phi/api/include/compat", cuda / "include", cuda / "include/cccl"]
+        flags += ["-DPADDLE_WITH_CUDA", *(f"-I{path}" for path in headers)]
     for source in sorted(bind.glob("*.cc")):
-        yield f"bind_{source.stem}.o", source, [*FLAGS, "-O2", "-D_GLIBCXX_USE_CXX11_ABI=1", *paddle_flags]
+        yield f"bind_{source.stem}.o", source, [compiler, *FLAGS, "-O2", "-D_GLIBCXX_USE_CXX11_ABI=1", *flags]
+
+
+def find_cuda(paddle) -> Path | None:
+    """The CUDA toolkit, if Paddle has CUDA: CUDA_HOME, or where nvcc is."""
+    if not paddle.is_compiled_with_cuda():
+        return None
+    home, nvcc = os.environ.get("CUDA_HOME"), shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    found = Path(home) if home else Path(nvcc).resolve().parents[1]
+    if (found / "bin" / "nvcc").exists():
+        return found
+    print(
+        f"Paddle has CUDA {paddle.version.cuda()}, but there is no nvcc in {found / 'bin'}: operations for the CPU alone "
+        "are built. Install the CUDA toolkit of that version, or set CUDA_HOME, and build again to change that."
+    )
+    return None
+
+
+def cuda_objects(compiler: str, paddle, cuda: Path | None):
+    """(object file, source, nvcc with flags) of the CUDA kernels."""
+    if cuda is None:
+        return
+    nvcc = str(cuda / "bin" / "nvcc")
+    archs = cuda_archs(
+        nvcc, [paddle.device.cuda.get_device_capability(i) for i in range(paddle.device.cuda.device_count())]
+    )
+    flags = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
+    flags.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")  # for GPUs to come
+    for source in sorted((HERE / "csrc" / "cuda").glob("*.cu")):
+        yield (
+            f"cuda_{source.stem}.o",
+            source,
+            [nvcc, "-O3", "-std=c++17", "-Xcompiler=-fPIC", "-ccbin", compiler, *flags],
+        )
+
+
+def cuda_archs(nvcc: str, gpus: list[tuple[int, int]]) -> list[str]:
+    """What to build for, oldest first: QWENVL_CUDA_ARCHS, or these GPUs, or CUDA_ARCHS, the last two as far as nvcc has them."""
+    if chosen := os.environ.get("QWENVL_CUDA_ARCHS"):
+        return chosen.split(";")
+    listed = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout.split()
+    known = {name.removeprefix("compute_") for name in listed}
+    here = sorted({f"{major}{minor}" for major, minor in gpus} & known, key=int)
+    return here or [arch for arch in CUDA_ARCHS if arch in known]
+
+
+def cuda_libraries(cuda: Path | None) -> list[str]:
+    """The CUDA runtime, linked in whole: Paddle's own may be of another version."""
+    if cuda is None:
+        return []
+    return [f"-L{cuda / 'lib64'}", "-Wl,--exclude-libs,ALL", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
 
 
 def onednn_flags(paddle_home: Path) -> list[str]:

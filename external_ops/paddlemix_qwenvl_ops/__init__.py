@@ -17,6 +17,8 @@ run = _C_ops._run_custom_op  # run(name, *inputs, *attributes) -> list of output
 _c = ctypes.CDLL(_LIBRARY)
 _c.qwenvl_cpu_isa.restype = ctypes.c_char_p
 
+HAS_CUDA = bool(_c.qwenvl_has_cuda())  # whether there are CUDA kernels beside the CPU's
+
 
 def isa() -> str:
     """The instruction set the CPU kernels run on: avx512, avx2 or generic."""

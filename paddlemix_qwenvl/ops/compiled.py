@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 DIFFERENTIABLE = getattr(paddlemix_qwenvl_ops, "DIFFERENTIABLE", frozenset())  # an older build has no gradients
+ON_GPU = frozenset()
+if getattr(paddlemix_qwenvl_ops, "HAS_CUDA", False):
+    ON_GPU = frozenset(__all__) - {"linear", "linear_int8", "quantize_int8", "rms_norm", "swiglu", "varlen_attention"}
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float, residual: Tensor | None = None):

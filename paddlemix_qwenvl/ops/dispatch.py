@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import paddle
 
@@ -49,35 +51,73 @@ def _load_compiled():
 _compiled, _reason = _load_compiled()
 
 
-_MANY_PLACES = paddle.is_compiled_with_cuda()
+def _load_gpu():
+    """The module of Paddle's own GPU operations, None where Paddle has no CUDA or plain Paddle is asked for."""
+    if not paddle.is_compiled_with_cuda() or _mode() == "reference":
+        return None
+    from . import gpu
+
+    return gpu
 
 
-def _open(args, differentiable: bool) -> bool:
-    """Whether the compiled way may be taken: on the CPU, and where no gradient is asked for that it does not have."""
-    if not paddle.in_dynamic_mode():
+_gpu = _load_gpu()
+
+
+class _Way(NamedTuple):
+    """A fast version of an operation."""
+
+    run: Callable
+    differentiable: bool
+    label: str
+
+
+def _way(module, name: str, label: str) -> _Way | None:
+    run = getattr(module, name, None)
+    return run and _Way(run, name in getattr(module, "DIFFERENTIABLE", ()), label)
+
+
+def _ways(name: str) -> tuple[_Way | None, _Way | None]:
+    """The fast versions for tensors on the CPU and on a GPU."""
+    on_gpu = _way(_gpu, name, "Paddle's own")
+    if on_gpu is None and _gpu is not None and name in getattr(_compiled, "ON_GPU", ()):
+        on_gpu = _Way(getattr(_compiled, name), False, "compiled for CUDA")
+    return _way(_compiled, name, "compiled"), on_gpu
+
+
+def _on_gpu(x) -> bool:
+    if paddle.in_dynamic_mode():
+        return x.place.is_gpu_place()
+    return isinstance(paddle.framework._current_expected_place(), paddle.CUDAPlace)
+
+
+def _open(way: _Way, args) -> bool:
+    """Whether a fast version may be taken: where no gradient is asked for that it has not. Static graphs are for inference."""
+    if way.differentiable or not paddle.in_dynamic_mode() or not paddle.is_grad_enabled():
         return True
-    learning = paddle.is_grad_enabled() and any(isinstance(x, paddle.Tensor) and not x.stop_gradient for x in args)
-    if learning and not differentiable:
-        return False
-    return not _MANY_PLACES or args[0].place.is_cpu_place()
+    return all(x.stop_gradient for x in args if isinstance(x, paddle.Tensor))
 
 
 def operation(name: str):
-    """The function to call for `name`: the plain one, or one that takes the compiled way where that is open."""
-    plain, fast = PLAIN[name], getattr(_compiled, name, None)
-    if fast is None:
+    """The function to call for `name`: the plain one, or one that takes the fast version for its tensors' place."""
+    plain, (cpu, gpu) = PLAIN[name], _ways(name)
+    if cpu is None and gpu is None:
         return plain
-    differentiable = name in _compiled.DIFFERENTIABLE
 
     @functools.wraps(plain)
-    def either(*args, **kwargs):
-        return (fast if _open((*args, *kwargs.values()), differentiable) else plain)(*args, **kwargs)
+    def fastest(*args, **kwargs):
+        way = gpu if _gpu is not None and _on_gpu(args[0]) else cpu
+        if way is None or not _open(way, (*args, *kwargs.values())):
+            return plain(*args, **kwargs)
+        return way.run(*args, **kwargs)
 
-    return either
+    return fastest
 
 
 def status() -> dict[str, str]:
     """What runs each operation: the instruction set and threads of the compiled ones, or why plain Paddle."""
+    if _gpu is not None and _on_gpu(paddle.zeros([1])):
+        ways = {name: _ways(name)[1] for name in PLAIN}
+        return {name: "plain Paddle" if way is None else f"{way.label}, on a GPU" for name, way in ways.items()}
     if _compiled is None:
         return dict.fromkeys(PLAIN, f"plain Paddle ({_reason})")
     import paddlemix_qwenvl_ops as library

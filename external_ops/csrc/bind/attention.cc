@@ -1,4 +1,4 @@
-#include "common.h"
+#include "gpu.h"
 
 namespace qwenvl {
 
@@ -56,6 +56,8 @@ QwenvlKvCache expect_cache(const Tensor& q, const Tensor& k_cache, const Tensor&
            " are supported, not ", cache.head_dim);
   expect_shape("lengths", lengths, {cache.batch});
   expect_dtype("lengths", lengths, DataType::INT32);
+  expect_together("lengths", lengths, q);
+  if (!lengths.is_cpu()) return cache;
   const int32_t* length = lengths.data<int32_t>();
   for (int64_t b = 0; b < cache.batch; ++b)
     PD_CHECK(length[b] >= 0 && length[b] <= cache.slots, "row ", b, " has length ", length[b], " in a cache of ",
@@ -66,8 +68,11 @@ QwenvlKvCache expect_cache(const Tensor& q, const Tensor& k_cache, const Tensor&
 std::vector<Tensor> cached_attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
                                      const Tensor& cu_seqlens, const Tensor& lengths, float scale) {
   const QwenvlKvCache cache = expect_cache(q, k_cache, v_cache, lengths);
-  expect_segments("cu_seqlens", cu_seqlens, q.shape()[0]);
   expect_shape("cu_seqlens", cu_seqlens, {cache.batch + 1});
+  expect_dtype("cu_seqlens", cu_seqlens, DataType::INT32);
+  expect_together("cu_seqlens", cu_seqlens, q);
+  QWENVL_IF_ON_GPU(q, {gpu::attention(q, k_cache, cache, cu_seqlens, lengths, scale)});
+  expect_segments("cu_seqlens", cu_seqlens, q.shape()[0]);
   const Tensor queries = wide(q);
   Tensor out = empty(q.shape(), DataType::FLOAT32, q);
   qwenvl_cpu_kernels()->cached_attention(queries.data<float>(), &cache, cu_seqlens.data<int32_t>(),
@@ -79,6 +84,7 @@ std::vector<Tensor> decode_attention(const Tensor& q, const Tensor& k_cache, con
                                      const Tensor& lengths, float scale) {
   const QwenvlKvCache cache = expect_cache(q, k_cache, v_cache, lengths);
   PD_CHECK(q.shape()[0] == cache.batch, "q has ", q.shape()[0], " rows and the cache ", cache.batch);
+  QWENVL_IF_ON_GPU(q, {gpu::attention(q, k_cache, cache, paddle::none, lengths, scale)});
   const Tensor queries = wide(q);
   Tensor out = empty(q.shape(), DataType::FLOAT32, q);
   qwenvl_cpu_kernels()->decode_attention(queries.data<float>(), &cache, lengths.data<int32_t>(), q.shape()[1], scale,

@@ -1,6 +1,7 @@
 // What every binding needs: checks, casts to what the kernels take, allocation.
 //
-// An op is registered once, for all devices: its function here checks shapes, then runs the CPU kernels.
+// An op is registered once, for all devices: its function here checks shapes, then runs the CUDA kernels (gpu.h) where the
+// tensors are on a GPU, and the CPU kernels otherwise.
 #pragma once
 
 #include <string>
@@ -29,9 +30,13 @@ inline void expect_dtype(const char* name, const Tensor& x, DataType dtype) {
   PD_CHECK(x.dtype() == dtype, name, " has dtype ", x.dtype(), ", expected ", dtype);
 }
 
+inline void expect_together(const char* name, const Tensor& x, const Tensor& other) {
+  PD_CHECK(x.place() == other.place(), name, " is on ", x.place(), " and what it goes with on ", other.place());
+}
+
 // The CPU kernels compute on contiguous float32; anything else is cast or copied first.
 inline Tensor wide(const Tensor& x) {
-  PD_CHECK(x.is_cpu(), "this build of paddlemix_qwenvl_ops has kernels for the CPU only, the tensor is on ",
+  PD_CHECK(x.is_cpu(), "this op of paddlemix_qwenvl_ops has a kernel for the CPU only here, and the tensor is on ",
            x.place());
   return x.dtype() == DataType::FLOAT32 ? x : x.cast(DataType::FLOAT32);
 }

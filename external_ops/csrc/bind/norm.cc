@@ -1,4 +1,4 @@
-#include "common.h"
+#include "gpu.h"
 
 namespace qwenvl {
 
@@ -8,6 +8,7 @@ std::vector<Tensor> normalise(const Tensor& x, const OptionalTensor& residual, c
   expect_shape("weight", weight, {size});
   if (bias) expect_shape("bias", *bias, {size});
   if (residual) expect_shape("residual", *residual, x.shape());
+  if (bias) QWENVL_IF_ON_GPU(x, gpu::layer_norm(x, residual, weight, *bias, epsilon));
   const Tensor in = wide(x), scale = wide(weight);
   const OptionalTensor added = wide(residual), shift = wide(bias);
   Tensor y = empty(x.shape(), DataType::FLOAT32, x);

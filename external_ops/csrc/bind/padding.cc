@@ -1,13 +1,14 @@
 #include <cstring>
 
-#include "common.h"
+#include "gpu.h"
 
 namespace qwenvl {
 
 std::vector<Tensor> get_padding_offset(const Tensor& attention_mask) {
-  PD_CHECK(attention_mask.is_cpu() && attention_mask.shape().size() == 2, "attention_mask is [B, S], not ",
+  PD_CHECK(attention_mask.shape().size() == 2, "attention_mask is [B, S], not ",
            text(attention_mask.shape()));
   const Tensor mask = attention_mask.cast(DataType::BOOL);
+  QWENVL_IF_ON_GPU(mask, gpu::get_padding_offset(mask));
   const int64_t batch = mask.shape()[0], length = mask.shape()[1];
   const bool* real = mask.data<bool>();
   Tensor cu_seqlens = empty({batch + 1}, DataType::INT32, mask);
@@ -25,8 +26,10 @@ std::vector<Tensor> get_padding_offset(const Tensor& attention_mask) {
   return {indices, cu_seqlens};
 }
 
-void expect_indices(const Tensor& indices, int64_t rows) {
+void expect_indices(const Tensor& indices, const Tensor& x, int64_t rows) {
   expect_dtype("indices", indices, DataType::INT64);
+  expect_together("indices", indices, x);
+  if (!indices.is_cpu()) return;
   for (int64_t i = 0; i < indices.numel(); ++i)
     PD_CHECK(indices.data<int64_t>()[i] >= 0 && indices.data<int64_t>()[i] < rows, "index ", indices.data<int64_t>()[i],
              " points outside of ", rows, " rows");
@@ -34,11 +37,12 @@ void expect_indices(const Tensor& indices, int64_t rows) {
 
 std::vector<Tensor> transpose_remove_padding(const Tensor& x, const Tensor& indices) {
   Shape shape = x.shape();
-  PD_CHECK(x.is_cpu() && shape.size() >= 2, "x is [B, S, ...], not ", text(shape));
+  PD_CHECK(shape.size() >= 2, "x is [B, S, ...], not ", text(shape));
   const int64_t rows = shape[0] * shape[1], tokens = indices.numel();
-  expect_indices(indices, rows);
+  expect_indices(indices, x, rows);
   shape.erase(shape.begin());
   shape[0] = tokens;
+  QWENVL_IF_ON_GPU(x, {gpu::gather_rows(x, indices, rows, shape)});
   Tensor y = empty(shape, x.dtype(), x);
   const int64_t bytes = rows ? x.numel() / rows * phi::SizeOf(x.dtype()) : 0;
   for (int64_t t = 0; t < tokens; ++t)
@@ -49,11 +53,12 @@ std::vector<Tensor> transpose_remove_padding(const Tensor& x, const Tensor& indi
 std::vector<Tensor> rebuild_padding(const Tensor& x, const Tensor& indices, int batch, int length) {
   Shape shape = x.shape();
   const int64_t tokens = indices.numel();
-  PD_CHECK(x.is_cpu() && shape[0] == tokens, "x has ", shape[0], " rows and indices ", tokens);
-  expect_indices(indices, (int64_t)batch * length);
+  PD_CHECK(shape[0] == tokens, "x has ", shape[0], " rows and indices ", tokens);
+  expect_indices(indices, x, (int64_t)batch * length);
   const int64_t bytes = tokens ? x.numel() / tokens * phi::SizeOf(x.dtype()) : 0;
   shape[0] = length;
   shape.insert(shape.begin(), batch);
+  QWENVL_IF_ON_GPU(x, {gpu::scatter_rows(x, indices, (int64_t)batch * length, shape)});
   Tensor y = empty(shape, x.dtype(), x);
   memset(y.data(), 0, y.numel() * phi::SizeOf(x.dtype()));
   for (int64_t t = 0; t < tokens; ++t)

@@ -1,12 +1,16 @@
-#include "common.h"
+#include "gpu.h"
 
 namespace qwenvl {
 
-void expect_places(const QwenvlKvCache& cache, const Tensor& rows, const Tensor& slots, int64_t tokens) {
+void expect_places(const QwenvlKvCache& cache, const Tensor& rows, const Tensor& slots, const Tensor& x) {
+  const int64_t tokens = x.shape()[0];
   expect_shape("rows", rows, {tokens});
   expect_shape("slots", slots, {tokens});
   expect_dtype("rows", rows, DataType::INT32);
   expect_dtype("slots", slots, DataType::INT32);
+  expect_together("rows", rows, x);
+  expect_together("slots", slots, x);
+  if (!rows.is_cpu()) return;
   const int32_t *row = rows.data<int32_t>(), *slot = slots.data<int32_t>();
   for (int64_t t = 0; t < tokens; ++t)
     PD_CHECK(row[t] >= 0 && row[t] < cache.batch && slot[t] >= 0 && slot[t] < cache.slots, "token ", t, " goes to row ",
@@ -20,12 +24,15 @@ void expect_tables(const Tensor& cos, const Tensor& sin, int64_t tokens, int64_t
 }
 
 std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin) {
+  for (const Shape& shape : {q.shape(), k.shape()}) {
+    PD_CHECK(shape.size() == 3, "q and k are [T, heads, D], not ", text(shape));
+    expect_tables(cos, sin, shape[0], shape[2]);
+  }
+  QWENVL_IF_ON_GPU(q, gpu::encode_rotary_qk(q, k, cos, sin));
   std::vector<Tensor> outputs;
   const Tensor c = wide(cos), s = wide(sin);
   for (const Tensor& x : {q, k}) {
     const Shape shape = x.shape();
-    PD_CHECK(shape.size() == 3, "q and k are [T, heads, D], not ", text(shape));
-    expect_tables(cos, sin, shape[0], shape[2]);
     const Tensor in = wide(x);
     Tensor y = empty(shape, DataType::FLOAT32, x);
     qwenvl_cpu_kernels()->rotary(in.data<float>(), c.data<float>(), s.data<float>(), shape[0], shape[1], shape[2],
@@ -41,6 +48,7 @@ std::vector<Tensor> qkv_transpose_split(const Tensor& qkv, const Tensor& cos, co
   PD_CHECK(width % heads == 0, "qkv has ", width, " columns, which ", heads, " heads do not divide");
   const int64_t head_dim = width / heads;
   expect_tables(cos, sin, tokens, head_dim);
+  QWENVL_IF_ON_GPU(qkv, gpu::qkv_transpose_split(qkv, cos, sin, num_heads, num_kv_heads));
   const Tensor in = wide(qkv), c = wide(cos), s = wide(sin);
   Tensor q = empty({tokens, num_heads, head_dim}, DataType::FLOAT32, qkv);
   Tensor k = empty({tokens, num_kv_heads, head_dim}, DataType::FLOAT32, qkv);
@@ -69,7 +77,8 @@ void write_cache_kv(const Tensor& k, const Tensor& v, Tensor& k_cache, Tensor& v
   const int64_t tokens = k.shape()[0];
   expect_shape("k", k, {tokens, cache.kv_heads, cache.head_dim});
   expect_shape("v", v, k.shape());
-  expect_places(cache, rows, slots, tokens);
+  expect_places(cache, rows, slots, k);
+  QWENVL_IF_ON_GPU(k, gpu::write_cache_kv(k, v, k_cache, cache, rows, slots));
   const Tensor new_k = wide(k), new_v = wide(v);
   qwenvl_cpu_kernels()->write_cache(new_k.data<float>(), new_v.data<float>(), &cache, rows.data<int32_t>(),
                                     slots.data<int32_t>(), tokens);
@@ -81,7 +90,8 @@ std::vector<Tensor> qkv_write_cache(const Tensor& qkv, const Tensor& cos, const 
   const int64_t tokens = qkv.shape()[0];
   expect_shape("qkv", qkv, {tokens, (num_heads + 2 * cache.kv_heads) * cache.head_dim});
   expect_tables(cos, sin, tokens, cache.head_dim);
-  expect_places(cache, rows, slots, tokens);
+  expect_places(cache, rows, slots, qkv);
+  QWENVL_IF_ON_GPU(qkv, gpu::qkv_write_cache(qkv, cos, sin, k_cache, cache, rows, slots, num_heads));
   const Tensor in = wide(qkv), c = wide(cos), s = wide(sin);
   Tensor q = empty({tokens, num_heads, cache.head_dim}, DataType::FLOAT32, qkv);
   qwenvl_cpu_kernels()->qkv_write_cache(in.data<float>(), c.data<float>(), s.data<float>(), &cache,

@@ -1,4 +1,4 @@
-#include "common.h"
+#include "gpu.h"
 
 namespace qwenvl {
 
@@ -8,6 +8,7 @@ Tensor draw(const Tensor& logits, const OptionalTensor& seen, const Tensor& unif
   PD_CHECK(vocabulary > 0, "logits have no columns");
   expect_shape("uniform", uniform, {batch});
   if (seen) expect_shape("seen", *seen, logits.shape());
+  QWENVL_IF_ON_GPU(logits, gpu::sample(logits, seen, uniform, how));
   const Tensor in = wide(logits), draws = wide(uniform);
   const OptionalTensor marks = seen && seen->dtype() != DataType::BOOL ? OptionalTensor(seen->cast(DataType::BOOL)) : seen;
   Tensor tokens = empty({batch}, DataType::INT64, logits);
@@ -26,7 +27,8 @@ std::vector<Tensor> sample_with_settings(const Tensor& logits, const Tensor& see
                                          const Tensor& uniform) {
   expect_shape("settings", settings, {4});
   expect_dtype("settings", settings, DataType::FLOAT32);
-  const float* how = settings.data<float>();
+  const Tensor values = settings.is_cpu() ? settings : settings.copy_to(paddle::CPUPlace(), true);
+  const float* how = values.data<float>();
   return {draw(logits, seen, uniform, {how[0], how[2], how[3], (int64_t)how[1]})};
 }
 

@@ -1,0 +1,145 @@
+#include "gpu.h"
+
+extern "C" int qwenvl_has_cuda(void) {
+#ifdef PADDLE_WITH_CUDA
+  return 1;
+#else
+  return 0;
+#endif
+}
+
+#ifdef PADDLE_WITH_CUDA
+#include "../cuda/kernels.h"
+
+namespace qwenvl {
+namespace gpu {
+namespace {
+
+void check(int error, const char* op) {
+  PD_CHECK(error == 0, op, " met the CUDA error ", error, ": ", cudaGetErrorString((cudaError_t)error));
+}
+
+void* stream_of(const Tensor& x) { return (void*)x.stream(); }
+
+Tensor as(const Tensor& x, DataType dtype) { return x.dtype() == dtype ? x : x.cast(dtype); }
+
+const uint8_t* bytes(const Tensor& mask) { return (const uint8_t*)mask.data<bool>(); }
+
+}  // namespace
+
+std::vector<Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual, const Tensor& weight,
+                               const Tensor& bias, float epsilon) {
+  const int64_t size = x.shape().back(), rows = size ? x.numel() / size : 0;
+  const Tensor scale = as(weight, x.dtype()), shift = as(bias, x.dtype());
+  const OptionalTensor added = residual ? OptionalTensor(as(*residual, x.dtype())) : residual;
+  std::vector<Tensor> outputs{empty(x.shape(), x.dtype(), x)};
+  if (residual) outputs.push_back(empty(x.shape(), x.dtype(), x));
+  check(qwenvl_cuda_layer_norm(x.data(), added ? added->data() : nullptr, scale.data(), shift.data(),
+                               kernel_dtype("x", x), epsilon, rows, size, residual ? outputs[1].data() : nullptr,
+                               outputs[0].data(), stream_of(x)),
+        "layer_norm");
+  return outputs;
+}
+
+std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin) {
+  expect_dtype("k", k, q.dtype());
+  const Tensor c = as(cos, DataType::FLOAT32), s = as(sin, DataType::FLOAT32);
+  Tensor q_out = empty(q.shape(), q.dtype(), q), k_out = empty(k.shape(), k.dtype(), k);
+  check(qwenvl_cuda_rotary(q.data(), k.data(), c.data<float>(), s.data<float>(), kernel_dtype("q", q), q.shape()[0],
+                           q.shape()[1], k.shape()[1], q.shape()[2], q_out.data(), k_out.data(), stream_of(q)),
+        "encode_rotary_qk");
+  return {q_out, k_out};
+}
+
+std::vector<Tensor> qkv_transpose_split(const Tensor& qkv, const Tensor& cos, const Tensor& sin, int num_heads,
+                                        int num_kv_heads) {
+  const int64_t tokens = qkv.shape()[0], head_dim = qkv.shape().back() / (num_heads + 2 * num_kv_heads);
+  const Tensor c = as(cos, DataType::FLOAT32), s = as(sin, DataType::FLOAT32);
+  Tensor q = empty({tokens, num_heads, head_dim}, qkv.dtype(), qkv);
+  Tensor k = empty({tokens, num_kv_heads, head_dim}, qkv.dtype(), qkv);
+  Tensor v = empty({tokens, num_kv_heads, head_dim}, qkv.dtype(), qkv);
+  check(qwenvl_cuda_qkv_split(qkv.data(), c.data<float>(), s.data<float>(), kernel_dtype("qkv", qkv), tokens,
+                              num_heads, num_kv_heads, head_dim, q.data(), k.data(), v.data(), stream_of(qkv)),
+        "qkv_transpose_split");
+  return {q, k, v};
+}
+
+void write_cache_kv(const Tensor& k, const Tensor& v, const Tensor& k_cache, const QwenvlKvCache& cache,
+                    const Tensor& rows, const Tensor& slots) {
+  const Tensor new_k = as(k, k_cache.dtype()), new_v = as(v, k_cache.dtype());
+  check(qwenvl_cuda_write_cache(new_k.data(), new_v.data(), &cache, rows.data<int32_t>(), slots.data<int32_t>(),
+                                k.shape()[0], stream_of(k)),
+        "write_cache_kv");
+}
+
+std::vector<Tensor> qkv_write_cache(const Tensor& qkv, const Tensor& cos, const Tensor& sin, const Tensor& k_cache,
+                                    const QwenvlKvCache& cache, const Tensor& rows, const Tensor& slots,
+                                    int num_heads) {
+  const Tensor in = as(qkv, k_cache.dtype()), c = as(cos, DataType::FLOAT32), s = as(sin, DataType::FLOAT32);
+  Tensor q = empty({qkv.shape()[0], num_heads, cache.head_dim}, in.dtype(), qkv);
+  check(qwenvl_cuda_qkv_write_cache(in.data(), c.data<float>(), s.data<float>(), &cache, rows.data<int32_t>(),
+                                    slots.data<int32_t>(), qkv.shape()[0], num_heads, q.data(), stream_of(qkv)),
+        "qkv_write_cache");
+  return {narrow(q, qkv)};
+}
+
+std::vector<Tensor> get_padding_offset(const Tensor& mask) {
+  const int64_t batch = mask.shape()[0], length = mask.shape()[1];
+  Tensor cu_seqlens = empty({batch + 1}, DataType::INT32, mask);
+  check(qwenvl_cuda_count_tokens(bytes(mask), batch, length, cu_seqlens.data<int32_t>(), stream_of(mask)),
+        "get_padding_offset");
+  const Tensor counted = cu_seqlens.copy_to(paddle::CPUPlace(), true);
+  Tensor indices = empty({counted.data<int32_t>()[batch]}, DataType::INT64, mask);
+  check(qwenvl_cuda_token_indices(bytes(mask), cu_seqlens.data<int32_t>(), batch, length, indices.data<int64_t>(),
+                                  stream_of(mask)),
+        "get_padding_offset");
+  return {indices, cu_seqlens};
+}
+
+Tensor gather_rows(const Tensor& x, const Tensor& indices, int64_t rows, const Shape& shape) {
+  Tensor y = empty(shape, x.dtype(), x);
+  const int64_t row_bytes = rows ? x.numel() / rows * phi::SizeOf(x.dtype()) : 0;
+  check(qwenvl_cuda_gather_rows(x.data(), indices.data<int64_t>(), indices.numel(), rows, row_bytes, y.data(),
+                                stream_of(x)),
+        "transpose_remove_padding");
+  return y;
+}
+
+Tensor scatter_rows(const Tensor& x, const Tensor& indices, int64_t rows, const Shape& shape) {
+  Tensor y = empty(shape, x.dtype(), x);
+  const int64_t row_bytes = rows ? y.numel() / rows * phi::SizeOf(x.dtype()) : 0;
+  check(qwenvl_cuda_scatter_rows(x.data(), indices.data<int64_t>(), indices.numel(), rows, row_bytes, y.data(),
+                                 stream_of(x)),
+        "rebuild_padding");
+  return y;
+}
+
+Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& cache, const OptionalTensor& cu_seqlens,
+                 const Tensor& lengths, float scale) {
+  const Tensor queries = as(q, k_cache.dtype());
+  const int64_t tokens = q.shape()[0], heads = q.shape()[1];
+  Tensor scratch = empty({qwenvl_cuda_attention_scratch(&cache, tokens, heads)}, DataType::UINT8, q);
+  Tensor out = empty(q.shape(), queries.dtype(), q);
+  const int error =
+      cu_seqlens ? qwenvl_cuda_cached_attention(queries.data(), &cache, cu_seqlens->data<int32_t>(),
+                                                lengths.data<int32_t>(), tokens, heads, scale, scratch.data(),
+                                                out.data(), stream_of(q))
+                 : qwenvl_cuda_decode_attention(queries.data(), &cache, lengths.data<int32_t>(), heads, scale,
+                                                scratch.data(), out.data(), stream_of(q));
+  check(error, "attention to the cache");
+  return narrow(out, q);
+}
+
+Tensor sample(const Tensor& logits, const OptionalTensor& seen, const Tensor& uniform, const QwenvlSampling& how) {
+  const Tensor in = as(logits, DataType::FLOAT32), draws = as(uniform, DataType::FLOAT32);
+  const OptionalTensor marks = seen ? OptionalTensor(as(*seen, DataType::BOOL)) : seen;
+  Tensor tokens = empty({logits.shape()[0]}, DataType::INT64, logits);
+  check(qwenvl_cuda_sample(in.data<float>(), marks ? bytes(*marks) : nullptr, &how, draws.data<float>(),
+                           logits.shape()[0], logits.shape()[1], tokens.data<int64_t>(), stream_of(logits)),
+        "sample");
+  return tokens;
+}
+
+}  // namespace gpu
+}  // namespace qwenvl
+#endif

@@ -1,0 +1,40 @@
+// The same ops for tensors on a GPU, in a build of Paddle with CUDA. Shapes have been checked by the caller; values on the
+// device are not looked at, and the kernels leave alone what lies outside of their arrays.
+#pragma once
+
+#include "common.h"
+
+#ifdef PADDLE_WITH_CUDA
+// Leaves the function with `call`'s result where x is on a GPU.
+#define QWENVL_IF_ON_GPU(x, call) \
+  if ((x).is_gpu()) return call
+#else
+#define QWENVL_IF_ON_GPU(x, call) (void)0
+#endif
+
+namespace qwenvl {
+namespace gpu {
+
+std::vector<Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual, const Tensor& weight,
+                               const Tensor& bias, float epsilon);
+
+std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin);
+std::vector<Tensor> qkv_transpose_split(const Tensor& qkv, const Tensor& cos, const Tensor& sin, int num_heads,
+                                        int num_kv_heads);
+void write_cache_kv(const Tensor& k, const Tensor& v, const Tensor& k_cache, const QwenvlKvCache& cache,
+                    const Tensor& rows, const Tensor& slots);
+std::vector<Tensor> qkv_write_cache(const Tensor& qkv, const Tensor& cos, const Tensor& sin, const Tensor& k_cache,
+                                    const QwenvlKvCache& cache, const Tensor& rows, const Tensor& slots, int num_heads);
+
+std::vector<Tensor> get_padding_offset(const Tensor& mask);
+Tensor gather_rows(const Tensor& x, const Tensor& indices, int64_t rows, const Shape& shape);
+Tensor scatter_rows(const Tensor& x, const Tensor& indices, int64_t rows, const Shape& shape);
+
+// cu_seqlens is none where token t is the only one of row t.
+Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& cache, const OptionalTensor& cu_seqlens,
+                 const Tensor& lengths, float scale);
+
+Tensor sample(const Tensor& logits, const OptionalTensor& seen, const Tensor& uniform, const QwenvlSampling& how);
+
+}  // namespace gpu
+}  // namespace qwenvl
