@@ -30,7 +30,6 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_i
 FLASH_CAPABILITY = (8, 0)  # Ampere: the first GPUs with bfloat16 and with flash attention
 
 OPERATIONS = "paddlemix_qwenvl_ops"
-BUILD_OPS = "sh shell/build_env.sh; if they are built, put their folder on PYTHONPATH"
 SET_UP = "sh shell/build_paddle_env.sh && sh shell/build_env.sh"
 
 
@@ -201,7 +200,8 @@ def compiled_operations() -> Iterator[Finding]:
         yield Finding("operations", f"{way}: {', '.join(operations)}")
     if importlib.util.find_spec(OPERATIONS) is None:
         compiler = "" if shutil.which("g++") else " (install g++ first)"
-        yield Finding("compiled operations", "not built: plain Paddle is used, which is slower", BUILD_OPS + compiler)
+        remedy = environment.how_to_find_operations() + compiler
+        yield Finding("compiled operations", "not built: plain Paddle is used, which is slower", remedy)
 
 
 def model_cache() -> Finding:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import paddle
 
+from ..environment import how_to_find_operations
 from ..errors import OpsError
 from . import reference, reference_attention, reference_cached, reference_linear
 
@@ -42,9 +43,7 @@ def _load_compiled():
         except (ImportError, OSError, RuntimeError) as error:
             reason = f"paddlemix_qwenvl_ops does not load: {error}"
     if mode == "compiled":
-        raise OpsError(
-            f"{reason}; run `python setup.py install` in external_ops, or put its build folder on PYTHONPATH"
-        )
+        raise OpsError(f"{reason}; {how_to_find_operations()}")
     return None, reason
 
 

@@ -12,7 +12,7 @@ from numpy_ops import float64, int32, tensor
 from op_definitions import layer_norm, rms_norm
 from ways import PLAIN_ONLY
 
-from paddlemix_qwenvl import ops
+from paddlemix_qwenvl import environment, ops
 from paddlemix_qwenvl.ops import dispatch
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +45,15 @@ def test_compiled_on_demand_says_what_to_do(tmp_path):
     done = python("-c", program, QWENVL_OPS="compiled")
     assert "OpsError: paddlemix_qwenvl_ops is not built" in done.stderr
     assert "python setup.py install" in done.stderr and "PYTHONPATH" in done.stderr
+
+
+def test_the_folder_of_a_build_that_is_not_found_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "paddlemix_qwenvl" / "environment.py"))
+    assert environment.how_to_find_operations().startswith("run `python setup.py install` in external_ops")
+    built = tmp_path / "external_ops" / "build" / "lib.linux" / "paddlemix_qwenvl_ops" / "_ops.so"
+    built.parent.mkdir(parents=True)
+    built.touch()
+    assert f"export PYTHONPATH={built.parents[1]} " in environment.how_to_find_operations()
 
 
 def test_an_unknown_way_is_refused():
