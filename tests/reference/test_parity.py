@@ -107,6 +107,24 @@ def test_logits(case):
     assert relative_error(logits[:, start:][attended], expected["logits"][attended]) <= TOLERANCE
 
 
+@every_checkpoint
+@pytest.mark.parametrize("quantization, least", [(None, 0.999), ("int8", 0.995)], ids=["bfloat16", "int8"])
+def test_narrow_weights(name, quantization, least):
+    """Last tokens' logits with bfloat16 or int8 weights against those in float32."""
+    narrow = AutoModelForConditionalGeneration.from_pretrained(
+        str(reference.checkpoint(name)), dtype="bfloat16", quantization=quantization
+    )
+    narrow.eval()
+    for case in (case for case in reference.cases.values() if case["checkpoint"] == name):
+        inputs = tensors_of(case_arrays(case))
+        with paddle.no_grad():
+            found, wanted = (model(**inputs).logits.numpy() for model in (narrow, model_of(name)))
+        last = inputs["attention_mask"].shape[1] - 1 - inputs["attention_mask"].numpy()[:, ::-1].argmax(1)
+        for row, place in enumerate(last):
+            one, other = found[row, place], wanted[row, place]
+            assert one @ other > least * np.linalg.norm(one) * np.linalg.norm(other), (case["name"], row)
+
+
 @every_case
 def test_loss(case):
     expected = case_arrays(case)
