@@ -134,7 +134,7 @@ def tell(load: float, runs: list[dict], tokens: list[int]) -> None:
     seconds = [{part: found[part] for part in ("vision", "prefill", "decode")} for found in runs]
     for found in seconds:
         found["decode"] /= len(tokens) - 1
-    report({}, load, seconds, tokens)
+    report({}, {"load": load}, seconds, tokens)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class TensorParallel:
                 self._lost(error)
         else:
             parts = paddle._C_ops.all_gather(x, _WORLD, self.degree).split(self.degree)
-        filled = [paddle.slice(part, [axis], [0], [size]) for part, size in zip(parts, sizes, strict=True) if size]
+        filled = [paddle.slice(parts[rank], [axis], [0], [size]) for rank, size in enumerate(sizes) if size]
         return paddle.concat(filled, axis=axis)
 
     def deal(self, loads: list[int]) -> list[list[int]]:
