@@ -6,14 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from operator import attrgetter
+from types import SimpleNamespace
 
 import hub_model
 import numpy as np
 import paddle
 import pytest
 
-from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, parallel
 from paddlemix_qwenvl.errors import CheckpointError, ParallelError
+from paddlemix_qwenvl.infer import start_ranks
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead, VocabParallelEmbedding
 from paddlemix_qwenvl.layers.linear import RowParallelLinear, gate_up_linear
 from paddlemix_qwenvl.parallel import TensorParallel, init_tensor_parallel, tensor_parallel, using
@@ -59,8 +61,8 @@ def ranks_of(degree: int) -> list[ThreadRank]:
 def split_model(folder, degree: int, **how) -> list:
     """One model a rank, loaded one after the other."""
     models = []
-    for parallel in ranks_of(degree):
-        with using(parallel):
+    for rank in ranks_of(degree):
+        with using(rank):
             models.append(Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, **how))
     return models
 
@@ -68,12 +70,12 @@ def split_model(folder, degree: int, **how) -> list:
 def together(ranks: list[ThreadRank], function, *arguments: list) -> list:
     """`function`, of one argument a rank from each list, on every rank at once; a rank that fails ends the others' waiting."""
 
-    def work(parallel, *given):
+    def work(rank, *given):
         try:
-            with using(parallel), paddle.no_grad():
+            with using(rank), paddle.no_grad():
                 return function(*given)
         except BaseException:
-            parallel.group.barrier.abort()
+            rank.group.barrier.abort()
             raise
 
     with ThreadPoolExecutor(len(ranks)) as pool:
@@ -123,6 +125,58 @@ def test_using_ends_with_its_block():
             assert tensor_parallel().rank == 2
         assert tensor_parallel().degree == 2
     assert tensor_parallel().degree == 1
+
+
+class Store(dict):
+    """Paddle's key-value store, whose `wait` is told of."""
+
+    def __init__(self):
+        super().__init__()
+        self.waited = []
+
+    def add(self, key: str, amount: int) -> int:
+        self[key] = self.get(key, 0) + amount
+        return self[key]
+
+    def set(self, key: str, value: str) -> None:
+        self[key] = value
+
+    def wait(self, key: str) -> None:
+        self.waited.append(key in self)
+
+
+def test_ranks_meet_over_gloo_alone(monkeypatch):
+    """The first to come has to wait, the last finds the door open; a second meeting is not the first."""
+    store = Store()
+    monkeypatch.setattr(paddle.base.core, "create_or_get_global_tcp_store", lambda: store)
+    TensorParallel().meet()
+    TensorParallel(0, 2, SimpleNamespace(backend="NCCL", name="world")).meet()
+    assert not store
+    for meeting in ("first", "second"):
+        for present in (False, True):
+            monkeypatch.setattr(parallel, "_meetings", iter([meeting]))
+            TensorParallel(0, 2, SimpleNamespace(backend="GLOO", name="world")).meet()
+            assert store.waited.pop() == present
+
+
+def test_a_meeting_that_fails_names_the_rank(monkeypatch):
+    def lost(self, key):
+        raise RuntimeError("wait timed out")
+
+    monkeypatch.setattr(Store, "wait", lost)
+    monkeypatch.setattr(parallel, "_GRACE", 0)
+    monkeypatch.setattr(paddle.base.core, "create_or_get_global_tcp_store", Store)
+    with pytest.raises(ParallelError, match=r"rank 1 of 2 lost the others: .* \(wait timed out\)\."):
+        TensorParallel(1, 2, SimpleNamespace(backend="GLOO", name="world")).meet()
+
+
+@pytest.mark.parametrize("device", ["gpu:1", "cpu:0"])
+def test_one_card_for_all_ranks(monkeypatch, device):
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    with pytest.raises(
+        ParallelError, match=f"device is '{device}', which every rank would take: give gpu, and let GPUS"
+    ):
+        start_ranks(None, device)
 
 
 def test_more_ranks_than_processes():
@@ -211,7 +265,7 @@ def test_a_vision_mlp_of_3420_channels_is_split_exactly(degree):
         return down(gate * value).numpy()
 
     ranks = ranks_of(degree)
-    assert sorted({parallel.split(size)[1] - parallel.split(size)[0] for parallel in ranks}) == WIDTHS[degree]
+    assert sorted({stop - start for start, stop in (rank.split(size) for rank in ranks)}) == WIDTHS[degree]
     wanted = run()
     for found in together(ranks, lambda _: run(), ranks):
         assert np.array_equal(found, wanted) and np.abs(found).max() > 0
