@@ -14,6 +14,8 @@ __all__ = [
     "quantize_int8",
 ]
 
+_BLOCK = 1 << 22  # numbers that are quantised at a time
+
 
 def activation_dtype(weight_dtype) -> str:
     """The dtype activations take beside weights of `weight_dtype`: float32 on CPU, the weights' own on a GPU."""
@@ -30,6 +32,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Symmetric int8 by output channel: weight [out, in] -> (int8 [out, in], float32 steps [out])."""
+    rows = max(1, _BLOCK // weight.shape[1])  # at a time: the float32 values between take far more than the result
+    parts = [_quantized(weight[start : start + rows]) for start in range(0, weight.shape[0], rows)]
+    return paddle.concat([part for part, _ in parts]), paddle.concat([scale for _, scale in parts])
+
+
+def _quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
     wide = weight.astype("float32")
     scale = wide.abs().max(-1) / 127
     steps = paddle.where(scale > 0, scale, paddle.ones_like(scale)).unsqueeze(-1)
