@@ -19,123 +19,28 @@ import numpy as np
 from paddlemix_qwenvl.environment import cpu_count
 from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.layers.parameter import pieces_of
+from paddlemix_qwenvl.weight_files import NUMPY, PdparamsFile, SafetensorsFile, TorchFile
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 SAFETENSORS = "model.safetensors"
-PDPARAMS = "model_state.pdparams"
-
-# bfloat16 is kept as its 16 bits: NumPy has no such type, and Paddle takes uint16 for it.
-_NUMPY = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": np.uint16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
+WEIGHTS = (  # what a folder's weights may be called, the first choice first
+    SAFETENSORS_INDEX,
+    SAFETENSORS,
+    "model_state.pdparams.index.json",
+    "model_state.pdparams",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
 _SAFETENSORS_NAME = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _BLOCK = 1 << 18  # numbers that are read and cast at a time
-# Transformers 4.52 and later save the same tensors under longer names.
-_PREFIXES = {"model.language_model.": "model.", "model.visual.": "visual.", "language_model.model.": "model."}
-
-
-class SafetensorsFile:
-    """A mapped safetensors file (format: huggingface.co/docs/safetensors). The library itself cannot give bfloat16 to NumPy.
-
-    Attributes:
-        tensors: name -> (dtype, shape, first byte, last-plus-one byte).
-        transposed: the file holds Linear weights as `[in, out]`, as Paddle does.
-
-    Raises:
-        CheckpointError: no safetensors file, or a truncated one, or one that says nothing about its layout.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        try:
-            with path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            start = 8 + int.from_bytes(self._map[:8], "little")
-            header = json.loads(self._map[8:start])
-            metadata = header.pop("__metadata__", None)
-            self.tensors = {
-                name: (entry["dtype"], tuple(entry["shape"]), *(start + offset for offset in entry["data_offsets"]))
-                for name, entry in header.items()
-            }
-        except (OSError, ValueError, OverflowError, AttributeError, TypeError, KeyError) as error:
-            raise CheckpointError(f"{path} is not a readable safetensors file ({error}): download it again.") from error
-        self.transposed = _is_transposed(path, metadata or {})
-        for name, (_, _, _, last) in self.tensors.items():
-            if last > len(self._map):
-                raise CheckpointError(
-                    f"{path} is truncated: tensor {name!r} ends at byte {last} of {len(self._map)}. Download it again."
-                )
-
-    def read(self, name: str) -> tuple[np.ndarray, bool]:
-        """The mapped tensor, and whether its numbers are bfloat16."""
-        dtype, shape, first, last = self.tensors[name]
-        if dtype not in _NUMPY:
-            raise CheckpointError(
-                f"{self.path}: tensor {name!r} is {dtype}, which cannot be read: save it as BF16 or F32."
-            )
-        count = math.prod(shape)
-        if count * np.dtype(_NUMPY[dtype]).itemsize != last - first:
-            raise CheckpointError(
-                f"{self.path}: tensor {name!r} of {dtype} {list(shape)} has {last - first} bytes. Download it again."
-            )
-        return np.frombuffer(self._map, _NUMPY[dtype], count, first).reshape(shape), dtype == "BF16"
-
-    def release(self, name: str) -> None:
-        """Give the pages of a tensor back, which would count as this process's memory; they are mapped again when read."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            _, _, first, last = self.tensors[name]
-            page = first - first % mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_DONTNEED, page, last - page)
-
-
-def _is_transposed(path: Path, metadata: dict) -> bool:
-    layout = metadata.get("format")
-    if layout not in ("pt", "np", "pd"):
-        raise CheckpointError(
-            f"{path} says format {layout!r} in its metadata, which does not tell how Linear weights lie: expected 'pt' "
-            f"(the Hub's, [out, in]) or 'np' / 'pd' (Paddle's, [in, out])."
-        )
-    return layout != "pt"
-
-
-class PdparamsFile:
-    """A `.pdparams` file, whose reading runs pickle."""
-
-    transposed = True
-
-    def __init__(self, path: Path):
-        import paddle
-
-        self.path = path
-        try:
-            self._state = paddle.load(str(path), return_numpy=True)
-            self.tensors = {name: None for name, value in self._state.items() if isinstance(value, np.ndarray)}
-        except Exception as error:  # pickle raises whatever the file makes it raise
-            raise CheckpointError(f"{path} is not a readable .pdparams file ({error}): download it again.") from error
-
-    def read(self, name: str) -> tuple[np.ndarray, bool]:
-        """The tensor, and whether its numbers are bfloat16."""
-        array = self._state[name]
-        return array, array.dtype == np.uint16
-
-    def release(self, name: str) -> None:
-        """Nothing: the whole file is in memory."""
 
 
 class Checkpoint:
     """The tensors of all files of a checkpoint, under the Hub's shortest names.
 
     Args:
-        files: the weight files; `.pdparams` only with `allow_pickle`.
-        index: the `weight_map` of an index, tensor name -> file name, to check the files against.
+        path: a weight file, or the index of several; pickled ones only with `allow_pickle`.
+        prefixes: what names begin with in some files -> what they begin with on the Hub.
 
     Attributes:
         path: the file, or the index of several.
@@ -144,26 +49,31 @@ class Checkpoint:
         CheckpointError: a file that is missing or damaged, a tensor that occurs twice.
     """
 
-    def __init__(self, files: list[Path], index: dict[str, str] | None = None, allow_pickle: bool = False):
+    def __init__(self, path: Path, allow_pickle: bool = False, prefixes: dict[str, str] | None = None):
+        self.path, self._prefixes = path, prefixes or {}
         self._where: dict[str, tuple[object, str]] = {}
-        self.path = files[0] if index is None else files[0].with_name(SAFETENSORS_INDEX)
-        for path in files:
-            if index is not None and not path.is_file():
-                names = [name for name, file in index.items() if file == path.name]
+        index = _read_index(path) if path.suffix == ".json" else None
+        for file in [path] if index is None else [path.parent / name for name in sorted(set(index.values()))]:
+            if not file.is_file():
+                names = [name for name, wanted in index.items() if wanted == file.name]
                 raise CheckpointError(
-                    f"the weight file {path} is missing, which {self.path.name} names for {_some('tensors', names)}: "
+                    f"the weight file {file} is missing, which {path.name} names for {_some('tensors', names)}: "
                     f"download it again."
                 )
-            for name in (opened := _open(path, allow_pickle)).tensors:
-                short = _short(name)
-                if short in self._where:
-                    raise CheckpointError(f"tensor {short!r} is in {self._where[short][0].path} and again in {path}.")
-                self._where[short] = (opened, name)
+            for name in (opened := _open(file, allow_pickle)).tensors:
+                hub_name = self._hub_name(name)
+                if hub_name in self._where:
+                    raise CheckpointError(f"tensor {hub_name!r} is in {self.file_of(hub_name)} and again in {file}.")
+                self._where[hub_name] = (opened, name)
         for name, file in (index or {}).items():
-            if _short(name) not in self._where or self.file_of(_short(name)).name != file:
+            if (hub_name := self._hub_name(name)) not in self._where or self.file_of(hub_name).name != file:
                 raise CheckpointError(
-                    f"{self.path} promises tensor {name!r} in {file}, which does not hold it: download it again."
+                    f"{path} promises tensor {name!r} in {file}, which does not hold it: download it again."
                 )
+
+    def _hub_name(self, name: str) -> str:
+        prefix = next(filter(name.startswith, self._prefixes), "")
+        return self._prefixes.get(prefix, "") + name[len(prefix) :]
 
     def names(self) -> set[str]:
         """All tensors."""
@@ -198,48 +108,45 @@ class Checkpoint:
         return array[source], is_bfloat16
 
 
+def _read_index(path: Path) -> dict[str, str]:
+    """The `weight_map` of an index: tensor name -> file name."""
+    try:
+        weight_map = json.loads(path.read_text())["weight_map"]
+        if not weight_map or not all(isinstance(file, str) for file in weight_map.values()):
+            raise ValueError("no weight_map with file names")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a readable index ({error!r}): download it again.") from error
+    return weight_map
+
+
 def _open(path: Path, allow_pickle: bool):
     if path.suffix == ".safetensors":
         return SafetensorsFile(path)
-    if path.suffix == ".pdparams" and allow_pickle:
-        return PdparamsFile(path)
+    pickled = {".pdparams": PdparamsFile, ".bin": TorchFile}
+    if allow_pickle and path.suffix in pickled:
+        return pickled[path.suffix](path)
     raise CheckpointError(
         f"{path} is not loaded, because reading it runs pickle, which can run any code: convert it to safetensors, or pass "
-        f"allow_pickle=True if you trust it (.pdparams only)."
+        f"allow_pickle=True if you trust it ({' and '.join(pickled)})."
     )
 
 
-def _short(name: str) -> str:
-    for prefix, short in _PREFIXES.items():
-        if name.startswith(prefix):
-            return short + name[len(prefix) :]
-    return name
-
-
-def open_folder(folder: str | os.PathLike, allow_pickle: bool = False) -> Checkpoint:
-    """The checkpoint in a local folder: safetensors, single or sharded, or `.pdparams`.
+def open_folder(
+    folder: str | os.PathLike, allow_pickle: bool = False, prefixes: dict[str, str] | None = None
+) -> Checkpoint:
+    """The checkpoint in a local folder: safetensors, `.pdparams` or PyTorch's `.bin`, single or with an index.
 
     Raises:
         CheckpointError: there is none, or a shard that the index names is missing.
     """
     folder = Path(folder)
-    if (folder / SAFETENSORS_INDEX).is_file():
-        try:
-            index = json.loads((folder / SAFETENSORS_INDEX).read_text())["weight_map"]
-            files = [folder / name for name in sorted(set(index.values()))]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(
-                f"{folder / SAFETENSORS_INDEX} is not a readable index ({error!r}): download it again."
-            ) from error
-        if files:
-            return Checkpoint(files, index)
-    for name in (SAFETENSORS, PDPARAMS):
+    for name in WEIGHTS:
         if (folder / name).is_file():
-            return Checkpoint([folder / name], allow_pickle=allow_pickle)
+            return Checkpoint(folder / name, allow_pickle, prefixes)
     found = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
     raise CheckpointError(
-        f"{folder} holds no weights: expected {SAFETENSORS}, {SAFETENSORS_INDEX} with its shards, or {PDPARAMS}; "
-        f"found {', '.join(found) or 'nothing'}."
+        f"{folder} holds no weights: expected {SAFETENSORS}, {SAFETENSORS_INDEX} with its shards, model_state.pdparams or "
+        f"pytorch_model.bin; found {', '.join(found) or 'nothing'}."
     )
 
 
@@ -314,7 +221,7 @@ def empty(shape: list[int], dtype: str) -> np.ndarray:
 
     `np.empty` would ask for huge pages, whose first use took four times as long as all the rest of loading on a virtual machine.
     """
-    numpy_dtype = np.dtype(_NUMPY[_SAFETENSORS_NAME[dtype]])
+    numpy_dtype = np.dtype(NUMPY[_SAFETENSORS_NAME[dtype]])
     count = math.prod(shape)
     memory = mmap.mmap(-1, max(1, count * numpy_dtype.itemsize), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(memory, numpy_dtype, count).reshape(shape)

@@ -35,13 +35,18 @@ def main(
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="float32, float16 or bfloat16 (default: the model's)")
     ] = None,
+    from_hf_hub: Annotated[bool, typer.Option("--from_hf_hub", help="not from PaddleNLP's storage")] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow_pickle", help="read .pdparams and .bin, if you trust them")
+    ] = False,
 ) -> None:
     quiet_hosts()
     from paddlenlp.transformers import AutoModelForCausalLM, AutoTokenizer
 
     with plain_errors():
-        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
-        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, from_hf_hub=from_hf_hub)
+        source = {"from_hf_hub": from_hf_hub, "allow_pickle": allow_pickle}
+        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype, **source)
         shown = tokenizer.from_list_format([{"image": image} for image in image_file or []])
     history = []
     while words := next_line():

@@ -13,6 +13,7 @@ import typer
 
 import paddlemix_qwenvl  # noqa: F401, teaches the Auto classes the model
 from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
+from paddlemix_qwenvl.errors import GroundingError, PromptError
 
 PICTURE = Path(__file__).parents[1] / "images" / "shapes.png"
 
@@ -30,6 +31,10 @@ def main(
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="float32, float16 or bfloat16 (default: the model's)")
     ] = None,
+    from_hf_hub: Annotated[bool, typer.Option("--from_hf_hub", help="not from PaddleNLP's storage")] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow_pickle", help="read .pdparams and .bin, if you trust them")
+    ] = False,
 ) -> None:
     quiet_hosts()
     from paddlenlp.transformers import AutoModelForCausalLM, AutoProcessor
@@ -40,8 +45,9 @@ def main(
         "boxes": f"<ref>{find}</ref>",
     }
     with plain_errors():
-        processor = AutoProcessor.from_pretrained(model_name_or_path)
-        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype)
+        processor = AutoProcessor.from_pretrained(model_name_or_path, from_hf_hub=from_hf_hub)
+        source = {"from_hf_hub": from_hf_hub, "allow_pickle": allow_pickle}
+        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype, **source)
         for task, words in {"prompt": prompt}.items() if prompt else prompts.items():
             inputs = processor(query=[{"image": input_image}, {"text": words}], return_tensors="pd")
             ids, _ = model.generate(**inputs, max_new_tokens=max_new_tokens)
@@ -49,7 +55,12 @@ def main(
             print(f"{task}: {response}")
             shown = [(f"<img>{input_image}</img>", "")]
             said = f"{words}{response}" if task == "boxes" else response
-            if (drawn := processor.tokenizer.draw_bbox_on_latest_picture(said, shown)) is not None:
+            try:
+                drawn = processor.tokenizer.draw_bbox_on_latest_picture(said, shown)
+            except (GroundingError, PromptError) as error:  # a model may say anything
+                print(f"  not drawn: {error}")
+                continue
+            if drawn is not None:
                 output_dir.mkdir(parents=True, exist_ok=True)
                 drawn.save(output_dir / f"{task}.png")
                 print(f"  drawn in {output_dir / f'{task}.png'}")

@@ -15,14 +15,7 @@ from paddlenlp.utils.download import resolve_file_path
 from paddlenlp.utils.log import logger
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.checkpoint import (
-    PDPARAMS,
-    SAFETENSORS,
-    SAFETENSORS_INDEX,
-    load_weights,
-    open_folder,
-    save_weights,
-)
+from paddlemix_qwenvl.checkpoint import WEIGHTS, load_weights, open_folder, save_weights
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, GenerationError, PromptError
 from paddlemix_qwenvl.generation.decode import Step, generate_tokens
 from paddlemix_qwenvl.generation.settings import (
@@ -47,6 +40,8 @@ class QwenVLPretrainedModel(PretrainedModel):
     base_model_prefix = "model"
     optional_weights: frozenset[str] = frozenset()
     """Hub names that a checkpoint may hold without the model needing them."""
+    weight_prefixes: dict[str, str] = {}  # noqa: RUF012
+    """What names begin with in some files -> what they begin with on the Hub, the longest first."""
     prompt_inputs: tuple[str, ...] = ()
     """What a call of `generate` may bring for the prompt."""
 
@@ -74,7 +69,7 @@ class QwenVLPretrainedModel(PretrainedModel):
             config: a config, in place of the folder's.
             dtype: "float32", "float16" or "bfloat16" of weights and KV cache; None for what the config says.
             quantization: "int8" keeps Linear weights as int8 with a scale an output channel; None for none.
-            allow_pickle: read `.pdparams`, which can run any code.
+            allow_pickle: read `.pdparams`, which can run any code, and `.bin`.
             kwargs: the host's (`cache_dir`, `subfolder`, `from_hf_hub`, ...), or fields of the config to change.
 
         Raises:
@@ -95,7 +90,7 @@ class QwenVLPretrainedModel(PretrainedModel):
             raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {', '.join(DTYPES)}.")
         config.dtype = dtype
         folder = weights_folder(name, **source)
-        checkpoint = open_folder(folder, allow_pickle=allow_pickle)
+        checkpoint = open_folder(folder, allow_pickle, cls.weight_prefixes)
         model = cls.without_memory(config, dtype)
         tensor_parallel().meet()
         if quantization == "int8":
@@ -258,7 +253,7 @@ def weights_folder(name_or_path: str | os.PathLike, subfolder: str = "", **sourc
     if local.is_dir():
         return local
     name = str(name_or_path)
-    found = resolve_file_path(name, [SAFETENSORS_INDEX, SAFETENSORS, PDPARAMS], subfolder or "", **source)
+    found = resolve_file_path(name, [*WEIGHTS], subfolder or "", **source)
     if found is None:
         raise CheckpointError(f"no weights of {name!r} were found: check the name, or give a folder.")
     if str(found).endswith(".json"):

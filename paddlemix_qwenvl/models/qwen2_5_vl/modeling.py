@@ -43,6 +43,11 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
 
     config_class = Qwen2_5_VLConfig
     _tied_weights_keys = ["lm_head.weight"]  # noqa: RUF012  (the host's own name and type)
+    weight_prefixes = {  # noqa: RUF012  (transformers 4.52 and later save under longer names)
+        "model.language_model.": "model.",
+        "model.visual.": "visual.",
+        "language_model.model.": "model.",
+    }
     position_rows = 3
     prompt_inputs = (
         "input_ids",

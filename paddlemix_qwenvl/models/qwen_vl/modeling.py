@@ -42,6 +42,11 @@ class QWenLMHeadModel(Chat, DecoderModel):
 
     config_class = QWenVLConfig
     base_model_prefix = "transformer"
+    weight_prefixes = {  # noqa: RUF012  (PaddleMIX's own names)
+        "transformer.llm.": "transformer.",
+        "visual.vit.": "transformer.visual.",
+        "visual.": "transformer.visual.",
+    }
     prompt_inputs = ("input_ids", "attention_mask", "position_ids", "images", "remember_images")
 
     def __init__(self, config: QWenVLConfig):

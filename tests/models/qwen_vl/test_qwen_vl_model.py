@@ -54,6 +54,24 @@ def test_paddle_files_hold_linear_weights_turned(model, inputs, config, hub_tens
         np.testing.assert_array_equal(found.numpy(), expected.numpy())
 
 
+def test_paddlemix_has_names_of_its_own(model, config, hub_tensors, tmp_path):
+    """As its QWenLMHeadModel keeps them: the tower beside the transformer, the language model and the blocks one level down."""
+    inner = ("conv1", "positional_embedding", "ln_pre", "transformer")
+
+    def upstream(name: str) -> str:
+        if name.startswith("transformer.visual."):
+            rest = name.removeprefix("transformer.visual.")
+            return f"visual.vit.{rest}" if rest.startswith(inner) else f"visual.{rest}"
+        return name.replace("transformer.", "transformer.llm.", 1)
+
+    renamed = {upstream(name): value for name, value in hub_tensors.items()}
+    assert {"visual.vit.transformer.resblocks.0.mlp.c_fc.weight", "visual.attn_pool.query"} < renamed.keys()
+    assert {"transformer.llm.h.0.mlp.w1.weight", "transformer.llm.ln_f.weight", "lm_head.weight"} < renamed.keys()
+    again = QWenLMHeadModel.from_pretrained(write(tmp_path, config, renamed, "pt"), dtype="float32")
+    for found, expected in zip(again.parameters(), model.parameters(), strict=True):
+        np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
 def test_what_is_saved_is_the_hubs(model, hub_tensors, tmp_path):
     model.save_pretrained(tmp_path, max_shard_size="1MB")
     files = sorted(tmp_path.glob("model-*.safetensors"))
