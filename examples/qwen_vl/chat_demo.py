@@ -6,66 +6,54 @@ Pictures are put into a question as <img>path or address</img>; boxes in an answ
 line or the end of the input ends the conversation.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option, run
 
 import paddlemix_qwenvl  # noqa: F401, teaches the Auto classes the model
 from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
 from paddlemix_qwenvl.errors import QwenVLError
 
 
-def next_line() -> str:
-    try:
-        return input("you: ").strip()
-    except EOFError:
-        return ""
-
-
 def main(
-    model_name_or_path: Annotated[
-        str, typer.Option("--model_name_or_path", help="a name or a folder")
-    ] = "qwen-vl/qwen-vl-chat-7b",
-    image_file: Annotated[
-        list[str] | None, typer.Option("--image_file", help="shown first; may be given again")
-    ] = None,
-    output_dir: Annotated[Path, typer.Option("--output_dir", help="for pictures with boxes")] = Path("output"),
-    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens")] = 512,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float32, float16 or bfloat16 (default: the model's)")
-    ] = None,
-    from_hf_hub: Annotated[bool, typer.Option("--from_hf_hub", help="not from PaddleNLP's storage")] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow_pickle", help="read .pdparams and .bin, if you trust them")
-    ] = False,
+    model_name_or_path: Annotated[str, Option("--model_name_or_path")] = "qwen-vl/qwen-vl-chat-7b",
+    image_file: Annotated[list[str] | None, Option("--image_file", help="shown first; may be given again")] = None,
+    output_dir: Annotated[Path, Option("--output_dir", help="for pictures with boxes")] = Path("output"),
+    max_new_tokens: Annotated[int, Option("--max_new_tokens")] = 512,
+    dtype: Annotated[str | None, Option("--dtype", help="float32, float16 or bfloat16")] = None,
+    from_hf_hub: Annotated[bool, Option("--from_hf_hub", help="not from PaddleNLP's storage")] = False,
+    allow_pickle: Annotated[bool, Option("--allow_pickle", help="read .pdparams and .bin")] = False,
 ) -> None:
     quiet_hosts()
     from paddlenlp.transformers import AutoModelForCausalLM, AutoTokenizer
 
     with plain_errors():
         tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, from_hf_hub=from_hf_hub)
-        source = {"from_hf_hub": from_hf_hub, "allow_pickle": allow_pickle}
-        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype, **source)
+        model = AutoModelForCausalLM.from_pretrained(
+            model_name_or_path, dtype=dtype, from_hf_hub=from_hf_hub, allow_pickle=allow_pickle
+        )
         shown = tokenizer.from_list_format([{"image": image} for image in image_file or []])
     history = []
-    while words := next_line():
-        try:
-            query, response = shown + words, ""
-            print("model: ", end="", flush=True)
-            for text in model.chat_stream(tokenizer, query, history, max_new_tokens=max_new_tokens):
-                print(text[len(response) :], end="", flush=True)
-                response = text
-            print()
-            history.append((query, response))
-            shown = ""
-            if (drawn := tokenizer.draw_bbox_on_latest_picture(response, history)) is not None:
-                output_dir.mkdir(parents=True, exist_ok=True)
-                drawn.save(output_dir / f"{len(history)}.png")
-                print(f"(drawn in {output_dir / f'{len(history)}.png'})")
-        except QwenVLError as error:
-            print(f"error: {error}")
+    with suppress(EOFError):
+        while words := input("you: ").strip():
+            try:
+                query, response = shown + words, ""
+                print("model: ", end="", flush=True)
+                for text in model.chat_stream(tokenizer, query, history, max_new_tokens=max_new_tokens):
+                    print(text[len(response) :], end="", flush=True)
+                    response = text
+                print()
+                history.append((query, response))
+                shown = ""
+                if (drawn := tokenizer.draw_bbox_on_latest_picture(response, history)) is not None:
+                    output_dir.mkdir(parents=True, exist_ok=True)
+                    drawn.save(path := output_dir / f"{len(history)}.png")
+                    print(f"(drawn in {path})")
+            except QwenVLError as error:
+                print(f"error: {error}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

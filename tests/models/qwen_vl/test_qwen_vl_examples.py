@@ -25,9 +25,17 @@ def test_caption_answer_and_boxes(folder, tmp_path):
     assert done.returncode == 1 and done.stderr.startswith("error: nowhere.png")
 
 
+def test_a_random_model_for_those_who_have_no_other(tmp_path):
+    """Made on the spot, it runs the other scripts."""
+    script, folder = ROOT / "examples" / "qwen_vl" / "random_model.py", tmp_path / "random"
+    subprocess.run([sys.executable, script, folder], check=True, timeout=300)
+    done = run("run_predict.py", folder, "--max_new_tokens", "3", "--prompt", "What is this?", "--output_dir", tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("prompt: "), done.stderr
+
+
 def test_a_conversation(folder, tmp_path):
     words = "<img>tower.png</img>and this?\n<img>nowhere.png</img>\nthe\n"
     arguments = ("--image_file", "street.png", "--max_new_tokens", "3", "--output_dir", tmp_path)
     done = run("chat_demo.py", folder, *arguments, words=words)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("model: ") == 3 and done.stdout.count("error: nowhere.png") == 1
+    assert done.stdout.count("you: model: ") == 3 and done.stdout.count("error: nowhere.png") == 1
