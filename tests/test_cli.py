@@ -233,4 +233,5 @@ def test_both_readmes_say_the_same():
         named = set(re.findall(r"\b((?:shell|examples|benchmarks|tests|\.ci)/[\w./]+\w)(?![\w{])", text))
         assert len(named) > 5 and not [path for path in named if not (ROOT / path).exists()]
         flags = set(re.findall(r"`(--\w+)", text)) - {"--json"}
-        assert flags <= set(re.findall(r'"(--\w+)"', Path(cli.__file__).read_text()))
+        sources = [Path(cli.__file__), *ROOT.glob("examples/*/*.py")]
+        assert flags <= {flag for source in sources for flag in re.findall(r'"(--\w+)"', source.read_text())}

@@ -14,7 +14,7 @@ QWEN_VL_GRID = (1000, 1000)
 _NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?"
 _NUMBERS = re.compile(_NUMBER)
 _TAG = re.compile(
-    r"<(?P<plain>ref|box|quad)>(?P<body>[^<]*)</(?P=plain)>"
+    r"<(?P<plain>ref|box|quad)>(?P<body>(?:(?!</?(?:ref|box|quad)>)[\s\S])*)</(?P=plain)>"
     r"|<\|(?P<special>object_ref|box|quad)_start\|>(?P<inner>[^<]*)<\|(?P=special)_end\|>"
 )
 _POINTS = re.compile(r"<points?\b(?P<attributes>[^<>]*)>(?P<phrase>[^<]*)(?:</points?>)?")

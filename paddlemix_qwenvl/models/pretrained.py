@@ -225,8 +225,8 @@ class QwenVLPretrainedModel(PretrainedModel):
         context = self.config.max_position_embeddings
         if length >= context:
             raise PromptError(
-                f"the prompt has {length} tokens and the model's context is {context}: shorten it, or give the images a smaller "
-                f"max_pixels."
+                f"the prompt has {length} tokens and the model's context is {context}: shorten it, or give fewer images, or "
+                f"where the processor takes one, a smaller max_pixels."
             )
         settings.max_new_tokens = min(settings.max_new_tokens, context - length)
 

@@ -113,6 +113,14 @@ def test_boxes_are_put_in_order_and_within_the_picture(tokenizer):
     assert (box.kind, box.label, box.coords) == ("box", "a dog", (0.0, 20.0, 100.0, 80.0))
 
 
+def test_a_label_may_hold_any_character_but_tags(tokenizer):
+    (first, second) = tokenizer.boxes(
+        "<ref>a <b> & </c\n</ref><box>(1,2),(3,4)</box><box>(5,6),(7,8)</box>", (1000, 1000)
+    )
+    assert first.label == second.label == "a <b> & </c"
+    assert (first.coords, second.coords) == ((1, 2, 3, 4), (5, 6, 7, 8))
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
