@@ -91,7 +91,7 @@ class QWenVLTokenizer(TaggedText, PortableTokenizer, QWenTokenizer):
             for kind, shape in _SHAPES.items():
                 if kind in part and not shape.fullmatch(part[kind]):
                     raise GroundingError(f"<{kind}>{part[kind]}</{kind}> is no {kind}: expected {_EXPECTED[kind]}.")
-        return parse(response, [size], [size])
+        return parse(unicodedata.normalize("NFC", response), [size], [size])
 
     def draw_bbox_on_latest_picture(self, response: str, history: History | None = None) -> Image.Image | None:
         """The picture shown last in a conversation with the boxes of `response` and their labels; None without picture or boxes.
