@@ -101,16 +101,17 @@ def objects(compiler: str, paddle_home: Path, cuda: Path | None):
 
 
 def find_cuda(paddle) -> Path | None:
-    """The CUDA toolkit, if Paddle has CUDA: CUDA_HOME, or where nvcc is."""
+    """The CUDA toolkit, if Paddle has CUDA: CUDA_HOME, or where nvcc is, or the usual place."""
     if not paddle.is_compiled_with_cuda():
         return None
-    home, nvcc = os.environ.get("CUDA_HOME"), shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
-    found = Path(home) if home else Path(nvcc).resolve().parents[1]
-    if (found / "bin" / "nvcc").exists():
-        return found
+    home, nvcc = os.environ.get("CUDA_HOME"), shutil.which("nvcc")
+    folders = [Path(home)] if home else [*([Path(nvcc).resolve().parents[1]] if nvcc else []), Path("/usr/local/cuda")]
+    for folder in folders:
+        if (folder / "bin" / "nvcc").exists() and (folder / "include" / "cuda_runtime.h").exists():
+            return folder
     print(
-        f"Paddle has CUDA {paddle.version.cuda()}, but there is no nvcc in {found / 'bin'}: operations for the CPU alone "
-        "are built. Install the CUDA toolkit of that version, or set CUDA_HOME, and build again to change that."
+        f"Paddle has CUDA {paddle.version.cuda()}, but there is no CUDA toolkit in {' or '.join(map(str, folders))}: operations "
+        "for the CPU alone are built. Install the toolkit of that version, or set CUDA_HOME, and build again to change that."
     )
     return None
 
