@@ -108,7 +108,7 @@ def test_work_is_dealt_out_evenly(loads, degree):
 def test_a_rank_whose_peer_is_gone_says_so(monkeypatch):
     """gloo's own words, which name no rank, are kept at the end."""
 
-    def all_reduce(x, group):
+    def all_reduce(x, op, group):
         raise RuntimeError("\n[gloo/transport/tcp/pair.cc:576] Read error: Connection reset by peer\n")
 
     monkeypatch.setattr(paddle.distributed, "all_reduce", all_reduce)
