@@ -28,7 +28,7 @@ class Stage:
     tasks: dict[str, float] = field(
         default_factory=lambda: {"describe": 1, "count": 1, "locate": 1.5, "read": 2, "compare": 1}
     )
-    batch: int = 24  # conversations of each process
+    batch: int = 32  # conversations of each process
     turns: int = 4  # of a conversation, at most
     plain: bool = False  # one grey for every background
 
@@ -36,8 +36,8 @@ class Stage:
 CURRICULUM = (
     Stage(150, (56, 112), 84 * 84, 1, {"describe": 2, "locate": 1}, turns=2, plain=True),
     Stage(400, (56, 168), 112 * 112, 2, {"describe": 1, "count": 0.5, "locate": 1, "read": 0.5}),
-    Stage(1000, (56, 224), 140 * 140, 3),
-    Stage(2500, (84, 336), 168 * 168, 4),
+    Stage(2500, (56, 224), 140 * 140, 3),
+    Stage(4500, (84, 336), 168 * 168, 3),
     Stage(10**9, scenes.SIDES, 336 * 336, scenes.MAX_SHAPES),
 )
 
