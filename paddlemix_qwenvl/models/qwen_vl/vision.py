@@ -94,8 +94,10 @@ class CrossAttention(nn.Layer):
         self.in_proj_weight, self.in_proj_bias = projections.weight, projections.bias
         self.out_proj = RowParallelLinear(width, width, start, stop, bias=True)
 
-    def forward(self, query, key, value, cu_seqlens_q, cu_seqlens_k):
+    def forward(self, query, key, value, pictures: int, cu_seqlens_q, cu_seqlens_k):
+        """`query` is the same for all pictures; `key` and `value` are packed."""
         q, k, v = (self._project(x, part) for part, x in enumerate((query, key, value)))
+        q = q.tile([pictures, 1, 1])
         return self.out_proj(ops.varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k).flatten(1))
 
     def _project(self, x, part: int):
@@ -107,9 +109,10 @@ class CrossAttention(nn.Layer):
 class Resampler(nn.Layer):
     """A fixed number of learned queries gather what a picture's patches hold; positions are added to queries and keys."""
 
-    def __init__(self, n_queries: int, width: int, patch_width: int):
+    def __init__(self, n_queries: int, width: int, patch_width: int, patches: int):
         super().__init__()
         side = math.isqrt(n_queries)
+        self.register_buffer("resizing", paddle.to_tensor(bicubic(side, patches)), persistable=False)
         positions = nn.initializer.Assign(sincos_positions(width, side))
         self.pos_embed = self.create_parameter([n_queries, width], default_initializer=positions)
         self.pos_embed.stop_gradient = True
@@ -121,15 +124,15 @@ class Resampler(nn.Layer):
         self.ln_q = LayerNorm(width, NORM_EPSILON)
         self.ln_kv = LayerNorm(width, NORM_EPSILON)
 
-    def forward(self, x, pictures: int, side: int, cu_seqlens):
-        """`x`: `[pictures * side * side, patch_width]` -> `[pictures * n_queries, width]`."""
+    def forward(self, x, pictures: int, cu_seqlens):
+        """`x`: `[pictures * patches, patch_width]` -> `[pictures * n_queries, width]`."""
         n_queries = self.query.shape[0]
         values = self.ln_kv(self.kv_proj(x))
         positions = self.pos_embed.astype(values.dtype)
-        keys = _add_positions(values, resized_positions(self.pos_embed, side))
-        queries = (self.ln_q(self.query.astype(values.dtype)) + positions).tile([pictures, 1])
+        keys = _add_positions(values, paddle.matmul(self.resizing, self.pos_embed.astype("float32")))
+        queries = self.ln_q(self.query.astype(values.dtype)) + positions
         cu_queries = paddle.arange(0, (pictures + 1) * n_queries, n_queries, dtype="int32")
-        return self.attn(queries, keys, values, cu_queries, cu_seqlens)
+        return self.attn(queries, keys, values, pictures, cu_queries, cu_seqlens)
 
 
 class VisionTransformer(nn.Layer):
@@ -144,9 +147,10 @@ class VisionTransformer(nn.Layer):
         )
         normal = nn.initializer.Normal(std=width**-0.5)
         self.positional_embedding = self.create_parameter([LEARNED_SIDE**2, width], default_initializer=normal)
+        self.register_buffer("resizing", paddle.to_tensor(bicubic(LEARNED_SIDE, self.side)), persistable=False)
         self.ln_pre = LayerNorm(width, NORM_EPSILON)
         self.transformer = Blocks(width, visual["heads"], int(width * visual["mlp_ratio"]), visual["layers"])
-        self.attn_pool = Resampler(self.n_queries, output, width)
+        self.attn_pool = Resampler(self.n_queries, output, width, self.side)
         self.ln_post = LayerNorm(output, NORM_EPSILON)
         self.proj = self.create_parameter([output, output], default_initializer=nn.initializer.Normal(std=output**-0.5))
 
@@ -163,9 +167,10 @@ class VisionTransformer(nn.Layer):
         x = images.astype(ops.activation_dtype(self.conv1.weight.dtype))
         x = x.reshape([pictures, 3, side, patch, side, patch]).transpose([0, 2, 4, 1, 3, 5])
         x = self.conv1(x.reshape([pictures * side * side, -1]))  # [pictures * patches, width]
-        x = self.ln_pre(_add_positions(x, resized_positions(self.positional_embedding, side)))
+        positions = paddle.matmul(self.resizing, self.positional_embedding.astype("float32"))
+        x = self.ln_pre(_add_positions(x, positions))
         cu_seqlens = paddle.arange(0, (pictures + 1) * side * side, side * side, dtype="int32")
-        x = self.attn_pool(self.transformer(x, cu_seqlens), pictures, side, cu_seqlens)
+        x = self.attn_pool(self.transformer(x, cu_seqlens), pictures, cu_seqlens)
         x = self.ln_post(x)
         return paddle.matmul(x, self.proj.astype(x.dtype)).reshape([pictures, self.n_queries, -1])
 
@@ -186,15 +191,20 @@ def _add_positions(x, positions):
     return (x.reshape([-1, *positions.shape]) + positions.astype(x.dtype)).flatten(0, 1)
 
 
-def resized_positions(positions, side: int):
-    """A square of positions `[n * n, width]` as one of `side * side`, by bicubic interpolation; float32."""
-    before, width = math.isqrt(positions.shape[0]), positions.shape[1]
-    positions = positions.astype("float32")
-    if before == side:
-        return positions
-    square = positions.reshape([1, before, before, width]).transpose([0, 3, 1, 2])
-    resized = F.interpolate(square, size=[side, side], mode="bicubic", align_corners=False)
-    return resized.transpose([0, 2, 3, 1]).reshape([side * side, width])
+def bicubic(before: int, after: int) -> np.ndarray:
+    """Bicubic interpolation from a square of `before * before` positions to one of `after * after` as the matrix that it is,
+    float32 `[after * after, before * before]`.
+
+    Source: Keys 1981 with a = -0.75, pixels' centres aligned and borders repeated, as `torch.nn.functional.interpolate` has it.
+    """
+    places, a = (np.arange(after) + 0.5) * before / after - 0.5, -0.75
+    weights = np.zeros([after, before])
+    for offset in (-1, 0, 1, 2):
+        taps = np.floor(places) + offset
+        d = np.abs(places - taps)
+        near, far = ((a + 2) * d - (a + 3)) * d**2 + 1, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+        np.add.at(weights, (np.arange(after), taps.clip(0, before - 1).astype(int)), np.where(d <= 1, near, far))
+    return np.kron(weights, weights).astype(np.float32)
 
 
 def sincos_positions(width: int, side: int) -> np.ndarray:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import paddle
 import pytest
+from paddle.nn import functional as F
 from reference.qwen_vl import qwen_vl_cases as cases
 from safetensors.numpy import load_file, save_file
 from test_parallel import Meeting, ThreadRank, on_all_ranks
@@ -13,7 +14,7 @@ from paddlemix_qwenvl import QWenLMHeadModel
 from paddlemix_qwenvl.errors import CheckpointError, ParallelError, PromptError
 from paddlemix_qwenvl.models.qwen_vl.language import logn_scale
 from paddlemix_qwenvl.models.qwen_vl.layout import ntk_alpha
-from paddlemix_qwenvl.models.qwen_vl.vision import resized_positions, sincos_positions
+from paddlemix_qwenvl.models.qwen_vl.vision import bicubic, sincos_positions
 from paddlemix_qwenvl.parallel import TensorParallel, using
 
 EMBEDDINGS = ("wte.weight", "positional_embedding", "query", "pos_embed", "visual.proj")
@@ -178,10 +179,13 @@ def test_sincos_positions_are_written_out():
             np.testing.assert_allclose(table[row * 3 + column], expected, atol=1e-6)
 
 
-def test_positions_of_the_same_size_stay_as_they_are():
-    positions = paddle.rand([16, 5])
-    assert (resized_positions(positions, 4) == positions).all()
-    assert resized_positions(positions, 7).shape == [49, 5]
+@pytest.mark.parametrize(("before", "after"), [(16, 16), (16, 32), (16, 8), (16, 18), (4, 7), (5, 3)])
+def test_bicubic(before, after):
+    """Paddle's own interpolation is written after the same rule; to the same size it changes nothing."""
+    square = np.random.default_rng(0).standard_normal([1, 3, before, before], np.float32)
+    expected = F.interpolate(paddle.to_tensor(square), size=[after, after], mode="bicubic", align_corners=False).numpy()
+    found = square.reshape([3, -1]) @ bicubic(before, after).T
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-5)
 
 
 def test_a_new_model_starts_with_sincos_positions():
