@@ -3,6 +3,7 @@
 import hub_model
 import numpy as np
 import pytest
+from reference.qwen_vl import qwen_vl_cases
 from typer.testing import CliRunner
 
 from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, cli
@@ -90,3 +91,19 @@ def test_table_and_command_agree(released):
 def test_an_unknown_dtype():
     with pytest.raises(ConfigurationError, match="dtype is 'int4': it must be one of float32, float16, bfloat16"):
         plans_of(Qwen2_5_VLConfig(**hub_model.config()), "int4")
+
+
+def test_qwen_vl_from_its_folder(tmp_path):
+    config = qwen_vl_cases.CONFIGS["wide"]
+    hub_model.write_config(tmp_path, config)
+    result = CliRunner().invoke(cli.app, ["infer", "--model_path", str(tmp_path), "--dry_run", "--dtype", "float32"])
+    words = [line.split() for line in result.stdout.splitlines()]
+    assert [line[0] for line in words[1:]] == ["1", "2"]  # the resampler has two heads
+    weights = 4 * sum(int(np.prod(shape)) for shape in qwen_vl_cases.shapes(config).values())
+    assert words[1][1] == f"{weights / 2**30:.2f}" and words[1][3] == "6.0"
+
+
+def test_another_family(tmp_path):
+    hub_model.write_config(tmp_path, {"model_type": "llama", "architectures": ["LlamaForCausalLM"]})
+    result = CliRunner().invoke(cli.app, ["infer", "--model_path", str(tmp_path), "--dry_run"])
+    assert result.exit_code == 1 and "is neither Qwen2.5-VL nor Qwen-VL: its model_type is 'llama'" in result.stderr
