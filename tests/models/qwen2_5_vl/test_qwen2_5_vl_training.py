@@ -83,13 +83,13 @@ def test_gradients_reach_every_parameter_and_are_the_slope(tmp_path, tied):
 
 
 def test_embeddings_under_a_picture_get_no_gradient(hub_folder):
-    """Their rows are written over by features."""
+    """Their rows are written over by features. The last token, which predicts nothing, is left out."""
     model = load(hub_folder)
     given = batch([THREE_IMAGES])
     model(**given, labels=given["input_ids"]).loss.backward()
     gradient = model.get_input_embeddings().weight.grad.numpy()
     assert (gradient[hub_model.IDS["<|image_pad|>"]] == 0).all()
-    assert all(np.abs(gradient[token]).max() > 0 for token in THREE_IMAGES.ids if token < 250)
+    assert all(np.abs(gradient[token]).max() > 1e-6 for token in THREE_IMAGES.ids[:-1] if token < 250)
 
 
 @pytest.mark.parametrize("tied", [False, True])
