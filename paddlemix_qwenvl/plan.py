@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
-from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.parallel import TensorParallel, using
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -70,8 +69,8 @@ def _numbers(parameter) -> int:
 
 
 def _int8_bytes(model, width: int) -> int:
-    """What int8 adds to the bytes of a model whose numbers take `width`: a tied head's values are held beside the embedding."""
-    linears = [layer for layer in model.sublayers() if isinstance(layer, Linear)]
+    """What int8 adds to the bytes of a model whose numbers take `width`: a tied head's values are held beside the embedding, as on a GPU."""
+    linears = model.int8_layers()
     tied = model.get_input_embeddings().weight
     replaced = sum(_numbers(layer.weight) for layer in linears if layer.weight is not tied)
     held = sum(_numbers(layer.weight) + 4 * layer.weight.shape[0] for layer in linears)  # a float32 scale an output

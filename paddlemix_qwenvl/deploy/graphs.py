@@ -176,4 +176,4 @@ class LanguageGraph(nn.Layer):
 
 def cache_dtype(model) -> str:
     """Of the KV cache: the weights' own, where they are not int8."""
-    return str(model.get_input_embeddings().weight.dtype).rpartition(".")[2]
+    return str(model.get_input_embeddings().dtype).rpartition(".")[2]

@@ -23,14 +23,32 @@ class VocabParallelEmbedding(nn.Layer):
             default_initializer=nn.initializer.Normal(std=initializer_range),
         )
         self.weight.pieces = vocabulary_pieces(vocab_size, hidden_size, self.start, self.stop)
+        self.scale, self._wide = None, None
+
+    @property
+    def dtype(self):
+        """Of the weight, or of what it was before it became int8."""
+        return self._wide or self.weight.dtype
+
+    def share_int8(self, head: Linear) -> None:
+        """Read the int8 rows of a tied head from now on, and give the wide ones up."""
+        self._wide = self.weight.dtype
+        del self.weight, self.scale
+        self.register_buffer("weight", head.weight)
+        self.register_buffer("scale", head.scale)
 
     def forward(self, ids):
         """Rows of the embedding, `[..., hidden]`, in the activations' dtype."""
         if self.parallel.degree == 1:
-            return ops.embedding(ids, self.weight)
+            return self._rows(ids)
         mine = paddle.logical_and(ids >= self.start, ids < self.stop)
-        rows = ops.embedding(paddle.where(mine, ids - self.start, paddle.zeros_like(ids)), self.weight)
+        rows = self._rows(paddle.where(mine, ids - self.start, paddle.zeros_like(ids)))
         return self.parallel.all_reduce(rows * mine.unsqueeze(-1).astype(rows.dtype))
+
+    def _rows(self, ids):
+        if self.scale is None:
+            return ops.embedding(ids, self.weight)
+        return ops.embedding_int8(ids, self.weight, self.scale, ops.activation_dtype(self.dtype))
 
 
 def vocabulary_pieces(vocab_size: int, hidden_size: int, start: int, stop: int, linear: bool = False) -> list[Piece]:
@@ -48,13 +66,20 @@ class ParallelLMHead(Linear):
     def __init__(self, vocab_size: int, hidden_size: int, tied_to: VocabParallelEmbedding | None = None):
         nn.Layer.__init__(self)
         self.parallel = tensor_parallel()
-        self.sizes = self.parallel.sizes(vocab_size)
+        self.sizes, self._tied_to = self.parallel.sizes(vocab_size), []
         if tied_to is None:
             start, stop = self.parallel.split(vocab_size)
             pieces = vocabulary_pieces(vocab_size, hidden_size, start, stop, linear=True)
             self._make(hidden_size, stop - start, pieces, None)
         else:
             self.weight, self.bias, self.scale = tied_to.weight, None, None
+            self._tied_to = [tied_to]  # in a list, so that it is not a layer of this one
+
+    def quantize_int8(self) -> None:
+        """As in `Linear`; a tied embedding reads the same int8 rows, where they lie in order (a GPU's kernel has its own order)."""
+        super().quantize_int8()
+        for embedding in self._tied_to if self.weight.place.is_cpu_place() else ():
+            embedding.share_int8(self)
 
     def forward(self, x):
         return self.parallel.all_gather(self.product(x, None), self.sizes).astype("float32")

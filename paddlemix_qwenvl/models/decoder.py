@@ -104,7 +104,7 @@ class DecoderModel(QwenVLPretrainedModel):
     def allocate_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `batch` rows of up to `capacity` tokens, in the weights' dtype."""
         heads = self.decoder.heads
-        dtype = str(self.get_input_embeddings().weight.dtype).rpartition(".")[2]
+        dtype = str(self.get_input_embeddings().dtype).rpartition(".")[2]
         return KVCache.allocate(self.decoder.depth, batch, heads.num_kv_heads, capacity, heads.head_dim, dtype)
 
     def cache_numbers_per_token(self) -> int:

@@ -42,6 +42,8 @@ class QwenVLPretrainedModel(PretrainedModel):
     """Hub names that a checkpoint may hold without the model needing them."""
     weight_prefixes: dict[str, str] = {}  # noqa: RUF012
     """What names begin with in some files -> what they begin with on the Hub, the longest first."""
+    vision_path = "visual"
+    """Path of the vision tower among the sublayers."""
     prompt_inputs: tuple[str, ...] = ()
     """What a call of `generate` may bring for the prompt."""
 
@@ -68,7 +70,7 @@ class QwenVLPretrainedModel(PretrainedModel):
                 "Qwen/Qwen2.5-VL-3B-Instruct", or "demo" for the model in this package.
             config: a config, in place of the folder's.
             dtype: "float32", "float16" or "bfloat16" of weights and KV cache; None for what the config says.
-            quantization: "int8" keeps Linear weights as int8 with a scale an output channel; None for none.
+            quantization: "int8" keeps the language model's Linear weights as int8 with a scale an output channel; None for none.
             allow_pickle: read `.pdparams`, which can run any code, and `.bin`.
             kwargs: the host's (`cache_dir`, `subfolder`, `from_hf_hub`, ...), or fields of the config to change.
 
@@ -120,17 +122,25 @@ class QwenVLPretrainedModel(PretrainedModel):
         return True
 
     def quantize_int8(self) -> None:
-        """Hold every Linear weight of the decoder and the vision tower as int8. The model can then not be trained or saved."""
-        for layer in self.sublayers():
-            if isinstance(layer, Linear) and layer.scale is None:
+        """Hold every Linear weight of the language model as int8. The model can then not be trained or saved.
+
+        The vision tower keeps its dtype: its share of the memory is small, its rounding errors were the larger half of all.
+        """
+        for layer in self.int8_layers():
+            if layer.scale is None:
                 layer.quantize_int8()
 
+    def int8_layers(self) -> list[Linear]:
+        """The layers that `quantize_int8` changes."""
+        layers = self.named_sublayers()
+        return [x for path, x in layers if isinstance(x, Linear) and not path.startswith(f"{self.vision_path}.")]
+
     def quantize_parameter(self, path: str) -> None:
-        """Hold the parameter at `path` as int8 if it is a Linear layer's weight."""
-        owner, _, name = path.rpartition(".")
-        layer = reduce(getattr, owner.split("."), self)
-        if name == "weight" and isinstance(layer, Linear):
-            layer.quantize_int8()
+        """Hold the parameter at `path` as int8 if it is the weight of one of the `int8_layers`."""
+        weight = reduce(getattr, path.split("."), self)
+        for layer in self.int8_layers():
+            if layer.weight is weight:
+                layer.quantize_int8()
 
     def save_pretrained(self, save_dir: str | os.PathLike, max_shard_size: int | str = "5GB", **kwargs) -> None:
         """Write config, generation config and weights in the Hub's layout, which transformers reads too.

@@ -14,6 +14,7 @@ activation_dtype = operation("activation_dtype")
 cached_attention = operation("cached_attention")
 decode_attention = operation("decode_attention")
 embedding = operation("embedding")
+embedding_int8 = operation("embedding_int8")
 encode_rotary_qk = operation("encode_rotary_qk")
 get_padding_offset = operation("get_padding_offset")
 layer_norm = operation("layer_norm")
@@ -37,6 +38,7 @@ __all__ = [
     "cached_attention",
     "decode_attention",
     "embedding",
+    "embedding_int8",
     "encode_rotary_qk",
     "get_padding_offset",
     "layer_norm",

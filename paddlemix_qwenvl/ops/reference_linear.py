@@ -9,6 +9,7 @@ from paddle import Tensor
 __all__ = [
     "activation_dtype",
     "embedding",
+    "embedding_int8",
     "linear",
     "linear_int8",
     "quantize_int8",
@@ -53,6 +54,11 @@ def linear_int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = 
 def embedding(ids: Tensor, weight: Tensor) -> Tensor:
     """Rows `ids` [...] of weight [V, N] -> [..., N] in the activations' dtype. Differentiable."""
     return _as(F.embedding(ids, weight), activation_dtype(weight.dtype))
+
+
+def embedding_int8(ids: Tensor, weight: Tensor, scale: Tensor, dtype: str) -> Tensor:
+    """Rows `ids` [...] of an int8 weight [V, N], row i worth `scale[i]` a step -> [..., N] in `dtype`."""
+    return F.embedding(ids, weight).astype(dtype) * _as(F.embedding(ids, scale.unsqueeze(-1)), dtype)
 
 
 def _as(x: Tensor, dtype) -> Tensor:

@@ -62,6 +62,15 @@ def test_embedding():
     np.testing.assert_allclose(float64(found), float64(weight)[ids.numpy()], atol=TOLERANCE["float32"])
 
 
+def test_embedding_int8():
+    """Rows of what the head of a tied model holds."""
+    weight, ids = draw((11, 8)), paddle.to_tensor([[3, 10], [0, 3]])
+    quantized, scale = ops.quantize_int8(weight)
+    found = ops.embedding_int8(ids, quantized, scale, "float32")
+    np.testing.assert_allclose(float64(found), (float64(quantized) * float64(scale)[:, None])[ids.numpy()], rtol=1e-6)
+    assert np.abs(float64(found) - float64(weight)[ids.numpy()]).max() <= scale.numpy().max() / 2 * 1.001
+
+
 if not PLAIN_ONLY:
 
     def test_bfloat16_activations():

@@ -47,6 +47,7 @@ class QWenLMHeadModel(Chat, DecoderModel):
         "visual.vit.": "transformer.visual.",
         "visual.": "transformer.visual.",
     }
+    vision_path = "transformer.visual"
     prompt_inputs = ("input_ids", "attention_mask", "position_ids", "images", "remember_images")
 
     def __init__(self, config: QWenVLConfig):
