@@ -69,7 +69,7 @@ def _numbers(parameter) -> int:
 
 
 def _int8_bytes(model, width: int) -> int:
-    """What int8 adds to the bytes of a model whose numbers take `width`: a tied head's values are held beside the embedding, as on a GPU."""
+    """What int8 adds to a model whose numbers take `width` bytes: on a GPU a tied head's values lie beside the embedding."""
     linears = model.int8_layers()
     tied = model.get_input_embeddings().weight
     replaced = sum(_numbers(layer.weight) for layer in linears if layer.weight is not tied)

@@ -16,7 +16,7 @@ import numpy as np
 
 from paddlemix_qwenvl.deploy.manifest import LANGUAGE, STATE, VISION, Manifest, graph_name, short_name
 from paddlemix_qwenvl.deploy.prompt import Prompt, prompts_of
-from paddlemix_qwenvl.environment import cpu_count
+from paddlemix_qwenvl.environment import collection_paused, cpu_count
 from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError
 from paddlemix_qwenvl.generation.settings import GENERATION_CONFIG, GenerationSettings
 from paddlemix_qwenvl.parallel import tensor_parallel
@@ -321,9 +321,10 @@ def check_machine(manifest: Manifest, device: str | None) -> str:
         DeployError: another Paddle, another kind of device, or operations that are not built.
         ConfigurationError: no such device.
     """
-    import paddle
+    with collection_paused():
+        import paddle
 
-    from paddlemix_qwenvl.infer import use_device
+        from paddlemix_qwenvl.infer import use_device
 
     if manifest.versions["paddle"].split(".")[0] != paddle.__version__.split(".")[0]:
         raise DeployError(
