@@ -137,8 +137,11 @@ def warm_up(folder: Path) -> None:
 
 
 def table(ours: dict, peer: dict, name: str = "transformers") -> str:
-    rows = [("load", "s", 1), ("vision", "s", 1), ("prefill", "s", 1), ("vision + prefill", "s", 1)]
-    rows += [("decode", "ms/token", 1000), ("load memory", "GB, peak", 1), ("memory", "GB, peak", 1)]
+    rows = [("load", "s", 1), ("prefill", "s", 1), ("decode", "ms/token", 1000)]
+    rows += [("load memory", "GB, peak", 1), ("memory", "GB, peak", 1)]
+    if ours["vision"]:
+        rows[1:1] = [("vision", "s", 1)]
+        rows[3:3] = [("vision + prefill", "s", 1)]
     for engine in (ours, peer):
         engine["vision + prefill"] = engine["vision"] + engine["prefill"]
     lines = [f"| | ours | {name} | theirs / ours |", "|---|---|---|---|"]

@@ -1,0 +1,53 @@
+"""This package and llama.cpp on the language model of one random checkpoint, the same prompt of words, the same threads, in one go.
+
+    python benchmarks/compare_llama_cpp.py --peer_python PYTHON [--dtype int8] [--layers 12] [--prompt 860] [--threads 2]
+
+PYTHON is an interpreter with llama-cpp-python (built on this machine, for this machine's instructions) and gguf. int8 is held against
+Q8_0. Each engine has a process of its own, one after the other; the first of its repeats does not count, figures are medians of the rest.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from compare import DType, cpu_name, make_once, run, table, versions
+from random_checkpoint import config_3b
+
+
+def main(
+    peer_python: Annotated[Path, typer.Option("--peer_python", help="has llama-cpp-python and gguf")],
+    dtype: Annotated[DType, typer.Option("--dtype", help="of both")] = DType.bfloat16,
+    layers: Annotated[int, typer.Option("--layers", help="language layers")] = 12,
+    vision_blocks: Annotated[int, typer.Option("--vision_blocks", help="of the checkpoint; they are not run")] = 8,
+    prompt: Annotated[int, typer.Option("--prompt", help="tokens")] = 860,
+    new_tokens: Annotated[int, typer.Option("--new_tokens")] = 32,
+    threads: Annotated[int, typer.Option("--threads")] = len(os.sched_getaffinity(0)),
+    repeats: Annotated[int, typer.Option("--repeats", min=1)] = 3,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="with its GGUF files; made there, and kept for the next run")
+    ] = None,
+) -> None:
+    config = config_3b(layers, vision_blocks)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = checkpoint or Path(scratch) / "checkpoint"
+        make_once(folder, config)
+        inputs = Path(scratch) / "inputs.npz"
+        ids = np.random.default_rng(0).integers(1000, 100000, (1, prompt))
+        np.savez(inputs, input_ids=ids, attention_mask=np.ones_like(ids))
+        given = [str(folder), str(inputs), dtype.value, str(threads), str(new_tokens), str(repeats)]
+        peer = run("run_llama_cpp.py", str(peer_python), given)
+        ours = run("run_ours.py", sys.executable, given)
+    print(f"\n{layers} layers of the 3B's widths, prompt of {prompt} tokens, {new_tokens} new")
+    print(f"{cpu_name()}, {threads} threads, medians of {repeats}, {dtype.value}")
+    print(f"ours: {versions(ours)}\nllama.cpp: {versions(peer)}\n")
+    print(table(ours, peer, "llama.cpp"))
+    same = [mine == yours for mine, yours in zip(ours["tokens"], peer["tokens"], strict=True)]
+    print(f"\nThe answers agree in their first {[*same, False].index(False)} of {len(same)} tokens.")
+
+
+if __name__ == "__main__":
+    typer.run(main)
