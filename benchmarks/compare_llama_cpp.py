@@ -2,8 +2,9 @@
 
     python benchmarks/compare_llama_cpp.py --peer_python PYTHON [--dtype int8] [--layers 12] [--prompt 860] [--threads 2]
 
-PYTHON is an interpreter with llama-cpp-python (built on this machine, for this machine's instructions) and gguf. int8 is held against
-Q8_0. Each engine has a process of its own, one after the other; the first of its repeats does not count, figures are medians of the rest.
+PYTHON is an interpreter with llama-cpp-python (built on this machine, for this machine's instructions) and gguf. int8 is
+held against Q8_0. Each engine has a process of its own, one after the other; the first of its repeats does not count, figures
+are medians of the rest.
 """
 
 import os
