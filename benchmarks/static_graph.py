@@ -1,10 +1,11 @@
 """Static graphs and the dynamic model on one random checkpoint, in one go: the table of docs/static_graph.md.
 
-    python benchmarks/static_graph.py compare [--dtype bfloat16] [--layers 4] [--threads 2] [--repeats 3]
+    python benchmarks/static_graph.py compare [--family qwen_vl] [--dtype bfloat16] [--layers 4] [--threads 2] [--repeats 3]
 
 Each has processes of its own, in turn; the first of a process's repeats does not count, figures are medians of the rest.
 """
 
+import base64
 import json
 import os
 import statistics
@@ -17,15 +18,20 @@ from typing import Annotated
 import numpy as np
 import typer
 from compare import cpu_name
+from compare_qwen_vl import config_7b, hub_shapes
 from measure import report, timed
+from PIL import Image
 from random_checkpoint import config_3b, write_checkpoint
 
-ENGINES = ("dynamic", "static")
+ENGINES, FAMILIES = ("dynamic", "static"), ("qwen2_5_vl", "qwen_vl")
+QUESTION, PICTURE = "What is in this picture?", "picture.png"
+BYTE_VOCABULARY = 256 + 293  # Qwen-VL's special tokens after one for each byte
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def compare(
+    family: Annotated[str, typer.Option("--family", help=" or ".join(FAMILIES))] = FAMILIES[0],
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or int8")] = "float32",
     layers: Annotated[int, typer.Option("--layers", help="language layers")] = 4,
     vision_blocks: Annotated[int, typer.Option("--vision_blocks")] = 4,
@@ -41,16 +47,17 @@ def compare(
     with tempfile.TemporaryDirectory() as scratch:
         folder = checkpoint or Path(scratch)
         if not (folder / "config.json").is_file():
-            write(folder, layers, vision_blocks)
+            {"qwen2_5_vl": write_qwen2_5_vl, "qwen_vl": write_qwen_vl}[family](folder, layers, vision_blocks)
+        draw(folder / PICTURE, image_side)
         if not (folder / dtype).is_dir():
             run(threads, "export", folder, dtype)
-        given = [folder, dtype, image_side, new_tokens, repeats]
+        given = [folder, dtype, new_tokens, repeats]
         runs = {engine: [] for engine in ENGINES}
         for _ in range(2):
             for engine in ENGINES:
                 runs[engine].append(run(threads, engine, *given))
     tokens = [found["tokens"] for engine in ENGINES for found in runs[engine]]
-    print(f"\n{dtype}, {layers} layers, {vision_blocks} vision blocks, one {image_side} x {image_side} image")
+    print(f"\n{family}, {dtype}, {layers} layers, {vision_blocks} vision blocks, one {image_side} x {image_side} image")
     print(f"{cpu_name()}, {threads} threads, 2 processes each in turn, medians of {repeats}, {new_tokens} new tokens")
     print(f"tokens {'agree' if all(one == tokens[0] for one in tokens) else 'DIFFER'}")
     print("\n| | dynamic | static | static / dynamic |\n|---|---|---|---|")
@@ -65,7 +72,7 @@ def compare(
         print(f"| {part}, {unit} | {ours:.2f} | {static:.2f} | {static / ours:.2f} |")
 
 
-def write(folder: Path, layers: int, vision_blocks: int) -> None:
+def write_qwen2_5_vl(folder: Path, layers: int, vision_blocks: int) -> None:
     """A random checkpoint of the 3B's widths with the demo's tokenizer."""
     from paddlemix_qwenvl.hub import DEMO
 
@@ -79,6 +86,22 @@ def write(folder: Path, layers: int, vision_blocks: int) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps({**settings, "max_pixels": 1280 * 28 * 28}))
 
 
+def write_qwen_vl(folder: Path, layers: int, vision_blocks: int) -> None:
+    """A random checkpoint of the 7B's widths with a tokenizer of single bytes."""
+    from paddlemix_qwenvl import QWenVLTokenizer
+
+    config = config_7b(layers, vision_blocks, BYTE_VOCABULARY)
+    write_checkpoint(folder, config, shapes=hub_shapes(config))
+    words = folder / "qwen.tiktoken"
+    words.write_bytes(b"".join(b"%s %d\n" % (base64.b64encode(bytes([value])), value) for value in range(256)))
+    QWenVLTokenizer(str(words)).save_pretrained(str(folder))
+    (folder / "generation_config.json").write_text(json.dumps({"chat_format": "chatml"}))
+
+
+def draw(path: Path, side: int) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(path)
+
+
 def run(threads: int, *arguments) -> dict:
     """The last line of a hidden command, as JSON."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "GLOG_minloglevel": "2"}
@@ -87,12 +110,6 @@ def run(threads: int, *arguments) -> dict:
     if process.returncode:
         raise SystemExit(f"{arguments} failed with exit status {process.returncode}; its own words are above")
     return json.loads(process.stdout.splitlines()[-1])
-
-
-def messages(side: int) -> list:
-    picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": "What is in this picture?"}]
-    return [{"role": "user", "content": content}]
 
 
 @app.command(hidden=True)
@@ -104,30 +121,27 @@ def export(folder: Path, dtype: str) -> None:
 
 
 @app.command(hidden=True)
-def dynamic(folder: Path, dtype: str, side: int, new_tokens: int, repeats: int) -> None:
+def dynamic(folder: Path, dtype: str, new_tokens: int, repeats: int) -> None:
     from paddlemix_qwenvl.deploy import export as exporter
+    from paddlemix_qwenvl.infer import Assistant
 
-    load, (model, processor) = timed(lambda: exporter.load(str(folder), dtype))
-    inputs = processor.apply_chat_template(
-        [messages(side)], add_generation_prompt=True, tokenize=True, return_tensors="pd"
-    )
-    runs = []
-    for _ in range(repeats + 1):
-        ids, _ = model.generate(**inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False)
-        runs.append(dict(model.generation_seconds))
-    tell(load, runs[1:], ids[0].tolist())
+    load, loaded = timed(lambda: exporter.load(str(folder), dtype))
+    assistant, images = Assistant(*loaded, load), [str(folder / PICTURE)]
+    settings = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}
+    answers = [assistant.ask(QUESTION, images, **settings) for _ in range(repeats + 1)]
+    tell(load, [answer.seconds for answer in answers[1:]], answers[-1].token_ids)
 
 
 @app.command(hidden=True)
-def static(folder: Path, dtype: str, side: int, new_tokens: int, repeats: int) -> None:
+def static(folder: Path, dtype: str, new_tokens: int, repeats: int) -> None:
     from paddlemix_qwenvl.deploy.predictor import Predictor
 
     load, predictor = timed(lambda: Predictor(folder / dtype))
-    runs = []
-    for _ in range(repeats + 1):
-        answer = predictor.chat(messages(side), max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False)
-        runs.append(answer.seconds)
-    tell(load, runs[1:], answer.token_ids[0])
+    content = [{"type": "image", "image": str(folder / PICTURE)}, {"type": "text", "text": QUESTION}]
+    messages = [{"role": "user", "content": content}]
+    settings = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}
+    answers = [predictor.chat(messages, **settings) for _ in range(repeats + 1)]
+    tell(load, [answer.seconds for answer in answers[1:]], answers[-1].token_ids[0])
 
 
 def tell(load: float, runs: list[dict], tokens: list[int]) -> None:
