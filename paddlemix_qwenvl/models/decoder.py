@@ -160,7 +160,7 @@ class DecoderModel(QwenVLPretrainedModel):
         """Of a padded batch the mask `[B, S]`, and of its real tokens the places `[T]`, row bounds `[B + 1]` and ids `[T]`.
 
         Raises:
-            PromptError: the ids are no batch, or the mask has another shape.
+            PromptError: the ids are no batch or outside the vocabulary, or the mask has another shape.
         """
         check_ids(input_ids)
         mask = paddle.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -169,7 +169,14 @@ class DecoderModel(QwenVLPretrainedModel):
                 f"attention_mask is {list(mask.shape)} but input_ids is {list(input_ids.shape)}: give them one shape."
             )
         indices, cu_seqlens = ops.get_padding_offset(mask)
-        return mask, indices, cu_seqlens, input_ids.flatten().index_select(indices)
+        ids = input_ids.flatten().index_select(indices)
+        known = self.config.vocab_size
+        if ids.shape[0] and not 0 <= int(ids.min()) <= int(ids.max()) < known:
+            raise PromptError(
+                f"input_ids holds tokens from {int(ids.min())} to {int(ids.max())} but the model knows 0 to {known - 1}: use the "
+                f"tokenizer that belongs to the model."
+            )
+        return mask, indices, cu_seqlens, ids
 
     def continued_positions(self, cache: KVCache, mask):
         """Positions `[rows, B, S]` and `rope_deltas` of text that goes on after a cache."""

@@ -289,6 +289,14 @@ def test_int8_of_a_tied_model(tmp_path, dtype):
 # ---- bad input
 
 
+@pytest.mark.parametrize("wrong", [-1, 99999])
+def test_tokens_that_the_model_does_not_know(model, wrong):
+    ids = paddle.to_tensor([[1, 2, wrong], [1, 2, 3]])
+    with pytest.raises(PromptError, match=rf"tokens from .*{wrong}.* but the model knows 0 to \d+: use the tokenizer"):
+        model(input_ids=ids)
+    assert model(input_ids=ids, attention_mask=paddle.to_tensor([[1, 1, 0], [1, 1, 1]])).logits.shape[1] == 3
+
+
 def test_more_patches_than_the_grids_say(model):
     given = batch([ONE_IMAGE])
     given["pixel_values"] = given["pixel_values"][:-4]
