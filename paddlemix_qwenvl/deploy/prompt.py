@@ -24,7 +24,7 @@ from paddlemix_qwenvl.models.qwen2_5_vl.prompt import (
 )
 from paddlemix_qwenvl.models.qwen_vl.layout import ntk_alpha
 from paddlemix_qwenvl.models.qwen_vl.pictures import find_slots, picture_name, read_pictures
-from paddlemix_qwenvl.models.qwen_vl.prompt import render_messages
+from paddlemix_qwenvl.models.qwen_vl.prompt import plain_parts, render_messages
 from paddlemix_qwenvl.models.qwen_vl.tags import TaggedText
 
 DEFAULT_FPS = 2.0
@@ -139,7 +139,7 @@ class QWenVLPrompts(TaggedText):
         self.eod_id = self.special_tokens["<|endoftext|>"]
         self.name_tags()
         generation = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
-        self.is_chat = generation.get("chat_format") == "chatml"
+        self.is_chat = generation.get("chat_format", "chatml") == "chatml"
         turns = [self.special_tokens[token] for token in ("<|im_end|>", "<|im_start|>")]
         self.ends = [*turns, self.eod_id] if self.is_chat else None
         self.layout = manifest.vision
@@ -154,16 +154,7 @@ class QWenVLPrompts(TaggedText):
                 images,
                 [],
             )
-        return [self._plain(conversation) for conversation in conversations], images, []
-
-    def _plain(self, conversation: list) -> str:
-        number, parts = 0, []
-        for part in (part for message in conversation for part in _parts(message)):
-            if "image" in part:
-                number += 1
-                part = {"image": part["image"] if isinstance(part["image"], str) else str(number)}
-            parts.append(part)
-        return self.from_list_format(parts)
+        return [self.from_list_format(plain_parts(conversation)) for conversation in conversations], images, []
 
     def prepare(self, texts: list[str], images: list, videos: list) -> Prompt:
         """Texts with `<img>name</img>` for each picture; without `images`, they are read from these paths and addresses."""

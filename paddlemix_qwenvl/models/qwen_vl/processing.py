@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 from paddlenlp.transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from paddlenlp.transformers.processing_utils import ProcessorMixin
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.errors import PromptError
+from paddlemix_qwenvl.errors import DownloadError, PromptError
+from paddlemix_qwenvl.generation.settings import GENERATION_CONFIG
 from paddlemix_qwenvl.models.host_side import tensors
 from paddlemix_qwenvl.models.qwen_vl.configuration import VISUAL, QWenVLConfig
 from paddlemix_qwenvl.models.qwen_vl.pictures import find_slots, picture_name, read_pictures
-from paddlemix_qwenvl.models.qwen_vl.prompt import render_messages
+from paddlemix_qwenvl.models.qwen_vl.prompt import plain_parts, render_messages
 from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_SPAN
 from paddlemix_qwenvl.models.qwen_vl.tokenizer import QWenVLTokenizer
 
@@ -51,18 +55,23 @@ class QWenVLProcessor(ProcessorMixin):
     attributes = ["tokenizer"]  # noqa: RUF012
     tokenizer_class = "QWenVLTokenizer"
 
-    def __init__(self, tokenizer: QWenVLTokenizer, image_size: int = VISUAL["image_size"]):
+    def __init__(
+        self, tokenizer: QWenVLTokenizer, image_size: int = VISUAL["image_size"], chat_format: str | None = None
+    ):
         super().__init__(tokenizer)
         self.image_processor = QWenVLImageProcessor(image_size)
+        self.chat_format = chat_format or "chatml"
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs):
-        """Load from a folder or by name; pictures take the size that the model's config says, 448 if there is none."""
+        """Load from a folder or by name; pictures take the size that the model's config says, 448 if there is none, and
+        conversations the `chat_format` of its generation config, "chatml" if there is none."""
         name = hub.locate(str(pretrained_model_name_or_path))
         tokenizer = QWenVLTokenizer.from_pretrained(name, **kwargs)
         if os.path.isdir(name) and not os.path.isfile(os.path.join(name, kwargs.get("subfolder") or "", "config.json")):
             return cls(tokenizer)
-        return cls(tokenizer, QWenVLConfig.from_pretrained(name, **kwargs).visual["image_size"])
+        form = _generation_config(name, **kwargs).get("chat_format")
+        return cls(tokenizer, QWenVLConfig.from_pretrained(name, **kwargs).visual["image_size"], form)
 
     def __call__(
         self,
@@ -121,14 +130,18 @@ class QWenVLProcessor(ProcessorMixin):
     def apply_chat_template(
         self, conversation: list[dict], add_generation_prompt: bool = False, tokenize: bool = False, **kwargs
     ):
-        """A conversation as ChatML text; with `tokenize`, the model's inputs.
+        """A conversation as ChatML text, or for a model that is no chat model its parts as they are; with `tokenize`, the
+        model's inputs.
 
         Args:
             conversation: messages in the Hub's format, `{"role": ..., "content": words or parts}`, parts such as
                 `{"type": "image", "image": picture}` and `{"type": "text", "text": words}`.
             kwargs: with `tokenize`, arguments of the processor call.
         """
-        text = render_messages(conversation, add_generation_prompt)
+        if self.chat_format == "chatml":
+            text = render_messages(conversation, add_generation_prompt)
+        else:
+            text = self.tokenizer.from_list_format(plain_parts(conversation))
         return self(text=[text], **kwargs) if tokenize else text
 
     def batch_decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> list[str]:
@@ -145,3 +158,13 @@ class QWenVLProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         """Names of what a call may return for the model."""
         return ["input_ids", "attention_mask", "images"]
+
+
+def _generation_config(name: str, subfolder: str | None = "", **kwargs) -> dict:
+    """The content of the model's generation_config.json, nothing if there is none."""
+    source = {key: kwargs[key] for key in ("cache_dir", "from_hf_hub", "from_aistudio") if key in kwargs}
+    path = Path(name, subfolder or "", GENERATION_CONFIG)
+    if not Path(name).exists():
+        with contextlib.suppress(DownloadError):
+            path = Path(hub.fetch(name, GENERATION_CONFIG, subfolder, **source))
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""ChatML prompts of Qwen-VL-Chat."""
+"""Prompts: ChatML for Qwen-VL-Chat, the bare words for Qwen-VL."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ def chat_ids(
         turns = turn + turns
     assistant = [tokenizer.im_start_id, *tokenizer.ids("assistant"), *newline]
     return start + turns + newline + said("user", query) + newline + assistant
+
+
+def plain_parts(conversation: list[dict]) -> list[dict]:
+    """The pictures and words of a conversation for `from_list_format`; a picture that has no path is called by its number."""
+    pictures, parts = 0, []
+    for message in conversation:
+        content = message["content"]
+        for part in [{"text": content}] if isinstance(content, str) else content:
+            if "image" in part:
+                pictures += 1
+                part = {"image": part["image"] if isinstance(part["image"], str) else str(pictures)}
+            parts.append(part)
+    return parts
 
 
 def render_messages(conversation: list[dict], add_generation_prompt: bool = False) -> str:

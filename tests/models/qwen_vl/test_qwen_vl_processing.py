@@ -1,5 +1,7 @@
 """Questions with pictures to inputs, ids to text."""
 
+import json
+
 import numpy as np
 import paddle
 import pytest
@@ -52,6 +54,17 @@ def test_messages(processor):
     )
     with pytest.raises(PromptError, match="neither a picture nor text"):
         processor.apply_chat_template([{"role": "user", "content": [{"type": "sound"}]}])
+
+
+def test_messages_to_a_model_that_is_no_chat_model(tokenizer, tmp_path):
+    """Its generation_config.json says so, as that of Qwen/Qwen-VL does."""
+    tokenizer.save_pretrained(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen", "visual": {"image_size": 112}}))
+    messages = [{"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "It is"}]}]
+    assert "<|im_start|>" in QWenVLProcessor.from_pretrained(str(tmp_path)).apply_chat_template(messages)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"chat_format": "raw"}))
+    processor = QWenVLProcessor.from_pretrained(str(tmp_path))
+    assert processor.apply_chat_template(messages, add_generation_prompt=True) == "Picture 1:<img>a.png</img>\nIt is"
 
 
 @pytest.mark.parametrize(
