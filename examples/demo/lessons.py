@@ -1,11 +1,13 @@
 """Batches for training: conversations to model inputs with labels, drawn in a process of their own."""
 
+import contextlib
 import itertools
 import json
 import multiprocessing
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Full
 from random import Random
 
 import numpy as np
@@ -26,7 +28,7 @@ class Stage:
     area: int  # of a picture, in pixels, at most
     shapes: int  # at most
     tasks: dict[str, float] = field(
-        default_factory=lambda: {"describe": 1, "count": 1, "locate": 1.5, "read": 3, "compare": 1}
+        default_factory=lambda: {"describe": 1, "count": 1, "locate": 1.5, "read": 3, "compare": 1.5}
     )
     batch: int = 20  # conversations of each process
     turns: int = 4  # of a conversation, at most
@@ -36,7 +38,7 @@ class Stage:
 CURRICULUM = (
     Stage(300, (56, 140), 98 * 98, 2, {"describe": 1, "count": 0.5, "locate": 1.5, "read": 1}, turns=2),
     Stage(1200, (56, 224), 126 * 126, 3, turns=3),
-    Stage(2500, (56, 280), 154 * 154, 3),
+    Stage(3200, (56, 308), 154 * 154, 3),
     Stage(10**9, scenes.SIDES, 336 * 336, scenes.MAX_SHAPES),
 )
 
@@ -169,8 +171,14 @@ def read_conversation(line: str, folder: Path) -> list[dict]:
 def _produce(queue, make_batches, processor_folder, arguments):
     from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLProcessor
 
+    parent = multiprocessing.parent_process()
     for batch in make_batches(Qwen2_5_VLProcessor.from_pretrained(processor_folder), *arguments):
-        queue.put(batch)
+        while parent.is_alive():  # one that was killed takes no more
+            with contextlib.suppress(Full):
+                queue.put(batch, timeout=5)
+                break
+        else:
+            return
 
 
 def in_background(make_batches, processor_folder: str, *arguments):

@@ -115,7 +115,9 @@ class Trainer:
         heads: what the patches of drawn scenes are asked with, or None.
     """
 
-    def __init__(self, model, steps: int, learning_rate: float, decay: float, from_scratch: bool, adapters=(), heads=None):
+    def __init__(
+        self, model, steps: int, learning_rate: float, decay: float, from_scratch: bool, adapters=(), heads=None
+    ):
         self.model, self.steps, self.learning_rate, self.decay = model, steps, learning_rate, decay
         self.adapters, self.heads = list(adapters), heads
         trainable = [(name, p) for name, p in model.named_parameters() if not p.stop_gradient]
