@@ -1,19 +1,21 @@
 """Batches for training: conversations to model inputs with labels, drawn in a process of their own."""
 
+import contextlib
 import itertools
 import json
 import multiprocessing
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Full
 from random import Random
 
 import numpy as np
 import scenes
+from patches import IGNORED, patch_labels
 
 from paddlemix_qwenvl.models.qwen2_5_vl.prompt import IMAGE_TOKEN, grow_placeholders
 
-IGNORED = -100
 POOL, ROUNDS = 6, 2  # this many batches of pictures are drawn together, and asked about in so many rounds
 
 
@@ -26,18 +28,17 @@ class Stage:
     area: int  # of a picture, in pixels, at most
     shapes: int  # at most
     tasks: dict[str, float] = field(
-        default_factory=lambda: {"describe": 1, "count": 1, "locate": 1.5, "read": 2, "compare": 1}
+        default_factory=lambda: {"describe": 1, "count": 1, "locate": 1.5, "read": 3, "compare": 1.5}
     )
-    batch: int = 32  # conversations of each process
+    batch: int = 20  # conversations of each process
     turns: int = 4  # of a conversation, at most
     plain: bool = False  # one grey for every background
 
 
 CURRICULUM = (
-    Stage(150, (56, 112), 84 * 84, 1, {"describe": 2, "locate": 1}, turns=2, plain=True),
-    Stage(400, (56, 168), 112 * 112, 2, {"describe": 1, "count": 0.5, "locate": 1, "read": 0.5}),
-    Stage(2500, (56, 224), 140 * 140, 3),
-    Stage(4500, (84, 336), 168 * 168, 3),
+    Stage(300, (56, 140), 98 * 98, 2, {"describe": 1, "count": 0.5, "locate": 1.5, "read": 1}, turns=2),
+    Stage(1200, (56, 224), 126 * 126, 3, turns=3),
+    Stage(3200, (56, 308), 154 * 154, 3),
     Stage(10**9, scenes.SIDES, 336 * 336, scenes.MAX_SHAPES),
 )
 
@@ -54,6 +55,13 @@ def encode_pictures(processor, pictures: list) -> dict[str, np.ndarray]:
     """`pixel_values` and `image_grid_thw`."""
     inputs = processor.image_processor(pictures, return_tensors="np")
     return {name: inputs[name] for name in ("pixel_values", "image_grid_thw")}
+
+
+def encode_scenes(processor, drawn: list[scenes.Scene]) -> dict[str, np.ndarray]:
+    """`encode_pictures`, and the labels of all patches."""
+    labels = [patch_labels(scene) for scene in drawn]
+    together = {name: np.concatenate([one[name] for one in labels]) for name in labels[0]}
+    return encode_pictures(processor, [scene.image for scene in drawn]) | together
 
 
 def encode_text(processor, conversations: list[list[dict]], grid) -> dict[str, np.ndarray]:
@@ -128,7 +136,7 @@ def scene_batches(processor, seed: int, rank: int, first_step: int, kinds=scenes
         stage = stage_at(step) if curriculum else CURRICULUM[-1]
         rng = Random(f"{seed} {rank} {step}")
         pool = [[draw(rng, stage, kinds) for _ in range(stage.batch)] for _ in range(POOL)]
-        seen = [encode_pictures(processor, [scene.image for _, drawn in batch for scene in drawn]) for batch in pool]
+        seen = [encode_scenes(processor, [scene for _, drawn in batch for scene in drawn]) for batch in pool]
         for _ in range(ROUNDS):
             for batch, pictures in zip(pool, seen, strict=True):
                 lessons = [(drawn, lesson(rng, task, drawn, stage.turns)) for task, drawn in batch]
@@ -163,8 +171,14 @@ def read_conversation(line: str, folder: Path) -> list[dict]:
 def _produce(queue, make_batches, processor_folder, arguments):
     from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLProcessor
 
+    parent = multiprocessing.parent_process()
     for batch in make_batches(Qwen2_5_VLProcessor.from_pretrained(processor_folder), *arguments):
-        queue.put(batch)
+        while parent.is_alive():  # one that was killed takes no more
+            with contextlib.suppress(Full):
+                queue.put(batch, timeout=5)
+                break
+        else:
+            return
 
 
 def in_background(make_batches, processor_folder: str, *arguments):

@@ -4,6 +4,7 @@ A scene is a picture of coloured shapes, and sometimes a printed word or number,
 there is a question in one of several wordings and an answer in the format of the real models.
 """
 
+import itertools
 import json
 import math
 from dataclasses import dataclass, field
@@ -138,11 +139,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, the shapes in it, and the text printed on it (or None)."""
+    """A picture, the shapes in it, and the text printed on it (or None) with the box of each letter."""
 
     image: Image.Image
     shapes: list[Shape]
     text: str | None = None
+    letters: list[tuple[str, np.ndarray]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -229,8 +231,8 @@ def paint(rng: Random, image: Image.Image, shape: Shape) -> None:
     image.paste(color, (x1, y1), mask.reduce(4))
 
 
-def print_text(rng: Random, image: Image.Image, text: str) -> tuple[int, int, int, int]:
-    """Print text somewhere, on a plate or straight on the background; returns the area taken."""
+def print_text(rng: Random, image: Image.Image, text: str) -> tuple[tuple[int, int, int, int], list]:
+    """Print text somewhere, on a plate or straight on the background; returns the area taken, and letters with boxes."""
     width, height = image.size
     largest = max(26, min(56, int(width / (0.75 * max(3, len(text))))))
     font = ImageFont.load_default(rng.randint(26, largest))
@@ -245,7 +247,9 @@ def print_text(rng: Random, image: Image.Image, text: str) -> tuple[int, int, in
     brightness = np.asarray(image.convert("L").crop((x, y, x + w, y + h))).mean()
     ink = rng.randint(0, 30) if brightness > 127 else rng.randint(225, 255)
     draw.text((x + margin - left, y + margin - top), text, fill=(ink, ink, ink), font=font)
-    return x, y, x + w, y + h
+    edges = [x + margin - left + font.getlength(text[:end]) for end in range(len(text) + 1)]
+    boxes = [np.array([a, y + margin, b, y + h - margin]) for a, b in itertools.pairwise(edges)]
+    return (x, y, x + w, y + h), list(zip(text, boxes, strict=True))
 
 
 def place(
@@ -275,7 +279,8 @@ def draw_scene(
     `plain` is for the first lessons: one grey for every background.
     """
     image = Image.new("RGB", size, (110, 110, 110)) if plain else background(rng, size)
-    taken = [print_text(rng, image, text)] if text else []
+    area, letters = print_text(rng, image, text) if text else (None, [])
+    taken = [area] if text else []
     palette = rng.sample(list(COLORS), rng.choice([1, 2, 3, 6]))
     forms = rng.sample(kinds, min(len(kinds), rng.choice([1, 2, 3, 5])))
     largest = min(96, int((0.85 if shapes == 1 else 0.45) * min(size)))
@@ -288,7 +293,7 @@ def draw_scene(
         paint(rng, image, shape)
         drawn.append(shape)
         taken.append(box)
-    return Scene(image, drawn, text)
+    return Scene(image, drawn, text, letters)
 
 
 def random_text(rng: Random, width: int) -> str:

@@ -24,6 +24,7 @@ import tokenizer as demo_tokenizer
 from lessons import IGNORED, file_batches, in_background, scene_batches
 from lora import add_lora, merged
 from muon import Muon
+from patches import PatchHeads
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
@@ -35,6 +36,7 @@ from paddlemix_qwenvl.models.qwen2_5_vl import (
 
 ADAM_STATE = ("moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0")
 VOCABULARY = 832  # the tokenizer's, rounded up
+PATCHES = 0.25  # weight of the patches' loss beside the answers'
 
 
 def demo_config(ids: dict[str, int]) -> Qwen2_5_VLConfig:
@@ -43,7 +45,7 @@ def demo_config(ids: dict[str, int]) -> Qwen2_5_VLConfig:
         vocab_size=VOCABULARY,
         hidden_size=128,
         intermediate_size=384,
-        num_hidden_layers=4,
+        num_hidden_layers=5,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,
@@ -110,19 +112,22 @@ class Trainer:
     Args:
         learning_rate: AdamW's. Muon's is six times that.
         decay: share of the steps in which the rate goes down.
+        heads: what the patches of drawn scenes are asked with, or None.
     """
 
-    def __init__(self, model, steps: int, learning_rate: float, decay: float, from_scratch: bool, adapters=()):
+    def __init__(
+        self, model, steps: int, learning_rate: float, decay: float, from_scratch: bool, adapters=(), heads=None
+    ):
         self.model, self.steps, self.learning_rate, self.decay = model, steps, learning_rate, decay
-        self.adapters = list(adapters)
+        self.adapters, self.heads = list(adapters), heads
         trainable = [(name, p) for name, p in model.named_parameters() if not p.stop_gradient]
-        self.parameters = [p for _, p in trainable]
+        self.parameters = [p for _, p in trainable] + (heads.parameters() if heads else [])
         matrices = [p for name, p in trainable if from_scratch and p.ndim == 2 and "embed_tokens" not in name]
         in_muon = {id(p) for p in matrices}
         self.muon = Muon(matrices)
         self.rest = [p for p in self.parameters if id(p) not in in_muon]
         self.adam = paddle.optimizer.AdamW(0.0, 0.9, 0.98, parameters=self.rest, weight_decay=0.0)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.patch_loss = 0, 0.0, 0.0
 
     def rate(self) -> float:
         """Factor of the learning rate at this step."""
@@ -130,10 +135,17 @@ class Trainer:
         return max(0.0, min(1.0, (self.step + 1) / 50, left))
 
     def train(self, batch: dict[str, np.ndarray]) -> float:
-        """One step on a batch; returns its loss."""
+        """One step on a batch; returns the answers' loss."""
         started = time.perf_counter()
-        loss = answer_loss(self.model, **{name: paddle.to_tensor(value) for name, value in batch.items()})
-        loss.backward()
+        tensors = {name: paddle.to_tensor(value) for name, value in batch.items()}
+        patches = {name: tensors.pop(name) for name in ("patch_labels", "patch_boxes") if name in tensors}
+        loss = total = answer_loss(self.model, **tensors)
+        if self.heads:
+            ids = batch["input_ids"][batch["attention_mask"] > 0]
+            places = paddle.to_tensor(np.flatnonzero(ids == self.model.config.image_token_id))
+            asked = self.heads.loss(places, **patches)
+            total, self.patch_loss = loss + PATCHES * asked, float(asked)
+        total.backward()
         if dist.get_world_size() > 1:
             average_gradients(self.parameters)
         rate = self.rate() * self.learning_rate
@@ -168,7 +180,8 @@ class Trainer:
         adapters = {
             f"lora {i} {k}": v for i, a in enumerate(self.adapters) for k, v in (("down", a.down), ("up", a.up))
         }
-        return {**moments, **self.muon.state_dict(), **adapters}
+        heads = {f"heads {name}": value for name, value in self.heads.state_dict().items()} if self.heads else {}
+        return {**moments, **self.muon.state_dict(), **adapters, **heads}
 
     def resume(self, folder: Path) -> None:
         """Go on from what `save` wrote."""
@@ -179,6 +192,8 @@ class Trainer:
         for number, adapter in enumerate(self.adapters):
             adapter.down.set_value(state[f"lora {number} down"])
             adapter.up.set_value(state[f"lora {number} up"])
+        for name, parameter in self.heads.state_dict().items() if self.heads else ():
+            parameter.set_value(state[f"heads {name}"])
         progress = json.loads((folder / "trainer.json").read_text())
         self.step, self.seconds = progress["step"], progress["seconds"]
 
@@ -219,7 +234,8 @@ def main() -> None:
     adapters = add_lora(model, arguments.lora) if arguments.lora else []
     model.train()
     rate = arguments.learning_rate or (0.001 if from_scratch or adapters else 0.0002)
-    trainer = Trainer(model, arguments.steps, rate, arguments.decay, from_scratch, adapters)
+    heads = PatchHeads(model) if from_scratch else None
+    trainer = Trainer(model, arguments.steps, rate, arguments.decay, from_scratch, adapters, heads)
     if resuming:
         trainer.resume(checkpoint)
     if arguments.data:
@@ -252,7 +268,8 @@ def run(trainer: Trainer, batches, arguments: argparse.Namespace, processor, ran
             if trainer.step % 20 == 0:
                 mean, losses = sum(losses) / len(losses), []
                 progress.set_postfix(loss=f"{mean:.4f}")
-                point = {"step": trainer.step, "loss": round(mean, 5), "seconds": round(trainer.seconds)}
+                point = {"step": trainer.step, "loss": round(mean, 5), "patches": round(trainer.patch_loss, 3)}
+                point["seconds"] = round(trainer.seconds)
                 print(json.dumps(point), file=curve, flush=True)
             if rank == 0 and (trainer.step % arguments.save_every == 0 or trainer.step == arguments.steps):
                 trainer.save(arguments.output / "checkpoint", processor)

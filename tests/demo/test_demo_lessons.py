@@ -45,7 +45,8 @@ def test_pictures_stay_within_the_stage():
 def test_the_same_seed_gives_the_same_batches(processor, monkeypatch):
     monkeypatch.setattr(lessons, "CURRICULUM", (STAGE,))
     first, second = (next(lessons.scene_batches(processor, 0, 0, 12)) for _ in range(2))
-    assert set(first) == {"input_ids", "attention_mask", "labels", "weights", "pixel_values", "image_grid_thw"}
+    names = {"input_ids", "attention_mask", "labels", "weights", "pixel_values", "image_grid_thw", "patch_labels", "patch_boxes"}
+    assert set(first) == names
     assert all(np.array_equal(first[name], second[name]) for name in first)
     assert not np.array_equal(first["input_ids"], next(lessons.scene_batches(processor, 0, 1, 12))["input_ids"])
     assert ((first["weights"] > 0) == (first["labels"] != IGNORED)).all()
