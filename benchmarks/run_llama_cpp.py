@@ -93,8 +93,8 @@ def open_model(path: Path, context: int, threads: int):
 
 def next_token(context, ids: list[int], vocabulary: int) -> int:
     """Run `ids` on what the context holds; the likeliest token after them."""
-    batch = llama.llama_batch_get_one((llama.llama_token * len(ids))(*ids), len(ids))
-    if llama.llama_decode(context, batch):
+    tokens = (llama.llama_token * len(ids))(*ids)  # the batch only points to it
+    if llama.llama_decode(context, llama.llama_batch_get_one(tokens, len(ids))):
         raise SystemExit("llama_decode failed")
     return int(np.ctypeslib.as_array(llama.llama_get_logits_ith(context, -1), (vocabulary,)).argmax())
 
