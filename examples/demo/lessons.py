@@ -7,7 +7,7 @@ import multiprocessing
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Full
+from queue import Empty, Full
 from random import Random
 
 import numpy as np
@@ -57,9 +57,9 @@ def encode_pictures(processor, pictures: list) -> dict[str, np.ndarray]:
     return {name: inputs[name] for name in ("pixel_values", "image_grid_thw")}
 
 
-def encode_scenes(processor, drawn: list[scenes.Scene]) -> dict[str, np.ndarray]:
-    """`encode_pictures`, and the labels of all patches."""
-    labels = [patch_labels(scene) for scene in drawn]
+def encode_scenes(processor, drawn: list[scenes.Scene], labelled: bool = True) -> dict[str, np.ndarray]:
+    """`encode_pictures`, and with `labelled` the labels of all patches."""
+    labels = [patch_labels(scene) for scene in drawn] if labelled else [{}]
     together = {name: np.concatenate([one[name] for one in labels]) for name in labels[0]}
     return encode_pictures(processor, [scene.image for scene in drawn]) | together
 
@@ -131,12 +131,17 @@ def stage_at(step: int) -> Stage:
 
 
 def scene_batches(processor, seed: int, rank: int, first_step: int, kinds=scenes.SHAPES, curriculum: bool = True):
-    """Endless batches from `first_step` on (a multiple of POOL * ROUNDS); the same seed gives the same batches."""
+    """Endless batches from `first_step` on (a multiple of POOL * ROUNDS); the same seed gives the same batches.
+
+    With `curriculum` they go through its stages and have labels for patches; without, pictures are full-sized.
+    """
     for step in itertools.count(first_step, POOL * ROUNDS):
         stage = stage_at(step) if curriculum else CURRICULUM[-1]
         rng = Random(f"{seed} {rank} {step}")
         pool = [[draw(rng, stage, kinds) for _ in range(stage.batch)] for _ in range(POOL)]
-        seen = [encode_scenes(processor, [scene for _, drawn in batch for scene in drawn]) for batch in pool]
+        seen = [
+            encode_scenes(processor, [scene for _, drawn in batch for scene in drawn], curriculum) for batch in pool
+        ]
         for _ in range(ROUNDS):
             for batch, pictures in zip(pool, seen, strict=True):
                 lessons = [(drawn, lesson(rng, task, drawn, stage.turns)) for task, drawn in batch]
@@ -190,4 +195,8 @@ def in_background(make_batches, processor_folder: str, *arguments):
     )
     worker.start()
     while True:
-        yield queue.get()
+        try:
+            yield queue.get(timeout=5)
+        except Empty:
+            if not worker.is_alive():
+                raise RuntimeError("the process that makes the batches has ended; its own words are above") from None

@@ -45,7 +45,16 @@ def test_pictures_stay_within_the_stage():
 def test_the_same_seed_gives_the_same_batches(processor, monkeypatch):
     monkeypatch.setattr(lessons, "CURRICULUM", (STAGE,))
     first, second = (next(lessons.scene_batches(processor, 0, 0, 12)) for _ in range(2))
-    names = {"input_ids", "attention_mask", "labels", "weights", "pixel_values", "image_grid_thw", "patch_labels", "patch_boxes"}
+    names = {
+        "input_ids",
+        "attention_mask",
+        "labels",
+        "weights",
+        "pixel_values",
+        "image_grid_thw",
+        "patch_labels",
+        "patch_boxes",
+    }
     assert set(first) == names
     assert all(np.array_equal(first[name], second[name]) for name in first)
     assert not np.array_equal(first["input_ids"], next(lessons.scene_batches(processor, 0, 1, 12))["input_ids"])
@@ -56,3 +65,20 @@ def test_short_answers_weigh_more_a_token():
     labels = np.array([[IGNORED, 1, 2, 3, 4, IGNORED, 5], [IGNORED, IGNORED, 6, 7, 8, 9, IGNORED]])
     expected = [[0, 0.5, 0.5, 0.5, 0.5, 0, 1], [0, 0, 0.5, 0.5, 0.5, 0.5, 0]]
     np.testing.assert_allclose(answer_weights(labels), expected)
+
+
+def test_a_new_shape_has_no_labels_for_patches(processor, monkeypatch):
+    monkeypatch.setattr(lessons, "CURRICULUM", (STAGE,))
+    batch = next(lessons.scene_batches(processor, 0, 0, 0, ("heart",), curriculum=False))
+    assert "patch_labels" not in batch and len(batch["input_ids"]) == STAGE.batch
+
+
+def no_batches(processor):
+    raise ValueError("no batches")
+    yield
+
+
+def test_the_end_of_the_drawing_process_is_an_error(processor, tmp_path):
+    processor.save_pretrained(str(tmp_path))
+    with pytest.raises(RuntimeError, match="process that makes the batches has ended"):
+        next(lessons.in_background(no_batches, str(tmp_path)))
