@@ -44,7 +44,7 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """No garbage collection in this context: while Paddle is imported it takes a tenth of the time and finds nothing."""
+    """No garbage collection in this context: while Paddle is imported it takes about 0.1 s."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -32,7 +32,6 @@ class Stage:
     )
     batch: int = 20  # conversations of each process
     turns: int = 4  # of a conversation, at most
-    plain: bool = False  # one grey for every background
 
 
 CURRICULUM = (
@@ -104,7 +103,7 @@ def draw(rng: Random, stage: Stage, kinds: tuple[str, ...]) -> tuple[str, list[s
     if rng.random() < 0.5:
         size = scenes.resized(size)
     count = 2 if task == "compare" else 1
-    return task, [scenes.random_scene(rng, task, size, stage.shapes, kinds, stage.plain) for _ in range(count)]
+    return task, [scenes.random_scene(rng, task, size, stage.shapes, kinds) for _ in range(count)]
 
 
 def lesson(rng: Random, task: str, drawn: list[scenes.Scene], turns: int) -> list[tuple[str, str]]:

@@ -1,10 +1,9 @@
 """What training asks of every patch besides the answers: what it shows, and where that begins and ends.
 
-An answer is a few tokens a picture; a label for each square of 28 x 28 pixels (one image token) says a hundred times as
-much, and the model sees within hundreds of steps instead of thousands. The heads that are asked live in training alone, as
-auxiliary classifiers do (Szegedy et al. 2015, arXiv:1409.4842, section 5). Two places are asked: the vision tower's features,
-for what does not depend on where in the picture a patch lies, and the language model's middle layer, for coordinates as they
-are written.
+An answer is a few tokens a picture; a label for each square of 28 x 28 pixels (one image token) says much more. The heads
+that are asked live in training alone, as auxiliary classifiers do (Szegedy et al. 2015, arXiv:1409.4842, section 5). Two
+places are asked: the vision tower's features, for what does not depend on where in the picture a patch lies, and the language
+model's middle layer, for coordinates as they are written.
 """
 
 import numpy as np

@@ -272,13 +272,9 @@ def draw_scene(
     shapes: int,
     text: str | None = None,
     kinds: tuple[str, ...] = SHAPES,
-    plain: bool = False,
 ) -> Scene:
-    """Draw a scene of at most `shapes` shapes (fewer where no room is left); few colours and kinds, so that some repeat.
-
-    `plain` is for the first lessons: one grey for every background.
-    """
-    image = Image.new("RGB", size, (110, 110, 110)) if plain else background(rng, size)
+    """Draw a scene of at most `shapes` shapes (fewer where no room is left); few colours and kinds, so that some repeat."""
+    image = background(rng, size)
     area, letters = print_text(rng, image, text) if text else (None, [])
     taken = [area] if text else []
     palette = rng.sample(list(COLORS), rng.choice([1, 2, 3, 6]))
@@ -308,12 +304,11 @@ def random_scene(
     size: tuple[int, int],
     max_shapes: int = MAX_SHAPES,
     kinds: tuple[str, ...] = SHAPES,
-    plain: bool = False,
 ) -> Scene:
     """A scene that the task can be asked about."""
     if task == "read":
-        return draw_scene(rng, size, rng.randint(0, 2), random_text(rng, size[0]), kinds, plain)
-    return draw_scene(rng, size, rng.randint(1, max_shapes), None, kinds, plain)
+        return draw_scene(rng, size, rng.randint(0, 2), random_text(rng, size[0]), kinds)
+    return draw_scene(rng, size, rng.randint(1, max_shapes), None, kinds)
 
 
 def describe(shapes: list[Shape]) -> str:

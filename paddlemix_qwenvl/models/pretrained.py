@@ -124,7 +124,7 @@ class QwenVLPretrainedModel(PretrainedModel):
     def quantize_int8(self) -> None:
         """Hold every Linear weight of the language model as int8. The model can then not be trained or saved.
 
-        The vision tower keeps its dtype: its share of the memory is small, its rounding errors were the larger half of all.
+        The vision tower keeps its dtype: it holds the smaller part of the weights, and made about half of the error or more.
         """
         for layer in self.int8_layers():
             if layer.scale is None:
