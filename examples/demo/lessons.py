@@ -125,22 +125,22 @@ def lesson(rng: Random, task: str, drawn: list[scenes.Scene], turns: int) -> lis
 BOX = re.compile(r"\[[\d, ]+\]")
 
 
-def stage_at(step: int) -> Stage:
-    return next(stage for stage in CURRICULUM if step < stage.until)
+def stage_at(step: int, stages: tuple[Stage, ...]) -> Stage:
+    return next(stage for stage in stages if step < stage.until)
 
 
-def scene_batches(processor, seed: int, rank: int, first_step: int, kinds=scenes.SHAPES, curriculum: bool = True):
+def scene_batches(
+    processor, seed: int, rank: int, first_step: int, kinds=scenes.SHAPES, stages=CURRICULUM, labelled: bool = True
+):
     """Endless batches from `first_step` on (a multiple of POOL * ROUNDS); the same seed gives the same batches.
 
-    With `curriculum` they go through its stages and have labels for patches; without, pictures are full-sized.
+    `labelled` batches have labels for patches, which know no other kinds than `scenes.SHAPES`.
     """
     for step in itertools.count(first_step, POOL * ROUNDS):
-        stage = stage_at(step) if curriculum else CURRICULUM[-1]
+        stage = stage_at(step, stages)
         rng = Random(f"{seed} {rank} {step}")
         pool = [[draw(rng, stage, kinds) for _ in range(stage.batch)] for _ in range(POOL)]
-        seen = [
-            encode_scenes(processor, [scene for _, drawn in batch for scene in drawn], curriculum) for batch in pool
-        ]
+        seen = [encode_scenes(processor, [scene for _, drawn in batch for scene in drawn], labelled) for batch in pool]
         for _ in range(ROUNDS):
             for batch, pictures in zip(pool, seen, strict=True):
                 lessons = [(drawn, lesson(rng, task, drawn, stage.turns)) for task, drawn in batch]
@@ -172,11 +172,9 @@ def read_conversation(line: str, folder: Path) -> list[dict]:
     return messages
 
 
-def _produce(queue, make_batches, processor_folder, arguments):
-    from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLProcessor
-
+def _produce(queue, make_batches, open_processor, arguments):
     parent = multiprocessing.parent_process()
-    for batch in make_batches(Qwen2_5_VLProcessor.from_pretrained(processor_folder), *arguments):
+    for batch in make_batches(open_processor(), *arguments):
         while parent.is_alive():  # one that was killed takes no more
             with contextlib.suppress(Full):
                 queue.put(batch, timeout=5)
@@ -185,14 +183,18 @@ def _produce(queue, make_batches, processor_folder, arguments):
             return
 
 
-def in_background(make_batches, processor_folder: str, *arguments):
-    """Batches of `make_batches(processor, *arguments)`, made ahead of time by another process."""
+def in_background(make_batches, open_processor, *arguments):
+    """Batches of `make_batches(open_processor(), *arguments)`, made ahead of time by another process, which starts now."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue(maxsize=6)
     worker = context.Process(
-        target=_produce, args=(queue, make_batches, processor_folder, arguments), daemon=True, name="batches"
+        target=_produce, args=(queue, make_batches, open_processor, arguments), daemon=True, name="batches"
     )
     worker.start()
+    return _received(queue, worker)
+
+
+def _received(queue, worker):
     while True:
         try:
             yield queue.get(timeout=5)

@@ -7,6 +7,7 @@ python train.py --model PATH --data pictures/train.jsonl --lora 16 --output outp
 """
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -21,10 +22,11 @@ import paddle.distributed as dist
 import paddle.nn.functional as F
 import scenes
 import tokenizer as demo_tokenizer
-from lessons import IGNORED, file_batches, in_background, scene_batches
+from heads import PatchHeads
+from lessons import CURRICULUM, IGNORED, file_batches, in_background, scene_batches
 from lora import add_lora, merged
 from muon import Muon
-from patches import PatchHeads
+from patches import WEIGHT
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
@@ -36,7 +38,6 @@ from paddlemix_qwenvl.models.qwen2_5_vl import (
 
 ADAM_STATE = ("moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0")
 VOCABULARY = 832  # the tokenizer's, rounded up
-PATCHES = 0.25  # weight of the patches' loss beside the answers'
 
 
 def demo_config(ids: dict[str, int]) -> Qwen2_5_VLConfig:
@@ -144,7 +145,7 @@ class Trainer:
             ids = batch["input_ids"][batch["attention_mask"] > 0]
             places = paddle.to_tensor(np.flatnonzero(ids == self.model.config.image_token_id))
             asked = self.heads.loss(places, **patches)
-            total, self.patch_loss = loss + PATCHES * asked, float(asked)
+            total, self.patch_loss = loss + WEIGHT * asked, float(asked)
         total.backward()
         if dist.get_world_size() > 1:
             average_gradients(self.parameters)
@@ -238,10 +239,11 @@ def main() -> None:
     trainer = Trainer(model, arguments.steps, rate, arguments.decay, from_scratch, adapters, heads)
     if resuming:
         trainer.resume(checkpoint)
+    open_processor = functools.partial(Qwen2_5_VLProcessor.from_pretrained, processor_folder)
     if arguments.data:
         source = (
             file_batches,
-            processor_folder,
+            open_processor,
             str(arguments.data),
             arguments.batch,
             arguments.seed,
@@ -249,8 +251,9 @@ def main() -> None:
             trainer.step,
         )
     else:
-        curriculum = from_scratch
-        source = (scene_batches, processor_folder, arguments.seed, rank, trainer.step, arguments.kinds, curriculum)
+        stages = CURRICULUM if from_scratch else CURRICULUM[-1:]
+        lessons = (arguments.seed, rank, trainer.step, arguments.kinds, stages, from_scratch)
+        source = (scene_batches, open_processor, *lessons)
     run(trainer, in_background(*source), arguments, processor, rank)
 
 

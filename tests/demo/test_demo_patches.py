@@ -6,8 +6,9 @@ import patches
 import pytest
 import scenes
 import tokenizer as demo_tokenizer
+from heads import PatchHeads
 from lessons import encode_scenes, encode_text
-from patches import COLORS, IGNORED, KINDS, LETTERS, PatchHeads, patch_labels
+from patches import COLORS, IGNORED, KINDS, LETTERS, patch_labels
 from PIL import Image
 from train import Trainer, demo_config, new_model
 

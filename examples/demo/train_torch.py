@@ -1,0 +1,166 @@
+"""Trains the demo checkpoint further on a GPU, in PyTorch with the model of transformers: the same scenes, answers and labels.
+
+python train_torch.py --start outputs/demo/checkpoint --minutes 8 --output outputs/gpu
+
+For a machine without Paddle; needs torch, transformers (4.51 and 5.17 were tried), tokenizers, pillow and tqdm. `--start` is a
+checkpoint of train.py, heads and all. Scenes are drawn by as many processes as there are CPUs to spare.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import os
+import queue
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import scenes
+from lessons import CURRICULUM, IGNORED, in_background, scene_batches
+from PIL import Image
+from tokenizers import Tokenizer
+
+from paddlemix_qwenvl.deploy.prompt import padded
+from paddlemix_qwenvl.models.qwen2_5_vl.layout import rope_index, vision_layout
+from paddlemix_qwenvl.models.qwen2_5_vl.prompt import read_chat_template, render_chat
+
+PATCH, MERGE = 14, 2
+TASKS = {"describe": 1.5, "count": 0.5, "locate": 2.5, "read": 2, "compare": 2}
+FETCHERS = 4  # threads that take batches from the drawing processes
+
+
+class Processor:
+    """What `lessons` asks of a processor, without Paddle: pictures become bytes, which the GPU makes numbers of."""
+
+    merge_size = MERGE
+
+    def __init__(self, folder: str):
+        self.template = read_chat_template(folder)
+        self.tokens = Tokenizer.from_file(f"{folder}/tokenizer.json")
+        self.image_processor = self.tokenizer = self
+        self.convert_tokens_to_ids = self.tokens.token_to_id
+
+    def apply_chat_template(self, conversations: list) -> list[str]:
+        return render_chat(self.template, conversations)
+
+    def __call__(self, given: list, **how) -> dict[str, np.ndarray]:
+        """Texts to ids and mask, or pictures to uint8 `[P, 3 * 14 * 14]` and their grids."""
+        if isinstance(given[0], str):
+            rows = [np.array(found.ids) for found in self.tokens.encode_batch(given, add_special_tokens=False)]
+            ids, mask = padded(rows, self.convert_tokens_to_ids("<|endoftext|>"))
+            return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+        sizes = [scenes.resized(picture.size) for picture in given]
+        frames = [np.asarray(p.resize(s, Image.Resampling.BICUBIC)) for p, s in zip(given, sizes, strict=True)]
+        grids = [(1, height // PATCH, width // PATCH) for width, height in sizes]
+        return {"pixel_values": np.concatenate([cells(f) for f in frames]), "image_grid_thw": np.array(grids)}
+
+
+def cells(frame: np.ndarray) -> np.ndarray:
+    """uint8 `[H, W, 3]` -> `[patches, 3 * 14 * 14]`, the four of one token after each other."""
+    rows, columns = (side // (PATCH * MERGE) for side in frame.shape[:2])
+    parts = frame.reshape(rows, MERGE, PATCH, columns, MERGE, PATCH, 3).transpose(0, 3, 1, 4, 6, 2, 5)
+    return parts.reshape(-1, 3 * PATCH * PATCH)
+
+
+def torch_batches(processor: Processor, config: dict, seed: int, rank: int, batch: int):
+    """`scene_batches` of full-sized pictures, with everything that depends on sizes worked out beforehand."""
+    stages = (replace(CURRICULUM[-1], batch=batch, tasks=TASKS),)
+    for given in scene_batches(processor, seed, rank, 0, stages=stages):
+        ids, mask, grids = given["input_ids"], given.pop("attention_mask"), given.pop("image_grid_thw")
+        vision = config["vision_config"]
+        layout = vision_layout(grids, vision["window_size"] // PATCH // MERGE, MERGE)
+        special = {name: config[name] for name in ("image_token_id", "video_token_id")}
+        positions, _ = rope_index(ids, mask, merge=MERGE, tokens_per_second=2, image_grid_thw=grids, **special)
+        labels, weights = (given.pop(name) for name in ("labels", "weights"))
+        places = np.flatnonzero(labels[:, 1:] != IGNORED)
+        places += places // (ids.shape[1] - 1)  # of the tokens before, in all of [B, S]
+        given["pixel_values"] = given["pixel_values"][layout.order]
+        yield given | {
+            "places": places,
+            "expected": labels.ravel()[places + 1],
+            "weights": weights.ravel()[places + 1],
+            "image_places": np.flatnonzero(ids == special["image_token_id"]),
+            "position_ids": positions,
+            "patch_positions": layout.positions,
+            "restore": layout.restore,
+            **slots("full", layout.cu_seqlens),
+            **slots("window", layout.cu_window_seqlens),
+        }
+
+
+def slots(name: str, bounds: np.ndarray) -> dict[str, np.ndarray]:
+    """Where packed sequences go in a padded batch: places int64 `[N]`, and which of its slots are taken, bool `[n, L]`."""
+    lengths = np.diff(bounds)
+    longest = -(-int(lengths.max()) // 8) * 8
+    taken = np.arange(longest) < lengths[:, None]
+    return {f"{name}_places": np.flatnonzero(taken), f"{name}_taken": taken}
+
+
+def fetched(sources: list, to_device):
+    """Batches of all sources, on the device, in the order in which they come."""
+    ready = queue.Queue(maxsize=FETCHERS)
+
+    def fetch(part):
+        try:
+            for source in itertools.cycle(part):
+                ready.put(to_device(next(source)))
+        except Exception as error:
+            ready.put(error)
+
+    for first in range(FETCHERS):
+        threading.Thread(target=fetch, args=(sources[first::FETCHERS],), daemon=True).start()
+    while True:
+        batch = ready.get()
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--start", type=Path, required=True, help="a checkpoint's folder")
+    parser.add_argument("--output", type=Path, default=Path("outputs/gpu"))
+    parser.add_argument("--minutes", type=float, default=8, help="time for the steps")
+    parser.add_argument("--batch", type=int, default=160, help="conversations a step")
+    parser.add_argument("--learning-rate", type=float, default=0.001, help="AdamW's; Muon's is six times that")
+    parser.add_argument("--decay", type=float, default=0.6, help="share of the time in which the rate goes down")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = read_arguments()
+    config = json.loads((arguments.start / "config.json").read_text())
+    open_processor = functools.partial(Processor, str(arguments.start))
+    drawers = max(FETCHERS, len(os.sched_getaffinity(0)) - 1)
+    draw = functools.partial(in_background, torch_batches, open_processor, config, arguments.seed)
+    sources = [draw(rank, arguments.batch) for rank in range(drawers)]
+    from torch_trainer import Trainer, to_device  # slow to import, and the processes that draw do without
+
+    trainer = Trainer(arguments.start, arguments.learning_rate)
+    batches = fetched(sources, to_device)
+    batch = next(batches)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    started, length, points = time.perf_counter(), arguments.minutes * 60, []
+    while (elapsed := time.perf_counter() - started) < length:
+        rate = max(0.0, min(1.0, (trainer.step + 1) / 50, (1 - elapsed / length) / arguments.decay))
+        points.append(trainer.train(batch, rate))
+        batch = next(batches)
+        if trainer.step % 100 == 0:
+            loss, patches = (sum(column) / len(points) for column in zip(*points, strict=True))
+            points = []
+            point = {"step": trainer.step, "loss": round(float(loss), 5), "patches": round(float(patches), 3)}
+            line = json.dumps(point | {"seconds": round(time.perf_counter() - started)})
+            print(line, flush=True)
+            with open(arguments.output / "curve.jsonl", "a", encoding="utf-8") as curve:
+                print(line, file=curve)
+        if trainer.step % 1000 == 0:
+            trainer.save(arguments.output / "checkpoint")
+    trainer.save(arguments.output / "checkpoint")
+
+
+if __name__ == "__main__":
+    main()
