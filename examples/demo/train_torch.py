@@ -29,6 +29,7 @@ from paddlemix_qwenvl.models.qwen2_5_vl.prompt import read_chat_template, render
 
 PATCH, MERGE = 14, 2
 TASKS = {"describe": 1.5, "count": 0.5, "locate": 2.5, "read": 2, "compare": 2}
+SHAPES = 4  # at most; one more than is asked for, so that a picture with one too many is no riddle
 FETCHERS = 4  # threads that take batches from the drawing processes
 
 
@@ -67,7 +68,7 @@ def cells(frame: np.ndarray) -> np.ndarray:
 
 def torch_batches(processor: Processor, config: dict, seed: int, rank: int, batch: int):
     """`scene_batches` of full-sized pictures, with everything that depends on sizes worked out beforehand."""
-    stages = (replace(CURRICULUM[-1], batch=batch, tasks=TASKS),)
+    stages = (replace(CURRICULUM[-1], batch=batch, tasks=TASKS, shapes=SHAPES),)
     for given in scene_batches(processor, seed, rank, 0, stages=stages):
         ids, mask, grids = given["input_ids"], given.pop("attention_mask"), given.pop("image_grid_thw")
         vision = config["vision_config"]
