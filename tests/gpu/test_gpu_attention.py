@@ -63,10 +63,11 @@ def test_decode_attention(machine, head_dim, dtype):
 
 
 @pytest.mark.parametrize("heads", HEADS, ids=str)
+@pytest.mark.parametrize("head_dim", [64, 128])  # on the CUDA cores, on the tensor cores
 @pytest.mark.parametrize("processors", [1, 24, 1000])
-def test_every_group_and_number_of_spans(emulator, heads, processors):
+def test_every_group_and_number_of_spans(emulator, heads, head_dim, processors):
     emulator.choose("random", processors)
-    decoding = Decoding(emulator, heads, 64, "float16", lengths=(200, 64, 65, 129), slots=200)
+    decoding = Decoding(emulator, heads, head_dim, "float16", lengths=(200, 64, 65, 129), slots=200)
     decoding.run()
     decoding.check()
 
@@ -85,9 +86,10 @@ def test_cached_attention(machine, new, dtype):
     close(out, attention(q.read(), keys, values, new, lengths, True, head_dim**-0.5))
 
 
-def test_scores_far_apart(machine):
-    decoding = Decoding(machine, (4, 2), 64, "float32", lengths=(130, 70))
-    decoding.q = machine.put(decoding.q.read() * 100)
+@pytest.mark.parametrize("head_dim, dtype", [(64, "float32"), (128, "float16")])
+def test_scores_far_apart(machine, head_dim, dtype):
+    decoding = Decoding(machine, (4, 2), head_dim, dtype, lengths=(130, 70))
+    decoding.q = machine.put(decoding.q.read() * 100, dtype)
     decoding.run()
     decoding.check()
 

@@ -1,0 +1,97 @@
+// Attention against the KV cache: what its kernels share. Work is split over queries, kv heads and spans of slots, whose
+// partial softmaxes are joined at the end (Flash-Decoding, Dao et al. 2023).
+#pragma once
+
+#include "device.h"
+
+namespace qwenvl {
+namespace cuda {
+
+constexpr int THREADS = 128;  // of a block
+constexpr int LEAST_SPAN = 64;
+constexpr int MOST_SPLITS = 256;
+constexpr float LOWEST = -1e30f;
+
+template <class T>
+struct Attention {
+  const T *q, *k, *v;  // q [tokens, H, D], k and v [batch, Hkv, slots, D]
+  const int32_t *lengths, *cu_q;  // cu_q is null where token t is the only one of row t
+  int64_t batch, slots;
+  int heads, kv_heads, head_dim, splits;
+  float scale;
+  bool aligned;
+  float* parts;  // [tokens, H, splits, D + 2]: weighted sum of values, highest score, sum of weights
+  T* out;
+
+  // The row of a token and how many of its slots the token sees.
+  __device__ int64_t locate(int64_t token, int& visible) const {
+    int64_t row = token, later = 0;
+    if (cu_q) {
+      for (row = 0; row + 1 < batch && cu_q[row + 1] <= token;) ++row;
+      later = cu_q[row + 1] - 1 - token;
+    }
+    const int64_t seen = lengths[row] - later;
+    visible = (int)(seen < 0 ? 0 : seen > slots ? slots : seen);
+    return row;
+  }
+  // How many slots a block does, a multiple of LEAST_SPAN.
+  __device__ int span(int visible) const {
+    return ((visible + splits - 1) / splits + LEAST_SPAN - 1) / LEAST_SPAN * LEAST_SPAN;
+  }
+};
+
+// What a block does: the heads head .. head + count of a token and the slots start .. end.
+template <class T>
+struct Block {
+  int64_t token, cache;  // the cache's numbers of the kv head begin there
+  int head, count, start, end;
+
+  __device__ Block(const Attention<T>& a, int together) {
+    const int group = a.heads / a.kv_heads, chunks = (group + together - 1) / together;
+    const int kv_head = blockIdx.y / chunks, left = group - blockIdx.y % chunks * together;
+    int visible;
+    token = blockIdx.x;
+    const int64_t row = a.locate(token, visible);
+    cache = (row * a.kv_heads + kv_head) * a.slots * a.head_dim;
+    head = kv_head * group + blockIdx.y % chunks * together, count = left < together ? left : together;
+    start = blockIdx.z * a.span(visible), end = start + a.span(visible);
+    end = end < visible ? end : visible;
+  }
+  __device__ bool idle() const { return start >= end && blockIdx.z > 0; }
+};
+
+// What the PARTS of a block have of its H heads: sums of values, highest scores, sums of weights.
+template <int PARTS, int H, int SIZE>
+struct Sums {
+  float outs[PARTS][H][SIZE], tops[PARTS][H], totals[PARTS][H];
+};
+
+// Ends a block. Number n of a head is number place(n) of a sum.
+template <class T, int PARTS, int H, int SIZE, class Place>
+__device__ inline void finish(const Attention<T>& a, const Block<T>& block, const Sums<PARTS, H, SIZE>& sums,
+                              Place place) {
+  __syncthreads();
+  for (int i = threadIdx.x; i < block.count * a.head_dim; i += THREADS) {
+    const int h = i / a.head_dim, n = i % a.head_dim;
+    float top = LOWEST, weights = 0, sum = 0;
+#pragma unroll
+    for (int p = 0; p < PARTS; ++p) top = fmaxf(top, sums.tops[p][h]);
+#pragma unroll
+    for (int p = 0; p < PARTS; ++p) {
+      const float weight = exp2f(sums.tops[p][h] - top);
+      weights += weight * sums.totals[p][h];
+      sum += weight * sums.outs[p][h][place(n)];
+    }
+    const int64_t at = block.token * a.heads + block.head + h;
+    if (a.splits == 1) {
+      a.out[at * a.head_dim + n] = narrow<T>(weights > 0 ? sum / weights : 0.0f);
+      continue;
+    }
+    float* part = a.parts + (at * a.splits + blockIdx.z) * (a.head_dim + 2);
+    part[n] = sum;
+    if (n == 0) part[a.head_dim] = top, part[a.head_dim + 1] = weights;
+  }
+}
+
+}  // namespace cuda
+}  // namespace qwenvl
