@@ -20,8 +20,10 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 torch.set_float32_matmul_precision("high")
 
 
-def to_device(batch: dict) -> dict[str, torch.Tensor]:
-    tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
+def load(path: str) -> dict[str, torch.Tensor]:
+    """A batch on the device; its file is deleted."""
+    tensors = load_file(path)
+    Path(path).unlink()
     if DEVICE == "cpu":
         return tensors
     return {name: values.pin_memory().to(DEVICE, non_blocking=True) for name, values in tensors.items()}

@@ -2,7 +2,7 @@
 
 python train_torch.py --start outputs/demo/checkpoint --minutes 8 --output outputs/gpu
 
-For a machine without Paddle; needs torch, transformers (4.51 and 5.17 were tried), tokenizers, pillow and tqdm. `--start` is a
+For a machine without Paddle; needs torch, transformers (4.51 and 5.17 were tried), tokenizers and pillow. `--start` is a
 checkpoint of train.py, heads and all. Scenes are drawn by as many processes as there are CPUs to spare.
 """
 
@@ -12,6 +12,8 @@ import itertools
 import json
 import os
 import queue
+import shutil
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -21,6 +23,7 @@ import numpy as np
 import scenes
 from lessons import CURRICULUM, IGNORED, in_background, scene_batches
 from PIL import Image
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from paddlemix_qwenvl.deploy.prompt import padded
@@ -28,7 +31,7 @@ from paddlemix_qwenvl.models.qwen2_5_vl.layout import rope_index, vision_layout
 from paddlemix_qwenvl.models.qwen2_5_vl.prompt import read_chat_template, render_chat
 
 PATCH, MERGE = 14, 2
-TASKS = {"describe": 1.5, "count": 0.5, "locate": 2.5, "read": 2, "compare": 2}
+TASKS = {"describe": 1, "count": 0.5, "locate": 4, "read": 1, "compare": 1.5}
 SHAPES = 4  # at most; one more than is asked for, so that a picture with one too many is no riddle
 FETCHERS = 4  # threads that take batches from the drawing processes
 
@@ -66,10 +69,10 @@ def cells(frame: np.ndarray) -> np.ndarray:
     return parts.reshape(-1, 3 * PATCH * PATCH)
 
 
-def torch_batches(processor: Processor, config: dict, seed: int, rank: int, batch: int):
-    """`scene_batches` of full-sized pictures, with everything that depends on sizes worked out beforehand."""
+def torch_batches(processor: Processor, config: dict, folder: str, seed: int, rank: int, batch: int):
+    """`scene_batches` of full-sized pictures with everything that depends on sizes worked out: files in `folder`, to be deleted."""
     stages = (replace(CURRICULUM[-1], batch=batch, tasks=TASKS, shapes=SHAPES),)
-    for given in scene_batches(processor, seed, rank, 0, stages=stages):
+    for number, given in enumerate(scene_batches(processor, seed, rank, 0, stages=stages)):
         ids, mask, grids = given["input_ids"], given.pop("attention_mask"), given.pop("image_grid_thw")
         vision = config["vision_config"]
         layout = vision_layout(grids, vision["window_size"] // PATCH // MERGE, MERGE)
@@ -79,7 +82,7 @@ def torch_batches(processor: Processor, config: dict, seed: int, rank: int, batc
         places = np.flatnonzero(labels[:, 1:] != IGNORED)
         places += places // (ids.shape[1] - 1)  # of the tokens before, in all of [B, S]
         given["pixel_values"] = given["pixel_values"][layout.order]
-        yield given | {
+        given |= {
             "places": places,
             "expected": labels.ravel()[places + 1],
             "weights": weights.ravel()[places + 1],
@@ -90,6 +93,9 @@ def torch_batches(processor: Processor, config: dict, seed: int, rank: int, batc
             **slots("full", layout.cu_seqlens),
             **slots("window", layout.cu_window_seqlens),
         }
+        path = f"{folder}/{rank}-{number}.safetensors"  # a pipe between the processes would be too slow
+        save_file({name: np.ascontiguousarray(values) for name, values in given.items()}, path)
+        yield path
 
 
 def slots(name: str, bounds: np.ndarray) -> dict[str, np.ndarray]:
@@ -100,14 +106,14 @@ def slots(name: str, bounds: np.ndarray) -> dict[str, np.ndarray]:
     return {f"{name}_places": np.flatnonzero(taken), f"{name}_taken": taken}
 
 
-def fetched(sources: list, to_device):
-    """Batches of all sources, on the device, in the order in which they come."""
+def fetched(sources: list, load):
+    """Batches of all sources, loaded, in the order in which they come."""
     ready = queue.Queue(maxsize=FETCHERS)
 
     def fetch(part):
         try:
             for source in itertools.cycle(part):
-                ready.put(to_device(next(source)))
+                ready.put(load(next(source)))
         except Exception as error:
             ready.put(error)
 
@@ -137,12 +143,23 @@ def main() -> None:
     config = json.loads((arguments.start / "config.json").read_text())
     open_processor = functools.partial(Processor, str(arguments.start))
     drawers = max(FETCHERS, len(os.sched_getaffinity(0)) - 1)
-    draw = functools.partial(in_background, torch_batches, open_processor, config, arguments.seed)
-    sources = [draw(rank, arguments.batch) for rank in range(drawers)]
-    from torch_trainer import Trainer, to_device  # slow to import, and the processes that draw do without
+    with tempfile.TemporaryDirectory(dir=roomy_folder(), ignore_cleanup_errors=True) as folder:
+        draw = functools.partial(in_background, torch_batches, open_processor, config, folder, arguments.seed)
+        run(arguments, [draw(rank, arguments.batch) for rank in range(drawers)])
+
+
+def roomy_folder() -> str | None:
+    """A folder in memory, if there is one with room for the batches that wait."""
+    shared = Path("/dev/shm")
+    return str(shared) if shared.is_dir() and shutil.disk_usage(shared).free > 8 << 30 else None
+
+
+def run(arguments: argparse.Namespace, sources: list) -> None:
+    """Train until the time is up."""
+    from torch_trainer import Trainer, load  # slow to import, and the processes that draw do without
 
     trainer = Trainer(arguments.start, arguments.learning_rate)
-    batches = fetched(sources, to_device)
+    batches = fetched(sources, load)
     batch = next(batches)
     arguments.output.mkdir(parents=True, exist_ok=True)
     started, length, points = time.perf_counter(), arguments.minutes * 60, []

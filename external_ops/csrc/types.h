@@ -10,6 +10,7 @@ extern "C" {
 enum QwenvlDtype { QWENVL_FLOAT32, QWENVL_BFLOAT16, QWENVL_FLOAT16, QWENVL_INT8 };
 
 enum { QWENVL_LARGEST_HEAD = 512, QWENVL_LARGEST_CUDA_HEAD = 256 };  // of decode_attention and cached_attention
+enum { QWENVL_LARGEST_CUDA_ROW = 16384 };                            // of layer_norm
 
 struct QwenvlKvCache {  // k and v: [batch, kv_heads, slots, head_dim]
   void* k;

@@ -12,7 +12,8 @@
 extern "C" {
 #endif
 
-// y = layer_norm(x + residual), total = x + residual; residual and total may be null together. Arrays [rows, size].
+// y = layer_norm(x + residual), total = x + residual; residual and total may be null together. Arrays [rows, size],
+// size up to QWENVL_LARGEST_CUDA_ROW.
 int qwenvl_cuda_layer_norm(const void* x, const void* residual, const void* weight, const void* bias,
                            enum QwenvlDtype dtype, float epsilon, int64_t rows, int64_t size, void* total, void* y,
                            void* stream);
