@@ -9,6 +9,7 @@ namespace {
 
 constexpr int E = 8;      // numbers of a head that a lane holds
 constexpr int AHEAD = 4;  // slots that a lane has on the way at a time
+constexpr int JOINERS = 512;
 
 // Numbers d .. d + E of a row of D, zeros past its end.
 template <class T>
@@ -110,30 +111,35 @@ __global__ void __launch_bounds__(THREADS) attend(Attention<T> a) {
   finish(a, block, sums, [](int n) { return n; });
 }
 
-// A block joins the spans of one head of one token.
+// A block joins the spans of one head of one token, a warp some of them.
 template <class T>
-__global__ void __launch_bounds__(THREADS) join(Attention<T> a) {
-  __shared__ float shares[MOST_SPLITS];
-  const int64_t at = blockIdx.x;
-  const int stride = a.head_dim + 2;
+__global__ void __launch_bounds__(JOINERS) join(Attention<T> a) {
+  constexpr int WARPS = JOINERS / WARP, NUMBERS = QWENVL_LARGEST_CUDA_HEAD / WARP;
+  __shared__ float shares[MOST_SPLITS], sums[WARPS][QWENVL_LARGEST_CUDA_HEAD];
+  const int64_t at = blockIdx.x, first = at * a.splits;
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   int visible;
   a.locate(at / a.heads, visible);
   const int span = a.span(visible), used = visible ? (visible + span - 1) / span : 0;
-  const float* part = a.parts + at * a.splits * stride;
-  float top = LOWEST, own = 0, weights = 0;
-  for (int s = threadIdx.x; s < used; s += THREADS) top = fmaxf(top, part[s * stride + a.head_dim]);
-  top = largest(top);
-  for (int s = threadIdx.x; s < used; s += THREADS) {
-    shares[s] = exp2f(part[s * stride + a.head_dim] - top);
-    own += shares[s] * part[s * stride + a.head_dim + 1];
-  }
-  scan(own, weights);  // whose barriers let all see the shares
-  for (int n = threadIdx.x; n < a.head_dim; n += THREADS) {
-    float sum = 0;
-#pragma unroll 8
-    for (int s = 0; s < used; ++s) sum += shares[s] * part[s * stride + n];
-    a.out[at * a.head_dim + n] = narrow<T>(weights > 0 ? sum / weights : 0.0f);
-  }
+  const Pack<float, 2> own =  // a thread has one span: MOST_SPLITS is no more than JOINERS
+      (int)threadIdx.x < used ? load<float, 2>(a.softmax + (first + threadIdx.x) * 2) : Pack<float, 2>{{LOWEST, 0}};
+  const float share = exp2f(own.at[0] - largest(own.at[0]));
+  if ((int)threadIdx.x < used) shares[threadIdx.x] = share;
+  float weights, sum[NUMBERS] = {};
+  scan(share * own.at[1], weights);  // whose barriers let all see the shares
+#pragma unroll 4
+  for (int s = warp; s < used; s += WARPS)
+#pragma unroll
+    for (int i = 0; i < NUMBERS; ++i)
+      if (i * WARP + lane < a.head_dim) sum[i] += shares[s] * a.parts[(first + s) * a.head_dim + i * WARP + lane];
+#pragma unroll
+  for (int i = 0; i < NUMBERS; ++i) sums[warp][i * WARP + lane] = sum[i];
+  __syncthreads();
+  if ((int)threadIdx.x >= a.head_dim) return;
+  float whole = 0;
+#pragma unroll
+  for (int w = 0; w < WARPS; ++w) whole += sums[w][threadIdx.x];
+  a.out[at * a.head_dim + threadIdx.x] = narrow<T>(weights > 0 ? whole / weights : 0.0f);
 }
 
 int heads_together(int64_t group) { return group > 4 ? 8 : group > 2 ? 4 : (int)group; }
@@ -160,7 +166,7 @@ int run(void (*kernel)(Attention<T>), int together, const Attention<T>& a, int64
   const dim3 grid((unsigned)tokens, (unsigned)(a.kv_heads * ((group + together - 1) / together)), (unsigned)a.splits);
   const int error = launch(kernel, grid, THREADS, stream, a);
   if (error || a.splits == 1) return error;
-  return launch(join<T>, dim3((unsigned)(tokens * a.heads)), THREADS, stream, a);
+  return launch(join<T>, dim3((unsigned)(tokens * a.heads)), JOINERS, stream, a);
 }
 
 template <class T, int L>
@@ -180,6 +186,7 @@ int attention(const void* q, const QwenvlKvCache& cache, const int32_t* cu_q, co
     return cudaErrorInvalidValue;
   return with_type(cache.dtype, [&](auto zero) {
     typedef decltype(zero) T;
+    const int64_t splits = splits_of(cache, tokens, heads);
     const Attention<T> a{(const T*)q,
                          (const T*)cache.k,
                          (const T*)cache.v,
@@ -190,10 +197,11 @@ int attention(const void* q, const QwenvlKvCache& cache, const int32_t* cu_q, co
                          (int)heads,
                          (int)cache.kv_heads,
                          (int)cache.head_dim,
-                         (int)splits_of(cache, tokens, heads),
+                         (int)splits,
                          scale,
                          cache.head_dim % E == 0 && packs<T>(cache.head_dim, {q, cache.k, cache.v}),
                          (float*)scratch,
+                         (float*)scratch + tokens * heads * splits * cache.head_dim,
                          (T*)out};
     if constexpr (sizeof(T) == 2)
       if (a.head_dim == 128 && a.aligned && attribute(cudaDevAttrComputeCapabilityMajor) >= 8)

@@ -20,7 +20,7 @@ struct Attention {
   int heads, kv_heads, head_dim, splits;
   float scale;
   bool aligned;
-  float* parts;  // [tokens, H, splits, D + 2]: weighted sum of values, highest score, sum of weights
+  float *parts, *softmax;  // [tokens, H, splits, D], weighted sums of values; [tokens, H, splits, 2], highest score and sum of weights
   T* out;
 
   // The row of a token and how many of its slots the token sees.
@@ -87,9 +87,9 @@ __device__ inline void finish(const Attention<T>& a, const Block<T>& block, cons
       a.out[at * a.head_dim + n] = narrow<T>(weights > 0 ? sum / weights : 0.0f);
       continue;
     }
-    float* part = a.parts + (at * a.splits + blockIdx.z) * (a.head_dim + 2);
-    part[n] = sum;
-    if (n == 0) part[a.head_dim] = top, part[a.head_dim + 1] = weights;
+    const int64_t part = at * a.splits + blockIdx.z;
+    a.parts[part * a.head_dim + n] = sum;
+    if (n == 0) a.softmax[part * 2] = top, a.softmax[part * 2 + 1] = weights;
   }
 }
 

@@ -6,49 +6,65 @@ namespace cuda {
 namespace {
 
 constexpr int MOST_THREADS = 1024;
+constexpr int TOGETHER = 4;  // rows of a block whose warps have one each
 
-// A block normalises a row, of which a thread keeps K packs of N numbers.
-template <class T, int N, int K>
-__global__ void __launch_bounds__(MOST_THREADS) layer_norm(const T* x, const T* residual, const T* weight,
-                                                           const T* bias, float epsilon, int size, T* total, T* y) {
-  const int64_t row = (int64_t)blockIdx.x * size;
-  const int first = threadIdx.x * N, step = blockDim.x * N;
-  Pack<T, N> kept[K];
-  float own = 0, sum, squares;
+template <bool WIDE>
+__device__ inline float sum_of(float own) {
+  float all = own;
+  if constexpr (WIDE)
+    scan(own, all);
+  else
+    for (int step = WARP / 2; step > 0; step /= 2) all += __shfl_xor_sync(FULL, all, step);
+  return all;
+}
+
+// A block normalises a row, or, if a row is not WIDE, every warp one; a thread keeps K packs of N numbers of it.
+template <class T, int N, int K, bool WIDE>
+__global__ void __launch_bounds__(WIDE ? MOST_THREADS : TOGETHER * WARP, WIDE ? 1 : 5)
+    layer_norm(const T* x, const T* residual, const T* weight, const T* bias, float epsilon, int64_t rows, int size,
+               T* total, T* y) {
+  const int threads = WIDE ? blockDim.x : WARP;
+  const int64_t number = (int64_t)blockIdx.x * (blockDim.x / threads) + threadIdx.x / threads, row = number * size;
+  if (number >= rows) return;
+  const int first = threadIdx.x % threads * N, step = threads * N;
+  Pack<T, N> kept[K], added[K];
 #pragma unroll
-  for (int k = 0, i = first; k < K; ++k, i += step) {
-    if (i >= size) break;
-    kept[k] = load<T, N>(x + row + i);
-    if (residual) {
-      const Pack<T, N> added = load<T, N>(residual + row + i);
-#pragma unroll
-      for (int j = 0; j < N; ++j) kept[k].at[j] = narrow<T>(widen(kept[k].at[j]) + widen(added.at[j]));
-      store(total + row + i, kept[k]);
+  for (int k = 0; k < K; ++k)  // all reading before all writing, which might be to the same place for all the compiler knows
+    if (first + k * step < size) {
+      kept[k] = load<T, N>(x + row + first + k * step);
+      if (residual) added[k] = load<T, N>(residual + row + first + k * step);
     }
+  float own = 0;
 #pragma unroll
-    for (int j = 0; j < N; ++j) own += widen(kept[k].at[j]);
-  }
-  scan(own, sum);
-  const float mean = sum / size;
+  for (int k = 0; k < K; ++k)
+    if (first + k * step < size) {
+      if (residual) {
+#pragma unroll
+        for (int j = 0; j < N; ++j) kept[k].at[j] = narrow<T>(widen(kept[k].at[j]) + widen(added[k].at[j]));
+        store(total + row + first + k * step, kept[k]);
+      }
+#pragma unroll
+      for (int j = 0; j < N; ++j) own += widen(kept[k].at[j]);
+    }
+  const float mean = sum_of<WIDE>(own) / size;
   own = 0;
 #pragma unroll
-  for (int k = 0, i = first; k < K; ++k, i += step) {
-    if (i >= size) break;
+  for (int k = 0; k < K; ++k)
+    if (first + k * step < size) {
 #pragma unroll
-    for (int j = 0; j < N; ++j) own += (widen(kept[k].at[j]) - mean) * (widen(kept[k].at[j]) - mean);
-  }
-  scan(own, squares);
-  const float inverse = rsqrtf(squares / size + epsilon);
+      for (int j = 0; j < N; ++j) own += (widen(kept[k].at[j]) - mean) * (widen(kept[k].at[j]) - mean);
+    }
+  const float inverse = rsqrtf(sum_of<WIDE>(own) / size + epsilon);
 #pragma unroll
-  for (int k = 0, i = first; k < K; ++k, i += step) {
-    if (i >= size) break;
-    const Pack<T, N> scale = load<T, N>(weight + i), shift = load<T, N>(bias + i);
-    Pack<T, N> out;
+  for (int k = 0; k < K; ++k)
+    if (first + k * step < size) {
+      const Pack<T, N> scale = load<T, N>(weight + first + k * step), shift = load<T, N>(bias + first + k * step);
+      Pack<T, N> out;
 #pragma unroll
-    for (int j = 0; j < N; ++j)
-      out.at[j] = narrow<T>((widen(kept[k].at[j]) - mean) * inverse * widen(scale.at[j]) + widen(shift.at[j]));
-    store(y + row + i, out);
-  }
+      for (int j = 0; j < N; ++j)
+        out.at[j] = narrow<T>((widen(kept[k].at[j]) - mean) * inverse * widen(scale.at[j]) + widen(shift.at[j]));
+      store(y + row + first + k * step, out);
+    }
 }
 
 }  // namespace
@@ -64,15 +80,13 @@ int qwenvl_cuda_layer_norm(const void* x, const void* residual, const void* weig
   return with_type(dtype, [&](auto zero) {
     typedef decltype(zero) T;
     constexpr int N = 16 / sizeof(T);
-    auto run = [&](auto kernel, int64_t items, int each) {
-      return launch(kernel, dim3((unsigned)rows), threads_for((items + each - 1) / each, MOST_THREADS), stream,
-                    (const T*)x, (const T*)residual, (const T*)weight, (const T*)bias, epsilon, (int)size, (T*)total,
-                    (T*)y);
+    auto run = [&](auto kernel, int64_t blocks, int threads) {
+      return launch(kernel, dim3((unsigned)blocks), threads, stream, (const T*)x, (const T*)residual, (const T*)weight,
+                    (const T*)bias, epsilon, rows, (int)size, (T*)total, (T*)y);
     };
-    if (packs<T>(size, {x, residual, weight, bias, total, y})) {
-      if (size <= MOST_THREADS / 2 * N) return run(layer_norm<T, N, 1>, size / N, 1);
-      return run(layer_norm<T, N, 8>, size / N, 8);
-    }
-    return run(layer_norm<T, 1, 16>, size, 16);
+    auto threads = [&](int each) { return threads_for((size + each - 1) / each, MOST_THREADS); };
+    if (!packs<T>(size, {x, residual, weight, bias, total, y})) return run(layer_norm<T, 1, 16, true>, rows, threads(16));
+    if (size <= WARP * N * 8) return run(layer_norm<T, N, 8, false>, (rows + TOGETHER - 1) / TOGETHER, TOGETHER * WARP);
+    return run(layer_norm<T, N, 4, true>, rows, threads(N * 4));
   });
 }

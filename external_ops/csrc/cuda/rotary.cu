@@ -5,6 +5,8 @@ namespace qwenvl {
 namespace cuda {
 namespace {
 
+constexpr int TOGETHER = 4;  // tokens of a block whose warps have one each
+
 // Places in a cache [batch, Hkv, slots, D]; token t's keys and values go to slot slots[t] of row rows[t].
 struct Places {
   const int32_t *rows, *slots;
@@ -85,12 +87,13 @@ Heads<T> packed(const void* qkv, int64_t heads, int64_t kv_heads, int64_t head_d
   return {first, keys, values, width, width, (T*)q, (T*)k, (T*)v, (int)heads, (int)kv_heads, (int)head_dim, places};
 }
 
-// A block takes a token, a thread N numbers of a key and of a value.
+// A warp takes a token, a thread N numbers of a key and of a value at a time.
 template <class T, int N>
-__global__ void write_cache(const T* k, const T* v, T* k_cache, T* v_cache, int heads, int head_dim, Places places) {
-  const int64_t token = blockIdx.x;
-  if (!places.hold(token)) return;
-  for (int at = threadIdx.x * N; at < heads * head_dim; at += blockDim.x * N) {
+__global__ void write_cache(const T* k, const T* v, T* k_cache, T* v_cache, int64_t tokens, int heads, int head_dim,
+                            Places places) {
+  const int64_t token = (int64_t)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
+  if (token >= tokens || !places.hold(token)) return;
+  for (int at = threadIdx.x % WARP * N; at < heads * head_dim; at += WARP * N) {
     const int64_t from = token * heads * head_dim + at;
     const int64_t to = places.at(token, heads, at / head_dim) * head_dim + at % head_dim;
     store(k_cache + to, load<T, N>(k + from));
@@ -129,13 +132,12 @@ int qwenvl_cuda_write_cache(const void* k, const void* v, const QwenvlKvCache* c
   return with_type(cache->dtype, [&](auto zero) {
     typedef decltype(zero) T;
     constexpr int N = 16 / sizeof(T);
-    auto run = [&](auto kernel, int64_t items) {
-      return launch(kernel, dim3((unsigned)tokens), threads_for(items, 256), stream, (const T*)k, (const T*)v,
-                    (T*)cache->k, (T*)cache->v, (int)cache->kv_heads, (int)cache->head_dim,
+    auto run = [&](auto kernel) {
+      return launch(kernel, dim3((unsigned)((tokens + TOGETHER - 1) / TOGETHER)), TOGETHER * WARP, stream, (const T*)k,
+                    (const T*)v, (T*)cache->k, (T*)cache->v, tokens, (int)cache->kv_heads, (int)cache->head_dim,
                     Places{rows, slots, cache->batch, cache->slots});
     };
-    if (packs<T>(cache->head_dim, {k, v, cache->k, cache->v})) return run(write_cache<T, N>, width / N);
-    return run(write_cache<T, 1>, width);
+    return packs<T>(cache->head_dim, {k, v, cache->k, cache->v}) ? run(write_cache<T, N>) : run(write_cache<T, 1>);
   });
 }
 
