@@ -20,7 +20,7 @@ __device__ inline float sum_of(float own) {
 
 // A block normalises a row, or, if a row is not WIDE, every warp one; a thread keeps K packs of N numbers of it.
 template <class T, int N, int K, bool WIDE>
-__global__ void __launch_bounds__(WIDE ? MOST_THREADS : TOGETHER * WARP, WIDE ? 1 : 5)
+__global__ void __launch_bounds__(WIDE ? MOST_THREADS : TOGETHER * WARP, WIDE ? 1 : 3)
     layer_norm(const T* x, const T* residual, const T* weight, const T* bias, float epsilon, int64_t rows, int size,
                T* total, T* y) {
   const int threads = WIDE ? blockDim.x : WARP;
