@@ -39,6 +39,7 @@ def compare(
     new_tokens: Annotated[int, typer.Option("--new_tokens")] = 16,
     threads: Annotated[int, typer.Option("--threads")] = len(os.sched_getaffinity(0)),
     repeats: Annotated[int, typer.Option("--repeats", min=1)] = 3,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="of each, in turn")] = 2,
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="with its export; made there, and kept for the next run")
     ] = None,
@@ -53,12 +54,12 @@ def compare(
             run(threads, "export", folder, dtype)
         given = [folder, dtype, new_tokens, repeats]
         runs = {engine: [] for engine in ENGINES}
-        for _ in range(2):
+        for _ in range(processes):
             for engine in ENGINES:
                 runs[engine].append(run(threads, engine, *given))
     tokens = [found["tokens"] for engine in ENGINES for found in runs[engine]]
     print(f"\n{family}, {dtype}, {layers} layers, {vision_blocks} vision blocks, one {image_side} x {image_side} image")
-    print(f"{cpu_name()}, {threads} threads, 2 processes each in turn, medians of {repeats}, {new_tokens} new tokens")
+    print(f"{cpu_name()}, {threads} threads, {processes} processes each in turn, medians of {repeats}, {new_tokens} new tokens")
     print(f"tokens {'agree' if all(one == tokens[0] for one in tokens) else 'DIFFER'}")
     print("\n| | dynamic | static | static / dynamic |\n|---|---|---|---|")
     for part, unit, scale in (
