@@ -59,7 +59,9 @@ def compare(
                 runs[engine].append(run(threads, engine, *given))
     tokens = [found["tokens"] for engine in ENGINES for found in runs[engine]]
     print(f"\n{family}, {dtype}, {layers} layers, {vision_blocks} vision blocks, one {image_side} x {image_side} image")
-    print(f"{cpu_name()}, {threads} threads, {processes} processes each in turn, medians of {repeats}, {new_tokens} new tokens")
+    print(
+        f"{cpu_name()}, {threads} threads, {processes} processes each in turn, medians of {repeats}, {new_tokens} new tokens"
+    )
     print(f"tokens {'agree' if all(one == tokens[0] for one in tokens) else 'DIFFER'}")
     print("\n| | dynamic | static | static / dynamic |\n|---|---|---|---|")
     for part, unit, scale in (

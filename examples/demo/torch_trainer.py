@@ -60,10 +60,11 @@ class Model(nn.Module):
         self.sizes = [len(values) for values in FEATURE_LABELS.values()]
         self.on_features = nn.Linear(width, sum(self.sizes) + COORDINATES)
         self.on_hidden = nn.Linear(width, COORDINATES * PLACES * len(DIGITS))
-        state = load_file(folder / "trainer.safetensors")
-        for name in ("on_features", "on_hidden"):
-            getattr(self, name).weight.data = state[f"heads {name}.weight"].T.contiguous()
-            getattr(self, name).bias.data = state[f"heads {name}.bias"]
+        trained = folder / "trainer.safetensors"
+        state = load_file(trained) if trained.exists() else {}
+        for name, head in (("on_features", self.on_features), ("on_hidden", self.on_hidden)) if state else ():
+            head.weight.data = state[f"heads {name}.weight"].T.contiguous()
+            head.bias.data = state[f"heads {name}.bias"]
         layers = self.language.layers
         layers[len(layers) // 2].register_forward_hook(self.listen)
         mean, std = (torch.tensor(v)[:, None] for v in (IMAGE_MEAN, IMAGE_STD))

@@ -3,7 +3,7 @@
 python train_torch.py --start outputs/demo/checkpoint --minutes 8 --output outputs/gpu
 
 For a machine without Paddle; needs torch, transformers (4.51 and 5.17 were tried), tokenizers and pillow. `--start` is a
-checkpoint of train.py, heads and all. Scenes are drawn by as many processes as there are CPUs to spare.
+checkpoint of train.py, with its heads for patches if it has them. Scenes are drawn by as many processes as there are CPUs to spare.
 """
 
 import argparse
