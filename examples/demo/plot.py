@@ -15,6 +15,6 @@ figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
 axes.semilogy([point["step"] for point in points], [point["loss"] for point in points], linewidth=1)
 for step in map(int, sys.argv[3:]):
     axes.axvline(step, color="grey", linewidth=0.6, linestyle=":")
-axes.set(xlabel="step (dotted: the next stage of the curriculum)", ylabel="loss of the answers' tokens")
+axes.set(xlabel="step (dotted: another stage begins)", ylabel="loss of the answers' tokens")
 axes.grid(alpha=0.3)
 figure.savefig(sys.argv[2], dpi=110)
