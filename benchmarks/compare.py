@@ -1,9 +1,9 @@
 """This package and transformers on the same random checkpoint, the same inputs and the same threads, in one go.
 
-    python benchmarks/compare.py [--dtype bfloat16] [--layers 12] [--threads 2] [--repeats 3]
+    python benchmarks/compare.py [--dtype bfloat16 --dtype int8] [--layers 12] [--threads 2] [--repeats 3]
 
-Each engine has a process of its own, one after the other; the first of its repeats does not count, figures are medians
-of the rest. transformers runs in .venv-transformers, made on the first run, or by the interpreter that --peer_python names.
+Each engine has a process of its own for each dtype, one after the other; the first of its repeats does not count, figures are
+medians of the rest. transformers runs in .venv-transformers, made on the first run, or by the interpreter that --peer_python names.
 """
 
 import json
@@ -37,7 +37,7 @@ BYTES = {DType.float32: 4, DType.bfloat16: 2, DType.int8: 1}
 
 
 def main(
-    dtype: Annotated[DType, typer.Option("--dtype", help="of our weights")] = DType.float32,
+    dtypes: Annotated[list[DType], typer.Option("--dtype", help="of our weights")] = (DType.float32,),
     peer_dtype: Annotated[
         DType | None, typer.Option("--peer_dtype", help="of theirs (default: the same; bfloat16 against int8)")
     ] = None,
@@ -53,8 +53,8 @@ def main(
         Path | None, typer.Option("--checkpoint", help="made there, and kept for the next run")
     ] = None,
 ) -> None:
-    theirs = peer_dtype or (DType.bfloat16 if dtype is DType.int8 else dtype)
-    if theirs is DType.int8:
+    peer_dtypes = {one: peer_dtype or (DType.bfloat16 if one is DType.int8 else one) for one in dtypes}
+    if peer_dtype is DType.int8:
         raise typer.BadParameter("transformers has no int8 on CPU", param_hint="--peer_dtype")
     peer_python = peer_python or peer_environment()
     config = config_3b(layers, vision_blocks)
@@ -64,15 +64,21 @@ def main(
         inputs = Path(scratch) / "inputs.npz"
         prompt = write_inputs(inputs, config, image_side, text_tokens)
         given = [str(threads), str(new_tokens), str(repeats)]
-        ours = run("run_ours.py", sys.executable, [str(folder), str(inputs), dtype.value, *given])
-        peer = run("run_transformers.py", str(peer_python), [str(folder), str(inputs), theirs.value, *given])
-    print(f"\n{count / 1e9:.2f} B parameters, {count * BYTES[dtype] / 1e9:.2f} GB in {dtype.value}")
-    print(f"one {image_side} x {image_side} image, prompt of {prompt} tokens, {new_tokens} new")
+        files = [str(folder), str(inputs)]
+        ours = {one: run("run_ours.py", sys.executable, [*files, one.value, *given]) for one in dtypes}
+        theirs = {
+            one: run("run_transformers.py", str(peer_python), [*files, one.value, *given])
+            for one in dict.fromkeys(peer_dtypes.values())
+        }
+    print(f"\none {image_side} x {image_side} image, prompt of {prompt} tokens, {new_tokens} new")
     print(f"{cpu_name()}, {threads} threads, medians of {repeats}")
-    print(f"ours: {dtype.value}, {versions(ours)}\ntransformers: {theirs.value}, {versions(peer)}\n")
-    print(table(ours, peer))
-    same = [mine == yours for mine, yours in zip(ours["tokens"], peer["tokens"], strict=True)]
-    print(f"\nThe answers agree in their first {[*same, False].index(False)} of {len(same)} tokens.")
+    for dtype, mine in ours.items():
+        peer = theirs[peer_dtypes[dtype]]
+        print(f"\n{count / 1e9:.2f} B parameters, {count * BYTES[dtype] / 1e9:.2f} GB in {dtype.value}")
+        print(f"ours: {dtype.value}, {versions(mine)}\ntransformers: {peer_dtypes[dtype].value}, {versions(peer)}\n")
+        print(table(mine, peer))
+        same = [one == other for one, other in zip(mine["tokens"], peer["tokens"], strict=True)]
+        print(f"\nThe answers agree in their first {[*same, False].index(False)} of {len(same)} tokens.")
 
 
 def make_once(folder: Path, config: dict, shapes: dict | None = None) -> int:
