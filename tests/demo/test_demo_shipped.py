@@ -1,8 +1,9 @@
-"""The checkpoint in the package: small, complete, and right about colours."""
+"""The checkpoint in the package: small, complete, and right on every way of running it."""
 
+import functools
 from pathlib import Path
 
-import paddle
+import evaluate
 import pytest
 import scenes
 
@@ -10,12 +11,7 @@ import paddlemix_qwenvl
 from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 FOLDER = paddlemix_qwenvl.__path__[0] + "/demo"
-
-
-@pytest.fixture(scope="module")
-def demo():
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained("demo")
-    return model, Qwen2_5_VLProcessor.from_pretrained("demo")
+EXAMPLES = 20  # of a task
 
 
 def test_it_has_the_hubs_files_and_is_small():
@@ -25,16 +21,18 @@ def test_it_has_the_hubs_files_and_is_small():
     assert sum(names.values()) < 8e6
 
 
-def test_it_names_the_colour_of_a_single_shape(demo):
-    model, processor = demo
-    right = 0
-    for seed in range(12):
-        scene = scenes.draw_scene(scenes.Random(seed), (112, 112), 1)
-        conversation = scenes.messages([scene], [("What do you see?", "")])[:1]
-        inputs = processor.apply_chat_template(
-            conversation, add_generation_prompt=True, tokenize=True, return_tensors="pd"
-        )
-        with paddle.no_grad():
-            ids, _ = model.generate(**inputs, max_new_tokens=20)
-        right += scene.shapes[0].color in processor.post_process(ids)[0]
-    assert right >= 11
+@pytest.mark.parametrize("path", ["float32", "bfloat16", "int8", "static"])
+def test_it_answers_right(path):
+    weights = {"dtype": "bfloat16" if path == "bfloat16" else "float32"}
+    if path == "int8":
+        weights["quantization"] = "int8"
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained("demo", **weights)
+    processor = Qwen2_5_VLProcessor.from_pretrained("demo")
+    if path == "static":
+        ask = functools.partial(evaluate.predicted, evaluate.exported(model, processor))
+    else:
+        ask = functools.partial(evaluate.answers, model, processor)
+    scores = {task: evaluate.evaluate(ask, task, EXAMPLES, EXAMPLES) for task in scenes.TASKS}
+    located = scores.pop("locate")
+    assert all(score["exact"] >= 0.95 for score in scores.values()), scores
+    assert located["mean IoU"] > 0.8 and located["parsed"] == 1, located
