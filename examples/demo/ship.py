@@ -8,17 +8,15 @@ import sys
 from pathlib import Path
 
 import tokenizer as demo_tokenizer
+from folders import replaced
 
 
 def ship(checkpoint: Path, folder: Path) -> None:
     """Weights and config of `checkpoint` beside freshly written tokenizer, processor and generation files."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    demo_tokenizer.save_processor(part)
-    for name in ("model.safetensors", "config.json"):
-        shutil.copy(checkpoint / name, part / name)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with replaced(folder) as part:
+        demo_tokenizer.save_processor(part)
+        for name in ("model.safetensors", "config.json"):
+            shutil.copyfile(checkpoint / name, part / name)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """A step of the demo's training in PyTorch: what train.py, heads.py and muon.py do in Paddle. The model is transformers'."""
 
-import json
 import shutil
 from collections import defaultdict
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from folders import replaced
 from patches import COORDINATES, DIGITS, FEATURE_LABELS, IGNORED, PLACES, WEIGHT
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -61,10 +61,11 @@ class Model(nn.Module):
         self.on_features = nn.Linear(width, sum(self.sizes) + COORDINATES)
         self.on_hidden = nn.Linear(width, COORDINATES * PLACES * len(DIGITS))
         trained = folder / "trainer.safetensors"
-        state = load_file(trained) if trained.exists() else {}
-        for name, head in (("on_features", self.on_features), ("on_hidden", self.on_hidden)) if state else ():
-            head.weight.data = state[f"heads {name}.weight"].T.contiguous()
-            head.bias.data = state[f"heads {name}.bias"]
+        if trained.exists():
+            state = load_file(trained)
+            for name, head in (("on_features", self.on_features), ("on_hidden", self.on_hidden)):
+                head.weight.data = state[f"heads {name}.weight"].T.contiguous()
+                head.bias.data = state[f"heads {name}.bias"]
         layers = self.language.layers
         layers[len(layers) // 2].register_forward_hook(self.listen)
         mean, std = (torch.tensor(v)[:, None] for v in (IMAGE_MEAN, IMAGE_STD))
@@ -127,7 +128,7 @@ def mean_loss(logits, labels):
 
 
 class Muon:
-    """muon.py's; matrices of one shape are stepped together."""
+    """muon.py's; matrices of one shape are stepped together. torch.optim.Muon would take query, key and value for one matrix."""
 
     def __init__(self, named: list):
         self.groups = defaultdict(list)
@@ -187,18 +188,14 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Weights in the Hub's layout, the config they started with, and the heads where `train.py` keeps them."""
-        part = folder.with_name(folder.name + ".part")
-        part.mkdir(parents=True, exist_ok=True)
         hub = {"visual.": self.model.visual, "model.": self.model.language}
         weights = {prefix + name: p.detach().cpu() for prefix, m in hub.items() for name, p in m.named_parameters()}
         heads = {"on_features": self.model.on_features, "on_hidden": self.model.on_hidden}
         state = {f"heads {name}.weight": layer.weight.detach().T.cpu().contiguous() for name, layer in heads.items()}
         state |= {f"heads {name}.bias": layer.bias.detach().cpu() for name, layer in heads.items()}
-        save_file(weights, part / "model.safetensors", metadata={"format": "pt"})
-        save_file(state, part / "trainer.safetensors")
-        (part / "trainer.json").write_text(json.dumps({"step": self.step}))
-        for file in self.folder.iterdir():
-            if file.suffix in (".json", ".txt") and file.name != "trainer.json":
-                shutil.copy(file, part / file.name)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
+        with replaced(folder) as part:
+            save_file(weights, part / "model.safetensors", metadata={"format": "pt"})
+            save_file(state, part / "trainer.safetensors")
+            for file in self.folder.iterdir():
+                if file.suffix in (".json", ".txt") and file.name != "trainer.json":
+                    shutil.copyfile(file, part / file.name)

@@ -10,7 +10,6 @@ import argparse
 import functools
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import paddle.distributed as dist
 import paddle.nn.functional as F
 import scenes
 import tokenizer as demo_tokenizer
+from folders import replaced
 from heads import PatchHeads
 from lessons import CURRICULUM, IGNORED, file_batches, in_background, scene_batches
 from lora import add_lora, merged
@@ -161,18 +161,12 @@ class Trainer:
 
     def save(self, folder: Path, processor) -> None:
         """Model, processor and training state into `folder`, whole or not at all."""
-        part, old = (folder.with_name(folder.name + ending) for ending in (".part", ".old"))
-        shutil.rmtree(part, ignore_errors=True)
-        with merged(self.model, self.adapters):
-            self.model.save_pretrained(str(part))
-        processor.save_pretrained(str(part))
-        state = {name: value.numpy() for name, value in self.state_dict().items()}
-        save_file(state, part / "trainer.safetensors")
-        (part / "trainer.json").write_text(json.dumps({"step": self.step, "seconds": self.seconds}))
-        if folder.exists():
-            folder.rename(old)
-        part.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        with replaced(folder) as part:
+            with merged(self.model, self.adapters):
+                self.model.save_pretrained(str(part))
+            processor.save_pretrained(str(part))
+            save_file({name: value.numpy() for name, value in self.state_dict().items()}, part / "trainer.safetensors")
+            (part / "trainer.json").write_text(json.dumps({"step": self.step, "seconds": self.seconds}))
 
     def state_dict(self) -> dict[str, paddle.Tensor]:
         """Everything but the model's weights that the next steps depend on, under names that outlive the process."""

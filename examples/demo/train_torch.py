@@ -2,8 +2,9 @@
 
 python train_torch.py --start outputs/demo/checkpoint --minutes 8 --output outputs/gpu
 
-For a machine without Paddle; needs torch, transformers (4.51 and 5.17 were tried), tokenizers and pillow. `--start` is a
-checkpoint of train.py, with its heads for patches if it has them. Scenes are drawn by as many processes as there are CPUs to spare.
+For a machine without Paddle; needs torch, transformers (4.51 and 5.17 were tried), tokenizers, pillow and tqdm. `--start` is a
+checkpoint of either script, with its heads for patches if it has them; momenta and the rate of learning begin anew. Scenes are
+drawn by as many processes as there are CPUs to spare, each seeded; whose batch comes next is a matter of time.
 """
 
 import argparse
@@ -21,16 +22,19 @@ from pathlib import Path
 
 import numpy as np
 import scenes
-from lessons import CURRICULUM, IGNORED, in_background, scene_batches
+from lessons import CURRICULUM, IGNORED, Stage, in_background, scene_batches
 from PIL import Image
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
+from tqdm import tqdm
 
 from paddlemix_qwenvl.deploy.prompt import padded
+from paddlemix_qwenvl.media.patches import PatchSettings, patch_cells
 from paddlemix_qwenvl.models.qwen2_5_vl.layout import rope_index, vision_layout
 from paddlemix_qwenvl.models.qwen2_5_vl.prompt import read_chat_template, render_chat
 
-PATCH, MERGE = 14, 2
+CUT = PatchSettings()
+PATCH, MERGE = CUT.patch_size, CUT.merge_size
 TASKS = {"describe": 1, "count": 0.5, "locate": 4, "read": 1, "compare": 1.5}
 SHAPES = 4  # at most; one more than is asked for, so that a picture with one too many is no riddle
 FETCHERS = 4  # threads that take batches from the drawing processes
@@ -59,20 +63,18 @@ class Processor:
         sizes = [scenes.resized(picture.size) for picture in given]
         frames = [np.asarray(p.resize(s, Image.Resampling.BICUBIC)) for p, s in zip(given, sizes, strict=True)]
         grids = [(1, height // PATCH, width // PATCH) for width, height in sizes]
-        return {"pixel_values": np.concatenate([cells(f) for f in frames]), "image_grid_thw": np.array(grids)}
+        pixels = np.concatenate([patch_cells(frame, CUT) for frame in frames])
+        return {"pixel_values": pixels.reshape(len(pixels), -1), "image_grid_thw": np.array(grids)}
 
 
-def cells(frame: np.ndarray) -> np.ndarray:
-    """uint8 `[H, W, 3]` -> `[patches, 3 * 14 * 14]`, the four of one token after each other."""
-    rows, columns = (side // (PATCH * MERGE) for side in frame.shape[:2])
-    parts = frame.reshape(rows, MERGE, PATCH, columns, MERGE, PATCH, 3).transpose(0, 3, 1, 4, 6, 2, 5)
-    return parts.reshape(-1, 3 * PATCH * PATCH)
+def stage(batch: int) -> Stage:
+    """What is drawn: the last stage of the curriculum, in larger batches."""
+    return replace(CURRICULUM[-1], batch=batch, tasks=TASKS, shapes=SHAPES)
 
 
 def torch_batches(processor: Processor, config: dict, folder: str, seed: int, rank: int, batch: int):
     """`scene_batches` of full-sized pictures with everything that depends on sizes worked out: files in `folder`, to be deleted."""
-    stages = (replace(CURRICULUM[-1], batch=batch, tasks=TASKS, shapes=SHAPES),)
-    for number, given in enumerate(scene_batches(processor, seed, rank, 0, stages=stages)):
+    for number, given in enumerate(scene_batches(processor, seed, rank, 0, stages=(stage(batch),))):
         ids, mask, grids = given["input_ids"], given.pop("attention_mask"), given.pop("image_grid_thw")
         vision = config["vision_config"]
         layout = vision_layout(grids, vision["window_size"] // PATCH // MERGE, MERGE)
@@ -163,21 +165,23 @@ def run(arguments: argparse.Namespace, sources: list) -> None:
     batch = next(batches)
     arguments.output.mkdir(parents=True, exist_ok=True)
     started, length, points = time.perf_counter(), arguments.minutes * 60, []
+    progress = tqdm(total=round(length), unit="s", mininterval=5)
     while (elapsed := time.perf_counter() - started) < length:
         rate = max(0.0, min(1.0, (trainer.step + 1) / 50, (1 - elapsed / length) / arguments.decay))
         points.append(trainer.train(batch, rate))
         batch = next(batches)
+        progress.update(round(elapsed) - progress.n)
         if trainer.step % 100 == 0:
-            loss, patches = (sum(column) / len(points) for column in zip(*points, strict=True))
+            loss, patches = (float(sum(column) / len(points)) for column in zip(*points, strict=True))
             points = []
-            point = {"step": trainer.step, "loss": round(float(loss), 5), "patches": round(float(patches), 3)}
-            line = json.dumps(point | {"seconds": round(time.perf_counter() - started)})
-            print(line, flush=True)
+            progress.set_postfix(step=trainer.step, loss=f"{loss:.4f}")
+            point = {"step": trainer.step, "loss": round(loss, 5), "patches": round(patches, 3)}
             with open(arguments.output / "curve.jsonl", "a", encoding="utf-8") as curve:
-                print(line, file=curve)
+                print(json.dumps(point | {"seconds": round(elapsed)}), file=curve)
         if trainer.step % 1000 == 0:
             trainer.save(arguments.output / "checkpoint")
     trainer.save(arguments.output / "checkpoint")
+    progress.close()
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def _patches(clips: list[list[_Picture]], cut: PatchSettings) -> tuple[np.ndarra
         grid = grids[index]
         frames = pixels[ends[index] - grid.prod() : ends[index]].reshape(grid[0], -1, *shape)
         picture = clips[index][frame]
-        cells = _cells(np.asarray(picture.image.resize(sizes[index], Image.Resampling.BICUBIC)), cut)
+        cells = patch_cells(np.asarray(picture.image.resize(sizes[index], Image.Resampling.BICUBIC)), cut)
         temporal, slot = divmod(frame, cut.temporal_patch_size)
         last = frame == len(clips[index]) - 1
         for channel, values in enumerate(tables[picture.scaled]):
@@ -161,7 +161,7 @@ def _patches(clips: list[list[_Picture]], cut: PatchSettings) -> tuple[np.ndarra
     return pixels.reshape(len(pixels), math.prod(shape)), grids, sizes
 
 
-def _cells(frame: np.ndarray, cut: PatchSettings) -> np.ndarray:
+def patch_cells(frame: np.ndarray, cut: PatchSettings) -> np.ndarray:
     """uint8 [H, W, 3] -> [H * W / patch_size**2, 3, patch_size, patch_size], one merger's cells after the other."""
     patch, merge = cut.patch_size, cut.merge_size
     rows, columns = frame.shape[0] // (patch * merge), frame.shape[1] // (patch * merge)

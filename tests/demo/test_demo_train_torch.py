@@ -45,7 +45,7 @@ def test_inputs_are_those_of_the_packages_processor(folder):
 
 def test_batches_say_where_everything_goes(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(lessons, "POOL", 1)
-    monkeypatch.setattr(train_torch, "CURRICULUM", (replace(CURRICULUM[-1], sides=(84, 112)),))
+    monkeypatch.setattr(train_torch, "stage", lambda batch: replace(CURRICULUM[-1], sides=(84, 112), batch=batch))
     config = json.loads((DEMO / "config.json").read_text())
     batches = train_torch.torch_batches(train_torch.Processor(folder), config, str(tmp_path), 0, 0, 3)
     batch = load_file(next(batches))

@@ -12,309 +12,26 @@ import statistics
 import sys
 
 import torch
-import torch.nn.functional as F
-from machine import Gpu, Sampling, kv_cache
+from benchmark_cases import CASES, DEVICE, Case
+from machine import Gpu
 
 LEAST_BYTES = 256 << 20  # of all copies of the inputs together
 ROUNDS = 11
 LEAST_CALLS = 10  # in a graph
 NEAR = 1e-2
-DEVICE = "cuda"
 
 
-class Case:
-    """One kernel on one set of sizes. Subclasses say what it takes and what PyTorch makes of it."""
-
-    def __init__(self, gpu: Gpu, dtype: torch.dtype):
-        self.gpu, self.dtype, self.name = gpu, dtype, str(dtype).rpartition(".")[2]
-
-    def draw(self, *shape, dtype=None):
-        return torch.randn(shape, device=DEVICE).to(dtype or self.dtype)
-
-    def inputs(self) -> dict:
-        """Fresh tensors."""
-        raise NotImplementedError
-
-    def outputs(self, x: dict) -> list:
-        """Where the kernel writes; NaN or -1 everywhere."""
-        raise NotImplementedError
-
-    def kernel(self, x: dict, out: list) -> None:
-        raise NotImplementedError
-
-    def torch(self, x: dict) -> list:
-        """The same by PyTorch."""
-        raise NotImplementedError
-
-    def bytes(self, x: dict, out: list) -> int:
-        return sum(t.numel() * t.element_size() for t in (*x.values(), *out))
-
-    def run(self, name: str, *arguments):
-        pointers = [t.data_ptr() if isinstance(t, torch.Tensor) else t for t in arguments]
-        status = self.gpu.status(name, *pointers)
-        assert status == 0, f"{name} returned the CUDA error {status}"
-
-
-def poisoned(*shape, dtype):
-    return torch.full(shape, float("nan") if dtype.is_floating_point else -1, dtype=dtype, device=DEVICE)
-
-
-class LayerNorm(Case):
-    """layer norm of a sum, 16384 rows of 1664"""
-
-    def inputs(self):
-        rows, size = 16384, 1664
-        return {
-            "x": self.draw(rows, size),
-            "residual": self.draw(rows, size),
-            "weight": self.draw(size),
-            "bias": self.draw(size),
-        }
-
-    def outputs(self, x):
-        return [poisoned(*x["x"].shape, dtype=self.dtype) for _ in range(2)]
-
-    def kernel(self, x, out):
-        rows, size = x["x"].shape
-        self.run("layer_norm", *x.values(), self.name, 1e-5, rows, size, *out)
-
-    def torch(self, x):
-        total = x["x"] + x["residual"]
-        return [total, F.layer_norm(total, total.shape[-1:], x["weight"], x["bias"], 1e-5)]
-
-
-def rotated(x, cos, sin):
-    first, second = x.float().chunk(2, -1)
-    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
-
-
-class Rotary(Case):
-    """rotary embedding, 16384 tokens, 16 and 2 heads of 128"""
-
-    TOKENS, HEADS, KV_HEADS, HEAD_DIM = 16384, 16, 2, 128
-
-    def tables(self):
-        angles = torch.rand(self.TOKENS, self.HEAD_DIM // 2, device=DEVICE) * 6
-        return {"cos": angles.cos(), "sin": angles.sin()}
-
-    def inputs(self):
-        q, k = (self.draw(self.TOKENS, heads, self.HEAD_DIM) for heads in (self.HEADS, self.KV_HEADS))
-        return {"q": q, "k": k, **self.tables()}
-
-    def outputs(self, x):
-        return [poisoned(*x[name].shape, dtype=self.dtype) for name in "qk"]
-
-    def kernel(self, x, out):
-        sizes = self.TOKENS, self.HEADS, self.KV_HEADS, self.HEAD_DIM
-        self.run("rotary", *x.values(), self.name, *sizes, *out)
-
-    def torch(self, x):
-        return [rotated(x[name], x["cos"], x["sin"]) for name in "qk"]
-
-
-class QkvSplit(Rotary):
-    """packed qkv to rotated q, k and v, the same sizes"""
-
-    def inputs(self):
-        return {"qkv": self.draw(self.TOKENS, (self.HEADS + 2 * self.KV_HEADS) * self.HEAD_DIM), **self.tables()}
-
-    def outputs(self, x):
-        heads = self.HEADS, self.KV_HEADS, self.KV_HEADS
-        return [poisoned(self.TOKENS, count, self.HEAD_DIM, dtype=self.dtype) for count in heads]
-
-    def kernel(self, x, out):
-        sizes = self.TOKENS, self.HEADS, self.KV_HEADS, self.HEAD_DIM
-        self.run("qkv_split", *x.values(), self.name, *sizes, *out)
-
-    def torch(self, x):
-        parts = x["qkv"].view(self.TOKENS, -1, self.HEAD_DIM).split([self.HEADS, self.KV_HEADS, self.KV_HEADS], 1)
-        return [*(rotated(part, x["cos"], x["sin"]) for part in parts[:2]), parts[2].contiguous()]
-
-
-class VisionSplit(QkvSplit):
-    """packed qkv to rotated q, k and v, 16384 patches, 16 heads of 80"""
-
-    KV_HEADS, HEAD_DIM = 16, 80
-
-
-class QkvWriteCache(QkvSplit):
-    """packed qkv to rotated q and the KV cache, 4 rows of 4096 tokens"""
-
-    def inputs(self):
-        rows = torch.arange(4, device=DEVICE, dtype=torch.int32).repeat_interleave(4096)
-        slots = torch.arange(4096, device=DEVICE, dtype=torch.int32).repeat(4)
-        return {**super().inputs(), "rows": rows, "slots": slots}
-
-    def outputs(self, x):
-        caches = [poisoned(4, self.KV_HEADS, 4096, self.HEAD_DIM, dtype=self.dtype) for _ in range(2)]
-        return [poisoned(self.TOKENS, self.HEADS, self.HEAD_DIM, dtype=self.dtype), *caches]
-
-    def kernel(self, x, out):
-        cache = kv_cache_of(*out[1:], self.name)
-        qkv, cos, sin, rows, slots = x.values()
-        self.run("qkv_write_cache", qkv, cos, sin, cache, rows, slots, self.TOKENS, self.HEADS, out[0])
-
-    def torch(self, x):
-        q, k, v = super().torch(x)
-        caches = [t.view(4, 4096, self.KV_HEADS, self.HEAD_DIM).transpose(1, 2).contiguous() for t in (k, v)]
-        return [q, *caches]
-
-
-class WriteCache(QkvWriteCache):
-    """keys and values to the KV cache, 4 rows of 4096 tokens, 2 heads of 128"""
-
-    def inputs(self):
-        x = super().inputs()
-        k, v = (self.draw(self.TOKENS, self.KV_HEADS, self.HEAD_DIM) for _ in range(2))
-        return {"k": k, "v": v, "rows": x["rows"], "slots": x["slots"]}
-
-    def outputs(self, x):
-        return super().outputs(x)[1:]
-
-    def kernel(self, x, out):
-        k, v, rows, slots = x.values()
-        self.run("write_cache", k, v, kv_cache_of(*out, self.name), rows, slots, self.TOKENS)
-
-    def torch(self, x):
-        shape = 4, 4096, self.KV_HEADS, self.HEAD_DIM
-        return [x[name].view(shape).transpose(1, 2).contiguous() for name in "kv"]
-
-
-def kv_cache_of(k, v, dtype: str):
-    """The structure for tensors [batch, Hkv, slots, D]."""
-    return kv_cache(*(Named(t, dtype) for t in (k, v)))
-
-
-class Named:
-    """A tensor as `kv_cache` wants it."""
-
-    def __init__(self, tensor, dtype: str):
-        self.pointer, self.shape, self.dtype = tensor.data_ptr(), tuple(tensor.shape), dtype
-
-
-class GatherRows(Case):
-    """rows of a padded batch to packed ones, 12288 of 16384 rows of 2048"""
-
-    def inputs(self):
-        kept = torch.randperm(16384, device=DEVICE)[:12288].sort().values
-        return {"x": self.draw(16384, 2048), "indices": kept}
-
-    def outputs(self, x):
-        return [poisoned(12288, 2048, dtype=self.dtype)]
-
-    def kernel(self, x, out):
-        self.run("gather_rows", x["x"], x["indices"], 12288, 16384, 2048 * self.dtype.itemsize, *out)
-
-    def torch(self, x):
-        return [x["x"].index_select(0, x["indices"])]
-
-    def bytes(self, x, out):
-        return 2 * out[0].numel() * self.dtype.itemsize
-
-
-class ScatterRows(GatherRows):
-    """packed rows back to a padded batch"""
-
-    def inputs(self):
-        return {**super().inputs(), "x": self.draw(12288, 2048)}
-
-    def outputs(self, x):
-        return [poisoned(16384, 2048, dtype=self.dtype)]
-
-    def kernel(self, x, out):
-        self.run("scatter_rows", x["x"], x["indices"], 12288, 16384, 2048 * self.dtype.itemsize, *out)
-
-    def torch(self, x):
-        return [torch.zeros(16384, 2048, dtype=self.dtype, device=DEVICE).index_copy_(0, x["indices"], x["x"])]
-
-    def bytes(self, x, out):
-        return (x["x"].numel() + out[0].numel()) * self.dtype.itemsize
-
-
-class Decode(Case):
-    """attention to the cache, 8 rows of 4096 slots, 16 heads of 128 on 2 kv heads"""
-
-    ROWS, SLOTS, HEADS, KV_HEADS, HEAD_DIM = 8, 4096, 16, 2, 128
-
-    def inputs(self):
-        k, v = (self.draw(self.ROWS, self.KV_HEADS, self.SLOTS, self.HEAD_DIM) for _ in range(2))
-        lengths = torch.full([self.ROWS], self.SLOTS, device=DEVICE, dtype=torch.int32)
-        return {"q": self.draw(self.ROWS, self.HEADS, self.HEAD_DIM), "k": k, "v": v, "lengths": lengths}
-
-    def outputs(self, x):
-        size = self.gpu.status("attention_scratch", kv_cache_of(x["k"], x["v"], self.name), self.ROWS, self.HEADS)
-        self.scratch = poisoned(max(size // 4, 1), dtype=torch.float32)
-        return [poisoned(*x["q"].shape, dtype=self.dtype)]
-
-    def kernel(self, x, out):
-        cache, scale = kv_cache_of(x["k"], x["v"], self.name), self.HEAD_DIM**-0.5
-        self.run("decode_attention", x["q"], cache, x["lengths"], self.HEADS, scale, self.scratch, *out)
-
-    def torch(self, x):
-        out = F.scaled_dot_product_attention(x["q"].unsqueeze(2), x["k"], x["v"], enable_gqa=True)
-        return [out.squeeze(2)]
-
-
-class DecodeOneRow(Decode):
-    """attention to the cache, 1 row of 8192 slots"""
-
-    ROWS, SLOTS = 1, 8192
-
-
-class DecodeLong(Decode):
-    """attention to the cache, 8 rows of 32768 slots, 16 heads of 128 on 2 kv heads"""
-
-    SLOTS = 32768
-
-
-class Decode7B(Decode):
-    """attention to the cache, 8 rows of 4096 slots, 28 heads of 128 on 4 kv heads"""
-
-    HEADS, KV_HEADS = 28, 4
-
-
-class Sample(Case):
-    """a token of 151936, temperature 0.8, top-k 50, top-p 0.9, 8 rows"""
-
-    HOW = Sampling(0.8, 0.9, 1.0, 50)
-
-    def inputs(self):
-        logits = self.draw(8, 151936, dtype=torch.float32) * 3
-        return {"logits": logits, "uniform": torch.rand(8, device=DEVICE)}
-
-    def outputs(self, x):
-        return [poisoned(8, dtype=torch.int64)]
-
-    def kernel(self, x, out):
-        self.run("sample", x["logits"], None, self.HOW, x["uniform"], *x["logits"].shape, *out)
-
-    def torch(self, x):
-        logits = x["logits"].double() / self.HOW.temperature
-        logits = logits.where(logits >= logits.topk(self.HOW.top_k).values[:, -1:], -torch.inf)
-        weights = logits.softmax(-1)
-        ranked = weights.sort(-1, descending=True).values
-        kept = ranked.cumsum(-1) - ranked < self.HOW.top_p
-        weights = weights.where(weights >= ranked.where(kept, 2.0).amin(-1, keepdim=True), 0.0)
-        cumulative = weights.cumsum(-1)
-        return [(cumulative <= x["uniform"].double().unsqueeze(-1) * cumulative[:, -1:]).sum(-1)]
-
-
-CASES = [
-    LayerNorm,
-    Rotary,
-    QkvSplit,
-    VisionSplit,
-    QkvWriteCache,
-    WriteCache,
-    GatherRows,
-    ScatterRows,
-    Decode,
-    DecodeOneRow,
-    DecodeLong,
-    Decode7B,
-    Sample,
-]
+def median_time(run) -> float:
+    """Seconds of one call, measured with events."""
+    times = []
+    for _ in range(ROUNDS):
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run()
+        stop.record()
+        stop.synchronize()
+        times.append(start.elapsed_time(stop) / 1e3)
+    return statistics.median(times)
 
 
 def seconds(run, sets: list) -> float:
@@ -329,29 +46,14 @@ def seconds(run, sets: list) -> float:
         for call in range(calls):
             run(*sets[call % len(sets)])
     graph.replay()
-    times = []
-    for _ in range(ROUNDS):
-        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        graph.replay()
-        stop.record()
-        stop.synchronize()
-        times.append(start.elapsed_time(stop) / 1e3 / calls)
-    return statistics.median(times)
+    return median_time(graph.replay) / calls
 
 
 def copy_rate() -> float:
-    """Bytes a second, read and written, of a copy on the device; not in a graph, where another engine does it, more slowly."""
-    size, times = 1 << 30, []
+    """Bytes a second, read and written, of a copy on the device; not in a graph, where it was seen at two thirds of the rate."""
+    size = 1 << 30
     a, b = (torch.empty(size, dtype=torch.uint8, device=DEVICE) for _ in range(2))
-    for _ in range(ROUNDS):
-        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        b.copy_(a)
-        stop.record()
-        stop.synchronize()
-        times.append(start.elapsed_time(stop) / 1e3)
-    return 2 * size / statistics.median(times)
+    return 2 * size / median_time(lambda: b.copy_(a))
 
 
 def distance(found, wanted) -> float:

@@ -74,8 +74,9 @@ def test_every_group_and_number_of_spans(emulator, heads, head_dim, processors):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("new", [[3, 20, 0, 7], [1, 1, 1, 1], [0, 0, 0, 2]], ids=str)
-def test_cached_attention(machine, new, dtype):
-    lengths, heads, head_dim, tokens = [3, 150, 6, 37], 6, 80, sum(new)
+@pytest.mark.parametrize("head_dim", [80, 128])
+def test_cached_attention(machine, new, head_dim, dtype):
+    lengths, heads, tokens = [3, 150, 6, 37], 6, sum(new)
     q = draw(machine, (tokens, heads, head_dim), dtype)
     k, v = caches(machine, lengths, 2, 151, head_dim, dtype)
     cache, out = kv_cache(k, v), machine.empty(q.shape, dtype)
