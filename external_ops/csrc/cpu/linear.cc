@@ -21,66 +21,74 @@ struct Product {
 };
 
 constexpr int FEW = 8;           // rows of x for which a weight is used right from the register it was widened in
+constexpr int STREAMS = 4;       // weight rows read side by side, far apart: memory is faster in several streams
+constexpr int TILE = 3;          // rows of x for each: STREAMS x TILE of 16 registers accumulate
 constexpr int64_t STRIP = 48;    // weight rows that are widened together: a multiple of every MICRO_ROWS
 constexpr int64_t DEPTH = 256;   // numbers of a weight row widened at a time: 48 KB with those of the strip
 constexpr int64_t ROWS_AT_ONCE = 768;
 
-// Adds products of inputs first .. last of one weight row with M arranged rows of x, `stride` apart, to sums. Prefetches
-// the weights `ahead` of them: the hardware stops at every page.
-template <class Format, int M>
-INLINE void dot(const float* x, int64_t stride, const typename Format::Type* w, int64_t first, int64_t last,
-                int64_t ahead, vfloat sums[M]) {
-  constexpr int CHAINS = M == 1 ? 4 : M == 2 ? 2 : 1;  // independent sums, to hide the latency of an addition
-  vfloat acc[M][CHAINS][2] = {};
-  auto step = [&](int64_t i, int chain, vfloat a, vfloat b) __attribute__((always_inline)) {
-#pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      acc[m][chain][0] += a * load(x + m * stride + i);
-      acc[m][chain][M < 5] += b * load(x + m * stride + i + W);
+// Adds to sums [R][total] what inputs first .. last give of R weight rows, `apart` from each other, and of M of the
+// `total` rows of x, which lie in groups, [group][total][GROUP].
+template <class Format, int R, int M>
+INLINE void tile(const typename Format::Type* w, int64_t apart, const float* x, int total, int64_t first, int64_t last,
+                 vfloat* sums) {
+  constexpr int CHAINS = M == 1 ? 2 : 1;  // independent sums, to hide the latency of an addition
+  vfloat acc[R][M][CHAINS] = {};
+  auto step = [&](const typename Format::Type* group, int64_t next, const float* x) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      vfloat halves[2];
+      Format::widen(group + r * next, halves[0], halves[1]);
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) acc[r][m][h % CHAINS] += halves[h] * load(x + m * GROUP + h * W);
     }
   };
   int64_t i = first;
-  for (; i + CHAINS * GROUP <= last; i += CHAINS * GROUP) {
-    for (int64_t byte = 0; byte < CHAINS * GROUP * (int64_t)sizeof(*w); byte += 64)
-      __builtin_prefetch((const char*)(w + i + ahead) + byte);
-#pragma GCC unroll 4
-    for (int c = 0; c < CHAINS; ++c) {
-      vfloat a, b;
-      Format::widen(w + i + c * GROUP, a, b);
-      step(i + c * GROUP, c, a, b);
-    }
+  for (; i + GROUP <= last; i += GROUP) step(w + i, apart, x + i * total);
+  if (i < last) {
+    typename Format::Type part[R][GROUP] = {};
+    for (int r = 0; r < R; ++r) memcpy(part[r], w + r * apart + i, (last - i) * sizeof(*w));
+    step(part[0], GROUP, x + i * total);
   }
-  for (; i < last; i += GROUP) {
-    vfloat a, b;
-    if (i + GROUP <= last)
-      Format::widen(w + i, a, b);
-    else
-      widen_part<Format>(w + i, last - i, a, b);
-    step(i, 0, a, b);
-  }
-#pragma GCC unroll 8
-  for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int c = 0; c < CHAINS; ++c) sums[m] += acc[m][c][0] + acc[m][c][1];
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
+      for (int c = 0; c < CHAINS; ++c) sums[r * total + m] += acc[r][m][c];
+}
+
+// R outputs, `apart` from each other, from output j on, of all M rows of x.
+template <class Format, int R, int M>
+void outputs(const Product<Format>& p, const float* x, int64_t j, int64_t apart) {
+  constexpr int TILES = (M + TILE - 1) / TILE, WIDTH = (M + TILES - 1) / TILES;
+  vfloat sums[R][M] = {};
+  const int64_t depth = TILES == 1 ? p.k : DEPTH;  // few enough numbers that the cache keeps them for the next tile
+  for (int64_t first = 0; first < p.k; first += depth) {
+    const int64_t last = least(p.k, first + depth);
+    const auto* w = p.weight + j * p.k;
+    constexpr int REST = M % WIDTH, WHOLE = M - REST;
+    for (int m = 0; m < WHOLE; m += WIDTH)
+      tile<Format, R, WIDTH>(w, apart * p.k, x + m * GROUP, M, first, last, sums[0] + m);
+    if constexpr (REST > 0)
+      tile<Format, R, REST>(w, apart * p.k, x + WHOLE * GROUP, M, first, last, sums[0] + WHOLE);
+  }
+  for (int r = 0; r < R; ++r)
+    for (int m = 0; m < M; ++m) p.y[m * p.n + j + r * apart] = p.finish(sum(sums[r][m]), j + r * apart);
 }
 
 template <class Format, int M>
 void few_rows(const Product<Format>& p) {
-  const int64_t stride = whole_groups(p.k);
-  const int64_t depth = M == 1 ? p.k : 4096 / M / GROUP * GROUP;  // as much of x as half the first cache holds
-  const int64_t ahead = depth >= p.k ? 2048 / sizeof(*p.weight) : 2 * p.k;
-  Scratch x(M * stride);
-  for (int m = 0; m < M; ++m) arrange<Format>(p.x + m * p.k, p.k, 1.0f, x.data + m * stride);
-#pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
-  for (int64_t strip = 0; strip < p.n; strip += 16) {
-    vfloat sums[16][M] = {};
-    const int64_t rows = least(16, p.n - strip);
-    for (int64_t first = 0; first < p.k; first += depth)
-      for (int64_t j = 0; j < rows; ++j)
-        dot<Format, M>(x.data, stride, p.weight + (strip + j) * p.k, first, least(p.k, first + depth), ahead,
-                       sums[j]);
-    for (int64_t j = 0; j < rows; ++j)
-      for (int m = 0; m < M; ++m) p.y[m * p.n + strip + j] = p.finish(sum(sums[j][m]), strip + j);
+  Scratch x(M * whole_groups(p.k));
+  for (int m = 0; m < M; ++m) arrange<Format>(p.x + m * p.k, p.k, 1.0f, x.data + m * GROUP, M * GROUP);
+#pragma omp parallel num_threads(qwenvl_threads())
+  {
+    const int64_t threads = omp_get_num_threads(), first = p.n * thread_index() / threads;
+    const int64_t count = p.n * (thread_index() + 1) / threads - first, rows = count / STREAMS;
+    for (int64_t j = 0; j < rows; ++j) outputs<Format, STREAMS, M>(p, x.data, first + j, rows);
+    for (int64_t j = rows * STREAMS; j < count; ++j) outputs<Format, 1, M>(p, x.data, first + j, 1);
   }
 }
 

@@ -123,14 +123,14 @@ INLINE void widen_part(const typename Format::Type* p, int64_t count, vfloat& a,
 
 INLINE int64_t whole_groups(int64_t size) { return (size + GROUP - 1) / GROUP * GROUP; }
 
-// x times `scale`, arranged as Format widens, zeros up to a whole number of groups.
+// x times `scale`, arranged as Format widens, zeros up to a whole number of groups, which go `apart` apart.
 template <class Format>
-INLINE void arrange(const float* x, int64_t size, float scale, float* y) {
-  for (int64_t i = 0; i < size; i += GROUP) {
+INLINE void arrange(const float* x, int64_t size, float scale, float* y, int64_t apart = GROUP) {
+  for (int64_t i = 0; i < size; i += GROUP, y += apart) {
     vfloat a = size - i >= W ? load(x + i) : load_part(x + i, size - i);
     vfloat b = size - i >= GROUP ? load(x + i + W) : size - i > W ? load_part(x + i + W, size - i - W) : vfloat{};
     Format::arrange(a, b);
-    store(y + i, a * scale), store(y + i + W, b * scale);
+    store(y, a * scale), store(y + W, b * scale);
   }
 }
 
