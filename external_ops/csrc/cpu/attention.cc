@@ -163,7 +163,7 @@ void solve(const Problem& p, int64_t segments) {
   Task* tasks = (Task*)list.data;
   for (int64_t s = 0, i = count; s < segments; ++s)  // last ones first: causal ones are the longest
     for (int32_t first = 0; first < p.cu_q[s + 1] - p.cu_q[s]; first += QUERIES) tasks[--i] = {(int32_t)s, first};
-#pragma omp parallel for schedule(dynamic) num_threads(qwenvl_threads())
+#pragma omp parallel for schedule(monotonic : dynamic) num_threads(qwenvl_threads())
   for (int64_t i = 0; i < count * p.heads; ++i)
     attend(p, tasks[i / p.heads], i % p.heads, work.data + thread_index() * work_size(p));
 }

@@ -139,7 +139,7 @@ void attention_gradient(const float* q, const float* k, const float* v, const fl
   for (int64_t s = 0; s < segments; ++s) longest = longest > cu_k[s + 1] - cu_k[s] ? longest : cu_k[s + 1] - cu_k[s];
   const int64_t size = Work::size(p, longest);
   Scratch memory(qwenvl_threads() * size);
-#pragma omp parallel for schedule(dynamic) num_threads(qwenvl_threads())
+#pragma omp parallel for schedule(monotonic : dynamic) num_threads(qwenvl_threads())
   for (int64_t i = 0; i < segments * kv_heads; ++i) {
     const int64_t s = i / kv_heads;
     solve(p, cu_q[s], cu_q[s + 1] - cu_q[s], cu_k[s], cu_k[s + 1] - cu_k[s], i % kv_heads,

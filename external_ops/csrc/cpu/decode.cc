@@ -121,7 +121,7 @@ void decode_as(const float* q, const QwenvlKvCache& cache, const int32_t* length
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < cache.batch * heads; ++i)
       arrange<Format>(q + i * head_dim, head_dim, scale * LOG2E, queries.data + i * padded);
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(monotonic : dynamic)
     for (int64_t i = 0; i < pairs * spans; ++i) {
       const int64_t pair = i / spans, first = i % spans * SPAN, left = lengths[pair / cache.kv_heads] - first;
       if (left <= 0) continue;

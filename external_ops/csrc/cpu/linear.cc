@@ -23,8 +23,8 @@ struct Product {
 constexpr int FEW = 8;           // rows of x for which a weight is used right from the register it was widened in
 constexpr int STREAMS = 4;       // weight rows read side by side, far apart: memory is faster in several streams
 constexpr int TILE = 3;          // rows of x for each: STREAMS x TILE of 16 registers accumulate
-constexpr int64_t STRIP = 48;    // weight rows that are widened together: a multiple of every MICRO_ROWS
-constexpr int64_t DEPTH = 256;   // numbers of a weight row widened at a time: 48 KB with those of the strip
+constexpr int64_t STRIP = 144;   // weight rows that are widened together: a multiple of every MICRO_ROWS
+constexpr int64_t DEPTH = 256;   // numbers of a weight row widened at a time: 144 KB with those of the strip
 constexpr int64_t ROWS_AT_ONCE = 768;
 
 // Adds to sums [R][total] what inputs first .. last give of R weight rows, `apart` from each other, and of M of the
@@ -137,7 +137,7 @@ void many_rows(const Product<Format>& p) {
         load_panel(p.x + (start + i * MICRO_COLUMNS) * p.k, p.k, rows - i * MICRO_COLUMNS, p.k, 1.0f,
                    xt.data + i * MICRO_COLUMNS * p.k);
       float *widened = work.data + thread_index() * work_size, *sums = widened + STRIP * DEPTH;
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(monotonic : dynamic)
       for (int64_t strip = 0; strip < p.n; strip += STRIP) {
         strip_of_many(p, strip, xt.data, panels, widened, sums);
         for (int64_t i = 0; i < panels; ++i)

@@ -14,8 +14,8 @@ extern "C" int dnnl_sgemm(char transpose_a, char transpose_b, int64_t m, int64_t
 namespace qwenvl {
 namespace {
 
-constexpr int64_t FEWEST_ROWS = 32;  // below, the kernels are as fast
-constexpr int64_t CHUNK = 512;       // weight rows at a time
+constexpr int64_t FEWEST_ROWS = 512;  // below, the kernels are faster
+constexpr int64_t CHUNK = 6 << 20;    // weights at a time
 
 }  // namespace
 
@@ -23,10 +23,10 @@ bool float32_linear(const float* x, const void* weight, QwenvlDtype dtype, const
                     int64_t m, int64_t k, int64_t n, float* y) {
   if (m < FEWEST_ROWS || k == 0) return false;
   const bool narrow = dtype != QWENVL_FLOAT32;
-  const int64_t bytes = dtype == QWENVL_INT8 ? 1 : 2;
-  std::unique_ptr<float[]> wide(narrow ? new float[std::min(n, CHUNK) * k] : nullptr);
-  for (int64_t first = 0; first < n; first += CHUNK) {
-    const int64_t count = std::min(CHUNK, n - first);
+  const int64_t bytes = dtype == QWENVL_INT8 ? 1 : 2, chunk = std::max<int64_t>(1, CHUNK / k);  // weight rows
+  std::unique_ptr<float[]> wide(narrow ? new float[std::min(n, chunk) * k] : nullptr);
+  for (int64_t first = 0; first < n; first += chunk) {
+    const int64_t count = std::min(chunk, n - first);
     const float* rows = narrow ? wide.get() : (const float*)weight + first * k;
     if (narrow)
       qwenvl_cpu_kernels()->to_float32((const char*)weight + first * k * bytes, dtype, count * k, wide.get());

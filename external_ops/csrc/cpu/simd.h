@@ -149,6 +149,8 @@ INLINE vfloat one_plus_exp_minus(vfloat x) {
 INLINE vfloat sigmoid(vfloat x) { return 1.0f / one_plus_exp_minus(x); }
 INLINE vfloat silu(vfloat x) { return x / one_plus_exp_minus(x); }
 
+// Loops that are dealt out dynamically have to say `monotonic`. Without it GCC 9 and newer call a function that Paddle's
+// OpenMP has not got; found in another OpenMP library of the process, it lets every thread run the whole loop.
 INLINE int thread_index() { return omp_get_thread_num(); }
 
 // Memory that is freed at the end of its scope, aligned to a cache line.

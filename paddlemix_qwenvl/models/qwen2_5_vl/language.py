@@ -9,6 +9,7 @@ from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.layers.attention import AttentionContext, HeadSplit, causal_attention
 from paddlemix_qwenvl.layers.embedding import VocabParallelEmbedding
 from paddlemix_qwenvl.layers.linear import MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
+from paddlemix_qwenvl.layers.mlp import feed_forward
 from paddlemix_qwenvl.layers.norm import RMSNorm
 from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLConfig
 from paddlemix_qwenvl.parallel import tensor_parallel
@@ -46,7 +47,7 @@ class MLP(nn.Layer):
         self.down_proj = RowParallelLinear(size, config.hidden_size, start, stop, bias=False)
 
     def forward(self, x):
-        return self.down_proj(ops.swiglu(self.gate_up_proj(x)))
+        return feed_forward(x, self.gate_up_proj, ops.swiglu, self.down_proj)
 
 
 class DecoderLayer(nn.Layer):

@@ -11,6 +11,7 @@ from paddle import nn
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.errors import ConfigurationError, MediaError, ParallelError
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
+from paddlemix_qwenvl.layers.mlp import feed_forward
 from paddlemix_qwenvl.layers.norm import RMSNorm
 from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLVisionConfig
 from paddlemix_qwenvl.models.qwen2_5_vl.layout import vision_layout
@@ -66,7 +67,7 @@ class VisionMLP(nn.Layer):
         self.down_proj = RowParallelLinear(size, config.hidden_size, start, stop, bias=True)
 
     def forward(self, x):
-        return self.down_proj(ops.swiglu(self.gate_up_proj(x)))
+        return feed_forward(x, self.gate_up_proj, ops.swiglu, self.down_proj)
 
 
 class VisionBlock(nn.Layer):

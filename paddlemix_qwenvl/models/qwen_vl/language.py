@@ -11,6 +11,7 @@ from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.layers.attention import AttentionContext, HeadSplit, causal_attention
 from paddlemix_qwenvl.layers.embedding import VocabParallelEmbedding
 from paddlemix_qwenvl.layers.linear import MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
+from paddlemix_qwenvl.layers.mlp import feed_forward
 from paddlemix_qwenvl.layers.norm import RMSNorm
 from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
 from paddlemix_qwenvl.models.qwen_vl.vision import VisionTransformer
@@ -43,7 +44,7 @@ class MLP(nn.Layer):
         self.c_proj = RowParallelLinear(size, config.hidden_size, start, stop, bias)
 
     def forward(self, x):
-        return self.c_proj(ops.swiglu(self.w2_w1(x)))
+        return feed_forward(x, self.w2_w1, ops.swiglu, self.c_proj)
 
 
 class Block(nn.Layer):

@@ -12,6 +12,7 @@ from paddle.nn import functional as F
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.errors import ParallelError
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear
+from paddlemix_qwenvl.layers.mlp import feed_forward
 from paddlemix_qwenvl.layers.norm import LayerNorm
 from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
 from paddlemix_qwenvl.parallel import tensor_parallel
@@ -47,7 +48,7 @@ class VisualMLP(nn.Layer):
         self.c_proj = RowParallelLinear(inner, width, start, stop, bias=True)
 
     def forward(self, x):
-        return self.c_proj(F.gelu(self.c_fc(x)))
+        return feed_forward(x, self.c_fc, F.gelu, self.c_proj)
 
 
 class VisualBlock(nn.Layer):

@@ -1,0 +1,30 @@
+"""What every block does between its two widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import paddle
+from paddle import nn
+
+ROWS_AT_ONCE = 1024  # enough for products at full speed
+
+
+def feed_forward(x, up: nn.Layer, activation: Callable, down: nn.Layer):
+    """`down(activation(up(x)))` of packed rows `[T, width]`.
+
+    On CPU, where nothing is to be differentiated, a thousand rows at a time: the inner width of a long prompt or of a large
+    picture would otherwise be most of what a model needs beside its weights.
+    """
+
+    def mlp(rows):
+        return down(activation(up(rows)))
+
+    count = x.shape[0]
+    trains = paddle.is_grad_enabled() and not x.stop_gradient
+    if count <= ROWS_AT_ONCE or trains or not x.place.is_cpu_place():
+        return mlp(x)
+    parts = -(-count // ROWS_AT_ONCE)
+    bounds = [count * i // parts for i in range(parts + 1)]
+    return paddle.concat([mlp(x[first:last]) for first, last in pairwise(bounds)])
