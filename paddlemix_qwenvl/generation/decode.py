@@ -146,9 +146,7 @@ def _choose(logits, seen, settings: GenerationSettings, uniform: np.ndarray):
         settings.repetition_penalty,
         paddle.to_tensor(uniform),
     )
-    chosen = paddle.take_along_axis(logits, token_ids.unsqueeze(-1), axis=-1)
-    scores = (chosen - paddle.logsumexp(logits, axis=-1, keepdim=True)).squeeze(-1)
-    return token_ids, scores.numpy()
+    return token_ids, ops.log_probability(logits, token_ids).numpy()
 
 
 def _seen(prompt_ids, vocab_size: int):

@@ -20,6 +20,7 @@ get_padding_offset = operation("get_padding_offset")
 layer_norm = operation("layer_norm")
 linear = operation("linear")
 linear_int8 = operation("linear_int8")
+log_probability = operation("log_probability")
 mrope_tables = operation("mrope_tables")
 qkv_transpose_split = operation("qkv_transpose_split")
 qkv_write_cache = operation("qkv_write_cache")
@@ -44,6 +45,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "linear_int8",
+    "log_probability",
     "mrope_tables",
     "qkv_transpose_split",
     "qkv_write_cache",

@@ -17,6 +17,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "linear_int8",
+    "log_probability",
     "qkv_transpose_split",
     "qkv_write_cache",
     "quantize_int8",
@@ -33,7 +34,8 @@ __all__ = [
 DIFFERENTIABLE = getattr(paddlemix_qwenvl_ops, "DIFFERENTIABLE", frozenset())  # an older build has no gradients
 ON_GPU = frozenset()
 if getattr(paddlemix_qwenvl_ops, "HAS_CUDA", False):
-    ON_GPU = frozenset(__all__) - {"linear", "linear_int8", "quantize_int8", "rms_norm", "swiglu", "varlen_attention"}
+    _CPU_ALONE = {"linear", "linear_int8", "log_probability", "quantize_int8", "rms_norm", "swiglu", "varlen_attention"}
+    ON_GPU = frozenset(__all__) - _CPU_ALONE
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float, residual: Tensor | None = None):
@@ -160,3 +162,7 @@ def sample(
 
 def sample_with_settings(logits: Tensor, seen: Tensor, settings: Tensor, uniform: Tensor) -> Tensor:
     return _run("qwenvl_sample_with_settings", logits, seen, settings, uniform)[0]
+
+
+def log_probability(logits: Tensor, token_ids: Tensor) -> Tensor:
+    return _run("qwenvl_log_probability", logits, token_ids)[0]

@@ -17,6 +17,7 @@ __all__ = [
     "encode_rotary_qk",
     "get_padding_offset",
     "layer_norm",
+    "log_probability",
     "mrope_tables",
     "qkv_transpose_split",
     "qkv_write_cache",
@@ -238,6 +239,13 @@ def sample_with_settings(logits: Tensor, seen: Tensor, settings: Tensor, uniform
 
     greedy = paddle.logical_or(temperature == 0, top_k == 1)
     return paddle.static.nn.cond(greedy, lambda: logits.argmax(-1), drawn)
+
+
+def log_probability(logits: Tensor, token_ids: Tensor) -> Tensor:
+    """Logarithms of the tokens' probabilities under softmax(logits), float32 [B]: logits [B, V], token_ids int64 [B]."""
+    logits = _wide(logits)
+    chosen = paddle.take_along_axis(logits, token_ids.unsqueeze(-1), axis=-1)
+    return (chosen - paddle.logsumexp(logits, axis=-1, keepdim=True)).squeeze(-1)
 
 
 def _weights(logits: Tensor) -> Tensor:

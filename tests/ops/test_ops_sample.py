@@ -3,7 +3,7 @@
 import numpy as np
 import paddle
 import pytest
-from numpy_ops import tensor
+from numpy_ops import float64, tensor
 from op_definitions import sample_row
 
 ROWS, VOCABULARY = 64, 1000
@@ -79,3 +79,18 @@ def test_draws_follow_the_probabilities(way):
     assert np.bincount(found.numpy()).tolist() == [800, 400, 200, 100, 100]
     found = way.sample(tensor(np.tile(logits, (1600, 1))), None, 1.0, 0, 0.75, 1.0, tensor(uniform))
     assert set(found.tolist()) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("batch, vocabulary", [(1, 1), (1, 5), (3, 1000), (2, 5001)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_log_probability(way, batch, vocabulary, dtype):
+    draws = np.random.default_rng(0)
+    logits = tensor(draws.normal(0, 5, (batch, vocabulary)), dtype)
+    logits[0, 1:3] = -np.inf  # as the end token's is where more tokens are asked for
+    token_ids = draws.integers(0, vocabulary, batch)
+    token_ids[0] = 0
+    wide = float64(logits)
+    wanted = wide[np.arange(batch), token_ids] - np.logaddexp.reduce(wide, axis=-1)
+    found = way.log_probability(logits, paddle.to_tensor(token_ids))
+    assert found.dtype == paddle.float32
+    np.testing.assert_allclose(found.numpy(), wanted, atol=2e-6, rtol=1e-6)

@@ -32,8 +32,24 @@ std::vector<Tensor> sample_with_settings(const Tensor& logits, const Tensor& see
   return {draw(logits, seen, uniform, {how[0], how[2], how[3], (int64_t)how[1]})};
 }
 
+std::vector<Tensor> log_probability(const Tensor& logits, const Tensor& tokens) {
+  PD_CHECK(logits.shape().size() == 2, "logits are [B, V], not ", text(logits.shape()));
+  const int64_t batch = logits.shape()[0], vocabulary = logits.shape()[1];
+  expect_shape("tokens", tokens, {batch});
+  expect_dtype("tokens", tokens, DataType::INT64);
+  const int64_t* token = tokens.data<int64_t>();
+  for (int64_t b = 0; b < batch; ++b)
+    PD_CHECK(token[b] >= 0 && token[b] < vocabulary, "token ", token[b], " is not among ", vocabulary);
+  const Tensor in = wide(logits);
+  Tensor y = empty({batch}, DataType::FLOAT32, logits);
+  qwenvl_cpu_kernels()->log_probability(in.data<float>(), token, batch, vocabulary, y.data<float>());
+  return {y};
+}
+
 std::vector<Shape> sample_shape(Shape logits, Shape, Shape) { return {{logits[0]}}; }
 std::vector<DataType> sample_dtype(DataType, DataType, DataType) { return {DataType::INT64}; }
+std::vector<Shape> log_probability_shape(Shape logits, Shape) { return {{logits[0]}}; }
+std::vector<DataType> log_probability_dtype(DataType, DataType) { return {DataType::FLOAT32}; }
 std::vector<Shape> sample_with_settings_shape(Shape logits, Shape, Shape, Shape) { return {{logits[0]}}; }
 std::vector<DataType> sample_with_settings_dtype(DataType, DataType, DataType, DataType) { return {DataType::INT64}; }
 
@@ -53,3 +69,10 @@ PD_BUILD_OP(qwenvl_sample_with_settings)
     .SetKernelFn(PD_KERNEL(qwenvl::sample_with_settings))
     .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::sample_with_settings_shape))
     .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::sample_with_settings_dtype));
+
+PD_BUILD_OP(qwenvl_log_probability)
+    .Inputs({"logits", "tokens"})
+    .Outputs({"log_probability"})
+    .SetKernelFn(PD_KERNEL(qwenvl::log_probability))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::log_probability_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::log_probability_dtype));

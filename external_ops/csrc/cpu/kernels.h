@@ -74,6 +74,8 @@ struct QwenvlCpuKernels {
   // One token a row of logits [batch, vocabulary]; seen [batch, vocabulary] may be null.
   void (*sample)(const float* logits, const uint8_t* seen, const struct QwenvlSampling* how, const float* uniform,
                  int64_t batch, int64_t vocabulary, int64_t* tokens);
+  // Logarithms of the tokens' probabilities under softmax(logits).
+  void (*log_probability)(const float* logits, const int64_t* tokens, int64_t batch, int64_t vocabulary, float* y);
 };
 
 // The kernels for the best instruction set that both this build and this CPU have, or for the one that the environment

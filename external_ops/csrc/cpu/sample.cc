@@ -1,4 +1,7 @@
-// One token a row from its logits, without sorting: the cuts of top-k and top-p are found by bisection.
+// One token a row from its logits, without sorting: the cuts of top-k and top-p are found by bisection; and how probable it
+// was.
+#include <math.h>
+
 #include "simd.h"
 
 namespace qwenvl {
@@ -11,10 +14,21 @@ INLINE float logit_of(const float* logits, const uint8_t* seen, float penalty, i
   return seen && seen[i] ? penalise(logits[i], penalty) : logits[i];
 }
 
+float highest_of(const float* x, int64_t size) {
+  vfloat highest = splat(-__builtin_inff());
+  int64_t i = 0;
+  for (; i + W <= size; i += W) highest = max(load(x + i), highest);
+  if (i < size) highest = max(load_part(x + i, size - i, -__builtin_inff()), highest);
+  return maximum(highest);
+}
+
 int64_t most_likely(const float* logits, const uint8_t* seen, float penalty, int64_t size) {
   int64_t best = 0;
-  for (int64_t i = 1; i < size; ++i)
-    if (logit_of(logits, seen, penalty, i) > logit_of(logits, seen, penalty, best)) best = i;
+  float highest = logit_of(logits, seen, penalty, 0);
+  for (int64_t i = 1; i < size; ++i) {
+    const float logit = logit_of(logits, seen, penalty, i);
+    if (logit > highest) best = i, highest = logit;
+  }
   return best;
 }
 
@@ -123,6 +137,25 @@ void sample(const float* logits, const uint8_t* seen, const QwenvlSampling* how,
     float* weights = work.data + 2 * vocabulary * thread_index();
     tokens[b] = sample_row(logits + b * vocabulary, penalised ? seen + b * vocabulary : nullptr, *how, uniform[b],
                            vocabulary, weights, weights + vocabulary);
+  }
+}
+
+void log_probability(const float* logits, const int64_t* tokens, int64_t batch, int64_t vocabulary, float* y) {
+#pragma omp parallel for schedule(static) num_threads(qwenvl_threads()) if (batch > 1)
+  for (int64_t b = 0; b < batch; ++b) {
+    const float* row = logits + b * vocabulary;
+    const float highest = highest_of(row, vocabulary);
+    double total = 0;
+    for (int64_t first = 0; first < vocabulary; first += 1024) {
+      vfloat part{};
+      const int64_t end = vocabulary - first < 1024 ? vocabulary : first + 1024;
+      for (int64_t i = first; i < end; i += W) {
+        const vfloat x = i + W <= end ? load(row + i) : load_part(row + i, end - i, -__builtin_inff());
+        part += exp2((x - highest) * LOG2E);
+      }
+      total += sum(part);
+    }
+    y[b] = row[tokens[b]] - highest - (float)log(total);
   }
 }
 

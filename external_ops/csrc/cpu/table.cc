@@ -29,6 +29,7 @@ KERNEL(to_float32);
 KERNEL(to_bfloat16);
 KERNEL(int8_to_bfloat16);
 KERNEL(sample);
+KERNEL(log_probability);
 #undef KERNEL
 
 #define NAME_OF(isa) #isa
@@ -37,7 +38,7 @@ extern const QwenvlCpuKernels kernels = {
     NAME(QWENVL_ISA), rms_norm, layer_norm, swiglu, norm_gradient, swiglu_gradient, add_bias, column_sums, rotary,
     qkv_split, qkv_split_gradient, write_cache, qkv_write_cache, varlen_attention, attention_gradient,
     cached_attention, decode_attention, linear, quantize, to_float32, to_bfloat16, int8_to_bfloat16,
-    sample,
+    sample, log_probability,
 };
 
 }  // namespace QWENVL_ISA
