@@ -21,10 +21,11 @@ def feed_forward(x, up: nn.Layer, activation: Callable, down: nn.Layer):
     def mlp(rows):
         return down(activation(up(rows)))
 
-    count = x.shape[0]
-    trains = paddle.is_grad_enabled() and not x.stop_gradient
-    if count <= ROWS_AT_ONCE or trains or not x.place.is_cpu_place():
+    if not paddle.in_dynamic_mode():  # a graph's rows are not known
         return mlp(x)
-    parts = -(-count // ROWS_AT_ONCE)
-    bounds = [count * i // parts for i in range(parts + 1)]
+    trains = paddle.is_grad_enabled() and not x.stop_gradient
+    parts = -(-x.shape[0] // ROWS_AT_ONCE)
+    if parts <= 1 or trains or not x.place.is_cpu_place():
+        return mlp(x)
+    bounds = [x.shape[0] * i // parts for i in range(parts + 1)]
     return paddle.concat([mlp(x[first:last]) for first, last in pairwise(bounds)])
