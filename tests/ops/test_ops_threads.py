@@ -26,7 +26,7 @@ def threads():
 def test_openmp_has_what_the_compiler_calls():
     """What Paddle's OpenMP lacks the loader takes from another, to which each thread is alone: every one does all the work."""
     built = Path(library.__file__).with_name("_ops.so").read_bytes()
-    called = {name.decode() for name in re.findall(rb"GOMP_\w+", built)} - {"GOMP_1", "GOMP_4"}  # versions
+    called = {name.decode() for name in re.findall(rb"GOMP_[a-z]\w+", built)}
     assert "GOMP_parallel" in called
     openmp = Path(paddle.__file__).parent / "libs" / "libiomp5.so"
     runtime = ctypes.CDLL(str(openmp) if openmp.exists() else "libgomp.so.1")
