@@ -182,6 +182,20 @@ def init_tensor_parallel(degree: int | None = None) -> TensorParallel:
             f"or start {degree} processes with `python -m paddle.distributed.launch`."
         )
     if degree > 1 and _fleet_group() is None:
+        _use_plain_store()
         group = dist.init_parallel_env()
         _launched = TensorParallel(group.rank, degree, group)
     return tensor_parallel()
+
+
+def _use_plain_store() -> None:
+    """Have rank 0 meet the others through Paddle's older TCP store.
+
+    The one over libuv (Paddle 3.1 and later) logs a lost connection. Where that happens while rank 0's process ends, the logger
+    is gone already and the process aborts: an exit status of -6 in place of 0, or of the error's own.
+    """
+    import paddle
+    from paddle.base import core
+
+    if "FLAGS_tcp_store_using_libuv" in core.globals():
+        paddle.set_flags({"FLAGS_tcp_store_using_libuv": False})
