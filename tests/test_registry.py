@@ -185,7 +185,7 @@ def test_other_models_are_as_before(tmp_path):
 @pytest.mark.parametrize("name", NLP)
 def test_the_hosts_own_error_for_what_is_not_there(name):
     before = auto(name).from_pretrained.__func__.__wrapped__
-    for given in ("/no/such/folder", 7):
+    for given in ("/no/such/folder", 7.5):
         errors = []
         for method in (auto(name).from_pretrained, functools.partial(before, auto(name))):
             with pytest.raises(Exception) as caught:
