@@ -11,6 +11,7 @@ from paddlemix_qwenvl.layers.embedding import VocabParallelEmbedding
 from paddlemix_qwenvl.layers.linear import MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
 from paddlemix_qwenvl.layers.mlp import feed_forward
 from paddlemix_qwenvl.layers.norm import RMSNorm
+from paddlemix_qwenvl.layers.residual import ResidualStream
 from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLConfig
 from paddlemix_qwenvl.parallel import tensor_parallel
 
@@ -60,14 +61,9 @@ class DecoderLayer(nn.Layer):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x, residual, context: AttentionContext):
-        if residual is None:
-            x, residual = self.input_layernorm(x), x
-        else:
-            x, residual = self.input_layernorm(x, residual)
-        x = self.self_attn(x, context)
-        x, residual = self.post_attention_layernorm(x, residual)
-        return self.mlp(x), residual
+    def forward(self, stream: ResidualStream, context: AttentionContext):
+        stream.x = self.self_attn(stream.normalised(self.input_layernorm), context)
+        stream.x = self.mlp(stream.normalised(self.post_attention_layernorm))
 
 
 class LanguageModel(nn.Layer):
@@ -89,8 +85,7 @@ class LanguageModel(nn.Layer):
 
     def forward(self, embeddings, context: AttentionContext):
         """Hidden states `[T, hidden]` of packed embeddings `[T, hidden]`, normalised."""
-        x, residual = embeddings, None
+        stream = ResidualStream(embeddings)
         for layer in self.layers:
-            x, residual = layer(x, residual, context)
-        x, _ = self.norm(x, residual)
-        return x
+            layer(stream, context)
+        return stream.normalised(self.norm)

@@ -13,6 +13,7 @@ from paddlemix_qwenvl.errors import ConfigurationError, MediaError, ParallelErro
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
 from paddlemix_qwenvl.layers.mlp import feed_forward
 from paddlemix_qwenvl.layers.norm import RMSNorm
+from paddlemix_qwenvl.layers.residual import ResidualStream
 from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLVisionConfig
 from paddlemix_qwenvl.models.qwen2_5_vl.layout import vision_layout
 from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel, using
@@ -80,14 +81,9 @@ class VisionBlock(nn.Layer):
         self.attn = VisionAttention(config)
         self.mlp = VisionMLP(config)
 
-    def forward(self, x, residual, cos, sin, cu_seqlens):
-        if residual is None:
-            x, residual = self.norm1(x), x
-        else:
-            x, residual = self.norm1(x, residual)
-        x = self.attn(x, cos, sin, cu_seqlens)
-        x, residual = self.norm2(x, residual)
-        return self.mlp(x), residual
+    def forward(self, stream: ResidualStream, cos, sin, cu_seqlens):
+        stream.x = self.attn(stream.normalised(self.norm1), cos, sin, cu_seqlens)
+        stream.x = self.mlp(stream.normalised(self.norm2))
 
 
 class PatchMerger(nn.Layer):
@@ -104,9 +100,8 @@ class PatchMerger(nn.Layer):
             RowParallelLinear(self.width, config.out_hidden_size, start, stop, bias=True),
         )
 
-    def forward(self, x, residual):
-        x, _ = self.ln_q(x, residual)
-        return self.mlp(x.reshape([-1, self.width]))
+    def forward(self, stream: ResidualStream):
+        return self.mlp(stream.normalised(self.ln_q).reshape([-1, self.width]))
 
 
 class VisionTower(nn.Layer):
@@ -143,11 +138,11 @@ class VisionTower(nn.Layer):
         angles = (positions.unsqueeze(-1) * self.inv_freq).flatten(1)  # [N, head_dim / 2]: rows first, then columns
         cos, sin = angles.cos(), angles.sin()
         dtype = ops.activation_dtype(self.patch_embed.proj.weight.dtype)
-        x, residual = self.patch_embed(pixel_values.astype(dtype).index_select(order)), None
+        stream = ResidualStream(self.patch_embed(pixel_values.astype(dtype).index_select(order)))
         for index, block in enumerate(self.blocks):
             bounds = cu_seqlens if index in self.config.fullatt_block_indexes else cu_window_seqlens
-            x, residual = block(x, residual, cos, sin, bounds)
-        return self.merger(x, residual).index_select(restore)
+            block(stream, cos, sin, bounds)
+        return self.merger(stream).index_select(restore)
 
 
 class DealtVisionTower(VisionTower):

@@ -13,6 +13,7 @@ from paddlemix_qwenvl.layers.embedding import VocabParallelEmbedding
 from paddlemix_qwenvl.layers.linear import MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
 from paddlemix_qwenvl.layers.mlp import feed_forward
 from paddlemix_qwenvl.layers.norm import RMSNorm
+from paddlemix_qwenvl.layers.residual import ResidualStream
 from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
 from paddlemix_qwenvl.models.qwen_vl.vision import VisionTransformer
 from paddlemix_qwenvl.parallel import tensor_parallel
@@ -57,13 +58,9 @@ class Block(nn.Layer):
         self.ln_2 = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x, residual, context: AttentionContext):
-        if residual is None:
-            x, residual = self.ln_1(x), x
-        else:
-            x, residual = self.ln_1(x, residual)
-        x, residual = self.ln_2(self.attn(x, context), residual)
-        return self.mlp(x), residual
+    def forward(self, stream: ResidualStream, context: AttentionContext):
+        stream.x = self.attn(stream.normalised(self.ln_1), context)
+        stream.x = self.mlp(stream.normalised(self.ln_2))
 
 
 class Transformer(nn.Layer):
@@ -86,11 +83,10 @@ class Transformer(nn.Layer):
 
     def forward(self, embeddings, context: AttentionContext):
         """Hidden states `[T, hidden]` of packed embeddings `[T, hidden]`, normalised."""
-        x, residual = embeddings, None
+        stream = ResidualStream(embeddings)
         for block in self.h:
-            x, residual = block(x, residual, context)
-        x, _ = self.ln_f(x, residual)
-        return x
+            block(stream, context)
+        return stream.normalised(self.ln_f)
 
 
 def logn_scale(position_ids, seq_length: int):

@@ -14,6 +14,7 @@ from paddlemix_qwenvl.errors import ParallelError
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear
 from paddlemix_qwenvl.layers.mlp import feed_forward
 from paddlemix_qwenvl.layers.norm import LayerNorm
+from paddlemix_qwenvl.layers.residual import ResidualStream
 from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
 from paddlemix_qwenvl.parallel import tensor_parallel
 
@@ -61,13 +62,9 @@ class VisualBlock(nn.Layer):
         self.attn = VisualAttention(width, num_heads)
         self.mlp = VisualMLP(width, inner)
 
-    def forward(self, x, residual, cu_seqlens):
-        if residual is None:
-            x, residual = self.ln_1(x), x
-        else:
-            x, residual = self.ln_1(x, residual)
-        x, residual = self.ln_2(self.attn(x, cu_seqlens), residual)
-        return self.mlp(x), residual
+    def forward(self, stream: ResidualStream, cu_seqlens):
+        stream.x = self.attn(stream.normalised(self.ln_1), cu_seqlens)
+        stream.x = self.mlp(stream.normalised(self.ln_2))
 
 
 class Blocks(nn.Layer):
@@ -78,10 +75,10 @@ class Blocks(nn.Layer):
         self.resblocks = nn.LayerList([VisualBlock(width, num_heads, inner) for _ in range(layers)])
 
     def forward(self, x, cu_seqlens):
-        residual = None
+        stream = ResidualStream(x)
         for block in self.resblocks:
-            x, residual = block(x, residual, cu_seqlens)
-        return x if residual is None else x + residual
+            block(stream, cu_seqlens)
+        return stream.total()
 
 
 class CrossAttention(nn.Layer):
