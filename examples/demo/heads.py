@@ -17,7 +17,7 @@ class PatchHeads(nn.Layer):
         self.heard = {}
         model.visual.register_forward_post_hook(lambda layer, given, features: self.heard.update(features=features))
         middle = model.model.layers[len(model.model.layers) // 2]
-        middle.register_forward_post_hook(lambda layer, given, output: self.heard.update(hidden=output[0] + output[1]))
+        middle.register_forward_post_hook(lambda layer, given, output: self.heard.update(hidden=given[0].total()))
 
     def loss(self, image_places, patch_labels, patch_boxes):
         """Sum of the questions' mean losses, after a forward pass; `image_places` are the image tokens' among the packed."""
