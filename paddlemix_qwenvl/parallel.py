@@ -191,7 +191,7 @@ def init_tensor_parallel(degree: int | None = None) -> TensorParallel:
 def _use_plain_store() -> None:
     """Have rank 0 meet the others through Paddle's older TCP store.
 
-    The one over libuv, the default of Paddle 3.3, logs a lost connection. Where that happens while rank 0's process ends, the logger
+    The one over libuv (Paddle 3.3's default) logs a lost connection. Where that happens while rank 0's process ends, the logger
     may be gone already and the process aborts: an exit status of -6 in place of 0, or of the error's own.
     """
     import paddle
