@@ -16,10 +16,19 @@ def draw(shape, dtype="float32", seed=0):
     return tensor(np.random.default_rng(seed).normal(size=shape) / np.sqrt(shape[-1]), dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def close_product(found, x, weight, bias=0.0, x_limit=4095, weight_limit=4095):
+    """As near as integers allow, the largest of which stand for the largest of x and of a row of the weight."""
+    x = float64(x)
+    assert found.dtype == paddle.float32 and found.shape == [len(x), len(weight)]
+    sizes, weight_sizes = np.abs(x), np.abs(weight)
+    bound = 0.51 * sizes.sum(1)[:, None] * weight_sizes.max(1) / weight_limit
+    bound += 0.51 * sizes.max(1, initial=0)[:, None] * weight_sizes.sum(1) / x_limit
+    assert (np.abs(float64(found) - (x @ weight.T + bias)) <= bound + 1e-6).all()
+
+
 @pytest.mark.parametrize("inputs, outputs", SHAPES)
-def test_linear(way, inputs, outputs, dtype):
-    weight, bias = draw((outputs, inputs), dtype), draw((outputs,), dtype, 1)
+def test_linear(way, inputs, outputs):
+    weight, bias = draw((outputs, inputs)), draw((outputs,), seed=1)
     for rows in ROWS:
         x = draw((rows, inputs), seed=2)
         wanted = float64(x) @ float64(weight).T
@@ -27,15 +36,49 @@ def test_linear(way, inputs, outputs, dtype):
         close(way.linear(x, weight, bias), wanted + float64(bias))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("inputs, outputs", SHAPES)
+def test_linear_narrow(way, inputs, outputs, dtype):
+    weight, bias = draw((outputs, inputs), dtype), draw((outputs,), dtype, 1)
+    for rows in ROWS:
+        x = draw((rows, inputs), seed=2)
+        close_product(way.linear(x, weight), x, float64(weight))
+        close_product(way.linear(x, weight, bias), x, float64(weight), float64(bias))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_products_are_nearer_than_bfloat16(way, dtype):
+    """Of x, that is, with outliers of a hundred times the rest; the error is taken of the whole product."""
+    weight, x = draw((64, 1000), dtype), draw((40, 1000), seed=2).numpy()
+    x[:, ::97] *= 100
+    wanted = float64(tensor(x)) @ float64(weight).T
+    found, rounded = way.linear(tensor(x), weight), float64(tensor(x, "bfloat16")) @ float64(weight).T
+    assert np.linalg.norm(float64(found) - wanted) < 0.5 * np.linalg.norm(rounded - wanted)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_what_is_not_a_number_stays_so(way, dtype, bad):
+    """In its own row, and nowhere else; numbers too small to round are zeros."""
+    x = draw((20, 300), seed=2).numpy()
+    x[3, 140], x[5], x[7] = bad, 0, 1e-38
+    weight = draw((6, 300))
+    int8 = dtype == "int8"
+    found = way.linear_int8(tensor(x), *way.quantize_int8(weight)) if int8 else way.linear(tensor(x), weight.astype(dtype))
+    finite = np.isfinite(float64(found))
+    assert not finite[3].any() and finite[np.arange(20) != 3].all()
+    assert np.abs(float64(found)[[5, 7]]).max() < 1e-30
+
+
 @pytest.mark.parametrize("inputs, outputs", SHAPES)
 def test_linear_int8(way, inputs, outputs):
     weight, bias = draw((outputs, inputs)), draw((outputs,), seed=1)
     quantized, scale = way.quantize_int8(weight)
+    exact, limits = quantized.numpy() * float64(scale)[:, None], {"x_limit": 32767, "weight_limit": np.inf}
     for rows in ROWS:
         x = draw((rows, inputs), seed=2)
-        wanted = float64(x) @ (quantized.numpy() * float64(scale)[:, None]).T
-        close(way.linear_int8(x, quantized, scale), wanted)
-        close(way.linear_int8(x, quantized, scale, bias), wanted + float64(bias))
+        close_product(way.linear_int8(x, quantized, scale), x, exact, **limits)
+        close_product(way.linear_int8(x, quantized, scale, bias), x, exact, float64(bias), **limits)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

@@ -10,6 +10,7 @@ extern "C" {
 
 struct QwenvlCpuKernels {
   const char* isa;
+  int integer_products;  // whether `linear` multiplies narrow weights in integers, faster than float32 products can be
 
   // y = norm(x + residual), total = x + residual; residual and total may be null together. Arrays [rows, size].
   void (*rms_norm)(const float* x, const float* residual, const float* weight, float epsilon, int64_t rows,

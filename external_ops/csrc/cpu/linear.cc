@@ -1,8 +1,8 @@
 // Products with weights as the Hub holds them, row-major [n, k], widened to float32 on the way. A few rows of x: each
 // weight is read once, in order. Many rows: they lie in the lanes of the vectors, so that weights need no reordering:
 //   y^T [n x m] = weight [n x k] x^T [k x m].
-#include "microkernel.h"
-#include "numbers.h"
+#include "products_float32.h"
+#include "products_integer.h"
 
 namespace qwenvl {
 namespace QWENVL_ISA {
@@ -24,8 +24,8 @@ constexpr int FEW = 8;           // rows of x for which a weight is used right f
 constexpr int STREAMS = 4;       // weight rows read side by side, far apart: memory is faster in several streams
 constexpr int TILE = 3;          // rows of x for each: STREAMS x TILE of 16 registers accumulate
 constexpr int64_t STRIP = 144;   // weight rows that are widened together: a multiple of every MICRO_ROWS
-constexpr int64_t DEPTH = 256;   // numbers of a weight row widened at a time: 144 KB with those of the strip
-constexpr int64_t ROWS_AT_ONCE = 768;
+constexpr int64_t DEPTH = 256;   // numbers of a weight row that a few rows of x use at a time
+constexpr int64_t ROWS_AT_ONCE = 1024;
 
 // Adds to sums [R][total] what inputs first .. last give of R weight rows, `apart` from each other, and of M of the
 // `total` rows of x, which lie in groups, [group][total][GROUP].
@@ -92,54 +92,65 @@ void few_rows(const Product<Format>& p) {
   }
 }
 
-// `rows` weight rows, `stride` apart, inputs 0 .. depth, to float32 [rows][DEPTH].
+// What multiplies many rows.
+#ifdef QWENVL_INTEGER_PRODUCTS
 template <class Format>
-void widen_rows(const typename Format::Type* w, int64_t stride, int64_t rows, int64_t depth, float* to) {
-  for (int64_t j = 0; j < rows; ++j, w += stride, to += DEPTH)
-    for (int64_t i = 0; i < depth; i += GROUP) {
-      vfloat a, b;
-      if (i + GROUP <= depth)
-        Format::widen(w + i, a, b);
-      else
-        widen_part<Format>(w + i, depth - i, a, b);
-      Format::restore(a, b);
-      store(to + i, a), store(to + i + W, b);
-    }
+struct ManyRows : IntegerProducts<Format> {};
+template <>
+struct ManyRows<Float32> : Float32Products<Float32> {};
+#else
+template <class Format>
+struct ManyRows : Float32Products<Format> {};
+#endif
+
+template <class Type>
+INLINE void prefetch(const Type* p, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / (int64_t)sizeof(Type)) __builtin_prefetch(p + i);
 }
 
 // One strip of y for rows of x that lie in `panels` panels at `xt`; sums [panels][STRIP][MICRO_COLUMNS].
-template <class Format>
-void strip_of_many(const Product<Format>& p, int64_t strip, const float* xt, int64_t panels, float* widened,
-                   float* sums) {
-  const int64_t rows = least(STRIP, p.n - strip);
-  for (int64_t first = 0; first < p.k; first += DEPTH) {
-    const int64_t depth = least(DEPTH, p.k - first);
-    widen_rows<Format>(p.weight + strip * p.k + first, p.k, rows, depth, widened);
-    for (int64_t panel = 0; panel < panels; ++panel)
-      for (int64_t r = 0; r < rows; r += MICRO_ROWS)
-        micro<2, false>(least(MICRO_ROWS, rows - r), depth, widened + r * DEPTH, DEPTH,
-                        xt + (panel * p.k + first) * MICRO_COLUMNS, sums + (panel * STRIP + r) * MICRO_COLUMNS,
-                        first > 0);
+template <class Many>
+void strip_of_many(const Product<typename Many::Format>& p, int64_t strip, const float* xt, int64_t rows,
+                   float* weights, float* sums) {
+  const int64_t count = least(STRIP, p.n - strip), blocks = (p.k + Many::DEPTH - 1) / Many::DEPTH;
+  for (int64_t block = 0; block < blocks; ++block) {
+    const int64_t first = block * Many::DEPTH, depth = least(Many::DEPTH, p.k - first);
+    for (int64_t r = 0; r < count; ++r) {
+      const auto* from = p.weight + (strip + r) * p.k + first;
+      prefetch(from + depth, Many::DEPTH);  // what this row gives to the next block
+      Many::load_weights(from, depth, weights + r * Many::ROW);
+    }
+    for (int64_t i = 0; i * MICRO_COLUMNS < rows; ++i) {
+      const float* panel = xt + (i * blocks + block) * Many::PANEL;
+      float* to = sums + i * STRIP * MICRO_COLUMNS;
+      rows - i * MICRO_COLUMNS > W ? Many::template multiply<2>(count, depth, weights, panel, to, first > 0)
+                                   : Many::template multiply<1>(count, depth, weights, panel, to, first > 0);
+    }
   }
 }
 
 template <class Format>
 void many_rows(const Product<Format>& p) {
-  const int64_t most = (least(p.m, ROWS_AT_ONCE) + MICRO_COLUMNS - 1) / MICRO_COLUMNS;  // panels
-  const int64_t work_size = STRIP * (DEPTH + most * MICRO_COLUMNS);
-  Scratch xt(most * MICRO_COLUMNS * p.k), work(qwenvl_threads() * work_size);
-  for (int64_t start = 0; start < p.m; start += ROWS_AT_ONCE) {
-    const int64_t rows = least(ROWS_AT_ONCE, p.m - start), panels = (rows + MICRO_COLUMNS - 1) / MICRO_COLUMNS;
+  typedef ManyRows<Format> Many;
+  const int64_t parts = (p.m + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
+  const int64_t most = (p.m + parts * MICRO_COLUMNS - 1) / (parts * MICRO_COLUMNS);  // panels at once
+  const int64_t blocks = (p.k + Many::DEPTH - 1) / Many::DEPTH;
+  const int64_t work_size = STRIP * (Many::ROW + most * MICRO_COLUMNS);
+  Scratch xt(most * blocks * Many::PANEL), work(qwenvl_threads() * work_size);
+  for (int64_t start = 0; start < p.m; start += most * MICRO_COLUMNS) {
+    const int64_t rows = least(most * MICRO_COLUMNS, p.m - start), panels = (rows + MICRO_COLUMNS - 1) / MICRO_COLUMNS;
 #pragma omp parallel num_threads(qwenvl_threads())
     {
 #pragma omp for schedule(static)
-      for (int64_t i = 0; i < panels; ++i)
-        load_panel(p.x + (start + i * MICRO_COLUMNS) * p.k, p.k, rows - i * MICRO_COLUMNS, p.k, 1.0f,
-                   xt.data + i * MICRO_COLUMNS * p.k);
-      float *widened = work.data + thread_index() * work_size, *sums = widened + STRIP * DEPTH;
+      for (int64_t i = 0; i < panels * blocks; ++i) {
+        const int64_t row = i / blocks * MICRO_COLUMNS, first = i % blocks * Many::DEPTH;
+        Many::load_rows(p.x + (start + row) * p.k + first, p.k, rows - row, least(Many::DEPTH, p.k - first),
+                        xt.data + i * Many::PANEL);
+      }
+      float *weights = work.data + thread_index() * work_size, *sums = weights + STRIP * Many::ROW;
 #pragma omp for schedule(monotonic : dynamic)
       for (int64_t strip = 0; strip < p.n; strip += STRIP) {
-        strip_of_many(p, strip, xt.data, panels, widened, sums);
+        strip_of_many<Many>(p, strip, xt.data, rows, weights, sums);
         for (int64_t i = 0; i < panels; ++i)
           store_panel(sums + i * STRIP * MICRO_COLUMNS, least(MICRO_COLUMNS, rows - i * MICRO_COLUMNS),
                       least(STRIP, p.n - strip), p.n, p.y + (start + i * MICRO_COLUMNS) * p.n + strip,

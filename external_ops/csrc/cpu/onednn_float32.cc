@@ -21,8 +21,8 @@ constexpr int64_t CHUNK = 6 << 20;    // weights at a time
 
 bool float32_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
                     int64_t m, int64_t k, int64_t n, float* y) {
-  if (m < FEWEST_ROWS || k == 0) return false;
   const bool narrow = dtype != QWENVL_FLOAT32;
+  if (m < FEWEST_ROWS || k == 0 || (narrow && qwenvl_cpu_kernels()->integer_products)) return false;
   const int64_t bytes = dtype == QWENVL_INT8 ? 1 : 2, chunk = std::max<int64_t>(1, CHUNK / k);  // weight rows
   std::unique_ptr<float[]> wide(narrow ? new float[std::min(n, chunk) * k] : nullptr);
   for (int64_t first = 0; first < n; first += chunk) {

@@ -22,6 +22,7 @@ constexpr int MICRO_ROWS = 12;   // rows of the matrix micro-kernel: 2 x 12 of 3
 #elif defined(__AVX2__)
 constexpr int W = 8;
 constexpr int MICRO_ROWS = 6;    // 2 x 6 of 16 registers
+#define QWENVL_INTEGER_PRODUCTS  // narrow weights: products_integer.h
 #else
 constexpr int W = 4;
 constexpr int MICRO_ROWS = 6;

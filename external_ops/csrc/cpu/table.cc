@@ -1,7 +1,7 @@
 // The table of one instruction set's kernels.
 #include <type_traits>
 
-#include "kernels.h"
+#include "simd.h"
 
 namespace qwenvl {
 namespace QWENVL_ISA {
@@ -34,8 +34,13 @@ KERNEL(log_probability);
 
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
+#ifdef QWENVL_INTEGER_PRODUCTS
+constexpr int INTEGER_PRODUCTS = 1;
+#else
+constexpr int INTEGER_PRODUCTS = 0;
+#endif
 extern const QwenvlCpuKernels kernels = {
-    NAME(QWENVL_ISA), rms_norm, layer_norm, swiglu, norm_gradient, swiglu_gradient, add_bias, column_sums, rotary,
+    NAME(QWENVL_ISA), INTEGER_PRODUCTS, rms_norm, layer_norm, swiglu, norm_gradient, swiglu_gradient, add_bias, column_sums, rotary,
     qkv_split, qkv_split_gradient, write_cache, qkv_write_cache, varlen_attention, attention_gradient,
     cached_attention, decode_attention, linear, quantize, to_float32, to_bfloat16, int8_to_bfloat16,
     sample, log_probability,

@@ -1,0 +1,157 @@
+// Products with narrow weights in integers, for AVX2: its instruction that multiplies sixteen pairs of int16 and adds
+// neighbours does twice the work of a multiply-add in float32. x and, unless they are int8, the weights are
+// rounded to integers in blocks of DEPTH inputs with a scale of their own ("block floating point", Wilkinson 1963):
+// to 13 bits and a sign of the largest number of the block, where bfloat16 keeps 8 of each. The sums are exact.
+#pragma once
+
+#include "microkernel.h"
+#include "numbers.h"
+
+#ifdef QWENVL_INTEGER_PRODUCTS
+
+namespace qwenvl {
+namespace QWENVL_ISA {
+
+// The largest integers of a weight and of x: DEPTH products of them fit into 32 bits.
+template <class Format>
+struct IntegerLimits {
+  static constexpr float weight = 4095, x = 4095;
+};
+template <>
+struct IntegerLimits<Int8> {
+  static constexpr float weight = 128, x = 32767;
+};
+
+// `a` and `b` as Format widens them, rounded: GROUP int16 in natural order.
+template <class Format>
+INLINE __m256i round_group(Format, vfloat a, vfloat b) {
+  return _mm256_permute4x64_epi64(_mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b)), 0xd8);
+}
+INLINE __m256i round_group(Bfloat16, vfloat evens, vfloat odds) {
+  return _mm256_blend_epi16(_mm256_cvtps_epi32(evens), _mm256_slli_epi32(_mm256_cvtps_epi32(odds), 16), 0xaa);
+}
+
+INLINE float maximum_magnitude(__m256i bits) {
+  alignas(32) int32_t all[W];
+  _mm256_store_si256((__m256i*)all, bits);
+  int32_t top = 0;
+  for (int i = 0; i < W; ++i) top = all[i] > top ? all[i] : top;
+  float y;
+  memcpy(&y, &top, 4);
+  return y;
+}
+
+// Rounds `size` numbers, and zeros up to a whole group, so that the largest becomes `limit`. Returns what a step is
+// worth; infinite or not a number if one of the numbers is.
+template <class Format>
+INLINE float round_block(const typename Format::Type* x, int64_t size, float limit, int16_t* y) {
+  const int64_t whole = size / GROUP * GROUP;
+  typename Format::Type part[GROUP] = {};
+  memcpy(part, x + whole, (size - whole) * sizeof(*x));
+  __m256i top = _mm256_setzero_si256();  // of floats without their signs, which are in the order of their bits
+  auto look = [&](const typename Format::Type* group) __attribute__((always_inline)) {
+    vfloat a, b;
+    Format::widen(group, a, b);
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    top = _mm256_max_epi32(top, _mm256_and_si256((__m256i)a, magnitude));
+    top = _mm256_max_epi32(top, _mm256_and_si256((__m256i)b, magnitude));
+  };
+  for (int64_t i = 0; i < whole; i += GROUP) look(x + i);
+  if (whole < size) look(part);
+  const float largest = maximum_magnitude(top), inverse = largest > 1e-30f ? limit / largest : 0.0f;
+  auto round = [&](const typename Format::Type* group, int16_t* to) __attribute__((always_inline)) {
+    vfloat a, b;
+    Format::widen(group, a, b);
+    _mm256_storeu_si256((__m256i*)to, round_group(Format{}, a * inverse, b * inverse));
+  };
+  for (int64_t i = 0; i < whole; i += GROUP) round(x + i, y + i);
+  if (whole < size) round(part, y + whole);
+  return largest / limit;
+}
+
+template <class Format>
+INLINE float round_weights(Format, const typename Format::Type* w, int64_t size, int16_t* y) {
+  return round_block<Format>(w, size, IntegerLimits<Format>::weight, y);
+}
+INLINE float round_weights(Int8, const int8_t* w, int64_t size, int16_t* y) {  // they are integers
+  for (int64_t i = 0; i < size; i += GROUP) {
+    int8_t part[GROUP] = {};
+    if (size - i < GROUP) memcpy(part, w + i, size - i);
+    const __m128i group = load_as<__m128i>(size - i < GROUP ? part : w + i);
+    _mm256_storeu_si256((__m256i*)(y + i), _mm256_cvtepi8_epi16(group));
+  }
+  return 1;
+}
+
+template <class WeightFormat>
+struct IntegerProducts {
+  typedef WeightFormat Format;
+  typedef IntegerLimits<Format> Limits;
+  static constexpr int64_t DEPTH = 128;
+  static constexpr int64_t PANEL = MICRO_COLUMNS + DEPTH * MICRO_COLUMNS / 2;  // scales, then pairs [depth / 2][columns]
+  static constexpr int64_t ROW = DEPTH / 2 + 16;                               // numbers, then a scale
+  static_assert(Limits::weight * Limits::x * DEPTH < 2147483648.0);
+
+  static void load_rows(const float* x, int64_t stride, int64_t rows, int64_t depth, float* panel) {
+    alignas(32) int16_t numbers[MICRO_COLUMNS][DEPTH] = {};
+    for (int64_t r = 0; r < MICRO_COLUMNS; ++r)
+      panel[r] = r < rows ? round_block<Float32>(x + r * stride, depth, Limits::x, numbers[r]) : 0.0f;
+    float* pairs = panel + MICRO_COLUMNS;
+    for (int64_t first = 0; first < MICRO_COLUMNS; first += W)
+      for (int64_t d = 0; d < (depth + 1) / 2; d += W) {
+        vfloat block[W];
+        for (int64_t r = 0; r < W; ++r) block[r] = load_as<vfloat>(numbers[first + r] + 2 * d);
+        transpose(block);
+        for (int64_t i = 0; i < W; ++i) store(pairs + (d + i) * MICRO_COLUMNS + first, block[i]);
+      }
+  }
+
+  static void load_weights(const typename Format::Type* w, int64_t depth, float* row) {
+    int16_t* numbers = (int16_t*)row;
+    row[DEPTH / 2] = round_weights(Format{}, w, depth, numbers);
+  }
+
+  // sums [rows][MICRO_COLUMNS] (+)= `rows` weight rows times a panel.
+  template <int N>
+  static void multiply(int64_t rows, int64_t depth, const float* weights, const float* panel, float* sums,
+                       bool accumulate) {
+    for (int64_t r = 0; r < rows; r += MICRO_ROWS)
+      multiply_rows<N>(least(MICRO_ROWS, rows - r), depth, weights + r * ROW, panel, sums + r * MICRO_COLUMNS,
+                       accumulate);
+  }
+
+ private:
+  template <int N, int R = MICRO_ROWS>
+  static void multiply_rows(int64_t rows, int64_t depth, const float* weights, const float* panel, float* sums,
+                            bool accumulate) {
+    if constexpr (R > 1)
+      if (rows < R) return multiply_rows<N, R - 1>(rows, depth, weights, panel, sums, accumulate);
+    vint acc[R][N] = {};
+    const float* pairs = panel + MICRO_COLUMNS;
+    for (int64_t i = 0; i < (depth + 1) / 2; ++i) {
+      __m256i columns[N];
+#pragma GCC unroll 2
+      for (int j = 0; j < N; ++j) columns[j] = load_as<__m256i>(pairs + i * MICRO_COLUMNS + j * W);
+#pragma GCC unroll 6
+      for (int r = 0; r < R; ++r) {
+        const __m256i pair = _mm256_set1_epi32(load_as<int32_t>(weights + r * ROW + i));
+#pragma GCC unroll 2
+        for (int j = 0; j < N; ++j) acc[r][j] += (vint)_mm256_madd_epi16(pair, columns[j]);
+      }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int j = 0; j < N; ++j) {
+        float* to = sums + r * MICRO_COLUMNS + j * W;
+        const vfloat scale = load(panel + j * W) * weights[r * ROW + DEPTH / 2];
+        vfloat sum = __builtin_convertvector(acc[r][j], vfloat) * scale;
+        store(to, accumulate ? sum + load(to) : sum);
+      }
+  }
+};
+
+}  // namespace QWENVL_ISA
+}  // namespace qwenvl
+
+#endif
