@@ -8,13 +8,13 @@ from itertools import pairwise
 import paddle
 from paddle import nn
 
-ROWS_AT_ONCE = 1024  # enough for products at full speed
+ROWS_AT_ONCE = 512  # enough for products at full speed
 
 
 def feed_forward(x, up: nn.Layer, activation: Callable, down: nn.Layer):
     """`down(activation(up(x)))` of packed rows `[T, width]`.
 
-    On CPU, where nothing is to be differentiated, a thousand rows at a time: the inner width of a long prompt or of a large
+    On CPU, where nothing is to be differentiated, ROWS_AT_ONCE rows at a time: the inner width of a long prompt or of a large
     picture would otherwise be most of what a model needs beside its weights.
     """
 

@@ -22,6 +22,7 @@ linear = operation("linear")
 linear_int8 = operation("linear_int8")
 log_probability = operation("log_probability")
 mrope_tables = operation("mrope_tables")
+qkv_attention = operation("qkv_attention")
 qkv_transpose_split = operation("qkv_transpose_split")
 qkv_write_cache = operation("qkv_write_cache")
 quantize_int8 = operation("quantize_int8")
@@ -47,6 +48,7 @@ __all__ = [
     "linear_int8",
     "log_probability",
     "mrope_tables",
+    "qkv_attention",
     "qkv_transpose_split",
     "qkv_write_cache",
     "quantize_int8",

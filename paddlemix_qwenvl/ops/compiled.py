@@ -18,6 +18,7 @@ __all__ = [
     "linear",
     "linear_int8",
     "log_probability",
+    "qkv_attention",
     "qkv_transpose_split",
     "qkv_write_cache",
     "quantize_int8",
@@ -34,7 +35,8 @@ __all__ = [
 DIFFERENTIABLE = getattr(paddlemix_qwenvl_ops, "DIFFERENTIABLE", frozenset())  # an older build has no gradients
 ON_GPU = frozenset()
 if getattr(paddlemix_qwenvl_ops, "HAS_CUDA", False):
-    _CPU_ALONE = {"linear", "linear_int8", "log_probability", "quantize_int8", "rms_norm", "swiglu", "varlen_attention"}
+    _CPU_ALONE = {"linear", "linear_int8", "log_probability", "qkv_attention", "quantize_int8", "rms_norm", "swiglu"}
+    _CPU_ALONE.add("varlen_attention")
     ON_GPU = frozenset(__all__) - _CPU_ALONE
 
 
@@ -107,6 +109,19 @@ def varlen_attention(
 ) -> Tensor:
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     return _run("qwenvl_varlen_attention", q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)[0]
+
+
+def qkv_attention(
+    qkv: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    cu_seqlens: Tensor,
+    num_heads: int,
+    num_kv_heads: int,
+    causal: bool = False,
+) -> Tensor:
+    scale = (2 * cos.shape[-1]) ** -0.5
+    return _run("qwenvl_qkv_attention", qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal, scale)[0]
 
 
 def cached_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, cu_seqlens: Tensor, lengths: Tensor) -> Tensor:

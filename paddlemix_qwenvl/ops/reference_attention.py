@@ -8,7 +8,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
-__all__ = ["decode_attention", "varlen_attention"]
+__all__ = ["decode_attention", "qkv_attention", "varlen_attention"]
 
 _SCORES_AT_ONCE = 1 << 23  # elements of one score matrix: 32 MB
 
@@ -154,3 +154,30 @@ def decode_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tenso
     k, v = (cache.transpose([0, 2, 1, 3]) for cache in (k_cache, v_cache))
     out = _attend(q.unsqueeze(1), k, v, q.shape[-1] ** -0.5, allowed)
     return out.squeeze(1).astype(q.dtype)
+
+
+def qkv_attention(
+    qkv: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    cu_seqlens: Tensor,
+    num_heads: int,
+    num_kv_heads: int,
+    causal: bool = False,
+) -> Tensor:
+    """`qkv_transpose_split` and `varlen_attention` in one: queries and keys turn where they are read.
+
+    Made of the two operations, so that where there is no kernel for both (on a GPU, in training) it runs as they do.
+
+    Args:
+        qkv: [T, (H + 2 Hkv) D], heads of queries, keys and values in this order.
+        cos, sin: [T, D/2].
+        cu_seqlens: [B + 1] int32, where each segment begins.
+
+    Returns:
+        [T, H, D] in the dtype of `qkv`.
+    """
+    from paddlemix_qwenvl import ops
+
+    q, k, v = ops.qkv_transpose_split(qkv, cos, sin, num_heads, num_kv_heads)
+    return ops.varlen_attention(q, k, v, cu_seqlens, cu_seqlens, causal)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from numpy_ops import close, float64, int32, running_totals, tensor
-from op_definitions import attention
+from op_definitions import attention, rotate
+
+from paddlemix_qwenvl import ops
 
 HEADS = [(4, 4), (6, 2), (7, 1)]
 LENGTHS = {
@@ -36,6 +38,32 @@ def test_varlen_attention_in_bfloat16_with_a_scale(way):
     lengths = [9, 14]
     found = way.varlen_attention(q, k, v, running_totals(lengths), running_totals(lengths), scale=0.3)
     close(found, attention(*map(float64, (q, k, v)), lengths, lengths, False, 0.3), "bfloat16")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("head_dim", [20, 64, 80, 128])
+def test_qkv_attention(way, head_dim, causal, dtype):
+    (heads, kv_heads), lengths = HEADS[head_dim % 3], [5, 0, 1, 300, 33]
+    qkv, angles = draw((sum(lengths), (heads + 2 * kv_heads) * head_dim), dtype), draw((sum(lengths), head_dim // 2))
+    cos, sin = angles.cos(), angles.sin()
+    found = way.qkv_attention(qkv, cos, sin, running_totals(lengths), heads, kv_heads, causal)
+    q, k, v = np.split(float64(qkv).reshape(len(qkv), -1, head_dim), [heads, heads + kv_heads], axis=1)
+    q, k = (rotate(x, float64(cos), float64(sin)) for x in (q, k))
+    close(found, attention(q, k, v, lengths, lengths, causal, head_dim**-0.5), dtype)
+
+
+def test_qkv_attention_trains():
+    """By the operations it is made of."""
+    qkv, tables, cu = draw((9, 4 * 16)), [draw((9, 8)).cos(), draw((9, 8)).sin()], running_totals([4, 5])
+    qkv.stop_gradient = False
+    ops.qkv_attention(qkv, *tables, cu, 2, 1).square().sum().backward()
+    found = qkv.grad.numpy()
+    qkv.clear_gradient()
+    q, k, v = ops.qkv_transpose_split(qkv, *tables, 2, 1)
+    ops.varlen_attention(q, k, v, cu, cu).square().sum().backward()
+    assert np.abs(found).max() > 0
+    np.testing.assert_allclose(found, qkv.grad.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_scores_far_apart(way):

@@ -31,6 +31,20 @@ std::vector<Tensor> varlen_attention(const Tensor& q, const Tensor& k, const Ten
   return {narrow(out, q)};
 }
 
+std::vector<Tensor> qkv_attention(const Tensor& qkv, const Tensor& cos, const Tensor& sin, const Tensor& cu_seqlens,
+                                  int num_heads, int num_kv_heads, bool causal, float scale) {
+  const int64_t tokens = qkv.shape()[0];
+  const int64_t head_dim = packed_head_dim(qkv, num_heads, num_kv_heads);
+  expect_tables(cos, sin, tokens, head_dim);
+  expect_segments("cu_seqlens", cu_seqlens, tokens);
+  const Tensor in = wide(qkv), c = wide(cos), s = wide(sin);
+  Tensor out = empty({tokens, num_heads, head_dim}, DataType::FLOAT32, qkv);
+  qwenvl_cpu_kernels()->qkv_attention(in.data<float>(), c.data<float>(), s.data<float>(), cu_seqlens.data<int32_t>(),
+                                      cu_seqlens.numel() - 1, num_heads, num_kv_heads, head_dim, causal, scale,
+                                      out.data<float>());
+  return {narrow(out, qkv)};
+}
+
 std::vector<Tensor> varlen_attention_gradient(const Tensor& q, const Tensor& k, const Tensor& v,
                                               const Tensor& cu_seqlens_q, const Tensor& cu_seqlens_k,
                                               const Tensor& d_out, bool causal, float scale) {
@@ -94,6 +108,10 @@ std::vector<Tensor> decode_attention(const Tensor& q, const Tensor& k_cache, con
 
 std::vector<Shape> varlen_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
 std::vector<DataType> varlen_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
+std::vector<Shape> qkv_shape(Shape qkv, Shape, Shape, Shape, int num_heads, int num_kv_heads, bool, float) {
+  return {{qkv[0], num_heads, qkv[1] / (num_heads + 2 * num_kv_heads)}};
+}
+std::vector<DataType> qkv_dtype(DataType qkv, DataType, DataType, DataType) { return {qkv}; }
 std::vector<Shape> cached_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
 std::vector<DataType> cached_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
 std::vector<Shape> decode_shape(Shape q, Shape, Shape, Shape) { return {q}; }
@@ -108,6 +126,14 @@ PD_BUILD_OP(qwenvl_varlen_attention)
     .SetKernelFn(PD_KERNEL(qwenvl::varlen_attention))
     .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::varlen_shape))
     .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::varlen_dtype));
+
+PD_BUILD_OP(qwenvl_qkv_attention)
+    .Inputs({"qkv", "cos", "sin", "cu_seqlens"})
+    .Outputs({"out"})
+    .Attrs({"num_heads: int", "num_kv_heads: int", "causal: bool", "scale: float"})
+    .SetKernelFn(PD_KERNEL(qwenvl::qkv_attention))
+    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::qkv_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::qkv_dtype));
 
 PD_BUILD_OP(qwenvl_cached_attention)
     .Inputs({"q", "k_cache", "v_cache", "cu_seqlens", "lengths"})

@@ -34,6 +34,18 @@ inline void expect_together(const char* name, const Tensor& x, const Tensor& oth
   PD_CHECK(x.place() == other.place(), name, " is on ", x.place(), " and what it goes with on ", other.place());
 }
 
+// The head size of packed qkv [T, (H + 2 Hkv) D], and tables [T, D/2] to turn heads by.
+inline int64_t packed_head_dim(const Tensor& qkv, int64_t heads, int64_t kv_heads) {
+  const int64_t width = qkv.shape().back(), all = heads + 2 * kv_heads;
+  PD_CHECK(width % all == 0, "qkv has ", width, " columns, which ", all, " heads do not divide");
+  return width / all;
+}
+inline void expect_tables(const Tensor& cos, const Tensor& sin, int64_t tokens, int64_t head_dim) {
+  PD_CHECK(head_dim % 2 == 0, "rotary embedding needs an even head size, not ", head_dim);
+  expect_shape("cos", cos, {tokens, head_dim / 2});
+  expect_shape("sin", sin, {tokens, head_dim / 2});
+}
+
 // The CPU kernels compute on contiguous float32; anything else is cast or copied first.
 inline Tensor wide(const Tensor& x) {
   PD_CHECK(x.is_cpu(), "this op of paddlemix_qwenvl_ops has a kernel for the CPU only here, and the tensor is on ",

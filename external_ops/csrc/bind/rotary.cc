@@ -17,12 +17,6 @@ void expect_places(const QwenvlKvCache& cache, const Tensor& rows, const Tensor&
              row[t], ", slot ", slot[t], " of a cache with ", cache.batch, " rows of ", cache.slots, " slots");
 }
 
-void expect_tables(const Tensor& cos, const Tensor& sin, int64_t tokens, int64_t head_dim) {
-  PD_CHECK(head_dim % 2 == 0, "rotary embedding needs an even head size, not ", head_dim);
-  expect_shape("cos", cos, {tokens, head_dim / 2});
-  expect_shape("sin", sin, {tokens, head_dim / 2});
-}
-
 std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin) {
   for (const Shape& shape : {q.shape(), k.shape()}) {
     PD_CHECK(shape.size() == 3, "q and k are [T, heads, D], not ", text(shape));
@@ -44,9 +38,7 @@ std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Ten
 
 std::vector<Tensor> qkv_transpose_split(const Tensor& qkv, const Tensor& cos, const Tensor& sin, int num_heads,
                                         int num_kv_heads) {
-  const int64_t tokens = qkv.shape()[0], width = qkv.shape().back(), heads = num_heads + 2 * num_kv_heads;
-  PD_CHECK(width % heads == 0, "qkv has ", width, " columns, which ", heads, " heads do not divide");
-  const int64_t head_dim = width / heads;
+  const int64_t tokens = qkv.shape()[0], head_dim = packed_head_dim(qkv, num_heads, num_kv_heads);
   expect_tables(cos, sin, tokens, head_dim);
   QWENVL_IF_ON_GPU(qkv, gpu::qkv_transpose_split(qkv, cos, sin, num_heads, num_kv_heads));
   const Tensor in = wide(qkv), c = wide(cos), s = wide(sin);

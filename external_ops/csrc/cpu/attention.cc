@@ -4,6 +4,7 @@
 //   scores [keys x queries] = K [keys x D] Q^T [D x queries],  out^T [D x queries] += V^T [D x keys] scores.
 #include "microkernel.h"
 #include "numbers.h"
+#include "rotation.h"
 
 namespace qwenvl {
 namespace QWENVL_ISA {
@@ -31,10 +32,17 @@ struct Keys {
   }
 };
 
+// Queries and keys that are still to be turned: the tables of packed tokens, null if they are turned already.
+struct Turns {
+  const float *cos, *sin;
+};
+
 struct Problem {
   const float* q;
+  int64_t q_stride;
   const int32_t* cu_q;
   Keys keys;
+  Turns turns;
   int64_t heads, kv_heads, head_dim;
   bool causal;
   float scale;
@@ -114,13 +122,19 @@ int64_t work_size(const Problem& p) {  // floats a thread needs
   return 2 * QUERIES * p.head_dim + KEYS * (2 * p.row() + PANEL);
 }
 
+// Rows of a head, the first of which belongs to packed token `token`, turned and p.row() apart.
+void turn(const Problem& p, const float* x, int64_t stride, int64_t token, int64_t rows, float* to) {
+  const int64_t at = token * (p.head_dim / 2);
+  rotate_rows(x, stride, p.turns.cos + at, p.turns.sin + at, rows, p.head_dim, to, p.row());
+}
+
 void attend(const Problem& p, Task task, int64_t head, float* work) {
   const int64_t stride = p.heads * p.head_dim;
   const int64_t start_q = p.cu_q[task.segment], length_q = p.cu_q[task.segment + 1] - start_q;
   const int64_t start_k = p.keys.start(task.segment, head / (p.heads / p.kv_heads));
   const int64_t length_k = p.keys.length(task.segment);
   const int64_t count = least(QUERIES, length_q - task.first), panels = (count + PANEL - 1) / PANEL;
-  const int64_t query_offset = (start_q + task.first) * stride + head * p.head_dim;
+  const float* queries = p.q + (start_q + task.first) * p.q_stride + head * p.head_dim;
   const int64_t shift = task.first + length_k - length_q;  // query i of the task sees keys up to shift + i if causal
   const int64_t end = p.causal ? least(length_k, shift + count) : length_k;
 
@@ -132,13 +146,19 @@ void attend(const Problem& p, Task task, int64_t head, float* work) {
     state[i].out = state[i].queries + PANEL * p.head_dim;
     memset(state[i].out, 0, PANEL * p.head_dim * sizeof(float));
     for (int64_t j = 0; j < PANEL; ++j) state[i].highest[j] = -1e30f, state[i].total[j] = 0;
-    load_panel(p.q + query_offset + i * PANEL * stride, stride, count - i * PANEL, p.head_dim, p.scale * LOG2E,
+    const int64_t rows = least(PANEL, count - i * PANEL), row = start_q + task.first + i * PANEL;
+    const float* from = queries + i * PANEL * p.q_stride;
+    if (p.turns.cos) turn(p, from, p.q_stride, row, rows, keys_block);
+    load_panel(p.turns.cos ? keys_block : from, p.turns.cos ? p.row() : p.q_stride, rows, p.head_dim, p.scale * LOG2E,
                state[i].queries);
   }
   for (int64_t first = 0; first < end; first += KEYS) {
     const int64_t keys = least(KEYS, end - first);
     const int64_t from = start_k + first * p.keys.stride;
-    p.keys.load(p.keys.k, from, p.keys.stride, keys, p.head_dim, p.row(), keys_block);
+    if (p.turns.cos)
+      turn(p, (const float*)p.keys.k + from, p.keys.stride, p.keys.cu[task.segment] + first, keys, keys_block);
+    else
+      p.keys.load(p.keys.k, from, p.keys.stride, keys, p.head_dim, p.row(), keys_block);
     p.keys.load(p.keys.v, from, p.keys.stride, keys, p.head_dim, p.row(), values);
     for (int64_t i = 0; i < panels; ++i) {
       const int64_t first_seeing = first - shift - i * PANEL, rows = least(PANEL, count - i * PANEL);
@@ -150,7 +170,7 @@ void attend(const Problem& p, Task task, int64_t head, float* work) {
   }
   for (int64_t i = 0; i < panels; ++i)
     store_panel(state[i].out, least(PANEL, count - i * PANEL), p.head_dim, stride,
-                p.out + query_offset + i * PANEL * stride, [&](vfloat sum, int64_t, int64_t query) {
+                p.out + (start_q + task.first + i * PANEL) * stride + head * p.head_dim, [&](vfloat sum, int64_t, int64_t query) {
                   const vfloat total = load(state[i].total + query);
                   return total > 0.0f ? sum / total : vfloat{};  // a query that saw no key
                 });
@@ -174,7 +194,15 @@ void varlen_attention(const float* q, const float* k, const float* v, const int3
                       int64_t segments, int64_t heads, int64_t kv_heads, int64_t head_dim, int causal, float scale,
                       float* out) {
   const Keys keys{k, v, cu_k, nullptr, kv_heads * head_dim, head_dim, 0, load_rows<Float32>};
-  solve({q, cu_q, keys, heads, kv_heads, head_dim, causal != 0, scale, out}, segments);
+  solve({q, heads * head_dim, cu_q, keys, {}, heads, kv_heads, head_dim, causal != 0, scale, out}, segments);
+}
+
+void qkv_attention(const float* qkv, const float* cos, const float* sin, const int32_t* cu, int64_t segments,
+                   int64_t heads, int64_t kv_heads, int64_t head_dim, int causal, float scale, float* out) {
+  const int64_t width = (heads + 2 * kv_heads) * head_dim;
+  const float *k = qkv + heads * head_dim, *v = k + kv_heads * head_dim;
+  const Keys keys{k, v, cu, nullptr, width, head_dim, 0, load_rows<Float32>};
+  solve({qkv, width, cu, keys, {cos, sin}, heads, kv_heads, head_dim, causal != 0, scale, out}, segments);
 }
 
 void cached_attention(const float* q, const QwenvlKvCache* cache, const int32_t* cu_q, const int32_t* lengths,
@@ -186,7 +214,8 @@ void cached_attention(const float* q, const QwenvlKvCache* cache, const int32_t*
   with_cache_format(cache->dtype, [&](auto format) {
     const Keys keys{cache->k, cache->v, nullptr, lengths, cache->head_dim, row, cache->kv_heads * row,
                     load_rows<decltype(format)>};
-    solve({q, cu_q, keys, heads, cache->kv_heads, cache->head_dim, true, scale, out}, cache->batch);
+    solve({q, heads * cache->head_dim, cu_q, keys, {}, heads, cache->kv_heads, cache->head_dim, true, scale, out},
+          cache->batch);
   });
 }
 

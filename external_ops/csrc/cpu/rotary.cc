@@ -1,25 +1,12 @@
 // Rotary embedding and what surrounds it: splitting packed qkv and filling the KV cache.
 #include "numbers.h"
+#include "rotation.h"
 
 namespace qwenvl {
 namespace QWENVL_ISA {
 namespace {
 
 constexpr int64_t WORTH_A_THREAD = 1 << 14;
-
-// put(i, value) for every element of one rotated head.
-template <class Put>
-INLINE void rotate(const float* x, const float* cos, const float* sin, int64_t head_dim, Put put) {
-  const int64_t half = head_dim / 2;
-  for (int64_t i = 0; i < half; ++i) {
-    const float first = x[i], second = x[half + i];
-    put(i, first * cos[i] - second * sin[i]);
-    put(half + i, second * cos[i] + first * sin[i]);
-  }
-}
-INLINE void rotate_to(const float* x, const float* cos, const float* sin, int64_t head_dim, float* y) {
-  rotate(x, cos, sin, head_dim, [&](int64_t i, float value) { y[i] = value; });
-}
 
 INLINE void rotate_back_to(const float* x, const float* cos, const float* sin, int64_t head_dim, float* y) {
   const int64_t half = head_dim / 2;

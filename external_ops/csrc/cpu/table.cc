@@ -20,6 +20,7 @@ KERNEL(qkv_split_gradient);
 KERNEL(write_cache);
 KERNEL(qkv_write_cache);
 KERNEL(varlen_attention);
+KERNEL(qkv_attention);
 KERNEL(attention_gradient);
 KERNEL(cached_attention);
 KERNEL(decode_attention);
@@ -41,7 +42,8 @@ constexpr int INTEGER_PRODUCTS = 0;
 #endif
 extern const QwenvlCpuKernels kernels = {
     NAME(QWENVL_ISA), INTEGER_PRODUCTS, rms_norm, layer_norm, swiglu, norm_gradient, swiglu_gradient, add_bias, column_sums, rotary,
-    qkv_split, qkv_split_gradient, write_cache, qkv_write_cache, varlen_attention, attention_gradient,
+    qkv_split, qkv_split_gradient, write_cache, qkv_write_cache, varlen_attention, qkv_attention,
+    attention_gradient,
     cached_attention, decode_attention, linear, quantize, to_float32, to_bfloat16, int8_to_bfloat16,
     sample, log_probability,
 };

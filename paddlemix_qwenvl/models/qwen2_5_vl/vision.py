@@ -53,8 +53,8 @@ class VisionAttention(nn.Layer):
         self.proj = RowParallelLinear(width, width, start, stop, bias=True)
 
     def forward(self, x, cos, sin, cu_seqlens):
-        q, k, v = ops.qkv_transpose_split(self.qkv(x), cos, sin, self.num_heads, self.num_heads)
-        return self.proj(ops.varlen_attention(q, k, v, cu_seqlens, cu_seqlens).flatten(1))
+        heads = self.num_heads
+        return self.proj(ops.qkv_attention(self.qkv(x), cos, sin, cu_seqlens, heads, heads).flatten(1))
 
 
 class VisionMLP(nn.Layer):
