@@ -229,7 +229,10 @@ def test_a_split_model_computes_what_the_whole_one_does(tmp_path, degree, tied, 
 
 @pytest.mark.parametrize("degree", [2, 4])
 def test_int8_weights_are_those_of_one_rank(tmp_path, degree):
-    """Bit for bit, although a row of some lies in parts on several ranks; so the answers differ by rounding alone."""
+    """Bit for bit, although a row of some lies in parts on several ranks; so the answers differ by rounding alone.
+
+    That is of activations, for products in integers: to 16 bits, in blocks that begin where a rank's part of the row does.
+    """
     config = hub_model.config(tie_word_embeddings=True, vision_config={"num_heads": 4})
     folder = hub_model.write(tmp_path, config, hub_model.tensors(config))
     load = partial(Qwen2_5_VLForConditionalGeneration.from_pretrained, folder, quantization="int8")
@@ -238,10 +241,9 @@ def test_int8_weights_are_those_of_one_rank(tmp_path, degree):
     ranks = ranks_of(degree)
     models = together(ranks, lambda _: load(), ranks)
     for logits in on_all_ranks(models, lambda model: model(**given).logits.numpy()):
-        np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
-    layers = [model.model.layers[0] for model in (whole, *models)]
-    for name in ("self_attn.o_proj", "mlp.down_proj"):
-        one, *parts = (attrgetter(name)(layer) for layer in layers)
+        np.testing.assert_allclose(logits, wanted, rtol=0, atol=5e-4 * np.abs(wanted).max())
+    for path in ("model.layers.0.self_attn.o_proj", "model.layers.0.mlp.down_proj", "visual.blocks.0.mlp.down_proj"):
+        one, *parts = map(attrgetter(path), (whole, *models))
         assert np.array_equal(np.concatenate([part.weight.numpy() for part in parts], axis=1), one.weight.numpy())
         assert all(np.array_equal(part.scale.numpy(), one.scale.numpy()) for part in parts)
 

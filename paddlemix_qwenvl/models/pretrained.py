@@ -44,6 +44,8 @@ class QwenVLPretrainedModel(PretrainedModel):
     """What names begin with in some files -> what they begin with on the Hub, the longest first."""
     vision_path = "visual"
     """Path of the vision tower among the sublayers."""
+    vision_mlp: type | tuple = ()
+    """Class of the MLPs in the vision tower's blocks."""
     prompt_inputs: tuple[str, ...] = ()
     """What a call of `generate` may bring for the prompt."""
 
@@ -70,7 +72,8 @@ class QwenVLPretrainedModel(PretrainedModel):
                 "Qwen/Qwen2.5-VL-3B-Instruct", or "demo" for the model in this package.
             config: a config, in place of the folder's.
             dtype: "float32", "float16" or "bfloat16" of weights and KV cache; None for what the config says.
-            quantization: "int8" keeps the language model's Linear weights as int8 with a scale an output channel; None for none.
+            quantization: "int8" keeps the weights of the language model and of the vision blocks' MLPs as int8, with a scale an
+                output channel; None for none.
             allow_pickle: read `.pdparams`, which can run any code, and `.bin`.
             kwargs: the host's (`cache_dir`, `subfolder`, `from_hf_hub`, ...), or fields of the config to change.
 
@@ -122,9 +125,10 @@ class QwenVLPretrainedModel(PretrainedModel):
         return True
 
     def quantize_int8(self) -> None:
-        """Hold every Linear weight of the language model as int8. The model can then not be trained or saved.
+        """Hold the weights of the language model's Linear layers and of the vision blocks' MLPs as int8.
 
-        The vision tower keeps its dtype: it holds the smaller part of the weights, and made about half of the error or more.
+        The rest of the vision tower, a third of its weights, keeps its dtype: it would add as much error as the whole language
+        model makes. The model can then not be trained or saved.
         """
         for layer in self.int8_layers():
             if layer.scale is None:
@@ -132,8 +136,10 @@ class QwenVLPretrainedModel(PretrainedModel):
 
     def int8_layers(self) -> list[Linear]:
         """The layers that `quantize_int8` changes."""
-        layers = self.named_sublayers()
-        return [x for path, x in layers if isinstance(x, Linear) and not path.startswith(f"{self.vision_path}.")]
+        tower = reduce(getattr, self.vision_path.split("."), self)
+        mlps = [layer for mlp in tower.sublayers() if isinstance(mlp, self.vision_mlp) for layer in mlp.sublayers()]
+        kept = {id(layer) for layer in tower.sublayers()} - {id(layer) for layer in mlps}
+        return [layer for layer in self.sublayers() if isinstance(layer, Linear) and id(layer) not in kept]
 
     def quantize_parameter(self, path: str) -> None:
         """Hold the parameter at `path` as int8 if it is the weight of one of the `int8_layers`."""

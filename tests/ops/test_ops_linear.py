@@ -64,7 +64,9 @@ def test_what_is_not_a_number_stays_so(way, dtype, bad):
     x[3, 140], x[5], x[7] = bad, 0, 1e-38
     weight = draw((6, 300))
     int8 = dtype == "int8"
-    found = way.linear_int8(tensor(x), *way.quantize_int8(weight)) if int8 else way.linear(tensor(x), weight.astype(dtype))
+    found = (
+        way.linear_int8(tensor(x), *way.quantize_int8(weight)) if int8 else way.linear(tensor(x), weight.astype(dtype))
+    )
     finite = np.isfinite(float64(found))
     assert not finite[3].any() and finite[np.arange(20) != 3].all()
     assert np.abs(float64(found)[[5, 7]]).max() < 1e-30

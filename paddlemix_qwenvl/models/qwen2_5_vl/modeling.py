@@ -18,7 +18,7 @@ from paddlemix_qwenvl.models.decoder import DecoderModel, PackedPrompt, put_feat
 from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLConfig
 from paddlemix_qwenvl.models.qwen2_5_vl.language import LanguageModel
 from paddlemix_qwenvl.models.qwen2_5_vl.layout import rope_index
-from paddlemix_qwenvl.models.qwen2_5_vl.vision import make_vision_tower
+from paddlemix_qwenvl.models.qwen2_5_vl.vision import VisionMLP, make_vision_tower
 
 
 @dataclass
@@ -48,6 +48,7 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         "model.visual.": "visual.",
         "language_model.model.": "model.",
     }
+    vision_mlp = VisionMLP
     position_rows = 3
     prompt_inputs = (
         "input_ids",

@@ -20,6 +20,7 @@ from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
 from paddlemix_qwenvl.models.qwen_vl.language import Transformer, logn_scale
 from paddlemix_qwenvl.models.qwen_vl.layout import ntk_alpha
 from paddlemix_qwenvl.models.qwen_vl.pictures import Slot, find_slots, picture_name, read_pictures
+from paddlemix_qwenvl.models.qwen_vl.vision import VisualMLP
 
 
 @dataclass
@@ -48,6 +49,7 @@ class QWenLMHeadModel(Chat, DecoderModel):
         "visual.": "transformer.visual.",
     }
     vision_path = "transformer.visual"
+    vision_mlp = VisualMLP
     prompt_inputs = ("input_ids", "attention_mask", "position_ids", "images", "remember_images")
 
     def __init__(self, config: QWenVLConfig):
