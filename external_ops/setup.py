@@ -158,8 +158,8 @@ def onednn_flags(paddle_home: Path) -> list[str]:
     include = next((path for path in (Path(sys.prefix) / "include", Path("/usr/include")) if has_onednn(path)), None)
     if include is None:
         print(
-            "oneDNN's headers were not found: bfloat16 prompts run in float32. `pip install --no-deps "
-            "onednn-devel==2025.0.0` and build again to change that."
+            "oneDNN's headers were not found: no products in bfloat16, which CPUs with AVX512-BF16 would have. `pip install "
+            "--no-deps onednn-devel==2025.0.0` and build again to change that."
         )
         return ["-DQWENVL_ONEDNN_FLOAT32"]
     return ["-DQWENVL_ONEDNN_FLOAT32", "-DQWENVL_ONEDNN_BFLOAT16", f"-I{include}"]

@@ -37,6 +37,7 @@ def set_threads(count: int) -> None:
 
 def bfloat16_products() -> str:
     """How products of many rows with bfloat16 weights are computed on this CPU."""
-    return {1: "oneDNN in bfloat16", 0: "float32", -1: "float32, for want of oneDNN's headers at build time"}[
+    own = "integers" if _c.qwenvl_has_integer_products() else "float32"
+    return {1: "oneDNN in bfloat16", 0: own, -1: f"{own}, for want of oneDNN's headers at build time"}[
         _c.qwenvl_has_bfloat16_products()
     ]

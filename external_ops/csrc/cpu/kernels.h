@@ -92,6 +92,8 @@ void qwenvl_linear(const float* x, const void* weight, enum QwenvlDtype dtype, c
                    int64_t m, int64_t k, int64_t n, float* y);
 // Whether qwenvl_linear uses oneDNN: 1; 0 if not; -1 if this build lacks it though the CPU would profit.
 int qwenvl_has_bfloat16_products(void);
+// Whether it otherwise uses integers for narrow weights.
+int qwenvl_has_integer_products(void);
 
 // How many threads every kernel uses; by default as many as OpenMP would.
 int qwenvl_threads(void);

@@ -24,45 +24,30 @@ constexpr int FEW = 8;           // rows of x for which a weight is used right f
 constexpr int STREAMS = 4;       // weight rows read side by side, far apart: memory is faster in several streams
 constexpr int TILE = 3;          // rows of x for each: STREAMS x TILE of 16 registers accumulate
 constexpr int64_t STRIP = 144;   // weight rows that are widened together: a multiple of every MICRO_ROWS
-constexpr int64_t DEPTH = 256;   // numbers of a weight row that a few rows of x use at a time
+constexpr int64_t DEPTH = 256;   // numbers of a weight row that one tile after the other uses: whole blocks
 constexpr int64_t ROWS_AT_ONCE = 1024;
 
-// Adds to sums [R][total] what inputs first .. last give of R weight rows, `apart` from each other, and of M of the
-// `total` rows of x, which lie in groups, [group][total][GROUP].
-template <class Format, int R, int M>
-INLINE void tile(const typename Format::Type* w, int64_t apart, const float* x, int total, int64_t first, int64_t last,
-                 vfloat* sums) {
-  constexpr int CHAINS = M == 1 ? 2 : 1;  // independent sums, to hide the latency of an addition
-  vfloat acc[R][M][CHAINS] = {};
-  auto step = [&](const typename Format::Type* group, int64_t next, const float* x) __attribute__((always_inline)) {
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      vfloat halves[2];
-      Format::widen(group + r * next, halves[0], halves[1]);
-#pragma GCC unroll 4
-      for (int m = 0; m < M; ++m)
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; ++h) acc[r][m][h % CHAINS] += halves[h] * load(x + m * GROUP + h * W);
-    }
-  };
-  int64_t i = first;
-  for (; i + GROUP <= last; i += GROUP) step(w + i, apart, x + i * total);
-  if (i < last) {
-    typename Format::Type part[R][GROUP] = {};
-    for (int r = 0; r < R; ++r) memcpy(part[r], w + r * apart + i, (last - i) * sizeof(*w));
-    step(part[0], GROUP, x + i * total);
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-    for (int m = 0; m < M; ++m)
-#pragma GCC unroll 2
-      for (int c = 0; c < CHAINS; ++c) sums[r * total + m] += acc[r][m][c];
-}
+// What multiplies a few rows, and what many.
+#ifdef QWENVL_INTEGER_PRODUCTS
+template <class Format>
+struct FewRows : Float32Products<Format> {};
+template <>
+struct FewRows<Int8> : IntegerProducts<Int8> {};
+template <class Format>
+struct ManyRows : IntegerProducts<Format> {};
+template <>
+struct ManyRows<Float32> : Float32Products<Float32> {};
+#else
+template <class Format>
+struct FewRows : Float32Products<Format> {};
+template <class Format>
+struct ManyRows : Float32Products<Format> {};
+#endif
 
 // R outputs, `apart` from each other, from output j on, of all M rows of x.
 template <class Format, int R, int M>
 void outputs(const Product<Format>& p, const float* x, int64_t j, int64_t apart) {
+  typedef FewRows<Format> Few;
   constexpr int TILES = (M + TILE - 1) / TILE, WIDTH = (M + TILES - 1) / TILES;
   vfloat sums[R][M] = {};
   const int64_t depth = TILES == 1 ? p.k : DEPTH;  // few enough numbers that the cache keeps them for the next tile
@@ -71,9 +56,9 @@ void outputs(const Product<Format>& p, const float* x, int64_t j, int64_t apart)
     const auto* w = p.weight + j * p.k;
     constexpr int REST = M % WIDTH, WHOLE = M - REST;
     for (int m = 0; m < WHOLE; m += WIDTH)
-      tile<Format, R, WIDTH>(w, apart * p.k, x + m * GROUP, M, first, last, sums[0] + m);
+      Few::template tile<R, WIDTH>(w, apart * p.k, x, p.k, m, M, first, last, sums[0] + m);
     if constexpr (REST > 0)
-      tile<Format, R, REST>(w, apart * p.k, x + WHOLE * GROUP, M, first, last, sums[0] + WHOLE);
+      Few::template tile<R, REST>(w, apart * p.k, x, p.k, WHOLE, M, first, last, sums[0] + WHOLE);
   }
   for (int r = 0; r < R; ++r)
     for (int m = 0; m < M; ++m) p.y[m * p.n + j + r * apart] = p.finish(sum(sums[r][m]), j + r * apart);
@@ -81,8 +66,9 @@ void outputs(const Product<Format>& p, const float* x, int64_t j, int64_t apart)
 
 template <class Format, int M>
 void few_rows(const Product<Format>& p) {
-  Scratch x(M * whole_groups(p.k));
-  for (int m = 0; m < M; ++m) arrange<Format>(p.x + m * p.k, p.k, 1.0f, x.data + m * GROUP, M * GROUP);
+  typedef FewRows<Format> Few;
+  Scratch x(M * Few::row_size(p.k));
+  for (int m = 0; m < M; ++m) Few::arrange(p.x + m * p.k, p.k, m, M, x.data);
 #pragma omp parallel num_threads(qwenvl_threads())
   {
     const int64_t threads = omp_get_num_threads(), first = p.n * thread_index() / threads;
@@ -91,17 +77,6 @@ void few_rows(const Product<Format>& p) {
     for (int64_t j = rows * STREAMS; j < count; ++j) outputs<Format, 1, M>(p, x.data, first + j, 1);
   }
 }
-
-// What multiplies many rows.
-#ifdef QWENVL_INTEGER_PRODUCTS
-template <class Format>
-struct ManyRows : IntegerProducts<Format> {};
-template <>
-struct ManyRows<Float32> : Float32Products<Float32> {};
-#else
-template <class Format>
-struct ManyRows : Float32Products<Format> {};
-#endif
 
 template <class Type>
 INLINE void prefetch(const Type* p, int64_t count) {

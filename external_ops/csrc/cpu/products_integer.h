@@ -16,10 +16,12 @@ namespace QWENVL_ISA {
 template <class Format>
 struct IntegerLimits {
   static constexpr float weight = 4095, x = 4095;
+  static constexpr int64_t depth = 128;
 };
 template <>
 struct IntegerLimits<Int8> {
   static constexpr float weight = 128, x = 32767;
+  static constexpr int64_t depth = 256;
 };
 
 // `a` and `b` as Format widens them, rounded: GROUP int16 in natural order.
@@ -87,11 +89,58 @@ template <class WeightFormat>
 struct IntegerProducts {
   typedef WeightFormat Format;
   typedef IntegerLimits<Format> Limits;
-  static constexpr int64_t DEPTH = 128;
+  static constexpr int64_t DEPTH = Limits::depth;
   static constexpr int64_t PANEL = MICRO_COLUMNS + DEPTH * MICRO_COLUMNS / 2;  // scales, then pairs [depth / 2][columns]
   static constexpr int64_t ROW = DEPTH / 2 + 16;                               // numbers, then a scale
   static_assert(Limits::weight * Limits::x * DEPTH < 2147483648.0);
 
+  // For a few rows of x, `total`: scales [block][total], then numbers [group][total][GROUP].
+  static int64_t row_size(int64_t k) { return blocks(k) + whole_groups(k) / 2 + W; }
+  static void arrange(const float* x, int64_t k, int64_t m, int64_t total, float* to) {
+    int16_t numbers[DEPTH];
+    int16_t* groups = numbers_of(to, k, total) + m * GROUP;
+    for (int64_t first = 0; first < k; first += DEPTH) {
+      const int64_t depth = least(DEPTH, k - first);
+      to[first / DEPTH * total + m] = round_block<Float32>(x + first, depth, Limits::x, numbers);
+      for (int64_t i = 0; i < depth; i += GROUP)
+        memcpy(groups + (first + i) * total, numbers + i, GROUP * sizeof(*numbers));
+    }
+  }
+
+  // Adds to sums [R][total] what inputs first .. last, whole blocks but for the last one, give of R rows of int8
+  // weights, `apart` from each other, and of M of the rows of x, from row m on.
+  template <int R, int M>
+  static INLINE void tile(const int8_t* w, int64_t apart, const float* x, int64_t k, int64_t m, int64_t total,
+                          int64_t first, int64_t last, vfloat* sums) {
+    const int16_t* groups = numbers_of((float*)x, k, total) + m * GROUP;
+    for (int64_t block = first; block < last; block += DEPTH) {
+      vint acc[R][M] = {};
+      auto step = [&](const int8_t* group, int64_t next, const int16_t* x) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          const __m256i weights = _mm256_cvtepi8_epi16(load_as<__m128i>(group + r * next));
+#pragma GCC unroll 4
+          for (int i = 0; i < M; ++i)
+            acc[r][i] += (vint)_mm256_madd_epi16(weights, load_as<__m256i>(x + i * GROUP));
+        }
+      };
+      const int64_t end = least(last, block + DEPTH);
+      int64_t i = block;
+      for (; i + GROUP <= end; i += GROUP) step(w + i, apart, groups + i * total);
+      if (i < end) {
+        int8_t part[R][GROUP] = {};
+        for (int r = 0; r < R; ++r) memcpy(part[r], w + r * apart + i, end - i);
+        step(part[0], GROUP, groups + i * total);
+      }
+      const float* scales = x + block / DEPTH * total + m;
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int i = 0; i < M; ++i) sums[r * total + i] += __builtin_convertvector(acc[r][i], vfloat) * scales[i];
+    }
+  }
+
+  // For many rows: panels of them, and blocks of weight rows.
   static void load_rows(const float* x, int64_t stride, int64_t rows, int64_t depth, float* panel) {
     alignas(32) int16_t numbers[MICRO_COLUMNS][DEPTH] = {};
     for (int64_t r = 0; r < MICRO_COLUMNS; ++r)
@@ -121,6 +170,11 @@ struct IntegerProducts {
   }
 
  private:
+  static int64_t blocks(int64_t k) { return (k + DEPTH - 1) / DEPTH; }
+  static int16_t* numbers_of(float* arranged, int64_t k, int64_t total) {
+    return (int16_t*)(arranged + (blocks(k) * total + W - 1) / W * W);
+  }
+
   template <int N, int R = MICRO_ROWS>
   static void multiply_rows(int64_t rows, int64_t depth, const float* weights, const float* panel, float* sums,
                             bool accumulate) {

@@ -40,6 +40,8 @@ extern "C" const QwenvlCpuKernels* qwenvl_cpu_kernels(void) {
 
 extern "C" const char* qwenvl_cpu_isa(void) { return qwenvl_cpu_kernels()->isa; }
 
+extern "C" int qwenvl_has_integer_products(void) { return qwenvl_cpu_kernels()->integer_products; }
+
 static std::atomic<int> threads{0};
 
 extern "C" int qwenvl_threads(void) {
