@@ -32,9 +32,13 @@ __all__ = [
     "write_cache_kv",
 ]
 
-DIFFERENTIABLE = getattr(paddlemix_qwenvl_ops, "DIFFERENTIABLE", frozenset())  # an older build has no gradients
+_NEWEST = "qwenvl_qkv_attention"
+if _NEWEST not in paddlemix_qwenvl_ops.OPERATIONS:
+    raise ImportError("it was built from an older version of external_ops")
+
+DIFFERENTIABLE = paddlemix_qwenvl_ops.DIFFERENTIABLE
 ON_GPU = frozenset()
-if getattr(paddlemix_qwenvl_ops, "HAS_CUDA", False):
+if paddlemix_qwenvl_ops.HAS_CUDA:
     _CPU_ALONE = {"linear", "linear_int8", "log_probability", "qkv_attention", "quantize_int8", "rms_norm", "swiglu"}
     _CPU_ALONE.add("varlen_attention")
     ON_GPU = frozenset(__all__) - _CPU_ALONE

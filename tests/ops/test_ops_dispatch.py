@@ -47,6 +47,19 @@ def test_compiled_on_demand_says_what_to_do(tmp_path):
     assert "python setup.py install" in done.stderr and "PYTHONPATH" in done.stderr
 
 
+def test_an_older_build_is_not_used(tmp_path):
+    """Neither by a model, which runs on plain Paddle and says why, nor on demand, which says what to do."""
+    package = tmp_path / "paddlemix_qwenvl_ops"
+    package.mkdir()
+    (package / "__init__.py").write_text('OPERATIONS = {"qwenvl_linear"}\nrun = None\n')
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom paddlemix_qwenvl import ops; print(ops.status()['linear'])"
+    done = python("-c", program, QWENVL_OPS="auto")
+    assert done.stdout.startswith(
+        "plain Paddle (paddlemix_qwenvl_ops does not load: it was built from an older version"
+    ), done
+    assert "setup.py install` in external_ops" in python("-c", program, QWENVL_OPS="compiled").stderr
+
+
 def test_the_folder_of_a_build_that_is_not_found_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "__file__", str(tmp_path / "paddlemix_qwenvl" / "environment.py"))
     assert environment.how_to_find_operations().startswith("run `python setup.py install` in external_ops")

@@ -4,6 +4,8 @@
 // tensors are on a GPU, and the CPU kernels otherwise.
 #pragma once
 
+#include <stdlib.h>
+
 #include <string>
 #include <vector>
 
@@ -55,8 +57,18 @@ inline Tensor wide(const Tensor& x) {
 inline OptionalTensor wide(const OptionalTensor& x) { return x ? OptionalTensor(wide(*x)) : x; }
 inline const float* data(const OptionalTensor& x) { return x ? x->data<float>() : nullptr; }
 
+// On the CPU a large tensor lies in a plain block of the C library's, which the next of its size takes over once it is
+// freed. Paddle would ask for an alignment of 4096, for which glibc (2.36) wants a hole of 4096 bytes and more too many,
+// so that between tensors that live a freed one could not be replaced by its like: the heap grew with every prompt.
 inline Tensor empty(const Shape& shape, DataType dtype, const Tensor& like) {
-  return paddle::empty(shape, dtype, like.place());
+  constexpr size_t LARGE = 1 << 20, ALIGNMENT = 64;
+  size_t bytes = phi::SizeOf(dtype);
+  for (int64_t size : shape) bytes *= size;
+  if (!like.is_cpu() || bytes < LARGE) return paddle::empty(shape, dtype, like.place());
+  void* const block = malloc(bytes + ALIGNMENT);
+  PD_CHECK(block, "no memory for a tensor of ", bytes, " bytes");
+  void* const data = (void*)(((size_t)block + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+  return paddle::from_blob(data, shape, dtype, phi::DataLayout::NCHW, like.place(), [block](void*) { free(block); });
 }
 // A gradient that reaches an op: float32, zeros for an output that nothing depends on.
 inline Tensor arriving(const Tensor& gradient, const Shape& shape, const Tensor& like) {

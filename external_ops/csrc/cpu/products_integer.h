@@ -1,7 +1,7 @@
 // Products with narrow weights in integers, for AVX2: its instruction that multiplies sixteen pairs of int16 and adds
-// neighbours does twice the work of a multiply-add in float32. x and, unless they are int8, the weights are
-// rounded to integers in blocks of DEPTH inputs with a scale of their own ("block floating point", Wilkinson 1963):
-// to 13 bits and a sign of the largest number of the block, where bfloat16 keeps 8 of each. The sums are exact.
+// neighbours does twice the work of a multiply-add in float32. x and, unless they are int8, the weights are rounded to
+// integers in blocks of DEPTH inputs with a scale of their own ("block floating point", Wilkinson 1963): to 12 bits and
+// a sign, x beside int8 weights to 15, where bfloat16 keeps 8 bits of a number. The sums of a block are exact.
 #pragma once
 
 #include "microkernel.h"

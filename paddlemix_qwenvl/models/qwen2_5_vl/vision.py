@@ -52,9 +52,11 @@ class VisionAttention(nn.Layer):
         self.qkv = MergedColumnParallelLinear(width, [(None, width, start, stop)] * 3, bias=True)
         self.proj = RowParallelLinear(width, width, start, stop, bias=True)
 
-    def forward(self, x, cos, sin, cu_seqlens):
-        heads = self.num_heads
-        return self.proj(ops.qkv_attention(self.qkv(x), cos, sin, cu_seqlens, heads, heads).flatten(1))
+    def forward(self, stream: ResidualStream, norm: RMSNorm, cos, sin, cu_seqlens):
+        qkv, heads = self.qkv(stream.normalised(norm)), self.num_heads
+        attended = ops.qkv_attention(qkv, cos, sin, cu_seqlens, heads, heads).flatten(1)
+        del qkv  # most of what a block holds
+        return self.proj(attended)
 
 
 class VisionMLP(nn.Layer):
@@ -82,7 +84,7 @@ class VisionBlock(nn.Layer):
         self.mlp = VisionMLP(config)
 
     def forward(self, stream: ResidualStream, cos, sin, cu_seqlens):
-        stream.x = self.attn(stream.normalised(self.norm1), cos, sin, cu_seqlens)
+        stream.x = self.attn(stream, self.norm1, cos, sin, cu_seqlens)
         stream.x = self.mlp(stream.normalised(self.norm2))
 
 
