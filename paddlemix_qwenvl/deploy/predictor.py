@@ -85,7 +85,8 @@ class Predictor:
                 for part, manifest in manifests.items()
                 if verify
             ]
-            device = check_machine(self.manifest, device)
+            for manifest in manifests.values():
+                device = check_machine(manifest, device)
             for future in checked:
                 future.result()
         generation = json.loads((folders[LANGUAGE] / GENERATION_CONFIG).read_text(encoding="utf-8"))

@@ -70,6 +70,11 @@ def test_a_manifest_that_does_not_fit_is_refused(copy, fields, message):
         Predictor(change(copy, **fields))
 
 
+def test_operations_of_a_vision_graph_in_a_folder_of_its_own(folder, copy):
+    with pytest.raises(DeployError, match=r"qwenvl_missing.*setup.py install"):
+        Predictor(folder, vision_folder=change(copy, compiled_ops=["qwenvl_missing"]))
+
+
 def test_no_compiled_operations_at_all(copy, monkeypatch):
     monkeypatch.setitem(sys.modules, "paddlemix_qwenvl_ops", None)
     with pytest.raises(DeployError, match=r"not here .*setup.py install"):
