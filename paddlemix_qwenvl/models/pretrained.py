@@ -127,8 +127,8 @@ class QwenVLPretrainedModel(PretrainedModel):
     def quantize_int8(self) -> None:
         """Hold the weights of the language model's Linear layers and of the vision blocks' MLPs as int8.
 
-        The rest of the vision tower, a third of its weights, keeps its dtype: it would add as much error as the whole language
-        model makes. The model can then not be trained or saved.
+        The rest of the vision tower, a third of its weights, keeps its dtype: it would add four tenths to the error
+        (docs/benchmarks.md). The model can then not be trained or saved.
         """
         for layer in self.int8_layers():
             if layer.scale is None:

@@ -39,9 +39,8 @@ if _NEWEST not in paddlemix_qwenvl_ops.OPERATIONS:
 DIFFERENTIABLE = paddlemix_qwenvl_ops.DIFFERENTIABLE
 ON_GPU = frozenset()
 if paddlemix_qwenvl_ops.HAS_CUDA:
-    _CPU_ALONE = {"linear", "linear_int8", "log_probability", "qkv_attention", "quantize_int8", "rms_norm", "swiglu"}
-    _CPU_ALONE.add("varlen_attention")
-    ON_GPU = frozenset(__all__) - _CPU_ALONE
+    _CPU_ALONE = {"linear", "linear_int8", "log_probability", "quantize_int8", "rms_norm", "swiglu"}
+    ON_GPU = frozenset(__all__) - _CPU_ALONE - {"qkv_attention", "varlen_attention"}
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float, residual: Tensor | None = None):

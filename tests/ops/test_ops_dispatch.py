@@ -114,6 +114,7 @@ if not PLAIN_ONLY:
             (lambda c, x: c.rms_norm(x, x[0, :3], 1e-6), r"weight has shape \[3\], expected \[4\]"),
             (lambda c, x: c.linear(x, tensor(np.ones((2, 5)))), r"weight has shape \[2, 5\], expected \[2, 4\]"),
             (lambda c, x: c.linear(x, x.astype("int8")), "a scale goes with an int8 weight"),
+            (lambda c, x: c.qkv_attention(x, x, x, x, 3, 2), "3 query heads do not share 2 kv heads evenly"),
             (lambda c, x: c.swiglu(x[:, :3]), "halves its last axis, which has odd size 3"),
             (
                 lambda c, x: c.write_cache_kv(*tokens(x), *caches(), int32([0, 0, 5]), int32([0, 0, 5])),

@@ -42,8 +42,18 @@ def test_linear_narrow(way, inputs, outputs, dtype):
     weight, bias = draw((outputs, inputs), dtype), draw((outputs,), dtype, 1)
     for rows in ROWS:
         x = draw((rows, inputs), seed=2)
+        if rows <= 8:  # in float32
+            close(way.linear(x, weight), float64(x) @ float64(weight).T)
         close_product(way.linear(x, weight), x, float64(weight))
         close_product(way.linear(x, weight, bias), x, float64(weight), float64(bias))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_row_does_not_depend_on_those_beside_it(way, dtype):
+    x, weight = draw((70, 1184), seed=2), draw((97, 1184))
+    weights = way.quantize_int8(weight) if dtype == "int8" else (weight.astype(dtype),)
+    product = way.linear_int8 if dtype == "int8" else way.linear
+    np.testing.assert_allclose(product(x, *weights)[20:33].numpy(), product(x[20:33], *weights).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

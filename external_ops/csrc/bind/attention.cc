@@ -34,6 +34,8 @@ std::vector<Tensor> varlen_attention(const Tensor& q, const Tensor& k, const Ten
 std::vector<Tensor> qkv_attention(const Tensor& qkv, const Tensor& cos, const Tensor& sin, const Tensor& cu_seqlens,
                                   int num_heads, int num_kv_heads, bool causal, float scale) {
   const int64_t tokens = qkv.shape()[0];
+  PD_CHECK(num_kv_heads > 0 && num_heads % num_kv_heads == 0, num_heads, " query heads do not share ", num_kv_heads,
+           " kv heads evenly");
   const int64_t head_dim = packed_head_dim(qkv, num_heads, num_kv_heads);
   expect_tables(cos, sin, tokens, head_dim);
   expect_segments("cu_seqlens", cu_seqlens, tokens);

@@ -58,8 +58,8 @@ inline OptionalTensor wide(const OptionalTensor& x) { return x ? OptionalTensor(
 inline const float* data(const OptionalTensor& x) { return x ? x->data<float>() : nullptr; }
 
 // On the CPU a large tensor lies in a plain block of the C library's, which the next of its size takes over once it is
-// freed. Paddle would ask for an alignment of 4096, for which glibc (2.36) wants a hole of 4096 bytes and more too many,
-// so that between tensors that live a freed one could not be replaced by its like: the heap grew with every prompt.
+// freed. Paddle asks for an alignment of 4096, for which glibc (2.36) looks for a hole that is larger by as much than the
+// tensor, and so than the hole its like has left: with that the heap grew from prompt to prompt.
 inline Tensor empty(const Shape& shape, DataType dtype, const Tensor& like) {
   constexpr size_t LARGE = 1 << 20, ALIGNMENT = 64;
   size_t bytes = phi::SizeOf(dtype);
