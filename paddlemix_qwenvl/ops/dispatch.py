@@ -122,5 +122,8 @@ def status() -> dict[str, str]:
     import paddlemix_qwenvl_ops as library
 
     compiled = f"compiled for {library.isa()}, {library.threads()} threads"
-    products = dict.fromkeys(("linear", "linear_int8"), f"{compiled}, prompts in {library.bfloat16_products()}")
+    products = (
+        f"compiled for {library.path()}, {library.threads()} threads, prompts in {library.product('bfloat16', 512)}"
+    )
+    products = dict.fromkeys(("linear", "linear_int8"), products)
     return dict.fromkeys(PLAIN, "plain Paddle") | dict.fromkeys(_compiled.__all__, compiled) | products
