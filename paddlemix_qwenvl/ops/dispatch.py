@@ -12,6 +12,7 @@ import paddle
 
 from ..environment import how_to_find_operations
 from ..errors import OpsError
+from ..threads import use_threads
 from . import reference, reference_attention, reference_cached, reference_linear
 
 MODES = ("auto", "compiled", "reference")
@@ -48,6 +49,7 @@ def _load_compiled():
 
 
 _compiled, _reason = _load_compiled()
+use_threads()
 
 
 def _load_gpu():
