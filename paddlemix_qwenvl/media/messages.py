@@ -73,7 +73,7 @@ def extract_vision_info(conversations: Sequence[Message] | Sequence[Sequence[Mes
     found = [part for parts in contents if isinstance(parts, list) for part in parts if part["type"] != "text"]
     for part in found:
         if part["type"] not in part:
-            raise PromptError(f"{part} names no media; write {{'type': 'image', 'image': <path, URL, ...>}}.")
+            raise PromptError(f"{part!r:.200} names no media; write {{'type': 'image', 'image': <path, URL, ...>}}.")
     return found
 
 
@@ -129,7 +129,6 @@ def fetch_video(
     source = element["video"]
     if isinstance(source, str | os.PathLike):
         return load_video(source, element, factor, timeout=video_timeout, max_bytes=video_max_bytes)
-    check_numbers(element)
     source = frames_of(source)
 
     def frame_of(frame: ImageSource) -> Image.Image:  # 2 * factor: qwen_vl_utils hands on the factor as a patch size

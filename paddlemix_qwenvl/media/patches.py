@@ -23,8 +23,8 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 def preprocess_images(images: Sequence[ImageSource], **settings: Any) -> dict[str, Any]:
     """Patches of pictures; `settings` are the fields of `PatchSettings`.
 
-    A PIL image is taken as it is and converted by `to_rgb`, as the original does it; anything else is read by
-    `load_image` and lies `on_white`. Returns
+    A PIL image is taken as it is and converted by `to_rgb`, as the original does it, unless `flat_images` has laid it on
+    white; paths, addresses and arrays are read as `load_image` does and lie `on_white`. Returns
     - `pixel_values`: float32 [sum(t * h * w), 3 * temporal_patch_size * patch_size**2], rows in the merger's order;
     - `image_grid_thw`: int64 [n, 3], in patches;
     - `original_sizes`: (width, height) as the user gave each picture (`info["original_size"]` where there is one);

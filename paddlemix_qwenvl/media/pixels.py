@@ -10,6 +10,8 @@ from ..errors import MediaError
 
 SIXTEEN_BIT_FORMATS = ("PNG", "PPM")  # the mode I of their pictures holds 16 bits
 
+KEY_TYPES = {"P": int | bytes, "RGB": tuple}  # of the colour that is transparent; an int in all other modes
+
 
 def describe(source: Any) -> str:
     """A short name for a picture or a video, for messages."""
@@ -28,13 +30,16 @@ def on_white(image: Image.Image) -> Image.Image:
     values without a scale, and for modes without a way to RGB.
     """
     try:
+        if "transparency" in image.info and not isinstance(image.info["transparency"], KEY_TYPES.get(image.mode, int)):
+            image = image.copy()  # a band split off, say, which has still what its picture had
+            del image.info["transparency"]
         if image.mode.startswith(("I", "F")):
             image = _grey(image)
         if not image.has_transparency_data:
             return image.convert("RGB")
         layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(layer, mask=layer.getchannel("A"))
+        white.paste(layer, mask=layer)
         white.info = {name: value for name, value in image.info.items() if name != "transparency"}
         return white
     except Exception as error:  # palettes and transparent colours may be damaged in as many ways as files

@@ -25,6 +25,12 @@ def stamp() -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def painted() -> Image.Image:
+    image = stamp().convert("RGB").quantize().convert("PA")
+    image.putalpha(stamp().getchannel("A"))
+    return image
+
+
 def keyed(mode: str, key, **info) -> Image.Image:
     """Black on the left, white on the right; the black is transparent."""
     pixels = np.zeros((60, 90), bool)
@@ -38,7 +44,7 @@ def keyed(mode: str, key, **info) -> Image.Image:
 TRANSPARENT = {
     "RGBA": stamp(),
     "LA": stamp().convert("LA"),
-    "PA": stamp().convert("PA"),
+    "PA": painted(),
     "RGBa": stamp().convert("RGBa"),
     "La": stamp().convert("LA").convert("La"),
     "P with an alpha for each colour": stamp().quantize(),
@@ -105,6 +111,22 @@ def test_the_transparent_colour_of_a_png_of_any_depth(tmp_path, bits, colour, ro
     assert np.asarray(on_white(load_image(tmp_path / "a.png")))[0].tolist() == [3 * [value] for value in wanted]
 
 
+@pytest.mark.parametrize(
+    ("image", "key"),
+    [
+        (keyed("RGB", (0, 0, 0)).getchannel(0), (0, 0, 0)),
+        (keyed("L", None), None),
+        (keyed("RGB", 0), 0),
+        (keyed("I;16", b"a"), b"a"),
+    ],
+    ids=["band", "none", "index", "bytes"],
+)
+def test_a_transparent_colour_of_another_mode_is_none(image, key):
+    white = on_white(image)
+    assert white.getpixel((0, 0)) == (0, 0, 0)
+    assert image.info["transparency"] == key
+
+
 def test_pictures_without_transparency_are_converted_as_before():
     for mode in ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
         image = samples.picture("RGB", 40, 30).convert(mode)
@@ -153,9 +175,7 @@ def test_values_without_a_scale_are_refused_with_their_range(values, message):
             process_vision_info([{"role": "user", "content": [{"image": source}]}])
 
 
-@pytest.mark.parametrize(
-    ("mode", "format"), [("I;16", "PNG"), ("I;16", "TIFF"), ("I;16B", "TIFF"), ("I;16", "PPM"), ("F", "TIFF")]
-)
+@pytest.mark.parametrize(("mode", "format"), [("I;16", "PNG"), ("I;16", "TIFF"), ("I;16B", "TIFF"), ("F", "TIFF")])
 def test_files_deeper_than_eight_bits_are_scaled(mode, format):
     ramp = np.linspace(0, 1, 256)[None].repeat(4, 0)
     values = ramp.astype(np.float32) if mode == "F" else (ramp * 65535).astype(">u2" if mode == "I;16B" else "<u2")
