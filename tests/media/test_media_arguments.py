@@ -14,7 +14,7 @@ FILM = Video(FRAMES.transpose(0, 3, 1, 2), 4.0, np.arange(4) / 4, np.arange(4), 
 
 
 @pytest.mark.parametrize(
-    "given", [[A, B, C], (A, B, C), [[A, B], [C]], [[A], [B, C]], [[], [A, B, C], []], [(A,), [[B]], C]], ids=str
+    "given", [[A, B, C], (A, B, C), [[A, B], [C]], [[A], [B, C]], [[], [A, B, C], []], [(A,), [[B]], C]]
 )
 def test_images_nested_by_prompt_come_in_order(given):
     found = flat_images(given)
