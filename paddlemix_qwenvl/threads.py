@@ -45,10 +45,9 @@ def _started_with_setting(process: int) -> bool:
 
 
 def use_threads() -> None:
-    """Let Paddle's OpenMP and MKL, and the compiled operations if they are loaded, take `thread_count()` threads.
+    """Let Paddle's OpenMP, in the calling thread, and its MKL, in all, take `thread_count()` threads.
 
-    Paddle must be imported. OpenMP counts for each thread of the process: here for the calling one; the compiled operations and
-    MKL for all. On AMD's CPUs Paddle's MKL would take its SSE path: 5 means AVX2, over twice as fast, if it has not multiplied yet.
+    On AMD's CPUs Paddle's MKL would take its SSE path: 5 means AVX2, over twice as fast, if it has not multiplied yet.
     """
     import paddle
 
@@ -59,8 +58,6 @@ def use_threads() -> None:
     _call(libraries / "libiomp5.so", "omp_set_num_threads", count)
     if "MKL_NUM_THREADS" not in os.environ:
         _call(libraries / "libmklml_intel.so", "MKL_Set_Num_Threads", count)
-    if operations := sys.modules.get("paddlemix_qwenvl_ops"):
-        operations.set_threads(count)
 
 
 def _call(library: Path, function: str, count: int) -> None:

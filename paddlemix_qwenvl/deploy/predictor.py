@@ -354,6 +354,7 @@ def register_compiled_ops(names: list[str]) -> None:
         raise DeployError(f"the graphs call compiled operations that are not here ({error}): {remedy}") from error
     if missing := sorted(set(names) - library.OPERATIONS):
         raise DeployError(f"the graphs call {', '.join(missing)}, which the build here does not have: {remedy}")
+    library.set_threads(thread_count())
 
 
 def tensor(array: np.ndarray):

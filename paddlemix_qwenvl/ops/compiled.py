@@ -7,6 +7,7 @@ import paddlemix_qwenvl_ops
 from paddle import Tensor
 from paddlemix_qwenvl_ops import run as _run
 
+from ..threads import thread_count
 from . import reference_linear
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
 INTERFACE = 2
 if getattr(paddlemix_qwenvl_ops, "INTERFACE", 1) != INTERFACE:
     raise ImportError("it was built from another version of external_ops")
+paddlemix_qwenvl_ops.set_threads(thread_count())
 
 DIFFERENTIABLE = paddlemix_qwenvl_ops.DIFFERENTIABLE
 ON_GPU = frozenset()
