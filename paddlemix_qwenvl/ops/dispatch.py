@@ -78,6 +78,8 @@ def _way(module, name: str, label: str) -> _Way | None:
 def _ways(name: str) -> tuple[_Way | None, _Way | None]:
     """The fast versions for tensors on the CPU and on a GPU."""
     on_gpu = _way(_gpu, name, "Paddle's own")
+    if on_gpu is not None and _gpu.missing(name):
+        on_gpu = None
     if on_gpu is None and _gpu is not None and name in getattr(_compiled, "ON_GPU", ()):
         on_gpu = _Way(getattr(_compiled, name), False, "compiled for CUDA")
     return _way(_compiled, name, "compiled"), on_gpu
@@ -86,7 +88,7 @@ def _ways(name: str) -> tuple[_Way | None, _Way | None]:
 def _on_gpu(x) -> bool:
     if paddle.in_dynamic_mode():
         return x.place.is_gpu_place()
-    return isinstance(paddle.framework._current_expected_place(), paddle.CUDAPlace)
+    return paddle.get_device().startswith("gpu")  # while a graph is traced no tensor has a place, nor is the expected one known
 
 
 def _open(way: _Way, args) -> bool:
@@ -115,8 +117,7 @@ def operation(name: str):
 def status() -> dict[str, str]:
     """What runs each operation: the instruction set and threads of the compiled ones, or why plain Paddle."""
     if _gpu is not None and _on_gpu(paddle.zeros([1])):
-        ways = {name: _ways(name)[1] for name in PLAIN}
-        return {name: "plain Paddle" if way is None else f"{way.label}, on a GPU" for name, way in ways.items()}
+        return {name: _gpu_status(name) for name in PLAIN}
     if _compiled is None:
         return dict.fromkeys(PLAIN, f"plain Paddle ({_reason})")
     import paddlemix_qwenvl_ops as library
@@ -124,3 +125,11 @@ def status() -> dict[str, str]:
     compiled = f"compiled for {library.isa()}, {library.threads()} threads"
     products = dict.fromkeys(("linear", "linear_int8"), f"{compiled}, prompts in {library.bfloat16_products()}")
     return dict.fromkeys(PLAIN, "plain Paddle") | dict.fromkeys(_compiled.__all__, compiled) | products
+
+
+def _gpu_status(name: str) -> str:
+    refusal = _gpu.refusal(name) if name in _gpu.__all__ else ""
+    if refusal:
+        return f"plain Paddle ({refusal})"
+    way = _ways(name)[1]
+    return "plain Paddle" if way is None else f"{way.label}, on a GPU"
