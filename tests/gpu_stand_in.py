@@ -30,8 +30,9 @@ NEWEST = max(FACTS)
 HALVES = (paddle.float16, paddle.bfloat16)
 FLOATS = (*HALVES, paddle.float32)
 # What Paddle's CPU build has no float16 or bfloat16 kernel for, as far as the models call it.
-OPERATORS = ("__add__", "__radd__", "__sub__", "__mul__", "__rmul__", "__truediv__", "abs", "gather", "index_select", "max")
-FUNCTIONS = ((paddle, "matmul"), (paddle, "gather"), (paddle, "scatter"), (paddle, "where"), (F, "gelu"))
+OPERATORS = ("__add__", "__radd__", "__sub__", "__mul__", "__rmul__", "__truediv__", "abs", "gather", "index_select", "max", "tile")
+FUNCTIONS = ((F, "gelu"), *((paddle, name) for name in ("gather", "gather_nd", "matmul", "scatter", "where")))
+TENSORS = (paddle.Tensor, paddle.pir.Value)
 
 
 class GpuPlace(paddle.base.core.Place):
@@ -70,6 +71,7 @@ def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str
     for module in (paddle, paddle.device):
         patch.setattr(module, "is_compiled_with_cuda", lambda: True)
         patch.setattr(module, "get_device", lambda: "gpu:0")
+        patch.setattr(module, "set_device", lambda device: place)
     patch.setattr(paddle, "__version__", version)
     patch.setattr(paddle.device.cuda, "device_count", lambda: 1)
     patch.setattr(paddle.device.cuda, "get_device_capability", lambda device=None: capability)
@@ -77,21 +79,22 @@ def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str
     patch.setattr(paddle.device.cuda, "get_device_properties", lambda device=None: properties)
     patch.setattr(paddle.framework, "_current_expected_place", lambda: place)
     patch.setattr(paddle.Tensor, "place", property(lambda x: place))
+    # Graphs run as they were traced, on the CPU; as deploy.predictor has it there, without oneDNN's passes.
+    patch.setattr(paddle.inference.Config, "enable_use_gpu", lambda config, *_: config.disable_mkldnn())
 
 
 def _arithmetic(patch: pytest.MonkeyPatch) -> None:
-    for name in OPERATORS:
-        patch.setattr(paddle.Tensor, name, rounded(getattr(paddle.Tensor, name)))
-    for module, name in FUNCTIONS:
-        patch.setattr(module, name, rounded(getattr(module, name)))
+    methods = ((tensor, name) for tensor in TENSORS for name in OPERATORS)
+    for owner, name in (*methods, *FUNCTIONS):
+        patch.setattr(owner, name, rounded(getattr(owner, name)))
 
 
 def rounded(function):
-    """`function`, which computes float16 or bfloat16 in float32 and rounds what comes out; a graph that is traced runs no kernel."""
+    """`function`, which computes float16 or bfloat16 in float32 and rounds what comes out."""
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        floats = {x.dtype for x in (*args, *kwargs.values()) if isinstance(x, paddle.Tensor) and x.dtype in FLOATS}
+        floats = {x.dtype for x in (*args, *kwargs.values()) if isinstance(x, TENSORS) and x.dtype in FLOATS}
         if len(floats) != 1 or not floats <= set(HALVES):
             return function(*args, **kwargs)
         (half,) = floats
@@ -102,7 +105,7 @@ def rounded(function):
 
 
 def _cast(x, dtype, to):
-    return x.astype(to) if isinstance(x, paddle.Tensor) and x.dtype == dtype else x
+    return x.astype(to) if isinstance(x, TENSORS) and x.dtype == dtype else x
 
 
 class Own:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 import paddle
+from paddle.jit.dy2static import Call
 
 from ..environment import how_to_find_operations
 from ..errors import OpsError
@@ -107,9 +108,10 @@ def operation(name: str):
     @functools.wraps(plain)
     def fastest(*args, **kwargs):
         way = gpu if _gpu is not None and _on_gpu(args[0]) else cpu
-        if way is None or not _open(way, (*args, *kwargs.values())):
-            return plain(*args, **kwargs)
-        return way.run(*args, **kwargs)
+        run = plain if way is None or not _open(way, (*args, *kwargs.values())) else way.run
+        if not paddle.in_dynamic_mode():
+            run = Call(run)  # so that free sizes are tensors in it: Paddle itself stops at a function that is made by another
+        return run(*args, **kwargs)
 
     return fastest
 
