@@ -22,6 +22,7 @@ setup(
         "packaging>=23",
         "paddlenlp==3.0.0b4",
         "pillow>=10.1",
+        "pydantic>=2.7,<3",
         "safetensors>=0.6",
         "tiktoken>=0.7",
         "tokenizers>=0.21,<0.22",

@@ -7,9 +7,10 @@ from measure import loaded, report
 
 
 def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
-    import paddlemix_qwenvl  # noqa: F401, I001, prepares the process for Paddle and registers the model
     import paddle
     from paddlenlp.transformers import AutoModelForConditionalGeneration
+
+    import paddlemix_qwenvl  # noqa: F401, registers the model
 
     weights = {"dtype": "bfloat16", "quantization": "int8"} if dtype == "int8" else {"dtype": dtype}
     arguments = {name: paddle.to_tensor(value) for name, value in np.load(inputs).items()}

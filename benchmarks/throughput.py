@@ -8,7 +8,6 @@ memory: the weights once a step, and the keys and values of every row.
 """
 
 import math
-import os
 import statistics
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,8 @@ import typer
 from compare import DType, cpu_name, make_once
 from measure import timed
 from random_checkpoint import config_3b, language_shapes
+
+from paddlemix_qwenvl.threads import thread_count
 
 STEPS = 16  # of decoding
 
@@ -43,9 +44,7 @@ def main(
         weights = {"dtype": "bfloat16", "quantization": "int8"} if dtype is DType.int8 else {"dtype": dtype.value}
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(str(folder), **weights)
     rate, bandwidth = product_rate(paddle), read_rate()
-    print(
-        f"\n{cpu_name()}, {os.environ['OMP_NUM_THREADS']} threads, Paddle {paddle.__version__}, {dtype.value}, {layers} layers"
-    )
+    print(f"\n{cpu_name()}, {thread_count()} threads, Paddle {paddle.__version__}, {dtype.value}, {layers} layers")
     print(f"products {rate / 1e9:.0f} GFLOP/s, memory read at {bandwidth / 1e9:.1f} GB/s; medians of {repeats}\n")
     print("| prompt | batch | prefill, tokens/s | of the product rate | decode, tokens/s | of the read rate |")
     print("|---|---|---|---|---|---|")
@@ -108,7 +107,7 @@ def product_rate(paddle) -> float:
 
 def read_rate() -> float:
     """Bytes a second that all threads together read from memory, by products with a vector, which read several rows at once."""
-    threads = int(os.environ["OMP_NUM_THREADS"])
+    threads = thread_count()
     parts, vector = np.ones((threads, 1 << 15, 2048), np.float32), np.ones(2048, np.float32)
     with ThreadPoolExecutor(threads) as pool:
         seconds = min(timed(lambda: list(pool.map(lambda part: part @ vector, parts)))[0] for _ in range(5))

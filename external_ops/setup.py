@@ -1,9 +1,11 @@
-"""Builds the compiled operations: `python setup.py install`, or `pip install --no-build-isolation .`
+"""Builds the compiled operations: `python setup.py install`, or `pip install .`
 
 Environment: CXX, the C++ compiler; MAX_JOBS, compilers at a time; CUDA_HOME, the CUDA toolkit, for a Paddle with CUDA; and
 QWENVL_CUDA_ARCHS, what its kernels are built for (`75;80;90a`): by default the GPUs of this machine.
 """
 
+import atexit
+import json
 import os
 import platform
 import shutil
@@ -11,9 +13,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
-from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
+try:
+    from setuptools import Extension, setup
+    from setuptools.command.build_ext import build_ext
+except ImportError:
+    sys.exit("setuptools is missing in this Python, which brings none from 3.12 on: python -m pip install setuptools")
 
 HERE = Path(__file__).parent
 KERNELS = [
@@ -58,40 +64,75 @@ class Build(build_ext):
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
             sys.exit(f"No C++ compiler: {compiler!r} was not found. Install g++ 8.2 or newer, or set CXX.")
-        try:
-            import paddle
-        except ImportError as error:
-            sys.exit(
-                f"Paddle cannot be imported ({error}). Install paddlepaddle first; pip needs --no-build-isolation."
-            )
-        paddle_home = Path(paddle.__file__).parent
+        paddle = find_paddle()
         out = Path(self.build_temp)
         out.mkdir(parents=True, exist_ok=True)
         cuda = find_cuda(paddle)
         commands = [
             [*command, "-c", str(source), "-o", str(out / name)]
-            for name, source, command in [*objects(compiler, paddle_home, cuda), *cuda_objects(compiler, paddle, cuda)]
+            for name, source, command in [*objects(compiler, paddle, cuda), *cuda_objects(compiler, paddle, cuda)]
         ]
         with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
             list(pool.map(run, commands))
         target = Path(self.get_ext_fullpath(extension.name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        linked = [*libraries(paddle_home), *cuda_libraries(cuda)]
+        linked = [*libraries(paddle), *cuda_libraries(cuda)]
         run([compiler, "-shared", "-o", str(target), *(command[-1] for command in commands), *linked])
+        for line in missing(paddle, cuda):
+            atexit.register(print, line, file=sys.stderr)  # the last thing said, whatever is installed after this
 
     def get_ext_filename(self, name):
         return f"{name.replace('.', '/')}.so"
 
 
-def objects(compiler: str, paddle_home: Path, cuda: Path | None):
+# What is asked of Paddle, in a process of its own: pip builds where no package of the environment can be imported.
+QUESTIONS = """
+import json, os, paddle
+cuda = paddle.version.cuda() if paddle.is_compiled_with_cuda() else None
+cards = range(paddle.device.cuda.device_count() if cuda else 0)
+capabilities = [list(paddle.device.cuda.get_device_capability(card)) for card in cards]
+found = {"home": os.path.dirname(paddle.__file__), "version": paddle.__version__, "cuda": cuda, "capabilities": capabilities}
+print("found:" + json.dumps(found))
+"""
+
+
+def find_paddle() -> SimpleNamespace:
+    """The Paddle of this environment: its folder `home`, `version`, `cuda` (a version, or None), `capabilities` of its cards."""
+    outside = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONNOUSERSITE")}
+    for environment in (None, outside):
+        done = subprocess.run([sys.executable, "-c", QUESTIONS], env=environment, capture_output=True, text=True)
+        if done.returncode == 0:
+            found = json.loads(done.stdout.rpartition("found:")[2])
+            return SimpleNamespace(**{**found, "home": Path(found["home"])})
+    why = (done.stderr.strip().splitlines() or ["no word why"])[-1]
+    sys.exit(f"Paddle cannot be imported by {sys.executable} ({why}). Install paddlepaddle there first.")
+
+
+def missing(paddle, cuda: Path | None) -> list[str]:
+    """What this build cannot do, and what to do about it."""
+    lines = []
+    if not onednn(paddle):
+        lines.append(
+            f"Built without oneDNN, which Paddle {paddle.version} in {paddle.home} does not bring as libdnnl.so.3: prompts "
+            "take about three times as long on CPUs with AVX512-BF16 or AMX. Install paddlepaddle 3.3 for x86-64 and build again."
+        )
+    if paddle.cuda and cuda is None:
+        lines.append(
+            f"Built for the CPU alone: Paddle has CUDA {paddle.cuda}, but no CUDA toolkit was found (CUDA_HOME, nvcc on the PATH, "
+            "/usr/local/cuda). Install the toolkit of that version, or set CUDA_HOME, and build again."
+        )
+    return lines
+
+
+def objects(compiler: str, paddle, cuda: Path | None):
     """(object file, source, compiler with flags) of everything but the CUDA kernels."""
     cpu, bind = HERE / "csrc" / "cpu", HERE / "csrc" / "bind"
     for isa, flags in INSTRUCTION_SETS.items():
         for name in KERNELS:
             yield f"{name}.{isa}.o", cpu / f"{name}.cc", [compiler, *FLAGS, *flags, f"-DQWENVL_ISA={isa}"]
     for name in ONCE:
-        yield f"{name}.o", cpu / f"{name}.cc", [compiler, *FLAGS, *onednn_flags(paddle_home)]
-    include = paddle_home / "include"
+        yield f"{name}.o", cpu / f"{name}.cc", [compiler, *FLAGS, *(["-DQWENVL_ONEDNN"] if onednn(paddle) else [])]
+    include = paddle.home / "include"
     flags = [f"-I{include}", f"-I{include / 'third_party'}", "-DPADDLE_WITH_CUSTOM_KERNEL", "-w"]
     if cuda:
         headers = [include / "paddle/phi/api/include/compat", cuda / "include", cuda / "include/cccl"]
@@ -102,17 +143,13 @@ def objects(compiler: str, paddle_home: Path, cuda: Path | None):
 
 def find_cuda(paddle) -> Path | None:
     """The CUDA toolkit, if Paddle has CUDA: CUDA_HOME, or where nvcc is, or the usual place."""
-    if not paddle.is_compiled_with_cuda():
+    if not paddle.cuda:
         return None
     home, nvcc = os.environ.get("CUDA_HOME"), shutil.which("nvcc")
     folders = [Path(home)] if home else [*([Path(nvcc).resolve().parents[1]] if nvcc else []), Path("/usr/local/cuda")]
     for folder in folders:
         if (folder / "bin" / "nvcc").exists() and (folder / "include" / "cuda_runtime.h").exists():
             return folder
-    print(
-        f"Paddle has CUDA {paddle.version.cuda()}, but there is no CUDA toolkit in {' or '.join(map(str, folders))}: operations "
-        "for the CPU alone are built. Install the toolkit of that version, or set CUDA_HOME, and build again to change that."
-    )
     return None
 
 
@@ -121,9 +158,7 @@ def cuda_objects(compiler: str, paddle, cuda: Path | None):
     if cuda is None:
         return
     nvcc = str(cuda / "bin" / "nvcc")
-    archs = cuda_archs(
-        nvcc, [paddle.device.cuda.get_device_capability(i) for i in range(paddle.device.cuda.device_count())]
-    )
+    archs = cuda_archs(nvcc, paddle.capabilities)
     flags = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
     flags.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")  # for GPUs to come
     for source in sorted((HERE / "csrc" / "cuda").glob("*.cu")):
@@ -134,7 +169,7 @@ def cuda_objects(compiler: str, paddle, cuda: Path | None):
         )
 
 
-def cuda_archs(nvcc: str, gpus: list[tuple[int, int]]) -> list[str]:
+def cuda_archs(nvcc: str, gpus: list[list[int]]) -> list[str]:
     """What to build for, oldest first: QWENVL_CUDA_ARCHS, or these GPUs, or CUDA_ARCHS, the last two as far as nvcc has them."""
     if chosen := os.environ.get("QWENVL_CUDA_ARCHS"):
         return chosen.split(";")
@@ -151,30 +186,17 @@ def cuda_libraries(cuda: Path | None) -> list[str]:
     return [f"-L{cuda / 'lib64'}", "-Wl,--exclude-libs,ALL", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
 
 
-def onednn_flags(paddle_home: Path) -> list[str]:
-    """Flags to use Paddle's own oneDNN; in bfloat16 only with its headers, which the package `onednn-devel` holds."""
-    if not (paddle_home / "libs" / "libdnnl.so.3").exists():
-        return []
-    include = next((path for path in (Path(sys.prefix) / "include", Path("/usr/include")) if has_onednn(path)), None)
-    if include is None:
-        print(
-            "oneDNN's headers were not found: no products in bfloat16, which CPUs with AVX512-BF16 would have. `pip install "
-            "--no-deps onednn-devel==2025.0.0` and build again to change that."
-        )
-        return ["-DQWENVL_ONEDNN_FLOAT32"]
-    return ["-DQWENVL_ONEDNN_FLOAT32", "-DQWENVL_ONEDNN_BFLOAT16", f"-I{include}"]
+def onednn(paddle) -> list[Path]:
+    """Paddle's own oneDNN, of the version whose interface csrc/cpu/onednn.h declares."""
+    return [path for path in [paddle.home / "libs" / "libdnnl.so.3"] if path.exists()]
 
 
-def has_onednn(include: Path) -> bool:
-    return (include / "oneapi" / "dnnl" / "dnnl.hpp").exists()
-
-
-def libraries(paddle_home: Path) -> list[str]:
+def libraries(paddle) -> list[str]:
     """Paddle's libraries, its OpenMP among them: two OpenMP runtimes in a process take the cores from each other."""
-    base, libs = paddle_home / "base", paddle_home / "libs"
+    base, libs = paddle.home / "base", paddle.home / "libs"
+    openmp = libs / "libiomp5.so"
     flags = [str(base / "libpaddle.so"), f"-Wl,-rpath,{base}", f"-Wl,-rpath,{libs}", "-Wl,--no-as-needed"]
-    flags += [str(path) for name in ("libdnnl.so.3", "libiomp5.so") if (path := libs / name).exists()]
-    return [*flags, *([] if (libs / "libiomp5.so").exists() else ["-fopenmp"])]
+    return [*flags, *map(str, onednn(paddle)), str(openmp) if openmp.exists() else "-fopenmp"]
 
 
 def run(command: list[str]) -> None:
@@ -183,14 +205,15 @@ def run(command: list[str]) -> None:
         sys.exit(f"{done.stderr}\nThe command above failed: {' '.join(command)}")
 
 
-setup(
-    name="paddlemix_qwenvl_ops",
-    version="0.1.0",
-    description="Compiled operations of paddlemix_qwenvl",
-    packages=["paddlemix_qwenvl_ops"],
-    py_modules=["fused_ln", "fast_ln"],
-    ext_modules=[Extension("paddlemix_qwenvl_ops._ops", sources=[])],
-    cmdclass={"build_ext": Build},
-    python_requires=">=3.10",
-    zip_safe=False,
-)
+if __name__ == "__main__":
+    setup(
+        name="paddlemix_qwenvl_ops",
+        version="0.1.0",
+        description="Compiled operations of paddlemix_qwenvl",
+        packages=["paddlemix_qwenvl_ops"],
+        py_modules=["fused_ln", "fast_ln"],
+        ext_modules=[Extension("paddlemix_qwenvl_ops._ops", sources=[])],
+        cmdclass={"build_ext": Build},
+        python_requires=">=3.10",
+        zip_safe=False,
+    )

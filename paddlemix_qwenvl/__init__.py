@@ -6,7 +6,7 @@ Paddle: the names below are loaded when they are first used.
 
 import importlib
 
-from paddlemix_qwenvl import environment, registry
+from paddlemix_qwenvl import registry, threads  # noqa: F401  (threads looks whether Paddle is there yet)
 
 _MODULES = {
     "process_vision_info": "paddlemix_qwenvl.media",
@@ -27,5 +27,4 @@ def __dir__():
     return sorted({*globals(), *__all__})
 
 
-environment.prepare()
 registry.register()

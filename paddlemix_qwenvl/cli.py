@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from paddlemix_qwenvl.deploy import commands
+from paddlemix_qwenvl.environment import keep_freed_memory
 from paddlemix_qwenvl.errors import MissingFontWarning, QwenVLError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -45,11 +46,12 @@ def plain_errors() -> Iterator[None]:
 
 
 def quiet_hosts() -> None:
-    """Keep what Paddle and PaddleNLP say besides errors off the terminal, where the answer goes."""
+    """Keep what Paddle and PaddleNLP say besides errors off the terminal, where the answer goes; the process is ours."""
+    keep_freed_memory()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", MissingFontWarning)
-    with contextlib.redirect_stderr(io.StringIO()):  # Paddle warns of the threads that it was given
+    with contextlib.redirect_stderr(io.StringIO()):  # Paddle warns of a user's OMP_NUM_THREADS
         import paddle  # noqa: F401
     from paddlenlp.utils.log import logger
 

@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from paddlemix_qwenvl import environment
+from paddlemix_qwenvl.threads import thread_count
 
 PACKAGE = "paddlemix_qwenvl"
 PADDLES = ("paddlepaddle", "paddlepaddle-gpu")
@@ -181,12 +182,11 @@ def cpu() -> Finding:
 
 
 def threads() -> Finding:
-    """OpenMP threads of this process: the user's setting, or what importing the package made of none."""
-    cores, used = environment.cpu_count(), os.environ.get("OMP_NUM_THREADS", "")
-    if used == str(cores):
+    """Threads that our work takes: the user's setting, or all CPUs."""
+    cores, used = environment.cpu_count(), thread_count()
+    if used >= cores:
         return Finding("threads", f"{used} on {cores} CPUs")
-    remedy = "unset OMP_NUM_THREADS, and import paddlemix_qwenvl before paddle, to use all"
-    return Finding("threads", f"{used or 'unset'} on {cores} CPUs", remedy)
+    return Finding("threads", f"{used} on {cores} CPUs", "unset OMP_NUM_THREADS to use all")
 
 
 def compiled_operations() -> Iterator[Finding]:

@@ -1,11 +1,10 @@
-"""What must be set before Paddle is imported for its CPU libraries to run at full speed. Imports nothing heavy."""
+"""The machine and the process that this runs in. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,23 +12,8 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
-def prepare() -> None:
-    """Set what the user has not set; called when the package is imported.
-
-    `OMP_NUM_THREADS`: `import paddle` would set it to 1, for every OpenMP library in the process.
-    `MKL_DEBUG_CPU_TYPE`: Paddle's MKL takes its SSE path on CPUs that are not Intel's; 5 means AVX2, over three times as fast
-    on an AMD EPYC without AVX-512.
-    """
-    if "paddle" not in sys.modules:
-        os.environ.setdefault("OMP_NUM_THREADS", str(cpu_count()))
-    vendor, flags = cpu()
-    if vendor == "AuthenticAMD" and "avx2" in flags and "avx512f" not in flags:
-        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
-    keep_freed_memory()
-
-
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next array instead of giving it back to the system.
+    """Let glibc keep freed memory for the next array instead of giving it back to the system: for processes of our own.
 
     An activation of a long prompt is tens of megabytes; taken from the system anew in every layer, its page faults cost a
     tenth of the prefill. Elsewhere than on glibc nothing happens.
@@ -55,8 +39,21 @@ def collection_paused() -> Iterator[None]:
 
 
 def cpu_count() -> int:
-    """CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPUs this process may use: those it may run on, or fewer where a container's share of time is less."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, round(_container_cpus() or allowed)))
+
+
+def _container_cpus(groups: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """The CPU time a second that this process's control group has, of version 2 or 1; None where it is not limited."""
+    try:
+        if (groups / "cpu.max").exists():
+            quota, period = (groups / "cpu.max").read_text().split()
+        else:
+            quota, period = ((groups / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
 
 
 def cpu() -> tuple[str, frozenset[str]]:

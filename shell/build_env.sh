@@ -21,20 +21,8 @@ sources() {
 stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/paddlemix_qwenvl_ops.built_from
 
 build_operations() {
-    borrowed=
-    if ! "$PYTHON" -m pip show --quiet onednn-devel >/dev/null 2>&1; then
-        # Headers of the oneDNN that Paddle brings along: needed for the build alone, and no library comes with them.
-        if "$PYTHON" -m pip install -qq --no-deps --constraint constraints.txt onednn-devel; then
-            borrowed=yes
-        else
-            say "onednn-devel is not to be had here: bfloat16 prompts will be slower"
-        fi
-    fi
-    built=yes
     mkdir -p external_ops/build
-    (cd external_ops && "$PYTHON" setup.py install >build/install.log 2>&1) || built=
-    [ -z "$borrowed" ] || "$PYTHON" -m pip uninstall -qq --yes onednn-devel
-    [ -n "$built" ]
+    (cd external_ops && "$PYTHON" setup.py install >build/install.log 2>&1)
 }
 
 if [ ! -f external_ops/setup.py ]; then
@@ -51,5 +39,6 @@ else
     fi
     (sources >"$stamp") 2>/dev/null || say "$stamp cannot be written: the next run builds again"
     say "the compiled operations are built"
+    sed -n '/^Built /p' external_ops/build/install.log # what they lack, if anything, and what to do
 fi
 "$PYTHON" -m paddlemix_qwenvl.cli doctor || stop "the set-up is not usable; see the lines above"

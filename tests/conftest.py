@@ -2,6 +2,7 @@
 
 import hub_model
 import pytest
+from cpu_paths import pytest_terminal_summary  # noqa: F401
 
 
 @pytest.fixture(scope="session")

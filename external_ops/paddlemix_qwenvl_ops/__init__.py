@@ -8,6 +8,7 @@ from pathlib import Path
 from paddle import _C_ops
 from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
 
+INTERFACE = 2  # counts up whenever what `paddlemix_qwenvl.ops.compiled` calls changes; it asks for the same number
 _LIBRARY = str(Path(__file__).with_name("_ops.so"))
 
 OPERATIONS = frozenset(load_op_meta_info_and_register_op(_LIBRARY))
@@ -17,6 +18,10 @@ run = _C_ops._run_custom_op  # run(name, *inputs, *attributes) -> list of output
 _c = ctypes.CDLL(_LIBRARY)
 _c.qwenvl_cpu_isa.restype = ctypes.c_char_p
 
+_DTYPES = ("float32", "bfloat16", "float16", "int8")  # csrc/types.h
+_PRODUCTS = ("float32", "integers", "bfloat16")
+
+HAS_ONEDNN = bool(_c.qwenvl_has_onednn())  # whether Paddle's oneDNN was linked, for products of many rows
 HAS_CUDA = bool(_c.qwenvl_has_cuda())  # whether there are CUDA kernels beside the CPU's
 
 
@@ -35,9 +40,17 @@ def set_threads(count: int) -> None:
     _c.qwenvl_set_threads(count)
 
 
-def bfloat16_products() -> str:
-    """How products of many rows with bfloat16 weights are computed on this CPU."""
-    own = "integers" if _c.qwenvl_has_integer_products() else "float32"
-    return {1: "oneDNN in bfloat16", 0: own, -1: f"{own}, for want of oneDNN's headers at build time"}[
-        _c.qwenvl_has_bfloat16_products()
-    ]
+def product(dtype: str, rows: int) -> str:
+    """How a product of `rows` rows with weights of `dtype` is computed here, which says how it rounds.
+
+    "float32"; "integers": x, and weights that are no integers, to 12 bits and a sign in blocks (x beside int8 weights to 15); or
+    "bfloat16": x to bfloat16, sums in float32.
+    """
+    return _PRODUCTS[_c.qwenvl_product(_DTYPES.index(dtype), ctypes.c_int64(rows))]
+
+
+def path() -> str:
+    """The kernels and products that run here: "generic", "avx2", "avx512", "avx512_bf16" or "amx"."""
+    if product("bfloat16", 512) != "bfloat16":
+        return isa()
+    return "amx" if _c.qwenvl_has_amx() else "avx512_bf16"

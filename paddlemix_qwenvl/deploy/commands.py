@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from paddlemix_qwenvl.deploy.manifest import LANGUAGE, PARTS, VISION
+from paddlemix_qwenvl.environment import keep_freed_memory
 
 
 class DType(str, Enum):
@@ -155,6 +156,7 @@ def _predict(
 ) -> None:
     from paddlemix_qwenvl.cli import plain_errors
 
+    keep_freed_memory()
     os.environ.setdefault("GLOG_minloglevel", "2")  # Paddle tells of every compiled operation that it is there already
     warnings.simplefilter("ignore")
     with plain_errors():

@@ -16,10 +16,11 @@ import numpy as np
 
 from paddlemix_qwenvl.deploy.manifest import LANGUAGE, STATE, VISION, Manifest, graph_name, short_name
 from paddlemix_qwenvl.deploy.prompt import Prompt, prompts_of
-from paddlemix_qwenvl.environment import collection_paused, cpu_count
+from paddlemix_qwenvl.environment import collection_paused
 from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError
 from paddlemix_qwenvl.generation.settings import GENERATION_CONFIG, GenerationSettings
 from paddlemix_qwenvl.parallel import tensor_parallel
+from paddlemix_qwenvl.threads import thread_count, use_threads
 
 
 @dataclass
@@ -92,7 +93,7 @@ class Predictor:
         generation = json.loads((folders[LANGUAGE] / GENERATION_CONFIG).read_text(encoding="utf-8"))
         self.generation = SimpleNamespace(**generation)
         self.prompts = prompts_of(folders[LANGUAGE], self.manifest)
-        threads = threads or int(os.environ.get("OMP_NUM_THREADS") or cpu_count())
+        threads = threads or thread_count()
         self._graphs = {
             part: Graph(path / graph_name(part, self.parallel.rank, self.parallel.degree), device, threads)
             for part, path in folders.items()
@@ -345,6 +346,7 @@ def check_machine(manifest: Manifest, device: str | None) -> str:
             )
     if manifest.compiled_ops:
         register_compiled_ops(manifest.compiled_ops)
+    use_threads()
     return device
 
 

@@ -33,9 +33,9 @@ __all__ = [
     "write_cache_kv",
 ]
 
-_NEWEST = "qwenvl_qkv_attention"
-if _NEWEST not in paddlemix_qwenvl_ops.OPERATIONS:
-    raise ImportError("it was built from an older version of external_ops")
+INTERFACE = 2
+if getattr(paddlemix_qwenvl_ops, "INTERFACE", 1) != INTERFACE:
+    raise ImportError("it was built from another version of external_ops")
 
 DIFFERENTIABLE = paddlemix_qwenvl_ops.DIFFERENTIABLE
 ON_GPU = frozenset()

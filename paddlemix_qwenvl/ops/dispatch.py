@@ -13,6 +13,7 @@ from paddle.jit.dy2static import Call
 
 from ..environment import how_to_find_operations
 from ..errors import OpsError
+from ..threads import use_threads
 from . import reference, reference_attention, reference_cached, reference_linear
 
 MODES = ("auto", "compiled", "reference")
@@ -49,6 +50,7 @@ def _load_compiled():
 
 
 _compiled, _reason = _load_compiled()
+use_threads()
 
 
 def _load_gpu():
@@ -125,7 +127,10 @@ def status() -> dict[str, str]:
     import paddlemix_qwenvl_ops as library
 
     compiled = f"compiled for {library.isa()}, {library.threads()} threads"
-    products = dict.fromkeys(("linear", "linear_int8"), f"{compiled}, prompts in {library.bfloat16_products()}")
+    products = (
+        f"compiled for {library.path()}, {library.threads()} threads, prompts in {library.product('bfloat16', 512)}"
+    )
+    products = dict.fromkeys(("linear", "linear_int8"), products)
     return dict.fromkeys(PLAIN, "plain Paddle") | dict.fromkeys(_compiled.__all__, compiled) | products
 
 

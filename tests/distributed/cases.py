@@ -110,10 +110,14 @@ def answers(name: str, model, folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def int8_logits(folder: Path) -> np.ndarray:
-    """Logits of the 7B with its weights as int8, made from bfloat16."""
+def int8_model(folder: Path):
+    """The 7B with its weights as int8, made from bfloat16."""
+    return model_class("7B").from_pretrained(folder / "7B", dtype="bfloat16", quantization="int8")
+
+
+def image_logits(model, folder: Path) -> np.ndarray:
+    """Logits `[1, S, vocab]` of the batch of one prompt."""
     import paddle
 
-    model = model_class("7B").from_pretrained(folder / "7B", dtype="bfloat16", quantization="int8")
     with np.load(folder / "image.npz") as file, paddle.no_grad():
         return model(**{key: paddle.to_tensor(value) for key, value in file.items()}).logits.numpy()

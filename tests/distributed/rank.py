@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
         found[f"{name} cache bytes"] = sum(t.numel().item() * t.element_size() for t in cache.keys + cache.values) // 5
     dealt = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "7B", vision_parallel="data")
     found |= {f"dealt {name}": value for name, value in cases.answers("7B", dealt, folder).items()}
-    found["int8 logits"] = cases.int8_logits(folder)
+    found["int8 logits"] = cases.image_logits(cases.int8_model(folder), folder)
     found["save"] = error_of(lambda: model.save_pretrained(folder / "saved"))
     found["heads"] = error_of(lambda: without_weights(SPLIT_BY_NO_DEGREE))
     found["vision heads"] = error_of(lambda: without_weights({"vision_config": {"num_heads": 1}}))

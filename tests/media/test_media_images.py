@@ -156,6 +156,7 @@ def test_truncated_files_are_refused_by_name(tmp_path, format):
         ("x" * 5000, "name too long"),
         ("data:image/png,abc", "expected a data URI of the form"),
         ("data:image/png;base64,A", "base64 data is damaged"),
+        ("Data:image/png;base64,AAAA", r"Data:image/png;base64,AAAA\.\.\.: it is no picture"),
         ("data:image/png;base64,AAAA", r"data:image/png;base64,AAAA\.\.\.: it is no picture"),
         (__file__, "it is no picture of a kind that Pillow knows"),
         (None, "NoneType is no picture"),
@@ -173,3 +174,16 @@ def test_the_pixel_cap(tmp_path):
     for source in (tmp_path / "a.png", PICTURE):
         with pytest.raises(MediaError, match="60 x 40 pixels are over the cap of 2399"):
             load_image(source, max_pixels=2399)
+
+
+def test_pillow_s_own_cap_is_read_at_the_time_of_the_call(tmp_path, monkeypatch):
+    PICTURE.save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert load_image(tmp_path / "a.png").size == (60, 40)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1200)
+    with pytest.warns(Image.DecompressionBombWarning):
+        assert load_image(tmp_path / "a.png").size == (60, 40)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1199)
+    with pytest.raises(MediaError, match=r"a.png: .*2398 pixels.*PIL.Image.MAX_IMAGE_PIXELS.*max_pixels"):
+        load_image(tmp_path / "a.png")
+    assert load_image(PICTURE).size == (60, 40)

@@ -18,8 +18,16 @@ def user(*elements: dict) -> list[dict]:
     return [{"role": "user", "content": [*elements, {"type": "text", "text": "What is this?"}]}]
 
 
+def opaque(element: dict) -> dict:
+    """qwen_vl_utils lays RGBA on white and drops the transparency of other modes, which here lies on white as well."""
+    image = element.get("image")
+    if image is None or image.mode not in ("LA", "P"):
+        return element
+    return {**element, "image": Image.fromarray(np.asarray(image.convert("RGB")))}
+
+
 def test_images_are_those_of_qwen_vl_utils():
-    elements = samples.image_elements()
+    elements = [opaque(element) for element in samples.image_elements()]
     images, videos = process_vision_info(user(*elements))
     assert videos is None
     for number, (image, element) in enumerate(zip(images, elements, strict=True)):
@@ -114,7 +122,9 @@ def test_messages_of_another_form_are_refused(messages, message):
         ({"image": Image.new("RGB", (10, 2001))}, "aspect ratio over 200"),
         ({"image_url": {}}, "NoneType is no picture"),
         ({"video": []}, "at least one frame"),
-        ({"video": 3}, "not 3"),
+        ({"video": 3}, "3: expected a list of frames or an array"),
+        ({"video": np.zeros((30, 30, 3))}, r"shape \(30, 30, 3\) .*: expected a list of frames or an array"),
+        ({"video": [Image.new("RGB", (30, 30))], "sample_fps": "2"}, "sample_fps='2': expected a number over 0"),
         ({"video": ["nowhere.png"]}, "nowhere.png: No such file"),
         ({"video": "nowhere.mp4"}, "nowhere.mp4: No such file"),
         ({"video": "nowhere.mp4", "fps": 0}, "fps=0: expected a number over 0"),
@@ -123,6 +133,23 @@ def test_messages_of_another_form_are_refused(messages, message):
 def test_media_that_cannot_be_used_are_refused(element, message):
     with pytest.raises(MediaError, match=message):
         process_vision_info(user(element))
+
+
+def test_arguments_are_those_of_the_newest_qwen_vl_utils():
+    frames = [samples.picture("RGB", 84, 56)] * 3
+    messages = user({"image": frames[0]}, {"video": frames, "sample_fps": 2, "raw_fps": 10})
+    (image,), ((video, metadata),), options = process_vision_info(messages, True, True, 16)
+    assert image.size == (96, 64) and video.frames.shape[0] == 4
+    assert metadata == {"fps": 10.0, "frames_indices": [0, 1, 2, 3], "total_num_frames": 20}
+    assert options == {}
+    assert process_vision_info(conversations=messages, return_video_metadata=True)[1][0][1] == metadata
+
+
+def test_a_list_of_paths_and_data_uris_is_a_video(tmp_path):
+    picture = samples.picture("RGB", 84, 56)
+    picture.save(tmp_path / "a.png")
+    _, (video,) = process_vision_info(user({"video_url": [str(tmp_path / "a.png"), as_uri(picture)]}))
+    assert np.array_equal(video.frames[0], video.frames[1])
 
 
 def test_limits_are_handed_on():

@@ -96,7 +96,7 @@ def test_no_pictures_give_no_patches():
         (np.zeros((0, 5, 3), np.uint8), r"shape \(0, 5, 3\)"),
         (np.zeros((5, 5, 2), np.uint8), r"\[H, W, C\]"),
         (np.zeros((2, 5, 5, 3), np.uint8), r"\[H, W, C\]"),
-        (np.full((30, 30, 3), 256), "from 256 to 256"),
+        (np.full((30, 30, 3), 65536), "from 65536 to 65536"),
         (np.full((30, 30, 3), -0.5), "whole numbers from 0 to 255"),
         (np.full((30, 30, 3), np.nan), "whole numbers from 0 to 255"),
         (np.full((30, 30, 3), "a"), "expected numbers"),

@@ -1,3 +1,4 @@
+import base64
 import io
 import subprocess
 import sys
@@ -283,3 +284,24 @@ def test_a_progress_bar_appears_on_a_terminal_when_it_takes_long(tmp_path, monke
         monkeypatch.setattr("paddlemix_qwenvl.media.video._upright", tick)
         load_video(path, {"nframes": 20} | SMALL)
         assert ("Video" in screen.getvalue()) == shown
+
+
+def test_a_data_uri_is_a_video_under_either_name(tmp_path):
+    path = samples.write_video(tmp_path / "a.mp4", samples.numbered_frames(20))
+    uri = "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+    wanted = load_video(path, SMALL)
+    for part in ({"type": "video", "video": uri}, {"type": "video_url", "video_url": {"url": uri}}):
+        _, (video,) = process_vision_info([{"role": "user", "content": [part | SMALL]}])
+        assert np.array_equal(video.frames, wanted.frames)
+    with pytest.raises(MediaError, match=r"^Cannot read data:video/mp4;base64,.{58}\.\.\.: "):
+        load_video(uri[: 22 + 1000])
+    with pytest.raises(MediaError, match="NoneType is no picture and no video"):
+        load_video(None)
+
+
+def test_metadata_tell_what_was_sampled_from(tmp_path):
+    path = samples.write_video(tmp_path / "a.mp4", samples.numbered_frames(50))
+    for settings, total in (({}, 50), ({"nframes": 4, "video_start": 1.0, "video_end": 2.9}, 20)):
+        metadata = load_video(path, settings | SMALL).metadata
+        assert metadata["frames_indices"] == load_video(path, settings | SMALL).indices.tolist()
+        assert (metadata["fps"], metadata["total_num_frames"]) == (10.0, total)

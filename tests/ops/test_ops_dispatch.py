@@ -1,5 +1,6 @@
 """Which version runs, what says so, and the modules and builds around it."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from cpu_paths import FORCED_BY, PATHS, paths_of_this_cpu
 from numpy_ops import float64, int32, tensor
 from op_definitions import layer_norm, rms_norm
 from ways import PLAIN_ONLY
@@ -16,6 +18,8 @@ from paddlemix_qwenvl import environment, ops
 from paddlemix_qwenvl.ops import dispatch
 
 ROOT = Path(__file__).parents[2]
+NAMES = ("attention", "gradients", "linear", "norm", "padding", "rotary", "sample")
+KERNEL_TESTS = [Path(__file__).with_name(f"test_ops_{name}.py") for name in NAMES]
 
 
 def python(*arguments, **environment):
@@ -47,15 +51,15 @@ def test_compiled_on_demand_says_what_to_do(tmp_path):
     assert "python setup.py install" in done.stderr and "PYTHONPATH" in done.stderr
 
 
-def test_an_older_build_is_not_used(tmp_path):
+def test_a_build_of_another_version_is_not_used(tmp_path):
     """Neither by a model, which runs on plain Paddle and says why, nor on demand, which says what to do."""
     package = tmp_path / "paddlemix_qwenvl_ops"
     package.mkdir()
-    (package / "__init__.py").write_text('OPERATIONS = {"qwenvl_linear"}\nrun = None\n')
+    (package / "__init__.py").write_text("run = None\n")
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom paddlemix_qwenvl import ops; print(ops.status()['linear'])"
     done = python("-c", program, QWENVL_OPS="auto")
     assert done.stdout.startswith(
-        "plain Paddle (paddlemix_qwenvl_ops does not load: it was built from an older version"
+        "plain Paddle (paddlemix_qwenvl_ops does not load: it was built from another version"
     ), done
     assert "setup.py install` in external_ops" in python("-c", program, QWENVL_OPS="compiled").stderr
 
@@ -88,6 +92,20 @@ def test_modules_that_paddlemix_looks_for(module, names, monkeypatch):
     for found, gradient in zip(paddle.grad(y.square().sum(), [x, weight]), wanted, strict=True):
         np.testing.assert_allclose(float64(found), float64(gradient), atol=1e-4)
     np.testing.assert_allclose(float64(rms(x, weight, 1e-5)[0]), rms_norm(float64(x), float64(weight), 1e-5), atol=1e-5)
+
+
+def test_paddle_is_found_where_pip_hides_it(tmp_path, monkeypatch):
+    """pip builds in a process that sees no package of the environment; a subprocess without its variables does."""
+    spec = importlib.util.spec_from_file_location("external_ops_setup", ROOT / "external_ops" / "setup.py")
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    (tmp_path / "paddle.py").write_text("raise ImportError('hidden')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = build.find_paddle()
+    assert found.home == Path(paddle.__file__).parent and found.version == paddle.__version__
+    assert build.missing(found, None) == []  # this environment's has all that the fast products need
+    found.home = tmp_path
+    assert "without oneDNN" in build.missing(found, None)[0]
 
 
 def test_a_missing_compiler_is_one_clear_line(tmp_path):
@@ -132,13 +150,13 @@ if not PLAIN_ONLY:
         with pytest.raises((RuntimeError, ValueError, OSError), match=message):
             call(compiled, tensor(np.ones((3, 4))))
 
-    @pytest.mark.parametrize("isa", ["generic", "avx2"])
-    def test_every_instruction_set_this_cpu_has(isa):
-        """The tests of the kernels once more on the kernels for other CPUs."""
-        files = [
-            str(Path(__file__).with_name(f"test_ops_{name}.py")) for name in ("norm", "rotary", "attention", "linear")
-        ]
+    @pytest.mark.parametrize("path", paths_of_this_cpu())
+    def test_every_path_of_this_cpu(path):
+        """The tests of the kernels once more on each, as on an older CPU."""
+        clean = {name: "" for name in FORCED_BY}
         done = python(
-            "-m", "pytest", "-q", "-x", "-k", "compiled and not plain", *files, QWENVL_ISA=isa, OMP_NUM_THREADS="1"
+            *("-m", "pytest", "-q", "-x", "-k", "compiled and not plain", *map(str, KERNEL_TESTS)),
+            **{**clean, **PATHS[path][0], "OMP_NUM_THREADS": "1"},
         )
         assert done.returncode == 0, done.stdout[-2000:]
+        assert f"CPU kernels of this run: compiled for {path}," in done.stdout

@@ -5,6 +5,8 @@ The compiled ones must be there: where they are not built the tests fail, unless
 
 import os
 
+from cpu_paths import running_product
+
 from paddlemix_qwenvl.ops import dispatch
 
 PLAIN_ONLY = os.environ.get("QWENVL_OPS") == "reference"
@@ -19,6 +21,10 @@ class Way:
             from paddlemix_qwenvl.ops import compiled
 
             self.module = compiled
+
+    def product(self, dtype: str, rows: int) -> str:
+        """How a product of `rows` rows with weights of `dtype` is computed: see `paddlemix_qwenvl_ops.product`."""
+        return "float32" if self.name == "plain" else running_product(dtype, rows)
 
     def __getattr__(self, operation: str):
         plain = dispatch.PLAIN[operation]

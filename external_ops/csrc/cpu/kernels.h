@@ -87,13 +87,18 @@ struct QwenvlCpuKernels {
 const struct QwenvlCpuKernels* qwenvl_cpu_kernels(void);
 const char* qwenvl_cpu_isa(void);
 
-// The table's `linear`; where x has many rows, oneDNN in bfloat16 or in float32, if this build and this CPU have them.
+// How a product is computed, which says how it rounds: in float32; x and narrow weights as integers in blocks
+// (products_integer.h); or x as bfloat16, by oneDNN, with sums in float32.
+enum QwenvlProduct { QWENVL_PRODUCT_FLOAT32 = 0, QWENVL_PRODUCT_INTEGERS = 1, QWENVL_PRODUCT_BFLOAT16 = 2 };
+enum { QWENVL_FEW_ROWS = 8 };  // rows of x for which a weight is used right from the register it was widened in
+enum QwenvlProduct qwenvl_product(enum QwenvlDtype weight, int64_t rows);
+
+// The table's `linear`, or where `qwenvl_product` says so, oneDNN.
 void qwenvl_linear(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales, const float* bias,
                    int64_t m, int64_t k, int64_t n, float* y);
-// Whether qwenvl_linear uses oneDNN: 1; 0 if not; -1 if this build lacks it though the CPU would profit.
-int qwenvl_has_bfloat16_products(void);
-// Whether it otherwise uses integers for narrow weights.
-int qwenvl_has_integer_products(void);
+// Whether this build was linked with Paddle's oneDNN, and whether that has AMX on this CPU.
+int qwenvl_has_onednn(void);
+int qwenvl_has_amx(void);
 
 // How many threads every kernel uses; by default as many as OpenMP would.
 int qwenvl_threads(void);

@@ -20,7 +20,6 @@ struct Product {
   float finish(float sum, int64_t j) const { return sum * (scales ? scales[j] : 1.0f) + (bias ? bias[j] : 0.0f); }
 };
 
-constexpr int FEW = 8;           // rows of x for which a weight is used right from the register it was widened in
 constexpr int STREAMS = 4;       // weight rows read side by side, far apart: memory is faster in several streams
 constexpr int TILE = 3;          // rows of x for each: STREAMS x TILE of 16 registers accumulate
 constexpr int64_t STRIP = 144;   // weight rows that are widened together: a multiple of every MICRO_ROWS
@@ -138,11 +137,11 @@ void many_rows(const Product<Format>& p) {
   }
 }
 
-template <class Format, int M = FEW>
+template <class Format, int M = QWENVL_FEW_ROWS>
 void run(const Product<Format>& p) {
   if constexpr (M > 1)
     if (p.m < M) return run<Format, M - 1>(p);
-  p.m > FEW ? many_rows(p) : few_rows<Format, M>(p);
+  p.m > QWENVL_FEW_ROWS ? many_rows(p) : few_rows<Format, M>(p);
 }
 
 }  // namespace

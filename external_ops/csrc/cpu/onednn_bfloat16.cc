@@ -1,104 +1,140 @@
 // Products of many rows in bfloat16 by oneDNN, on CPUs that multiply bfloat16 in hardware. Compiled once.
 #include "products.h"
 
-#ifdef QWENVL_ONEDNN_BFLOAT16
+#ifdef QWENVL_ONEDNN
+
+#include <string.h>
 
 #include <map>
 #include <memory>
 #include <tuple>
 
-#include <oneapi/dnnl/dnnl.hpp>
+#include "onednn.h"
 
 namespace qwenvl {
 namespace {
 
-using dnnl::memory;
+constexpr int64_t CHUNK_BYTES = 4 << 20;  // of an int8 weight turned to bfloat16 at a time
+constexpr size_t MOST_PRODUCTS = 512;     // shapes to keep a compiled product for
 
-constexpr int64_t FEWEST_ROWS = 9;          // below, a weight is read once and widened: the memory is the limit
-constexpr int64_t CHUNK_BYTES = 4 << 20;    // of an int8 weight turned to bfloat16 at a time
-constexpr size_t MOST_PRODUCTS = 512;       // shapes to keep a compiled product for
+// y [m, n], rows `stride` apart, = x [m, k] times the transpose of weight [n, k], plus a bias unless there is none.
+class Product {
+ public:
+  Product(dnnl_engine_t engine, int64_t m, int64_t k, int64_t n, int64_t stride, bool bias) {
+    dnnl_memory_desc_t src = describe(m, k, dnnl_bf16, k, 1), weights = describe(k, n, dnnl_bf16, 1, k);
+    dnnl_memory_desc_t added = bias ? describe(1, n, dnnl_f32, n, 1) : nullptr, dst = describe(m, n, dnnl_f32, stride, 1);
+    dnnl_primitive_desc_t desc = nullptr;
+    good_ = good_ && !dnnl_matmul_primitive_desc_create(&desc, engine, src, weights, added, dst, nullptr) &&
+            !dnnl_primitive_create(&primitive_, desc);
+    add(DNNL_ARG_SRC, src, engine);
+    add(DNNL_ARG_WEIGHTS, weights, engine);
+    add(DNNL_ARG_DST, dst, engine);
+    if (bias) add(DNNL_ARG_BIAS, added, engine);
+    if (desc) dnnl_primitive_desc_destroy(desc);
+    for (dnnl_memory_desc_t each : {src, weights, added, dst})
+      if (each) dnnl_memory_desc_destroy(each);
+  }
+  ~Product() {
+    for (int i = 0; i < count_; ++i) dnnl_memory_destroy(arguments_[i].memory);
+    if (primitive_) dnnl_primitive_destroy(primitive_);
+  }
+  Product(const Product&) = delete;
 
-bool supported() {
-  static const bool supported = [] {
-    const int bfloat16 = static_cast<int>(dnnl::cpu_isa::avx512_core_bf16);
-    return (static_cast<int>(dnnl::get_effective_cpu_isa()) & bfloat16) == bfloat16;
-  }();
-  return supported;
-}
+  bool run(dnnl_stream_t stream, const void* x, const void* weight, const float* bias, float* y) {
+    const void* data[] = {x, weight, y, bias};
+    for (int i = 0; good_ && i < count_; ++i)
+      good_ = !dnnl_memory_set_data_handle(arguments_[i].memory, const_cast<void*>(data[i]));
+    return good_ && !dnnl_primitive_execute(primitive_, stream, count_, arguments_) && !dnnl_stream_wait(stream);
+  }
 
-// y [m, n], rows `stride` apart, = x [m, k] times the transpose of weight [n, k], plus bias unless null.
-void multiply(const uint16_t* x, const uint16_t* weight, const float* bias, int64_t m, int64_t k, int64_t n,
+ private:
+  dnnl_memory_desc_t describe(int64_t rows, int64_t columns, int dtype, int64_t row_stride, int64_t column_stride) {
+    const dnnl_dims_t dims = {rows, columns}, strides = {row_stride, column_stride};
+    dnnl_memory_desc_t desc = nullptr;
+    good_ = good_ && !dnnl_memory_desc_create_with_strides(&desc, 2, dims, dtype, strides);
+    return desc;
+  }
+  void add(int argument, dnnl_memory_desc_t desc, dnnl_engine_t engine) {
+    dnnl_memory_t memory = nullptr;
+    good_ = good_ && !dnnl_memory_create(&memory, desc, engine, nullptr);
+    if (memory) arguments_[count_++] = {argument, memory};
+  }
+
+  bool good_ = true;
+  dnnl_primitive_t primitive_ = nullptr;
+  dnnl_exec_arg_t arguments_[4];
+  int count_ = 0;
+};
+
+struct Engine {
+  dnnl_engine_t engine = nullptr;
+  dnnl_stream_t stream = nullptr;
+  Engine() {
+    if (!dnnl_engine_create(&engine, dnnl_cpu, 0)) dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
+  }
+};
+
+bool multiply(const uint16_t* x, const uint16_t* weight, const float* bias, int64_t m, int64_t k, int64_t n,
               int64_t stride, float* y) {
-  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, bool>;
-  thread_local dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  thread_local dnnl::stream stream(engine);
-  thread_local std::map<Key, dnnl::matmul> products;
-  const memory::desc x_desc({m, k}, memory::data_type::bf16, memory::dims{k, 1});
-  const memory::desc weight_desc({k, n}, memory::data_type::bf16, memory::dims{1, k});
-  const memory::desc bias_desc({1, n}, memory::data_type::f32, memory::dims{n, 1});
-  const memory::desc y_desc({m, n}, memory::data_type::f32, memory::dims{stride, 1});
-  const Key key{m, k, n, stride, bias != nullptr};
+  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, bool, int>;
+  static thread_local Engine engine;
+  static thread_local std::map<Key, Product> products;
+  const OneDnnThreads threads;
+  const Key key{m, k, n, stride, bias != nullptr, qwenvl_threads()};
   auto found = products.find(key);
   if (found == products.end()) {
     if (products.size() >= MOST_PRODUCTS) products.clear();
-    const auto description =
-        bias ? dnnl::matmul::primitive_desc(engine, x_desc, weight_desc, bias_desc, y_desc)
-             : dnnl::matmul::primitive_desc(engine, x_desc, weight_desc, y_desc);
-    found = products.emplace(key, dnnl::matmul(description)).first;
+    found = products
+                .emplace(std::piecewise_construct, std::forward_as_tuple(key),
+                         std::forward_as_tuple(engine.engine, m, k, n, stride, bias != nullptr))
+                .first;
   }
-  std::unordered_map<int, memory> arguments{
-      {DNNL_ARG_SRC, memory(x_desc, engine, const_cast<uint16_t*>(x))},
-      {DNNL_ARG_WEIGHTS, memory(weight_desc, engine, const_cast<uint16_t*>(weight))},
-      {DNNL_ARG_DST, memory(y_desc, engine, y)}};
-  if (bias) arguments.insert({DNNL_ARG_BIAS, memory(bias_desc, engine, const_cast<float*>(bias))});
-  found->second.execute(stream, arguments);
-  stream.wait();
+  return engine.stream && found->second.run(engine.stream, x, weight, bias, y);
 }
 
 // An int8 weight goes chunk by chunk; its scales and the bias apply to the product.
-void multiply_int8(const uint16_t* x, const int8_t* weight, const float* scales, const float* bias, int64_t m,
+bool multiply_int8(const uint16_t* x, const int8_t* weight, const float* scales, const float* bias, int64_t m,
                    int64_t k, int64_t n, float* y) {
   const int64_t chunk = CHUNK_BYTES / (2 * k) / 64 * 64 + 64;
   std::unique_ptr<uint16_t[]> wide(new uint16_t[chunk * k]);
   for (int64_t first = 0; first < n; first += chunk) {
     const int64_t columns = n - first < chunk ? n - first : chunk;
     qwenvl_cpu_kernels()->int8_to_bfloat16(weight + first * k, columns * k, wide.get());
-    multiply(x, wide.get(), nullptr, m, k, columns, n, y + first);
+    if (!multiply(x, wide.get(), nullptr, m, k, columns, n, y + first)) return false;
     finish_columns(scales, bias, m, n, first, columns, y);
   }
+  return true;
 }
 
 }  // namespace
 
+bool has_bfloat16_products() {
+  static const bool has = !strcmp(qwenvl_cpu_isa(), "avx512") &&
+                          (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+  return has;
+}
+
 bool bfloat16_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
-                   int64_t m, int64_t k, int64_t n, float* y) {
-  if (!supported() || m < FEWEST_ROWS || (dtype != QWENVL_BFLOAT16 && dtype != QWENVL_INT8)) return false;
+                     int64_t m, int64_t k, int64_t n, float* y) {
   std::unique_ptr<uint16_t[]> narrow(new uint16_t[m * k]);
   qwenvl_cpu_kernels()->to_bfloat16(x, m * k, narrow.get());
-  if (dtype == QWENVL_INT8)
-    multiply_int8(narrow.get(), (const int8_t*)weight, scales, bias, m, k, n, y);
-  else
-    multiply(narrow.get(), (const uint16_t*)weight, bias, m, k, n, n, y);
-  return true;
+  if (dtype == QWENVL_INT8) return multiply_int8(narrow.get(), (const int8_t*)weight, scales, bias, m, k, n, y);
+  return multiply(narrow.get(), (const uint16_t*)weight, bias, m, k, n, n, y);
 }
 
 }  // namespace qwenvl
 
-extern "C" int qwenvl_has_bfloat16_products(void) { return qwenvl::supported(); }
+extern "C" int qwenvl_has_amx(void) {
+  return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_amx) == dnnl_cpu_isa_avx512_core_amx;
+}
 
 #else
 
+bool qwenvl::has_bfloat16_products() { return false; }
 bool qwenvl::bfloat16_linear(const float*, const void*, QwenvlDtype, const float*, const float*, int64_t, int64_t,
-                           int64_t, float*) {
+                             int64_t, float*) {
   return false;
 }
-
-extern "C" int qwenvl_has_bfloat16_products(void) {
-#ifdef __x86_64__
-  return __builtin_cpu_supports("avx512bf16") ? -1 : 0;
-#else
-  return 0;
-#endif
-}
+extern "C" int qwenvl_has_amx(void) { return 0; }
 
 #endif

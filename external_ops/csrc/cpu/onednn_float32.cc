@@ -1,15 +1,13 @@
-// Products of many rows in float32 by Paddle's oneDNN, through the one function of it that needs no headers. Weights go a
-// few rows at a time: widened where they are narrow, and finished while the product is in the cache. Compiled once.
+// Products of many rows in float32 by Paddle's oneDNN. Weights go a few rows at a time: widened where they are narrow, and
+// finished while the product is in the cache. Compiled once.
 #include "products.h"
 
-#ifdef QWENVL_ONEDNN_FLOAT32
+#ifdef QWENVL_ONEDNN
 
 #include <algorithm>
 #include <memory>
 
-// C [m, n] = alpha A B + beta C, row-major; 'T' for a transposed operand (oneapi/dnnl/dnnl.h).
-extern "C" int dnnl_sgemm(char transpose_a, char transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
-                          const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
+#include "onednn.h"
 
 namespace qwenvl {
 namespace {
@@ -22,7 +20,8 @@ constexpr int64_t CHUNK = 6 << 20;    // weights at a time
 bool float32_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
                     int64_t m, int64_t k, int64_t n, float* y) {
   const bool narrow = dtype != QWENVL_FLOAT32;
-  if (m < FEWEST_ROWS || k == 0 || (narrow && qwenvl_cpu_kernels()->integer_products)) return false;
+  if (m < FEWEST_ROWS) return false;
+  const OneDnnThreads threads;
   const int64_t bytes = dtype == QWENVL_INT8 ? 1 : 2, chunk = std::max<int64_t>(1, CHUNK / k);  // weight rows
   std::unique_ptr<float[]> wide(narrow ? new float[std::min(n, chunk) * k] : nullptr);
   for (int64_t first = 0; first < n; first += chunk) {
@@ -38,11 +37,14 @@ bool float32_linear(const float* x, const void* weight, QwenvlDtype dtype, const
 
 }  // namespace qwenvl
 
+extern "C" int qwenvl_has_onednn(void) { return 1; }
+
 #else
 
 bool qwenvl::float32_linear(const float*, const void*, QwenvlDtype, const float*, const float*, int64_t, int64_t,
                             int64_t, float*) {
   return false;
 }
+extern "C" int qwenvl_has_onednn(void) { return 0; }
 
 #endif

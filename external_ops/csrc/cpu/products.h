@@ -1,11 +1,13 @@
-// Products of many rows by the oneDNN that Paddle brings along; arguments as in qwenvl_linear. False: this build or
-// this CPU has not got it, or these operands are not for it, and nothing was done.
+// Products of many rows by the oneDNN that Paddle brings along; arguments as in qwenvl_linear. False: this build has not
+// got it, or these operands are not for it, and y holds nothing.
 #pragma once
 
 #include "kernels.h"
 
 namespace qwenvl {
 
+// Whether this build and this CPU multiply bfloat16 in hardware.
+bool has_bfloat16_products();
 bool bfloat16_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
                    int64_t m, int64_t k, int64_t n, float* y);
 bool float32_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,

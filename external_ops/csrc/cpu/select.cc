@@ -40,8 +40,6 @@ extern "C" const QwenvlCpuKernels* qwenvl_cpu_kernels(void) {
 
 extern "C" const char* qwenvl_cpu_isa(void) { return qwenvl_cpu_kernels()->isa; }
 
-extern "C" int qwenvl_has_integer_products(void) { return qwenvl_cpu_kernels()->integer_products; }
-
 static std::atomic<int> threads{0};
 
 extern "C" int qwenvl_threads(void) {
@@ -51,9 +49,20 @@ extern "C" int qwenvl_threads(void) {
 
 extern "C" void qwenvl_set_threads(int count) { threads.store(count, std::memory_order_relaxed); }
 
+extern "C" QwenvlProduct qwenvl_product(QwenvlDtype dtype, int64_t m) {
+  const bool many = m > QWENVL_FEW_ROWS, int8 = dtype == QWENVL_INT8;
+  if (dtype == QWENVL_FLOAT32) return QWENVL_PRODUCT_FLOAT32;
+  if (many && (int8 || dtype == QWENVL_BFLOAT16) && qwenvl::has_bfloat16_products()) return QWENVL_PRODUCT_BFLOAT16;
+  if ((many || int8) && qwenvl_cpu_kernels()->integer_products) return QWENVL_PRODUCT_INTEGERS;
+  return QWENVL_PRODUCT_FLOAT32;
+}
+
 extern "C" void qwenvl_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales,
                               const float* bias, int64_t m, int64_t k, int64_t n, float* y) {
-  if (qwenvl::bfloat16_linear(x, weight, dtype, scales, bias, m, k, n, y)) return;
-  if (qwenvl::float32_linear(x, weight, dtype, scales, bias, m, k, n, y)) return;
+  const QwenvlProduct product = qwenvl_product(dtype, m);
+  auto* const by_onednn = product == QWENVL_PRODUCT_BFLOAT16  ? qwenvl::bfloat16_linear
+                          : product == QWENVL_PRODUCT_FLOAT32 ? qwenvl::float32_linear
+                                                              : nullptr;
+  if (by_onednn && m && k && n && by_onednn(x, weight, dtype, scales, bias, m, k, n, y)) return;
   qwenvl_cpu_kernels()->linear(x, weight, dtype, scales, bias, m, k, n, y);
 }

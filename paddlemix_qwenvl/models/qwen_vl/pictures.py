@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from paddlemix_qwenvl.errors import PromptError
-from paddlemix_qwenvl.media.images import ImageSource, load_image, to_rgb
+from paddlemix_qwenvl.media.images import ImageSource, load_image
 from paddlemix_qwenvl.media.patches import IMAGE_MEAN, IMAGE_STD
+from paddlemix_qwenvl.media.pixels import on_white
 from paddlemix_qwenvl.media.threads import thread_map
 
 
@@ -72,7 +73,8 @@ def read_pictures(pictures: list[ImageSource], side: int) -> tuple[np.ndarray, l
     """Normalized pixels, float32 `[pictures, 3, side, side]`, and each picture's own (width, height).
 
     `pictures` as in `media.load_image`. Source: `VisionTransformer.image_transform` of Qwen-VL's visual.py, which leaves pictures
-    lying on their side as they are; here they are turned upright as their EXIF orientation says.
+    lying on their side as they are and drops transparency; here they are turned upright as their EXIF orientation says, and what is
+    transparent lies on white.
 
     Raises:
         MediaError: a picture that cannot be read.
@@ -80,7 +82,7 @@ def read_pictures(pictures: list[ImageSource], side: int) -> tuple[np.ndarray, l
     mean, std = np.float32(IMAGE_MEAN), np.float32(IMAGE_STD)
 
     def read(picture):
-        image = to_rgb(load_image(picture))
+        image = on_white(load_image(picture))
         values = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC), np.float32) / np.float32(255)
         return ((values - mean) / std).transpose(2, 0, 1), image.size
 

@@ -33,6 +33,12 @@ def test_pictures_by_path_and_as_pictures(processor):
     assert item.coords == (6.1, 90.0, 30.5, 450.0)
 
 
+def test_what_is_transparent_lies_on_white(processor):
+    clear, white = Image.new("RGBA", (30, 20)), Image.new("RGB", (30, 20), "white")
+    found, wanted = (processor(text="<img></img>", images=picture, return_tensors="np") for picture in (clear, white))
+    np.testing.assert_array_equal(found["images"], wanted["images"])
+
+
 def test_text_alone_and_lists(processor):
     inputs = processor(text=["the", "the in"])
     assert set(inputs) == {"input_ids", "attention_mask"} and len(inputs["input_ids"]) == 2

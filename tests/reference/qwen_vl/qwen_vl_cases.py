@@ -149,14 +149,13 @@ def draw_pictures(folder: Path) -> None:
     draws = np.random.default_rng(1)
     for name, (width, height), mode in (
         ("street.png", (300, 200), "RGB"),
-        ("tower.png", (61, 450), "RGBA"),
+        ("tower.png", (61, 450), "RGB"),
         ("图 é.png", (448, 448), "L"),
     ):
         rows, columns = np.mgrid[0:height, 0:width]
-        channels = [(columns * 255 / width), (rows * 255 / height), ((rows + columns) % 256), np.full_like(rows, 200)]
-        picture = np.stack(channels, -1)
-        picture[height // 3 : height // 2, width // 4 : width // 2, :3] = (250, 10, 120)
-        picture[..., :3] += draws.integers(-20, 21, (height, width, 3))
+        picture = np.stack([(columns * 255 / width), (rows * 255 / height), ((rows + columns) % 256)], -1)
+        picture[height // 3 : height // 2, width // 4 : width // 2] = (250, 10, 120)
+        picture += draws.integers(-20, 21, (height, width, 3))
         picture = picture.clip(0, 255).astype(np.uint8)
         Image.fromarray(picture).convert(mode).save(folder / name)
 

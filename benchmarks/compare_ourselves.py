@@ -1,0 +1,76 @@
+"""This package against itself in one go, the two sides by turns: import orders, or two builds of the compiled operations.
+
+    python benchmarks/compare_ourselves.py [--dtype bfloat16] [--rounds 5]
+    python benchmarks/compare_ourselves.py --build external_ops/build/lib... --build ANOTHER/FOLDER
+
+Without builds the sides are `import paddle` first and `import paddlemix_qwenvl` first, without OMP_NUM_THREADS. Each round has a
+process a side; figures are medians of the rounds, and the ratio's least and largest are those of one round.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from compare import HERE, DType, cpu_name, make_once, warm_up, write_inputs
+from random_checkpoint import config_3b
+
+from paddlemix_qwenvl.environment import cpu_count
+
+PROGRAM = "import {first}, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def main(
+    dtype: Annotated[DType, typer.Option("--dtype")] = DType.bfloat16,
+    rounds: Annotated[int, typer.Option("--rounds", min=3)] = 5,
+    new_tokens: Annotated[int, typer.Option("--new_tokens")] = 24,
+    builds: Annotated[
+        list[str] | None, typer.Option("--build", help="two folders that hold paddlemix_qwenvl_ops")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="made there, and kept for the next run")
+    ] = None,
+) -> None:
+    if builds and len(builds) != 2:
+        raise typer.BadParameter("give two folders", param_hint="--build")
+    sides = [(folder, "paddle", folder) for folder in builds or ()]
+    sides = sides or [(f"import {first} first", first, "") for first in ("paddle", "paddlemix_qwenvl")]
+    config = config_3b(12, 8)
+    found: dict[str, list[dict]] = {label: [] for label, _, _ in sides}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, inputs = checkpoint or Path(scratch) / "checkpoint", Path(scratch) / "inputs.npz"
+        make_once(folder, config)
+        write_inputs(inputs, config, 784, 76)
+        arguments = [folder, inputs, dtype.value, cpu_count(), new_tokens, 1]
+        for number in range(rounds):
+            for label, first, path in sides if number % 2 == 0 else sides[::-1]:
+                warm_up(folder)
+                found[label].append(run(first, path, list(map(str, arguments))))
+    print(f"\n{cpu_name()}, {cpu_count()} CPUs, {dtype.value}, medians of {rounds} rounds, the sides by turns\n")
+    one, other = found
+    print(f"| | {one} | {other} | the first over the second, least to largest |\n|---|---|---|---|")
+    for part in ("load", "vision", "prefill", "decode", "memory"):
+        ours, theirs = ([result[part] for result in results] for results in found.values())
+        ratios = [mine / peer for mine, peer in zip(ours, theirs, strict=True)]
+        middle = statistics.median(ratios)
+        figures = f"{statistics.median(ours):.4g} | {statistics.median(theirs):.4g}"
+        print(f"| {part} | {figures} | {middle:.3f} [{min(ratios):.3f} to {max(ratios):.3f}] |")
+
+
+def run(first: str, path: str, arguments: list[str]) -> dict:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [path, os.environ.get("PYTHONPATH"), str(HERE)]))
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM.format(first=first), str(HERE / "run_ours.py"), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{done.stderr}\nrun_ours.py failed with exit status {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    typer.run(main)
