@@ -1,9 +1,9 @@
 """A GPU on a CPU: inside of `card(capability)` the package loads, runs and traces as it would on Paddle with CUDA.
 
-Tensors say that they are on a GPU, arithmetic in float16 and bfloat16 rounds as a GPU's does (in float32 inside, over 65 504 infinite),
-and Paddle's own GPU operations are played by functions of the same signatures, dtypes, limits and layouts as those of a Paddle
-version (ops/paddle_signatures.json), written from Paddle's kernels: paddle/phi/kernels/gpu/{rms_norm,flash_attn,weight_only_linear}
-_kernel.cu and impl/weight_quantize_kernel_gpu_impl.h. int8 weights are arranged by Paddle's own CPU kernel.
+Tensors say that they are on a GPU. Arithmetic in float16 and bfloat16 rounds as a GPU's does: float32 inside, over 65 504 infinite.
+Paddle's own GPU operations are played by functions with the signatures of a Paddle version (ops/paddle_signatures.json) and the
+dtypes, limits and layouts of Paddle's kernels (paddle/phi/kernels/gpu: rms_norm, flash_attn, weight_only_linear; impl:
+weight_quantize_kernel_gpu_impl.h). int8 weights are arranged by Paddle's own CPU kernel.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NEWEST = max(FACTS)
 HALVES = (paddle.float16, paddle.bfloat16)
 FLOATS = (*HALVES, paddle.float32)
 # What Paddle's CPU build has no float16 or bfloat16 kernel for, as far as the models call it.
-OPERATORS = ("__add__", "__radd__", "__sub__", "__mul__", "__rmul__", "__truediv__", "abs", "gather", "index_select", "max", "tile")
+METHODS = ("__add__", "__radd__", "__sub__", "__mul__", "__rmul__", "__truediv__", *("abs", "index_select", "max", "tile"))
 FUNCTIONS = ((F, "gelu"), *((paddle, name) for name in ("gather", "gather_nd", "matmul", "scatter", "where")))
 TENSORS = (paddle.Tensor, paddle.pir.Value)
 
@@ -84,7 +84,7 @@ def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str
 
 
 def _arithmetic(patch: pytest.MonkeyPatch) -> None:
-    methods = ((tensor, name) for tensor in TENSORS for name in OPERATORS)
+    methods = ((tensor, name) for tensor in TENSORS for name in METHODS)
     for owner, name in (*methods, *FUNCTIONS):
         patch.setattr(owner, name, rounded(getattr(owner, name)))
 
@@ -98,7 +98,8 @@ def rounded(function):
         if len(floats) != 1 or not floats <= set(HALVES):
             return function(*args, **kwargs)
         (half,) = floats
-        args, kwargs = [_cast(x, half, "float32") for x in args], {n: _cast(x, half, "float32") for n, x in kwargs.items()}
+        args = [_cast(x, half, "float32") for x in args]
+        kwargs = {key: _cast(x, half, "float32") for key, x in kwargs.items()}
         return _cast(function(*args, **kwargs), paddle.float32, half)
 
     return call

@@ -161,7 +161,7 @@ class Predictor:
         return settings
 
     def _shared_seed(self, seed: int | None) -> int:
-        """Rank 0's, a new one for None. It is always handed round: NCCL connects the ranks for the graphs in a first such exchange."""
+        """Rank 0's, a new one for None. Always handed round: over NCCL a first such exchange makes the connection of the graphs."""
         seed = int.from_bytes(os.urandom(3), "little") if seed is None else seed
         return int(self.parallel.first_rank(tensor(np.array([seed]))))
 
@@ -278,7 +278,7 @@ class Graph:
         kind, _, index = device.partition(":")
         if kind == "gpu":
             config.enable_use_gpu(256, int(index or 0))
-            config.delete_pass("fused_weight_only_linear_pass")  # would make int8 of weights that are to stay as they are
+            config.delete_pass("fused_weight_only_linear_pass")  # it makes int8 of float16 weights
         else:
             config.disable_mkldnn()  # on by default; its passes turn these graphs' results into noise (docs/static_graph.md)
             config.set_cpu_math_library_num_threads(threads)

@@ -163,7 +163,8 @@ def linear_int8(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Te
 def quantize_int8(weight: Tensor, largest: Tensor | None = None) -> Int8Weight:
     if largest is None:
         return Int8Weight(*_run("qwenvl_quantize_int8", weight))
-    column = largest.unsqueeze(-1).astype(weight.dtype)  # the operation knows no other largest than that of what it is given
+    # The operation finds the largest of each row in what it is given.
+    column = largest.unsqueeze(-1).astype(weight.dtype)
     values, scale = _run("qwenvl_quantize_int8", paddle.concat([weight, column], axis=-1))
     return Int8Weight(values[:, :-1].contiguous(), scale)
 

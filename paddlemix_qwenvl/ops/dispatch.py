@@ -91,7 +91,8 @@ def _ways(name: str) -> tuple[_Way | None, _Way | None]:
 def _on_gpu(x) -> bool:
     if paddle.in_dynamic_mode():
         return x.place.is_gpu_place()
-    return paddle.get_device().startswith("gpu")  # while a graph is traced no tensor has a place, nor is the expected one known
+    # While a graph is traced no tensor has a place, and the expected one is not known.
+    return paddle.get_device().startswith("gpu")
 
 
 def _open(way: _Way, args) -> bool:
@@ -112,7 +113,8 @@ def operation(name: str):
         way = gpu if _gpu is not None and _on_gpu(args[0]) else cpu
         run = plain if way is None or not _open(way, (*args, *kwargs.values())) else way.run
         if not paddle.in_dynamic_mode():
-            run = Call(run)  # so that free sizes are tensors in it: Paddle itself stops at a function that is made by another
+            # Sizes that are free are tensors only in what Paddle has converted, and by itself it stops at this function.
+            run = Call(run)
         return run(*args, **kwargs)
 
     return fastest

@@ -129,7 +129,7 @@ def _longest(cu_seqlens: Tensor) -> int:
 def _try_flash() -> tuple[Tensor, Tensor]:
     capability = paddle.device.cuda.get_device_capability()
     if capability < _FLASH_CAPABILITY:
-        raise NotImplementedError("flash attention needs compute capability 8.0, this card has {}.{}".format(*capability))
+        raise NotImplementedError("flash attention needs compute capability 8.0, this is {}.{}".format(*capability))
     q, bounds = _numbers(5, 2, 64), paddle.to_tensor([0, 5], dtype="int32")
     arguments = q, q, q, bounds, bounds, True, 0.125
     return _flash(*arguments), reference_attention.varlen_attention(*arguments)
@@ -167,8 +167,8 @@ def linear_int8(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Te
 def _try_int8() -> tuple[Tensor, Tensor]:
     weight, x = _numbers(16, 64), _numbers(6, 64)
     arranged = _arranged(weight)
-    found = paddle.concat([linear_int8(x[:1], arranged), linear_int8(x[1:], arranged)])  # few rows have a kernel of their own
-    return found, reference_linear.linear(x, weight)
+    parts = x[:1], x[1:]  # few rows have a kernel of their own
+    return paddle.concat([linear_int8(part, arranged) for part in parts]), reference_linear.linear(x, weight)
 
 
 _TRIALS = {"linear_int8": _try_int8, "quantize_int8": _try_int8, "varlen_attention": _try_flash}

@@ -7,9 +7,11 @@ import pytest
 import qwen_vl_model
 from gpu_stand_in import Own, card
 from reference.qwen_vl import qwen_vl_cases
+from test_parallel import on_all_ranks, ranks_of
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, QWenLMHeadModel
 from paddlemix_qwenvl.layers.linear import Linear
+from paddlemix_qwenvl.parallel import using
 
 # Sizes that Paddle's kernels take, but for the inner widths, which are filled up for them, and the tower's gates.
 QWEN2_5_VL = hub_model.config(
@@ -20,12 +22,12 @@ QWEN2_5_VL = hub_model.config(
     vision_config={"out_hidden_size": 64},
 )
 QWEN_VL = qwen_vl_cases.config(
+    hidden_size=256,
     num_attention_heads=4,
-    kv_channels=32,
     seq_length=64,
-    visual={"image_size": 112, "width": 64, "output_dim": 128, "heads": 4, "layers": 2},
+    visual={"image_size": 112, "output_dim": 256},
 )
-NEW = 8
+GREEDY = {"max_new_tokens": 8, "do_sample": False, "repetition_penalty": 1.0, "eos_token_id": []}
 CARDS = [((8, 0), "bfloat16"), ((9, 0), "bfloat16"), ((8, 0), "float16"), ((7, 0), "float16"), ((12, 0), "bfloat16")]
 # Of a number, relative; of float32 also that of the sums, which the others are made in float32 without.
 ROUNDING = {"bfloat16": 2**-9, "float16": 2**-12, "float32": 2**-22}
@@ -95,19 +97,37 @@ def test_a_card_answers_as_the_cpu_does(family, capability, dtype, quantization)
     with card(capability):
         model = load(dtype=dtype, quantization=quantization)
         found = logits(model, given)
-        tokens = model.generate(**given, max_new_tokens=NEW, do_sample=False, repetition_penalty=1.0, eos_token_id=[])[0]
+        tokens, _ = model.generate(**given, **GREEDY)
     wanted = logits(cpu[quantization], given)
     rounding = ROUNDING[dtype]
     if quantization:
         rounding = max(rounding, ROUNDING["bfloat16"])  # which products of int8 may round to on a CPU
     limit = GROWTH * rounding * np.sqrt((wanted**2).mean())
     assert np.sqrt(((found - wanted) ** 2).mean()) < limit
-    assert tokens.shape == [2, NEW]
+    assert tokens.shape == [2, 8]
     scores = logits(cpu[quantization], given, tokens.numpy())
     chosen = np.take_along_axis(scores, tokens.numpy()[..., None], -1)[..., 0]
     assert (scores.max(-1) - chosen < 8 * limit).all()
     arranged = [layer for layer in model.sublayers() if isinstance(layer, Linear) and layer.arranged]
     assert bool(arranged) == (quantization == "int8" and dtype != "float32" and capability != (12, 0))
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (8, 0), (12, 0)])
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_two_cards_answer_as_the_cpu_does(family, capability, quantization):
+    """Row-parallel parts hold half of a row's inputs."""
+    load, given, cpu = family
+    models = []
+    with card(capability):
+        for rank in ranks_of(2):
+            with using(rank):
+                models.append(load(dtype="float16"))
+        if quantization:
+            on_all_ranks(models, lambda model: model.quantize_int8())
+        first, second = on_all_ranks(models, lambda model: logits(model, given))
+    wanted = logits(cpu[quantization], given)
+    limit = GROWTH * ROUNDING["bfloat16" if quantization else "float16"] * np.sqrt((wanted**2).mean())
+    assert np.array_equal(first, second) and np.sqrt(((first - wanted) ** 2).mean()) < limit
 
 
 def test_int8_outside_of_no_grad(family):

@@ -107,7 +107,7 @@ def main() -> None:
     committed = FILE.read_text(encoding="utf-8") if FILE.is_file() else ""
     FILE.write_text(text, encoding="utf-8")
     if text != committed:
-        sys.exit(f"{FILE} was not what the wheels say and has been written anew: look at the difference, and commit it.")
+        sys.exit(f"{FILE} was not what the wheels say and is written anew: look at the difference, and commit it.")
 
 
 if __name__ == "__main__":

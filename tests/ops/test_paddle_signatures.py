@@ -61,7 +61,7 @@ def test_the_installed_paddle_is_as_the_file_says():
 @pytest.mark.parametrize("module", gpu.FUNCTIONS["swiglu"])
 def test_a_function_that_moved_is_found_where_it_is(monkeypatch, module):
     """As in Paddle 3.0 to 3.2, whose `paddle.nn.functional` has no swiglu, and in one whose other module is gone."""
-    function = getattr(importlib.import_module(module), "swiglu")
+    function = importlib.import_module(module).swiglu
     for other in set(gpu.FUNCTIONS["swiglu"]) - {module}:
         monkeypatch.delattr(importlib.import_module(other), "swiglu")
     assert gpu.find("swiglu") is function
