@@ -30,7 +30,8 @@ NEWEST = max(FACTS)
 HALVES = (paddle.float16, paddle.bfloat16)
 FLOATS = (*HALVES, paddle.float32)
 # What Paddle's CPU build has no float16 or bfloat16 kernel for, as far as the models call it.
-METHODS = ("__add__", "__radd__", "__sub__", "__mul__", "__rmul__", "__truediv__", *("abs", "index_select", "max", "tile"))
+OPERATORS = ("__add__", "__radd__", "__sub__", "__mul__", "__rmul__", "__truediv__")
+METHODS = ("abs", "gather", "index_select", "max", "tile")
 FUNCTIONS = ((F, "gelu"), *((paddle, name) for name in ("gather", "gather_nd", "matmul", "scatter", "where")))
 TENSORS = (paddle.Tensor, paddle.pir.Value)
 
@@ -84,7 +85,7 @@ def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str
 
 
 def _arithmetic(patch: pytest.MonkeyPatch) -> None:
-    methods = ((tensor, name) for tensor in TENSORS for name in METHODS)
+    methods = ((tensor, name) for tensor in TENSORS for name in (*OPERATORS, *METHODS))
     for owner, name in (*methods, *FUNCTIONS):
         patch.setattr(owner, name, rounded(getattr(owner, name)))
 
