@@ -1,10 +1,12 @@
 """What `doctor` says of good and of broken environments."""
 
 import importlib.metadata
+import re
 import sys
 from types import SimpleNamespace
 
 import pytest
+from gpu_stand_in import card
 from packaging.requirements import Requirement
 
 from paddlemix_qwenvl import doctor, threads
@@ -219,3 +221,10 @@ def test_lines():
     assert str(warned).splitlines()[0].startswith("warn") and str(warned).splitlines()[1].strip() == "-> do y"
     assert str(failed).startswith("FAIL")
     assert doctor.package_version(Requirement("no-such-distribution>=1")).fatal
+
+
+def test_what_a_card_lacks_is_said_with_its_reason():
+    with card((12, 0)):
+        found = [finding.found for finding in doctor.compiled_operations()]
+    assert any(re.fullmatch(r"plain Paddle \(.*only support SM.* got 120\): .*linear_int8.*", line) for line in found)
+    assert any(re.fullmatch("Paddle's own, on a GPU: .*varlen_attention.*", line) for line in found)

@@ -223,6 +223,7 @@ def describe(model, family: Family, parts: tuple[str, ...], name: str) -> Manife
     pad = next((token for token in (defaults.pad_token_id, config.pad_token_id, *eos) if token is not None), 0)
     tokens, vision = family.describe(config)
     quantized = any(getattr(layer, "scale", None) is not None for layer in model.sublayers())
+    arranged = any(getattr(layer, "arranged", False) for layer in model.sublayers())
     return Manifest(
         family=family.name,
         model=short_name(name),
@@ -241,4 +242,5 @@ def describe(model, family: Family, parts: tuple[str, ...], name: str) -> Manife
         vision={**vision, "hidden_size": config.hidden_size},
         position_rows=model.position_rows,
         context=config.max_position_embeddings,
+        capability="{}.{}".format(*paddle.device.cuda.get_device_capability()) if arranged else None,
     )

@@ -57,6 +57,7 @@ class Manifest:
         vision: numbers of the vision layout, and the features' width.
         position_rows: how many positions a token has.
         context: tokens of prompt and answer together, at most.
+        capability: compute capability of the cards that int8 weights are arranged for, None for any.
         compiled_ops: this package's compiled operations that the graphs call.
         checksums: file name -> SHA-256 of its content.
     """
@@ -73,6 +74,7 @@ class Manifest:
     vision: dict
     position_rows: int
     context: int
+    capability: str | None = None
     compiled_ops: list[str] = field(default_factory=list)
     checksums: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT

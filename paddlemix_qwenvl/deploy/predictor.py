@@ -147,8 +147,6 @@ class Predictor:
 
     def _settings(self, given: dict) -> GenerationSettings:
         given = {name: value for name, value in given.items() if value is not None}
-        if given.get("seed") is None:
-            given["seed"] = self._shared_seed()
         tokens = self.manifest.tokens
         ends = SimpleNamespace(eos_token_id=tokens["eos"], pad_token_id=tokens["pad"])
         settings = GenerationSettings.resolve(self.generation, ends, given)
@@ -159,14 +157,13 @@ class Predictor:
         if settings.num_beams > 1:
             raise GenerationError("static graphs have no beam search: leave num_beams out, or use the dynamic model.")
         settings.check_vocabulary(tokens["vocab_size"])
+        settings.seed = self._shared_seed(settings.seed)
         return settings
 
-    def _shared_seed(self) -> int:
-        """A new seed, the same on all ranks."""
-        seed = int.from_bytes(os.urandom(3), "little")
-        if self.parallel.degree == 1:
-            return seed
-        return int(self.parallel.all_reduce(tensor(np.array([seed if self.parallel.rank == 0 else 0]))))
+    def _shared_seed(self, seed: int | None) -> int:
+        """Rank 0's, a new one for None. Always handed round: over NCCL a first such exchange makes the connection of the graphs."""
+        seed = int.from_bytes(os.urandom(3), "little") if seed is None else seed
+        return int(self.parallel.first_rank(tensor(np.array([seed]))))
 
     def _check_lengths(self, prompt: Prompt) -> int:
         """The longest row's."""
@@ -281,6 +278,7 @@ class Graph:
         kind, _, index = device.partition(":")
         if kind == "gpu":
             config.enable_use_gpu(256, int(index or 0))
+            config.delete_pass("fused_weight_only_linear_pass")  # it makes int8 of float16 weights
         else:
             config.disable_mkldnn()  # on by default; its passes turn these graphs' results into noise (docs/static_graph.md)
             config.set_cpu_math_library_num_threads(threads)
@@ -339,6 +337,13 @@ def check_machine(manifest: Manifest, device: str | None) -> str:
             f"the graphs were exported for {manifest.device} and would run on {device}: give device={manifest.device!r}, or export "
             f"again on the other device."
         )
+    if manifest.capability is not None:
+        here = "{}.{}".format(*paddle.device.cuda.get_device_capability())
+        if manifest.capability != here:
+            raise DeployError(
+                f"the int8 weights were arranged for compute capability {manifest.capability} and would run on {here}: export "
+                f"again on this card, or with another dtype."
+            )
     if manifest.compiled_ops:
         register_compiled_ops(manifest.compiled_ops)
     use_threads()

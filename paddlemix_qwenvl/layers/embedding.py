@@ -8,6 +8,7 @@ from paddle import nn
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.layers.parameter import Piece
+from paddlemix_qwenvl.ops.int8 import Int8Weight
 from paddlemix_qwenvl.parallel import tensor_parallel
 
 
@@ -48,7 +49,7 @@ class VocabParallelEmbedding(nn.Layer):
     def _rows(self, ids):
         if self.scale is None:
             return ops.embedding(ids, self.weight)
-        return ops.embedding_int8(ids, self.weight, self.scale, ops.activation_dtype(self.dtype))
+        return ops.embedding_int8(ids, Int8Weight(self.weight, self.scale), ops.activation_dtype(self.dtype))
 
 
 def vocabulary_pieces(vocab_size: int, hidden_size: int, start: int, stop: int, linear: bool = False) -> list[Piece]:
@@ -72,13 +73,13 @@ class ParallelLMHead(Linear):
             pieces = vocabulary_pieces(vocab_size, hidden_size, start, stop, linear=True)
             self._make(hidden_size, stop - start, pieces, None)
         else:
-            self.weight, self.bias, self.scale = tied_to.weight, None, None
+            self.weight, self.bias, self.scale, self.arranged = tied_to.weight, None, None, False
             self._tied_to = [tied_to]  # in a list, so that it is not a layer of this one
 
     def quantize_int8(self) -> None:
-        """As in `Linear`; a tied embedding reads the same int8 rows, where they lie in order (a GPU's kernel has its own order)."""
+        """As in `Linear`; a tied embedding reads the same int8 rows, unless they are arranged for a GPU's kernel."""
         super().quantize_int8()
-        for embedding in self._tied_to if self.weight.place.is_cpu_place() else ():
+        for embedding in () if self.arranged else self._tied_to:
             embedding.share_int8(self)
 
     def forward(self, x):

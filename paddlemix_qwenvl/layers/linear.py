@@ -13,6 +13,7 @@ from paddle import nn
 
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.layers.parameter import Piece, whole
+from paddlemix_qwenvl.ops.int8 import Int8Weight
 from paddlemix_qwenvl.parallel import tensor_parallel
 
 
@@ -47,18 +48,20 @@ class Linear(nn.Layer):
         if bias is not None:
             self.bias = self.create_parameter([out_features], is_bias=True)
             self.bias.pieces = bias
-        self.scale = None
+        self.scale, self.arranged = None, False
 
     @paddle.no_grad()
     def quantize_int8(self) -> None:
-        """Replace the weight by int8 values with a float32 scale an output channel. Ends training of this layer."""
-        weight, scale = self._quantized(self.weight)
+        """Replace the weight by int8 values with a scale an output channel. Ends training of this layer."""
+        weight = ops.quantize_int8(self.weight, self._largest())
         del self.weight, self.scale
-        self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale)
+        self.register_buffer("weight", weight.values)
+        self.register_buffer("scale", weight.scale)
+        self.arranged = weight.arranged
 
-    def _quantized(self, weight):
-        return ops.quantize_int8(weight)
+    def _largest(self):
+        """The largest magnitude of each row, where it is not that of this rank's part."""
+        return None
 
     def forward(self, x):
         return self.product(x, self.bias)
@@ -67,7 +70,7 @@ class Linear(nn.Layer):
         """This rank's `x W^T + bias`."""
         if self.scale is None:
             return ops.linear(x, self.weight, bias)
-        return ops.linear_int8(x, self.weight, self.scale, bias)
+        return ops.linear_int8(x, Int8Weight(self.weight, self.scale, self.arranged), bias)
 
 
 class MergedColumnParallelLinear(Linear):
@@ -120,10 +123,8 @@ class RowParallelLinear(Linear):
         bias = self.bias if self.parallel.rank == 0 else None
         return self.parallel.all_reduce(self.product(x, bias))
 
-    def _quantized(self, weight):
-        """With the scales of whole rows, so that int8 weights are those of one rank; every rank takes part."""
+    def _largest(self):
+        """Of whole rows, so that int8 weights are those of one rank; every rank takes part."""
         if self.parallel.degree == 1:
-            return super()._quantized(weight)
-        largest = self.parallel.all_reduce(weight.astype("float32").abs().max(-1, keepdim=True), largest=True)
-        quantized, scale = ops.quantize_int8(paddle.concat([weight, largest.astype(weight.dtype)], axis=-1))
-        return quantized[:, :-1].contiguous(), scale
+            return None
+        return self.parallel.all_reduce(self.weight.astype("float32").abs().max(-1), largest=True)

@@ -9,6 +9,7 @@ from paddlemix_qwenvl_ops import run as _run
 
 from ..threads import thread_count
 from . import reference_linear
+from .int8 import Int8Weight
 
 __all__ = [
     "cached_attention",
@@ -157,13 +158,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _run("qwenvl_linear", x, weight, None, bias)[0]
 
 
-def linear_int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    return _run("qwenvl_linear", x, weight, scale, bias)[0]
+def linear_int8(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Tensor:
+    return _run("qwenvl_linear", x, weight.values, weight.scale, bias)[0]
 
 
-def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    quantized, scale = _run("qwenvl_quantize_int8", weight)
-    return quantized, scale
+def quantize_int8(weight: Tensor, largest: Tensor | None = None) -> Int8Weight:
+    if largest is None:
+        return Int8Weight(*_run("qwenvl_quantize_int8", weight))
+    # The operation finds the largest of each row in what it is given.
+    column = largest.unsqueeze(-1).astype(weight.dtype)
+    values, scale = _run("qwenvl_quantize_int8", paddle.concat([weight, column], axis=-1))
+    return Int8Weight(values[:, :-1].contiguous(), scale)
 
 
 def sample(

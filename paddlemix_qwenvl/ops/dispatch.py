@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 import paddle
+from paddle.jit.dy2static import Call
 
 from ..environment import how_to_find_operations
 from ..errors import OpsError
@@ -80,6 +81,8 @@ def _way(module, name: str, label: str) -> _Way | None:
 def _ways(name: str) -> tuple[_Way | None, _Way | None]:
     """The fast versions for tensors on the CPU and on a GPU."""
     on_gpu = _way(_gpu, name, "Paddle's own")
+    if on_gpu is not None and _gpu.missing(name):
+        on_gpu = None
     if on_gpu is None and _gpu is not None and name in getattr(_compiled, "ON_GPU", ()):
         on_gpu = _Way(getattr(_compiled, name), False, "compiled for CUDA")
     return _way(_compiled, name, "compiled"), on_gpu
@@ -88,7 +91,8 @@ def _ways(name: str) -> tuple[_Way | None, _Way | None]:
 def _on_gpu(x) -> bool:
     if paddle.in_dynamic_mode():
         return x.place.is_gpu_place()
-    return isinstance(paddle.framework._current_expected_place(), paddle.CUDAPlace)
+    # While a graph is traced no tensor has a place, and the expected one is not known.
+    return paddle.get_device().startswith("gpu")
 
 
 def _open(way: _Way, args) -> bool:
@@ -107,9 +111,11 @@ def operation(name: str):
     @functools.wraps(plain)
     def fastest(*args, **kwargs):
         way = gpu if _gpu is not None and _on_gpu(args[0]) else cpu
-        if way is None or not _open(way, (*args, *kwargs.values())):
-            return plain(*args, **kwargs)
-        return way.run(*args, **kwargs)
+        run = plain if way is None or not _open(way, (*args, *kwargs.values())) else way.run
+        if not paddle.in_dynamic_mode():
+            # Sizes that are free are tensors only in what Paddle has converted, and by itself it stops at this function.
+            run = Call(run)
+        return run(*args, **kwargs)
 
     return fastest
 
@@ -117,8 +123,7 @@ def operation(name: str):
 def status() -> dict[str, str]:
     """What runs each operation: the instruction set and threads of the compiled ones, or why plain Paddle."""
     if _gpu is not None and _on_gpu(paddle.zeros([1])):
-        ways = {name: _ways(name)[1] for name in PLAIN}
-        return {name: "plain Paddle" if way is None else f"{way.label}, on a GPU" for name, way in ways.items()}
+        return {name: _gpu_status(name) for name in PLAIN}
     if _compiled is None:
         return dict.fromkeys(PLAIN, f"plain Paddle ({_reason})")
     import paddlemix_qwenvl_ops as library
@@ -129,3 +134,11 @@ def status() -> dict[str, str]:
     )
     products = dict.fromkeys(("linear", "linear_int8"), products)
     return dict.fromkeys(PLAIN, "plain Paddle") | dict.fromkeys(_compiled.__all__, compiled) | products
+
+
+def _gpu_status(name: str) -> str:
+    refusal = _gpu.refusal(name) if name in _gpu.__all__ else ""
+    if refusal:
+        return f"plain Paddle ({refusal})"
+    way = _ways(name)[1]
+    return "plain Paddle" if way is None else f"{way.label}, on a GPU"

@@ -6,6 +6,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
+from .int8 import Int8Weight
+
 __all__ = [
     "activation_dtype",
     "embedding",
@@ -31,24 +33,29 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y if bias is None else y + _as(bias, x.dtype)
 
 
-def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Symmetric int8 by output channel: weight [out, in] -> (int8 [out, in], float32 steps [out])."""
+def quantize_int8(weight: Tensor, largest: Tensor | None = None) -> Int8Weight:
+    """Symmetric int8 by output channel.
+
+    Args:
+        weight: [out, in].
+        largest: float32 [out], what 127 stands for in each row; the row's largest magnitude if None.
+    """
     rows = max(1, _BLOCK // weight.shape[1])  # at a time: the float32 values between take far more than the result
-    parts = [_quantized(weight[start : start + rows]) for start in range(0, weight.shape[0], rows)]
-    return paddle.concat([part for part, _ in parts]), paddle.concat([scale for _, scale in parts])
+    blocks = [slice(start, start + rows) for start in range(0, weight.shape[0], rows)]
+    if largest is None:
+        largest = paddle.concat([weight[block].astype("float32").abs().max(-1) for block in blocks])
+    scale = largest / 127
+    return Int8Weight(paddle.concat([_quantized(weight[block], scale[block]) for block in blocks]), scale)
 
 
-def _quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
-    wide = weight.astype("float32")
-    scale = wide.abs().max(-1) / 127
+def _quantized(weight: Tensor, scale: Tensor) -> Tensor:
     steps = paddle.where(scale > 0, scale, paddle.ones_like(scale)).unsqueeze(-1)
-    return (wide / steps).round().clip(-127, 127).astype("int8"), scale
+    return (weight.astype("float32") / steps).round().clip(-127, 127).astype("int8")
 
 
-def linear_int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`linear` with an int8 weight [out, in] whose row i is worth `scale[i]` a step."""
-    y = paddle.matmul(x, weight.astype(x.dtype), transpose_y=True) * _as(scale, x.dtype)
-    return y if bias is None else y + _as(bias, x.dtype)
+def linear_int8(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Tensor:
+    """`linear` with a weight whose values lie row by row. They are scaled before they are summed: float16 ends at 65 504."""
+    return linear(x, weight.values.astype(x.dtype) * _as(weight.scale, x.dtype).unsqueeze(-1), bias)
 
 
 def embedding(ids: Tensor, weight: Tensor) -> Tensor:
@@ -56,9 +63,10 @@ def embedding(ids: Tensor, weight: Tensor) -> Tensor:
     return _as(F.embedding(ids, weight), activation_dtype(weight.dtype))
 
 
-def embedding_int8(ids: Tensor, weight: Tensor, scale: Tensor, dtype: str) -> Tensor:
-    """Rows `ids` [...] of an int8 weight [V, N], row i worth `scale[i]` a step -> [..., N] in `dtype`."""
-    return F.embedding(ids, weight).astype(dtype) * _as(F.embedding(ids, scale.unsqueeze(-1)), dtype)
+def embedding_int8(ids: Tensor, weight: Int8Weight, dtype: str) -> Tensor:
+    """Rows `ids` [...] of a weight [V, N] whose values lie row by row -> [..., N] in `dtype`."""
+    steps = F.embedding(ids, weight.scale.unsqueeze(-1))
+    return F.embedding(ids, weight.values).astype(dtype) * _as(steps, dtype)
 
 
 def _as(x: Tensor, dtype) -> Tensor:

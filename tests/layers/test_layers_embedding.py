@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 import pytest
+from gpu_stand_in import card
 
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead, VocabParallelEmbedding
 from paddlemix_qwenvl.layers.parameter import pieces_of
@@ -74,3 +75,19 @@ def test_narrow_weights_give_float32_scores():
     scores = ParallelLMHead(11, 6, embedding)(rows)
     assert scores.dtype == paddle.float32
     np.testing.assert_allclose(scores.numpy(), narrow[IDS] @ narrow.T, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("capability, shared", [((8, 0), False), ((12, 0), True)])
+def test_a_tied_embedding_shares_int8_rows_that_lie_row_by_row(capability, shared):
+    """Where Paddle's kernel has an order of its own, the embedding keeps the wide rows."""
+    table = np.random.default_rng(0).standard_normal((32, 64)).astype(np.float32)
+    embedding = VocabParallelEmbedding(32, 64, 0.02)
+    embedding.weight.set_value(table)
+    head = ParallelLMHead(32, 64, embedding.to(dtype="bfloat16"))
+    with card(capability):
+        head.quantize_int8()
+        rows, scores = embedding(paddle.to_tensor(IDS)), head(paddle.to_tensor(table[:3]).astype("bfloat16"))
+    assert (embedding.scale is not None) == shared and head.arranged != shared
+    assert rows.dtype == paddle.bfloat16 and scores.dtype == paddle.float32
+    np.testing.assert_allclose(rows.astype("float32").numpy(), table[IDS], atol=0.02)
+    np.testing.assert_allclose(scores.numpy(), table[:3] @ table.T, rtol=0.02, atol=0.4)

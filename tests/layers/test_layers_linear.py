@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 import pytest
+from gpu_stand_in import card
 
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
 from paddlemix_qwenvl.layers.parameter import pieces_of
@@ -151,3 +152,32 @@ def test_int8_of_a_merged_layer_keeps_a_scale_for_each_output():
     layer.quantize_int8()
     np.testing.assert_allclose(output(layer, x), exact, atol=0.02)
     assert np.abs(output(layer, x) - exact).max() > 0
+
+
+@pytest.mark.parametrize("capability, dtype", [((7, 0), "float16"), ((8, 0), "bfloat16"), ((12, 0), "bfloat16")])
+@pytest.mark.parametrize("size", [128, 300, 384], ids=str)
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_int8_rows_of_all_ranks_add_up_on_a_gpu(capability, dtype, size, degree):
+    """Whether a rank's part fits the kernel as it is or is filled up for it; 12.0 has none."""
+    tensors = {"o.weight": draw(32, size), "o.bias": draw(32)}
+    x, total = paddle.to_tensor(draw(4, size)).astype(dtype), 0
+    for rank in range(degree):
+        start, stop = TensorParallel(rank, degree).split(size)
+        with using(Alone(rank, degree)):
+            layer = from_hub(RowParallelLinear(size, 32, start, stop, bias=True), tensors, "o").to(dtype=dtype)
+        with card(capability):
+            layer.quantize_int8()
+            y = layer(x[:, start:stop])
+        assert layer.arranged == (capability != (12, 0)) and y.dtype == x.dtype
+        total = total + y.astype("float32").numpy()
+    wanted = x.astype("float32").numpy() @ tensors["o.weight"].T + tensors["o.bias"]
+    assert np.linalg.norm(total - wanted) < 0.02 * np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("inputs, filled", [(7392, 7424), (3696, 3712), (3420, 3456), (8192, 8192)])
+def test_inputs_are_filled_up_once_for_the_kernel(inputs, filled):
+    """The 72B's down_proj at 4 and 8 ranks, and the vision tower's."""
+    layer = Linear(inputs, 16, bias=False).to(dtype="bfloat16")
+    with card((8, 0)):
+        layer.quantize_int8()
+    assert layer.arranged and layer.weight.shape == [16, filled] and layer.scale.shape == [16]

@@ -6,6 +6,8 @@ import pytest
 from numpy_ops import float64, int32, running_totals, tensor
 from paddle.static import InputSpec
 
+from paddlemix_qwenvl.ops.int8 import Int8Weight
+
 HEADS, KV_HEADS, HEAD_DIM, SLOTS = 4, 2, 20, 30
 
 
@@ -23,7 +25,7 @@ class Step(paddle.nn.Layer):
             "bias": tensor(draws.normal(size=size)),
             "up": tensor(draws.normal(size=(2 * size, size)) / 9),
         }
-        quantized, scale = way.quantize_int8(tensor(draws.normal(size=(size, size)) / 9))
+        quantized, scale, _ = way.quantize_int8(tensor(draws.normal(size=(size, size)) / 9))
         for name, value in {**self.weights, "down": quantized, "scale": scale}.items():
             self.register_buffer(name, value)
 
@@ -39,7 +41,7 @@ class Step(paddle.nn.Layer):
         out = own + way.cached_attention(q, k_cache, v_cache, cu_seqlens, lengths)
         last = paddle.gather(q, cu_seqlens[1:] - 1)
         out = out + way.decode_attention(last, k_cache, v_cache, lengths).mean(0)
-        y = total + way.linear_int8(out.flatten(1), self.down, self.scale, self.bias)
+        y = total + way.linear_int8(out.flatten(1), Int8Weight(self.down, self.scale), self.bias)
         y = way.swiglu(way.linear(y, self.up))
         return y, k_cache, v_cache, way.sample(y, None, 1.0, 5, 0.9, 1.0, uniform)
 

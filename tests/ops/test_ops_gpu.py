@@ -1,15 +1,23 @@
-"""Paddle's own GPU operations as `ops.gpu` calls them, on a build without CUDA: what they are given fits the signatures that
-the installed Paddle declares, in Python and in its operators, and means what the plain operations mean by it."""
+"""Paddle's own GPU operations as `ops.gpu` calls them, through the stand-in card; and what goes the plain way there, and why.
 
-import inspect
+The stand-in holds each call to the signatures of a Paddle version. `Recorder` gives the same arguments to the operator of the
+installed Paddle, which infers shapes and dtypes without a kernel.
+"""
 
 import numpy as np
 import paddle
 import pytest
-from numpy_ops import close, float64, int32, tensor
+from gpu_stand_in import FACTS, card
+from numpy_ops import TOLERANCE, close, float64, running_totals, tensor
+from op_definitions import attention, rms_norm, swiglu
 
-from paddlemix_qwenvl.ops import dispatch, gpu
-from paddlemix_qwenvl.ops.dispatch import PLAIN
+from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.ops import gpu
+from paddlemix_qwenvl.ops.int8 import Int8Weight
+
+DTYPES = ["float32", "bfloat16", "float16"]
+HALVES = DTYPES[1:]
+VERSIONS = sorted(FACTS)
 
 
 def draw(shape, dtype="bfloat16", seed=0):
@@ -17,17 +25,15 @@ def draw(shape, dtype="bfloat16", seed=0):
 
 
 class Recorder:
-    """Stands in for one of Paddle's functions: notes its arguments by their declared names, answers by plain Paddle."""
+    """Notes the arguments of one of Paddle's functions."""
 
-    def __init__(self, monkeypatch, name, answer):
-        self.real, self.answer, self.calls = getattr(gpu, name), answer, []
-        monkeypatch.setattr(gpu, name, self)
+    def __init__(self, patch, name):
+        self.function, self.name, self.calls = getattr(gpu._paddle, name), name, []
+        patch.setattr(gpu._paddle, name, self)
 
     def __call__(self, *args, **kwargs):
-        bound = inspect.signature(self.real).bind(*args, **kwargs)
         self.calls.append((args, kwargs))
-        bound.apply_defaults()
-        return self.answer(**bound.arguments)
+        return self.function(*args, **kwargs)
 
     def replay(self, count: int = 1) -> list[list[int]]:
         """Shapes of the first outputs that the operator itself infers from the last arguments; a static graph runs no kernel."""
@@ -36,7 +42,7 @@ class Recorder:
         try:
             with paddle.static.program_guard(paddle.static.Program()):
                 graph = [_placeholder(i, x) for i, x in enumerate(args)]
-                outputs = self.real(*graph, **{name: _placeholder(name, x) for name, x in kwargs.items()})
+                outputs = gpu.find(self.name)(*graph, **{name: _placeholder(name, x) for name, x in kwargs.items()})
                 outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
                 return [list(y.shape) for y in outputs[:count]]
         finally:
@@ -54,109 +60,218 @@ def _placeholder(name, x):
     return paddle.static.data(f"input_{name}", x.shape, str(x.dtype).rpartition(".")[2])
 
 
-def rms_norm_quant(x, norm_weight, norm_bias, epsilon, begin_norm_axis, residual, bias, quant_scale, **_):
-    assert norm_bias is None and bias is None and begin_norm_axis == x.ndim - 1 and quant_scale <= 0
-    y = PLAIN["rms_norm"](x, norm_weight, epsilon, residual)
-    return (y, None) if residual is None else y
-
-
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("with_residual", [False, True])
-@pytest.mark.parametrize("shape", [(5, 16), (2, 3, 16)])
-def test_rms_norm(monkeypatch, shape, with_residual):
-    recorder = Recorder(monkeypatch, "fused_rms_norm", rms_norm_quant)
-    x, weight = draw(shape, "float32"), draw(16, "bfloat16", 1)
-    residual = draw(shape, "float32", 2) if with_residual else None
-    found, wanted = (rms_norm(x, weight, 1e-6, residual) for rms_norm in (gpu.rms_norm, PLAIN["rms_norm"]))
-    for y, expected in zip(found, wanted, strict=True) if with_residual else [(found, wanted)]:
-        close(y, float64(expected))
-    outputs = 1 + with_residual
-    assert recorder.replay(outputs) == [list(shape)] * outputs
+def test_rms_norm(version, dtype, with_residual):
+    x, weight, residual = draw((2, 3, 16), dtype), draw(16, "bfloat16", 1), draw((2, 3, 16), dtype, 2)
+    total = x.astype("float32") + residual.astype("float32") * with_residual
+    with card((8, 0), version) as patch:
+        recorder = Recorder(patch, "fused_rms_norm")
+        found = ops.rms_norm(x, weight, 1e-6, residual if with_residual else None)
+    y = found[0] if with_residual else found
+    close(y, rms_norm(float64(total), float64(weight), 1e-6), dtype)
+    if with_residual:
+        close(found[1], float64(total), dtype)
+    if dtype == "float32":  # the operator has no kernel for the others on a CPU
+        assert recorder.replay(1 + with_residual) == [[2, 3, 16]] * (1 + with_residual)
 
 
-def test_swiglu(monkeypatch):
-    recorder = Recorder(monkeypatch, "fused_swiglu", lambda x, y, name: PLAIN["swiglu"](x))
-    gate_up = draw((5, 12), "float32")
-    close(gpu.swiglu(gate_up), float64(PLAIN["swiglu"](gate_up)))
-    assert recorder.replay() == [[5, 6]]
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_swiglu(version, dtype):
+    gate_up = draw((5, 12), dtype)
+    with card((8, 0), version) as patch:
+        recorder = Recorder(patch, "swiglu")
+        close(ops.swiglu(gate_up), swiglu(float64(gate_up)), dtype)
+    if dtype == "float32":
+        assert recorder.replay() == [[5, 6]]
 
 
-def flash(query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, scale, dropout, causal, **others):
-    assert dropout == 0 and not others["return_softmax"]
-    assert max_seqlen_q == max(np.diff(cu_seqlens_q.numpy())) and max_seqlen_k == max(np.diff(cu_seqlens_k.numpy()))
-    return PLAIN["varlen_attention"](query, key, value, cu_seqlens_q, cu_seqlens_k, causal, scale), None
+def attend(dtype: str, head_dim: int, causal: bool = True, scale: float | None = None):
+    """Of two segments: what is found and what is wanted."""
+    lengths, key_lengths = [2, 7], [4, 8]
+    q, k, v = (draw((n, h, head_dim), dtype, n + h) for n, h in ((9, 4), (12, 2), (12, 2)))
+    bounds = running_totals(lengths), running_totals(key_lengths)
+    found = [ops.varlen_attention(q, k, v, *bounds, causal, scale) for _ in range(2)]  # as two layers do
+    numbers = (float64(x) for x in (q, k, v))
+    return found[1], attention(*numbers, lengths, key_lengths, causal, scale or head_dim**-0.5), bounds
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("causal, scale", [(True, None), (False, 0.3)])
-def test_varlen_attention(monkeypatch, causal, scale):
-    monkeypatch.setattr(gpu, "_capability", lambda: (8, 0))
-    recorder = Recorder(monkeypatch, "flash_attn_unpadded", flash)
-    q, k, v = draw((9, 4, 80)), draw((12, 2, 80), seed=1), draw((12, 2, 80), seed=2)
-    bounds = int32([0, 2, 9]), int32([0, 4, 12])
-    found = gpu.varlen_attention(q, k, v, *bounds, causal, scale)
-    close(found, float64(PLAIN["varlen_attention"](q, k, v, *bounds, causal, scale)), "bfloat16")
-    gpu.varlen_attention(q, k, v, *bounds, causal, scale)
-    assert len(recorder.calls) == 2 and bounds[0].longest == 7
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0), (12, 0)])
+def test_flash_attention(version, causal, scale, capability):
+    with card(capability, version) as patch:
+        assert ops.status()["varlen_attention"] == "Paddle's own, on a GPU"
+        recorder = Recorder(patch, "flash_attn_unpadded")
+        found, wanted, bounds = attend("bfloat16", 80, causal, scale)
+        close(found, wanted, "bfloat16")
+        assert len(recorder.calls) == 2 and bounds[0].longest == 7
     recorder.refuses_only_the_device()
 
 
 @pytest.mark.parametrize(
-    "dtype, head_dim, capability", [("float32", 80, (8, 0)), ("bfloat16", 20, (8, 0)), ("bfloat16", 64, (7, 5))]
+    "dtype, head_dim, capability", [("float32", 80, (8, 0)), ("bfloat16", 20, (8, 0)), ("float16", 64, (7, 5))]
 )
-def test_attention_that_has_no_flash_kernel(monkeypatch, dtype, head_dim, capability):
-    monkeypatch.setattr(gpu, "_capability", lambda: capability)
-    monkeypatch.setattr(gpu, "flash_attn_unpadded", None)
-    q, bounds = draw((5, 2, head_dim), dtype), int32([0, 5])
-    found = gpu.varlen_attention(q, q, q, bounds, bounds, causal=True)
-    close(found, float64(PLAIN["varlen_attention"](q, q, q, bounds, bounds, True)), dtype)
+def test_attention_that_has_no_flash_kernel(dtype, head_dim, capability):
+    with card(capability) as patch:
+        recorder = Recorder(patch, "flash_attn_unpadded")
+        close(*attend(dtype, head_dim)[:2], dtype)
+        assert not recorder.calls
+        status = ops.status()["varlen_attention"]
+    if capability == (7, 5):
+        assert status == "plain Paddle (flash attention needs compute capability 8.0, this is 7.5)"
 
 
-def quantize(x, algo, arch, group_size):
-    assert algo == "weight_only_int8" and group_size == -1
-    quantized, scale = PLAIN["quantize_int8"](x.t())
-    return quantized, scale.astype(x.dtype)
+def int8_error(x, weight, largest=None) -> np.ndarray:
+    """Bound of what int8 and the dtype's rounding may change in `x W^T`."""
+    step = (np.abs(float64(weight)).max(1) if largest is None else largest) / 127
+    rounding = TOLERANCE[str(weight.dtype).rpartition(".")[2]] * np.abs(float64(x)) @ np.abs(float64(weight)).T
+    return np.abs(float64(x)).sum(-1, keepdims=True) * step * 0.51 + rounding / 4 + 1e-6
 
 
-def weight_only(x, weight, bias, weight_scale, weight_dtype, arch, group_size):
-    assert weight_dtype == "int8" and group_size == -1
-    wide = PLAIN["linear_int8"](x.astype("float32"), weight, weight_scale.astype("float32"), bias)
-    return wide.astype(x.dtype)
-
-
-@pytest.mark.parametrize("with_bias", [False, True])
-def test_linear_int8(monkeypatch, with_bias):
-    quantizer = Recorder(monkeypatch, "weight_quantize", quantize)
-    product = Recorder(monkeypatch, "weight_only_linear", weight_only)
-    weight, x, bias = draw((32, 64)), draw((3, 64), seed=1), draw(32, seed=2) if with_bias else None
-    quantized, scale = gpu.quantize_int8(weight)
-    assert quantized.shape == [32, 64] and quantized.dtype == paddle.int8
-    y = gpu.linear_int8(x, quantized, scale, bias)
-    wanted = float64(x) @ float64(weight).T + (float64(bias) if with_bias else 0)
-    assert y.dtype == paddle.bfloat16 and np.abs(float64(y) - wanted).max() < 0.3
-    assert quantizer.replay(2) == [[32, 64], [32]]
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("capability", [(7, 0), (8, 0), (9, 0)])
+@pytest.mark.parametrize("inputs, filled", [(64, 64), (192, 192), (100, 128), (7, 64)])
+@pytest.mark.parametrize("rows, with_bias", [(1, True), (5, False)])
+def test_linear_int8(version, capability, inputs, filled, rows, with_bias):
+    dtype = "float16" if capability == (7, 0) else "bfloat16"
+    weight, x = draw((32, inputs), dtype), draw((rows, inputs), dtype, 1)
+    bias = draw(32, dtype, 2) if with_bias else None
+    with card(capability, version) as patch:
+        assert ops.status()["linear_int8"] == "Paddle's own, on a GPU"
+        quantizer, product = Recorder(patch, "weight_quantize"), Recorder(patch, "weight_only_linear")
+        quantized = ops.quantize_int8(weight)
+        y = ops.linear_int8(x, quantized, bias)
+    assert quantized.arranged and quantized.values.shape == [32, filled] and quantized.scale.dtype == weight.dtype
+    wanted = float64(x) @ float64(weight).T + (0 if bias is None else float64(bias))
+    assert y.dtype == x.dtype and (np.abs(float64(y) - wanted) <= int8_error(x, weight)).all()
+    assert quantizer.replay(2) == [[32, filled], [32]]
     product.refuses_only_the_device()
 
 
-def test_int8_weights_that_have_no_kernel(monkeypatch):
-    monkeypatch.setattr(gpu, "weight_quantize", None)
-    weight, x = draw((20, 64), "float32"), draw((3, 64), "float32", 1)
-    found = gpu.linear_int8(x, *gpu.quantize_int8(weight))
-    close(found, float64(PLAIN["linear_int8"](x, *PLAIN["quantize_int8"](weight))))
+def test_an_arranged_weight_is_no_row_by_row_one():
+    """What tells them apart is kept with them: sizes and dtypes may be the same."""
+    weight, x = draw((32, 64)), draw((3, 64), seed=1)
+    with card((8, 0)):
+        arranged = ops.quantize_int8(weight)
+        by_rows = Int8Weight(*ops.dispatch.PLAIN["quantize_int8"](weight))
+        for quantized in (arranged, by_rows, by_rows._replace(scale=by_rows.scale.astype("bfloat16"))):
+            y = float64(ops.linear_int8(x, quantized))
+            assert (np.abs(y - float64(x) @ float64(weight).T) <= int8_error(x, weight)).all()
 
 
-def test_the_way_on_a_gpu(monkeypatch):
+@pytest.mark.parametrize("dtype, outputs", [("float32", 32), ("bfloat16", 20)])
+def test_int8_weights_that_have_no_kernel(dtype, outputs):
+    weight, x = draw((outputs, 64), dtype), draw((3, 64), dtype, 1)
+    with card((8, 0)):
+        quantized = ops.quantize_int8(weight)
+        y = ops.linear_int8(x, quantized)
+    assert not quantized.arranged and quantized.values.shape == [outputs, 64]
+    assert (np.abs(float64(y) - float64(x) @ float64(weight).T) <= int8_error(x, weight)).all()
+
+
+@pytest.mark.parametrize(
+    "capability, version, known",
+    [((12, 0), "3.3.1", "92/100"), ((10, 0), "3.2.2", "90/92"), ((8, 7), "3.3.1", "92/100")],
+)
+def test_int8_on_a_card_that_paddle_does_not_list(capability, version, known):
+    weight, x = draw((32, 64)), draw((3, 64), seed=1)
+    with card(capability, version):
+        quantized = ops.quantize_int8(weight)
+        y, status = ops.linear_int8(x, quantized), ops.status()
+    assert not quantized.arranged
+    assert (np.abs(float64(y) - float64(x) @ float64(weight).T) <= int8_error(x, weight)).all()
+    for name in ("quantize_int8", "linear_int8"):
+        assert status[name].startswith("plain Paddle (Currently weight_quantize only support SM70/")
+        assert status[name].endswith("{}. but got {}{})".format(known, *capability))
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (12, 0)])
+def test_int8_in_float16_sums_what_is_scaled(capability):
+    """Sums of unscaled values would end at 65 504; 20 outputs have no kernel."""
+    weight, x = paddle.full([20, 512], 0.01, "float16"), paddle.full([1, 512], 20.0, "float16")
+    with card(capability):
+        y = ops.linear_int8(x, ops.quantize_int8(weight))
+    np.testing.assert_allclose(float64(y), 102.4, rtol=2e-3)
+
+
+def test_a_number_over_float16s_largest_is_infinite():
+    """As in Paddle's kernels, so that a test sees it."""
+    x = paddle.full([2, 16], 40000.0, "float16")
+    with card((7, 0)):
+        _, total = ops.rms_norm(x, paddle.ones([16]), 1e-6, x)
+        assert np.isinf(total.numpy()).all() and np.isinf((x + x).numpy()).all()
+        assert np.isinf(ops.linear(x, x).numpy()).all()
+
+
+def test_int8_where_a_gradient_is_asked_for():
+    """An arranged weight has no other way to go, and Paddle's has a gradient; only `x` gets one."""
+    weight, x = draw((32, 64)), draw((3, 64), seed=1)
+    with card((8, 0)):
+        quantized = ops.quantize_int8(weight)
+        wanted = ops.linear_int8(x, quantized)
+        x.stop_gradient = False
+        y = ops.linear_int8(x, quantized)
+    assert np.array_equal(float64(y), float64(wanted)) and not y.stop_gradient
+
+
+def larger(function):
+    return lambda *args, **kwargs: function(*args, **kwargs) * 1.25
+
+
+def unsupported(*args, **kwargs):
+    raise RuntimeError("(Unimplemented) Please compile with cutlass to make cutlass available\n  [Hint: ...]")
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda function: None, "Paddle 3.3.1 has no weight_only_linear"),
+        (lambda function: unsupported, "(Unimplemented) Please compile with cutlass to make cutlass available"),
+        (larger, "Paddle's results are 25% off on this card"),
+    ],
+    ids=["missing", "refused", "wrong"],
+)
+def test_what_a_function_of_paddle_may_be(change, reason):
+    """Missing in a version, built without a part of it, wrong: the plain way is taken, and the status says why."""
+    with card((8, 0)) as patch:
+        patch.setattr(gpu._paddle, "weight_only_linear", change(gpu._paddle.weight_only_linear))
+        quantized, status = ops.quantize_int8(draw((32, 64))), ops.status()["linear_int8"]
+    assert not quantized.arranged and status == f"plain Paddle ({reason})"
+
+
+@pytest.mark.parametrize(
+    "operation, function",
+    [("rms_norm", "fused_rms_norm"), ("swiglu", "swiglu"), ("varlen_attention", "flash_attn_unpadded")],
+)
+def test_operations_whose_function_is_missing(operation, function):
+    with card((8, 0)) as patch:
+        patch.setattr(gpu._paddle, function, None)
+        assert ops.dispatch._ways(operation)[1] is None
+        assert ops.status()[operation] == f"plain Paddle (Paddle 3.3.1 has no {function})"
+
+
+def test_the_way_on_a_gpu():
     """Paddle's own where there is one, and where a gradient is asked for, only what has one."""
-    calls = []
-    for name in gpu.__all__:
-        monkeypatch.setattr(gpu, name, lambda *_, name=name: calls.append(name))
-    monkeypatch.setattr(dispatch, "_gpu", gpu)
-    monkeypatch.setattr(dispatch, "_on_gpu", lambda x: True)
-    x, weight = draw((3, 16), "float32"), draw(16, "float32")
-    dispatch.operation("rms_norm")(x, weight, 1e-6)
-    x.stop_gradient = False
-    dispatch.operation("rms_norm")(x, weight, 1e-6)
-    dispatch.operation("swiglu")(x)
-    with paddle.no_grad():
-        dispatch.operation("rms_norm")(x, weight, 1e-6)
-    assert calls == ["rms_norm", "swiglu", "rms_norm"]
-    assert dispatch.status()["varlen_attention"] == "Paddle's own, on a GPU"
-    assert dispatch.status()["mrope_tables"] == "plain Paddle"
+    x, weight, calls = draw((3, 16), "float32"), draw(16, "float32"), []
+    with card((8, 0)) as patch:
+        for name in ("rms_norm", "swiglu"):
+            patch.setattr(gpu, name, lambda *_, name=name: calls.append(name))
+            patch.setattr(ops, name, ops.dispatch.operation(name))
+        ops.rms_norm(x, weight, 1e-6)
+        x.stop_gradient = False
+        ops.rms_norm(x, weight, 1e-6)
+        ops.swiglu(x)
+        with paddle.no_grad():
+            ops.rms_norm(x, weight, 1e-6)
+        assert calls == ["rms_norm", "swiglu", "rms_norm"]
+        assert ops.status()["mrope_tables"] == "plain Paddle"
+
+
+def test_nothing_of_the_card_is_left():
+    before = ops.status(), ops.rms_norm, paddle.get_device(), paddle.ones([1]).place.is_cpu_place()
+    with card((8, 0)):
+        assert paddle.get_device() == "gpu:0" and paddle.ones([1]).place.is_gpu_place()
+    assert (ops.status(), ops.rms_norm, paddle.get_device(), paddle.ones([1]).place.is_cpu_place()) == before

@@ -50,11 +50,11 @@ def test_linear_narrow(way, inputs, outputs, dtype):
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_a_row_does_not_depend_on_those_beside_it(way, dtype):
     x, weight = draw((70, 1184), seed=2), draw((97, 1184))
-    weights = way.quantize_int8(weight) if dtype == "int8" else (weight.astype(dtype),)
+    weights = way.quantize_int8(weight) if dtype == "int8" else weight.astype(dtype)
     product = way.linear_int8 if dtype == "int8" else way.linear
     assert way.product(dtype, 70) == way.product(dtype, 13)
     sums = product_error("float32", dtype, float64(x[20:33]), float64(weight))  # their order may differ
-    assert (np.abs(float64(product(x, *weights)[20:33]) - float64(product(x[20:33], *weights))) <= sums).all()
+    assert (np.abs(float64(product(x, weights)[20:33]) - float64(product(x[20:33], weights))) <= sums).all()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -78,7 +78,7 @@ def test_what_is_not_a_number_stays_so(way, dtype, rows, bad):
     weight = draw((6, 300))
     int8 = dtype == "int8"
     found = (
-        way.linear_int8(tensor(x), *way.quantize_int8(weight)) if int8 else way.linear(tensor(x), weight.astype(dtype))
+        way.linear_int8(tensor(x), way.quantize_int8(weight)) if int8 else way.linear(tensor(x), weight.astype(dtype))
     )
     finite = np.isfinite(float64(found))
     assert not finite[3].any() and finite[np.arange(rows) != 3].all()
@@ -88,24 +88,33 @@ def test_what_is_not_a_number_stays_so(way, dtype, rows, bad):
 @pytest.mark.parametrize("inputs, outputs", SHAPES)
 def test_linear_int8(way, inputs, outputs):
     weight, bias = draw((outputs, inputs)), draw((outputs,), seed=1)
-    quantized, scale = way.quantize_int8(weight)
-    exact = quantized.numpy() * float64(scale)[:, None]
+    quantized = way.quantize_int8(weight)
+    exact = quantized.values.numpy() * float64(quantized.scale)[:, None]
     for rows in ROWS:
         x = draw((rows, inputs), seed=2)
-        close_product(way, "int8", way.linear_int8(x, quantized, scale), x, exact)
-        close_product(way, "int8", way.linear_int8(x, quantized, scale, bias), x, exact, float64(bias))
+        close_product(way, "int8", way.linear_int8(x, quantized), x, exact)
+        close_product(way, "int8", way.linear_int8(x, quantized, bias), x, exact, float64(bias))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_quantize_int8(way, dtype):
     weight = draw((40, 133), dtype)
     weight[7] = 0
-    quantized, scale = way.quantize_int8(weight)
+    quantized, scale, _ = way.quantize_int8(weight)
     assert quantized.dtype == paddle.int8 and scale.dtype == paddle.float32
     np.testing.assert_allclose(float64(scale), np.abs(float64(weight)).max(1) / 127, rtol=1e-6)
     found = quantized.numpy() * float64(scale)[:, None]
     assert (np.abs(found - float64(weight)) <= 0.501 * float64(scale)[:, None]).all()
     assert np.abs(quantized.numpy()).max(1).tolist() == [127] * 7 + [0] + [127] * 32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parts_of_an_int8_weight_by_the_largest_of_whole_rows(way, dtype):
+    weight = draw((6, 50), dtype)
+    whole, largest = way.quantize_int8(weight), weight.astype("float32").abs().max(-1)
+    parts = [way.quantize_int8(part, largest) for part in (weight[:, :20].contiguous(), weight[:, 20:].contiguous())]
+    np.testing.assert_array_equal(np.concatenate([part.values.numpy() for part in parts], 1), whole.values.numpy())
+    assert all(np.array_equal(part.scale.numpy(), whole.scale.numpy()) for part in parts)
 
 
 def test_leading_axes_are_kept(way):
@@ -123,8 +132,8 @@ def test_embedding():
 def test_embedding_int8():
     """Rows of what the head of a tied model holds."""
     weight, ids = draw((11, 8)), paddle.to_tensor([[3, 10], [0, 3]])
-    quantized, scale = ops.quantize_int8(weight)
-    found = ops.embedding_int8(ids, quantized, scale, "float32")
+    quantized, scale, _ = weights = ops.quantize_int8(weight)
+    found = ops.embedding_int8(ids, weights, "float32")
     np.testing.assert_allclose(float64(found), (float64(quantized) * float64(scale)[:, None])[ids.numpy()], rtol=1e-6)
     assert np.abs(float64(found) - float64(weight)[ids.numpy()]).max() <= scale.numpy().max() / 2 * 1.001
 

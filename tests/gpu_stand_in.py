@@ -1,0 +1,194 @@
+"""A GPU on a CPU: inside of `card(capability)` the package loads, runs and traces as it would on Paddle with CUDA.
+
+Tensors say that they are on a GPU. Arithmetic in float16 and bfloat16 rounds as a GPU's does: float32 inside, over 65 504 infinite.
+Paddle's own GPU operations are played by functions with the signatures of a Paddle version (ops/paddle_signatures.json) and the
+dtypes, limits and layouts of Paddle's kernels (paddle/phi/kernels/gpu: rms_norm, flash_attn, weight_only_linear; impl:
+weight_quantize_kernel_gpu_impl.h). int8 weights are arranged by Paddle's own CPU kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+from paddle.nn import quant
+
+from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.ops import dispatch, gpu
+
+FACTS = json.loads((Path(__file__).parent / "ops" / "paddle_signatures.json").read_text(encoding="utf-8"))
+NEWEST = max(FACTS)
+HALVES = (paddle.float16, paddle.bfloat16)
+FLOATS = (*HALVES, paddle.float32)
+# What Paddle's CPU build has no float16 or bfloat16 kernel for, as far as the models call it.
+OPERATORS = ("__add__", "__radd__", "__sub__", "__mul__", "__rmul__", "__truediv__")
+METHODS = ("abs", "gather", "index_select", "max", "tile")
+FUNCTIONS = ((F, "gelu"), *((paddle, name) for name in ("gather", "gather_nd", "matmul", "scatter", "where")))
+TENSORS = (paddle.Tensor, paddle.pir.Value)
+
+
+class GpuPlace(paddle.base.core.Place):
+    """The CPU, which says that it is a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.set_place(paddle.CPUPlace())
+
+    def is_gpu_place(self) -> bool:
+        return True
+
+    def is_cpu_place(self) -> bool:
+        return False
+
+
+@contextmanager
+def card(capability: tuple[int, int], version: str = NEWEST) -> Iterator[pytest.MonkeyPatch]:
+    """A GPU of a compute capability, under a Paddle of FACTS; what else a test changes by the patch is undone at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        _device(patch, capability, version)
+        _arithmetic(patch)
+        own = Own(capability, version)
+        patch.setattr(gpu, "_paddle", SimpleNamespace(**{name: own.function(name) for name in gpu.FUNCTIONS}))
+        patch.setattr(dispatch, "_gpu", gpu)
+        for name in dispatch.PLAIN:
+            patch.setattr(ops, name, dispatch.operation(name))
+        gpu._tried.cache_clear()
+        yield patch
+    gpu._tried.cache_clear()
+
+
+def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str) -> None:
+    name, place = "Stand-in {}.{}".format(*capability), GpuPlace()
+    properties = SimpleNamespace(name=name, major=capability[0], minor=capability[1], total_memory=80 << 30)
+    for module in (paddle, paddle.device):
+        patch.setattr(module, "is_compiled_with_cuda", lambda: True)
+        patch.setattr(module, "get_device", lambda: "gpu:0")
+        patch.setattr(module, "set_device", lambda device: place)
+    patch.setattr(paddle, "__version__", version)
+    patch.setattr(paddle.device.cuda, "device_count", lambda: 1)
+    patch.setattr(paddle.device.cuda, "get_device_capability", lambda device=None: capability)
+    patch.setattr(paddle.device.cuda, "get_device_name", lambda device=None: name)
+    patch.setattr(paddle.device.cuda, "get_device_properties", lambda device=None: properties)
+    patch.setattr(paddle.framework, "_current_expected_place", lambda: place)
+    patch.setattr(paddle.Tensor, "place", property(lambda x: place))
+    # Graphs run as they were traced, on the CPU; as deploy.predictor has it there, without oneDNN's passes.
+    patch.setattr(paddle.inference.Config, "enable_use_gpu", lambda config, *_: config.disable_mkldnn())
+
+
+def _arithmetic(patch: pytest.MonkeyPatch) -> None:
+    methods = ((tensor, name) for tensor in TENSORS for name in (*OPERATORS, *METHODS))
+    for owner, name in (*methods, *FUNCTIONS):
+        patch.setattr(owner, name, rounded(getattr(owner, name)))
+
+
+def rounded(function):
+    """`function`, which computes float16 or bfloat16 in float32 and rounds what comes out."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        floats = {x.dtype for x in (*args, *kwargs.values()) if isinstance(x, TENSORS) and x.dtype in FLOATS}
+        if len(floats) != 1 or not floats <= set(HALVES):
+            return function(*args, **kwargs)
+        (half,) = floats
+        args = [_cast(x, half, "float32") for x in args]
+        kwargs = {key: _cast(x, half, "float32") for key, x in kwargs.items()}
+        return _cast(function(*args, **kwargs), paddle.float32, half)
+
+    return call
+
+
+def _cast(x, dtype, to):
+    return x.astype(to) if isinstance(x, TENSORS) and x.dtype == dtype else x
+
+
+class Own:
+    """Paddle's own GPU operations on a card, as a version declares them."""
+
+    def __init__(self, capability: tuple[int, int], version: str):
+        self.capability, self.facts = capability, FACTS[version]
+
+    def function(self, name: str):
+        """The one that the package would find, called as that version lets it be called; None where the version has none."""
+        names = [f"{module}.{name}" for module in gpu.FUNCTIONS[name]]
+        found = next((self.facts["signatures"][full] for full in names if full in self.facts["signatures"]), None)
+        if found is None:
+            return None
+        signature = inspect.signature(eval(f"lambda {found}: None"))
+
+        def call(*args, **kwargs):
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            return getattr(self, name)(**bound.arguments)
+
+        return call
+
+    def swiglu(self, x, y, name):
+        assert y is None and x.dtype in FLOATS
+        return dispatch.PLAIN["swiglu"](x)
+
+    def fused_rms_norm(self, x, norm_weight, norm_bias, epsilon, begin_norm_axis, bias, residual, quant_scale, **_):
+        assert norm_bias is None and bias is None and quant_scale <= 0 and begin_norm_axis == x.ndim - 1
+        assert x.dtype in FLOATS and norm_weight.dtype == x.dtype
+        if residual is None:
+            return dispatch.PLAIN["rms_norm"](x, norm_weight, epsilon), None, None
+        assert residual.dtype == x.dtype and residual.shape == x.shape
+        return *dispatch.PLAIN["rms_norm"](x, norm_weight, epsilon, residual), None
+
+    def flash_attn_unpadded(self, query, key, value, cu_seqlens_q, cu_seqlens_k, scale, causal, **others):
+        if self.capability < (8, 0):
+            raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.")
+        tensors, bounds = (query, key, value), (cu_seqlens_q, cu_seqlens_k)
+        assert query.dtype in HALVES and all(x.dtype == query.dtype and x.ndim == 3 for x in tensors)
+        assert query.shape[-1] % 8 == 0 and query.shape[-1] <= 256 and query.shape[1] % key.shape[1] == 0
+        assert others["dropout"] == 0 and not others["return_softmax"]
+        for x, longest in zip(bounds, (others["max_seqlen_q"], others["max_seqlen_k"]), strict=True):
+            assert x.dtype == paddle.int32 and type(longest) is int and longest == max(np.diff(x.numpy()))
+        return dispatch.PLAIN["varlen_attention"](*tensors, *bounds, causal, scale), None
+
+    def weight_quantize(self, x, algo, arch, group_size):
+        arch = self._arch("weight_quantize", arch)
+        assert algo == "weight_only_int8" and group_size == -1 and x.dtype in HALVES
+        self._check_size(*x.shape)
+        return quant.weight_quantize(x, algo, arch)
+
+    def weight_only_linear(self, x, weight, bias, weight_scale, weight_dtype, arch, group_size):
+        arch = self._arch("weight_only_linear", arch)
+        outputs, inputs = weight.shape
+        assert weight_dtype == "int8" and group_size == -1 and weight.dtype == paddle.int8
+        assert x.dtype in HALVES and x.shape[-1] == inputs and weight_scale.shape == [outputs]
+        assert all(y.dtype == x.dtype for y in (weight_scale, bias) if y is not None)
+        self._check_size(inputs, outputs)
+        byte = weight.flatten().astype("float32").gather(paddle.to_tensor(places(arch, outputs, inputs)))
+        values = paddle.where(byte < 0, byte + 128, byte - 128).reshape([outputs, inputs])
+        wide = (values * weight_scale.astype("float32").unsqueeze(-1)).astype(x.dtype).astype("float32")
+        y = paddle.matmul(x.astype("float32"), wide, transpose_y=True)
+        return (y if bias is None else y + bias.astype("float32")).astype(x.dtype)
+
+    def _arch(self, name: str, arch: int | None) -> int:
+        arch = 10 * self.capability[0] + self.capability[1] if arch is None else arch
+        known = self.facts["architectures"][name].split()
+        assert str(arch) in known, f"Currently weight_quantize only support SM{'/'.join(known)}. but got {arch} "
+        return arch
+
+    @staticmethod
+    def _check_size(inputs: int, outputs: int) -> None:
+        if inputs % 64 or outputs % 16:
+            raise ValueError(f"(InvalidArgument) no weight-only kernel for {inputs} inputs and {outputs} outputs")
+
+
+def places(arch: int, outputs: int, inputs: int) -> np.ndarray:
+    """Where each value of a weight `[out, in]`, in this order, lies among the bytes that `weight_quantize` returns."""
+    out, into = np.divmod(np.arange(outputs * inputs), inputs)
+    if arch == 70:  # by inputs, and of four outputs the middle ones have changed places
+        return into * outputs + out // 4 * 4 + np.array([0, 2, 1, 3])[out % 4]
+    into = into // 16 * 16 + into % 8 * 2 + into % 16 // 8  # of sixteen inputs the halves take turns
+    return out // 2 * 2 * inputs + into // 64 * 128 + out % 2 * 64 + into % 64  # and two outputs do, 64 inputs each
