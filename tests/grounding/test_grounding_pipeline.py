@@ -46,5 +46,6 @@ def test_a_drawn_box_comes_back_to_where_it_was_drawn(width, height, orientation
     ys, xs = np.nonzero(seen)
     answer = f'{{"bbox_2d": [{xs.min()}, {ys.min()}, {xs.max() + 1}, {ys.max() + 1}]}}'
     (item,) = parse(answer, sizes["original_sizes"], sizes["resized_sizes"])
-    one_pixel = np.maximum(1, [width / seen_width, height / seen_height] * 2)  # of the coarser of the two pictures
-    assert (np.abs(np.subtract(item.coords, (left, top, right, bottom))) <= one_pixel + 0.01).all()
+    # A pixel of the coarser of the two pictures, and half a one where a resize has but one side to look at: at the border.
+    most = 1.5 * np.maximum(1, [width / seen_width, height / seen_height] * 2)
+    assert (np.abs(np.subtract(item.coords, (left, top, right, bottom))) <= most + 0.01).all()
