@@ -126,8 +126,8 @@ def _open(path: Path, allow_pickle: bool):
     if allow_pickle and path.suffix in pickled:
         return pickled[path.suffix](path)
     raise CheckpointError(
-        f"{path} is not loaded, because reading it runs pickle, which can run any code: convert it to safetensors, or pass "
-        f"allow_pickle=True if you trust it ({' and '.join(pickled)})."
+        f"{path} is not loaded, because reading it runs pickle: convert it to safetensors, or pass allow_pickle=True, which takes "
+        f"arrays alone of what is pickled ({' and '.join(pickled)})."
     )
 
 

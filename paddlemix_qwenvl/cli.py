@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import io
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Annotated
 
@@ -58,6 +60,28 @@ def quiet_hosts() -> None:
     logger.set_level("ERROR")
 
 
+def with_defaults(command: Callable[..., None], **defaults) -> Callable[..., None]:
+    """`command` with other defaults of its options, for a script."""
+    signature = inspect.signature(command, eval_str=True)
+    options = [
+        option.replace(default=defaults.get(name, option.default)) for name, option in signature.parameters.items()
+    ]
+
+    @functools.wraps(command)
+    def run(**given):
+        command(**given)
+
+    run.__signature__ = signature.replace(parameters=options)
+    return run
+
+
+def print_json(report: dict) -> None:
+    """One line, which can be encoded whatever a model or a user wrote."""
+    from paddlemix_qwenvl.grounding.text import repair
+
+    typer.echo(repair(json.dumps(report, ensure_ascii=False)))
+
+
 @app.command()
 def infer(
     model_path: Annotated[str, typer.Option("--model_path", help="a name, a folder, or demo")] = "demo",
@@ -97,6 +121,7 @@ def infer(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")] = False,
 ) -> None:
     """Answer a question about one or more images."""
+    from paddlemix_qwenvl.grounding.text import repair
     from paddlemix_qwenvl.infer import Assistant, plan_lines, start_ranks
 
     quiet_hosts()
@@ -116,19 +141,21 @@ def infer(
             "top_p": top_p,
             "seed": seed,
         }
-        answer = assistant.ask(question, image_file or (), on_text=None if as_json or rank else _show, **settings)
+        answer = assistant.ask(
+            repair(question), image_file or (), on_text=None if as_json or rank else _show, **settings
+        )
         report = answer.as_dict()
         pictures = answer.draw(image_file or (), draw) if draw and not rank else []
         if benchmark:
-            report["benchmark"] = assistant.benchmark(5, question, image_file or (), **settings)
+            report["benchmark"] = assistant.benchmark(5, repair(question), image_file or (), **settings)
     if rank:
         return
     if as_json:
-        typer.echo(json.dumps(report, ensure_ascii=False))
+        print_json(report)
         return
     typer.echo()
     for line in pictures:
-        typer.echo(line)
+        typer.echo(repair(line))
     for name, value in report.get("benchmark", {}).items():
         typer.echo(f"{name:22} {value:.4g}")
 
@@ -152,7 +179,7 @@ def doctor(
     findings = diagnose()
     fatal = sum(finding.fatal for finding in findings)
     if as_json:
-        typer.echo(json.dumps({"ok": not fatal, "findings": [finding.as_dict() for finding in findings]}))
+        print_json({"ok": not fatal, "findings": [finding.as_dict() for finding in findings]})
     else:
         for finding in findings:
             typer.echo(finding)

@@ -3,7 +3,7 @@
 #   GPUS=0,1,2,3         the cards to use; mp_degree is their number
 #   MP_DEGREE=4          only to have that number checked
 #   DEVICE=cpu NPROC=2   the same over gloo on a machine without GPUs
-#   MODEL_PATH, IMAGE_FILE, QUESTION
+#   MODEL_PATH, IMAGE_FILE (default: the picture in examples/images; empty: none), QUESTION
 #   NNODES=2 MASTER=10.0.0.1:8090   several machines; run the script on each
 #   LOG_DIR=outputs/...  launcher.log, and a workerlog.N for each rank of this machine
 #   PYTHON=python        the interpreter that has the package
@@ -18,6 +18,10 @@ NNODES=${NNODES:-1}
 LOG_DIR=${LOG_DIR:-outputs/logs/$(basename "$0" .sh)}
 infer=examples/qwen2_5_vl/distributed_infer.py
 
+case " $* " in
+*" --image_file"[\ =]* | *" --dry_run "*) ;;
+*) IMAGE_FILE=${IMAGE_FILE-examples/images/shapes.png} ;;
+esac
 [ -z "${IMAGE_FILE:-}" ] || set -- --image_file "$IMAGE_FILE" "$@"
 [ -z "${QUESTION:-}" ] || set -- --question "$QUESTION" "$@"
 set -- --model_path "$MODEL_PATH" "$@"

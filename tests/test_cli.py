@@ -74,6 +74,18 @@ def test_json_is_the_last_line(hub_folder, assistant):
     assert direct.prompt_tokens - without_picture == 9 * 7 + 2
 
 
+def test_a_question_that_cannot_be_encoded(hub_folder):
+    """As a shell hands on bytes that are no UTF-8."""
+    result = run("infer", "--model_path", hub_folder, "--question", "what \udcff?", "--max_new_tokens", 2, "--json")
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout.splitlines()[-1])["token_ids"]) == 2
+
+
+def test_json_can_be_encoded(capsys):
+    cli.print_json({"text": "a\ud83d\udc31 b\udc31"})
+    assert capsys.readouterr().out == '{"text": "a🐱 b\ufffd"}\n'
+
+
 def test_text_is_streamed(hub_folder, assistant):
     pieces = []
     answer = assistant.ask(QUESTION, [PICTURE], on_text=pieces.append, max_new_tokens=8, do_sample=False)
@@ -230,7 +242,7 @@ def test_both_readmes_say_the_same():
     assert without_comments == [re.sub(r" +#.*", "", code) for code in code_blocks(chinese, "sh")]
     for file in (english, chinese):
         text = (ROOT / file).read_text(encoding="utf-8")
-        named = set(re.findall(r"\b((?:shell|examples|benchmarks|tests|\.ci)/[\w./]+\w)(?![\w{])", text))
+        named = set(re.findall(r"(?<![\w/])((?:shell|examples|benchmarks|tests|\.ci)/[\w./]+\w)(?![\w{])", text))
         assert len(named) > 5 and not [path for path in named if not (ROOT / path).exists()]
         flags = set(re.findall(r"`(--\w+)", text)) - {"--json"}
         sources = [Path(cli.__file__), *ROOT.glob("examples/*/*.py")]

@@ -1,4 +1,5 @@
-"""PyTorch's own files. torch_tensors.bin is what torch 2.13.0 made of views, a parameter and an empty tensor by `torch.save`."""
+"""Pickled weights of PyTorch and Paddle. torch_tensors.bin is what `torch.save` of 2.13.0 made of views, a
+parameter and an empty tensor."""
 
 import json
 import os
@@ -12,7 +13,7 @@ import pytest
 
 from paddlemix_qwenvl.checkpoint import open_folder
 from paddlemix_qwenvl.errors import CheckpointError
-from paddlemix_qwenvl.weight_files import TorchFile
+from paddlemix_qwenvl.weight_files import PdparamsFile, TorchFile
 
 GOLDEN = Path(__file__).with_name("torch_tensors.bin")
 BASE = np.arange(24, dtype=np.float32).reshape(4, 6)
@@ -88,3 +89,45 @@ def test_numbers_that_cannot_be_mapped(tmp_path):
             new.writestr(name, old.read(name))
     with pytest.raises(CheckpointError, match=r"tensor 'plain' of \[4, 6\] is not all there"):
         TorchFile(path).read("plain")
+
+
+def paddle_state():
+    import paddle
+
+    return {"a": paddle.to_tensor(BASE), "b": paddle.to_tensor(BASE).astype("bfloat16"), "step": 3}
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("kind", ["state", "nested", "parameters"])
+def test_what_paddle_saves(tmp_path, protocol, kind):
+    import paddle
+
+    state = paddle_state()
+    if kind == "nested":
+        state["other"] = {"deep": [state["a"]]}  # Paddle then pickles each tensor by itself
+    if kind == "parameters":
+        state = {"a": paddle.nn.Linear(4, 6).weight, "b": state["b"]}
+        state["a"].set_value(BASE)
+    paddle.save(state, str(tmp_path / "model_state.pdparams"), protocol=protocol)
+    file = PdparamsFile(tmp_path / "model_state.pdparams")
+    assert file.tensors.keys() == {"a", "b"}
+    np.testing.assert_array_equal(file.read("a")[0], BASE)
+    bits, is_bfloat16 = file.read("b")
+    assert is_bfloat16 and ((bits.astype(np.uint32) << 16).view(np.float32) == BASE).all()
+
+
+def test_an_array_in_parts(tmp_path):
+    state = {f"a@@.{part}": rows.flatten() for part, rows in enumerate(np.split(BASE, 2))}
+    state["UnpackBigParamInfor@@"] = {"a": {"OriginShape": BASE.shape, "slices": list(state)}}
+    (tmp_path / "model_state.pdparams").write_bytes(pickle.dumps(state, protocol=2))
+    file = PdparamsFile(tmp_path / "model_state.pdparams")
+    assert file.tensors.keys() == {"a"}
+    np.testing.assert_array_equal(file.read("a")[0], BASE)
+
+
+def test_code_in_a_pdparams_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("model_state.pdparams").write_bytes(pickle.dumps({"x": Harm()}))
+    with pytest.raises(CheckpointError, match=r"it holds posix\.mkdir, which is no array"):
+        PdparamsFile(Path("model_state.pdparams"))
+    assert not Path("harm").exists()

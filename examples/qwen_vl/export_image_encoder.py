@@ -1,6 +1,6 @@
 """Writes the vision part of Qwen-VL as a static graph.
 
-python examples/qwen_vl/export_image_encoder.py --model_name_or_path qwen-vl/qwen-vl-chat-7b \
+python examples/qwen_vl/export_image_encoder.py --model_name_or_path qwen-vl/qwen-vl-7b-static \
     --save_path ./checkpoints/encode_image/vision
 """
 

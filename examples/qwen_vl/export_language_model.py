@@ -1,7 +1,7 @@
-"""Writes the language part of Qwen-VL as a static graph.
+"""Writes the language part of Qwen-VL as a static graph into ./checkpoints/encode_text/qwen.
 
-python examples/qwen_vl/export_language_model.py --model_name_or_path qwen-vl/qwen-vl-chat-7b \
-    --output_path ./checkpoints/encode_text/ --dtype bfloat16
+python examples/qwen_vl/export_language_model.py --model_name_or_path qwen-vl/qwen-vl-7b-static \
+    --output_path ./checkpoints/encode_text/ --dtype float16 --inference_model --model_prefix qwen --model_type qwen-img2txt
 """
 
 import typer

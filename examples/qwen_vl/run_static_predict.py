@@ -1,12 +1,25 @@
 """Answers a question about an image with Qwen-VL's exported graphs, without PaddleNLP.
 
 python examples/qwen_vl/run_static_predict.py --first_model_path ./checkpoints/encode_image/vision \
-    --second_model_path ./checkpoints/encode_text/ --model_name_or_path qwen-vl/qwen-vl-chat-7b --image_file picture.jpg
+    --second_model_path ./checkpoints/encode_text/qwen --model_name_or_path qwen-vl/qwen-vl-7b-static --image_file picture.jpg
+
+Without --image_file it takes the picture in examples/images.
 """
+
+from pathlib import Path
 
 import typer
 
+from paddlemix_qwenvl.cli import with_defaults
 from paddlemix_qwenvl.deploy.commands import predict_command
 
+PICTURE = Path(__file__).parents[1] / "images" / "shapes.png"
+
 if __name__ == "__main__":
-    typer.run(predict_command("qwen_vl"))
+    typer.run(
+        with_defaults(
+            predict_command("qwen_vl"),
+            image_file=[str(PICTURE)],
+            question="Generate the caption in English with grounding:",
+        )
+    )

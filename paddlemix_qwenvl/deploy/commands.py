@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import statistics
@@ -13,8 +12,9 @@ from typing import Annotated
 
 import typer
 
-from paddlemix_qwenvl.deploy.manifest import LANGUAGE, PARTS, VISION
+from paddlemix_qwenvl.deploy.manifest import LANGUAGE, PARTS, VISION, Manifest
 from paddlemix_qwenvl.environment import keep_freed_memory
+from paddlemix_qwenvl.errors import ConfigurationError
 
 
 class DType(str, Enum):
@@ -59,17 +59,44 @@ def export_language_model(
     output_path: Annotated[Path, typer.Option("--output_path", help="folder to write")] = Path(
         "checkpoints/encode_text"
     ),
+    model_prefix: Annotated[
+        str,
+        typer.Option("--model_prefix", help="name of a folder in --output_path to write (default: that one itself)"),
+    ] = "",
+    model_type: Annotated[
+        str | None, typer.Option("--model_type", help="what the model must be: qwen-img2txt or qwen2_5_vl-img2txt")
+    ] = None,
+    inference_model: Annotated[
+        bool,
+        typer.Option("--inference_model", help="say so where no compiled operation is built to put into the graph"),
+    ] = False,
     dtype: WeightsDType = None,
     device: Device = None,
     from_hf_hub: FromHub = False,
 ) -> None:
     """Write the language part of a model as a static graph."""
-    _export(model_name_or_path, output_path, (LANGUAGE,), dtype, device, from_hf_hub)
+    from paddlemix_qwenvl.cli import plain_errors
+
+    with plain_errors():
+        if model_prefix == ".." or Path(model_prefix).name != model_prefix:
+            raise ConfigurationError(
+                f"--model_prefix is {model_prefix!r}: give one name, and the folder that it lies in as --output_path."
+            )
+    folder = output_path / model_prefix
+    manifest = _export(model_name_or_path, folder, (LANGUAGE,), dtype, device, from_hf_hub, model_type)
+    if inference_model and not manifest.compiled_ops:
+        typer.echo("the graph is of plain Paddle: no compiled operation is built (cd external_ops)", err=True)
 
 
 def _export(
-    name: str, folder: Path, parts: tuple[str, ...], dtype: DType | None, device: str | None, hub: bool
-) -> None:
+    name: str,
+    folder: Path,
+    parts: tuple[str, ...],
+    dtype: DType | None,
+    device: str | None,
+    hub: bool,
+    model_type: str | None = None,
+) -> Manifest:
     from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
     from paddlemix_qwenvl.infer import start_ranks, use_device
 
@@ -80,8 +107,8 @@ def _export(
         use_device(device)
         start_ranks(None, device)
         typer.echo(f"loading {name}", err=True)
-        model, processor = exporter.load(name, dtype and dtype.value, from_hf_hub=hub)
-        exporter.export(model, processor, folder, parts, name, say=lambda line: typer.echo(line, err=True))
+        model, processor = exporter.load(name, dtype and dtype.value, model_type, from_hf_hub=hub)
+        return exporter.export(model, processor, folder, parts, name, say=lambda line: typer.echo(line, err=True))
 
 
 def predict(
@@ -154,7 +181,8 @@ def _predict(
     benchmark: bool,
     as_json: bool,
 ) -> None:
-    from paddlemix_qwenvl.cli import plain_errors
+    from paddlemix_qwenvl.cli import plain_errors, print_json
+    from paddlemix_qwenvl.grounding.text import repair
 
     keep_freed_memory()
     os.environ.setdefault("GLOG_minloglevel", "2")  # Paddle tells of every compiled operation that it is there already
@@ -166,7 +194,7 @@ def _predict(
 
         rank = start_ranks(None, device)
         predictor = Predictor(folder, vision_folder, family, model, device)
-        content = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": question}]
+        content = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": repair(question)}]
         messages = [{"role": "user", "content": content}]
         streamer = None if as_json or rank else TextStreamer(predictor.prompts)
         prediction = predictor.chat(messages, streamer and streamer.put, **settings)
@@ -181,7 +209,7 @@ def _predict(
     if rank:
         return
     if as_json:
-        typer.echo(json.dumps(report, ensure_ascii=False))
+        print_json(report)
         return
     streamer.end()
     typer.echo()

@@ -80,24 +80,44 @@ FAMILIES = {
 }
 
 
-def load(name: str, dtype: str | None = None, **source):
+def family_of(config) -> Family:
+    """What an export of a model with this config has of its own.
+
+    Raises:
+        ConfigurationError: a model of another kind.
+    """
+    if config.model_type not in FAMILIES:
+        raise ConfigurationError(
+            f"model_type is {config.model_type!r}: models of {', '.join(FAMILIES)} can be exported."
+        )
+    return FAMILIES[config.model_type]
+
+
+def load(name: str, dtype: str | None = None, model_type: str | None = None, **source):
     """Model and processor to export.
 
     Args:
         name: a folder, or a name as in `from_pretrained`.
         dtype: one of `DTYPES`, None for the model's own. int8 weights are made of the model's own dtype, which the KV cache keeps.
+        model_type: what the model must be, as PaddleNLP's export calls it: that of config.json and "-img2txt"; None for either.
         source: where a name is looked up (`from_hf_hub=True`, ...).
 
     Raises:
-        ConfigurationError: another dtype, or a model of another kind.
+        ConfigurationError: another dtype, or a model of another kind; known from its config, before any weights are read.
         CheckpointError, DownloadError: weights that cannot be had.
     """
-    from paddlenlp.transformers import AutoModelForConditionalGeneration, AutoProcessor
+    from paddlenlp.transformers import AutoConfig, AutoModelForConditionalGeneration, AutoProcessor
 
     if dtype not in (None, *DTYPES):
         raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {', '.join(DTYPES)}.")
+    config = AutoConfig.from_pretrained(name, **source)
+    family_of(config)
+    if model_type not in (None, f"{config.model_type}-img2txt"):
+        raise ConfigurationError(
+            f"model_type is {model_type!r}, but {name} is of {config.model_type!r}: give {config.model_type}-img2txt."
+        )
     weights = {"quantization": "int8"} if dtype == "int8" else {"dtype": dtype}
-    model = AutoModelForConditionalGeneration.from_pretrained(name, **weights, **source)
+    model = AutoModelForConditionalGeneration.from_pretrained(name, allow_pickle=True, **weights, **source)
     return model, AutoProcessor.from_pretrained(name, **source)
 
 
@@ -123,11 +143,7 @@ def export(
         DeployError: the folder holds something else, or Paddle could not trace or write a graph.
         ParallelError: another rank failed.
     """
-    family = FAMILIES.get(model.config.model_type)
-    if family is None:
-        raise ConfigurationError(
-            f"model_type is {model.config.model_type!r}: models of {', '.join(FAMILIES)} can be exported."
-        )
+    family = family_of(model.config)
     parallel = tensor_parallel()
     say = say if parallel.rank == 0 else _silent
     manifest = describe(model, family, parts, name)
@@ -152,8 +168,9 @@ def finished_folder(
     folder: Path, parallel: TensorParallel, manifest: Manifest, say: Callable[[str], None]
 ) -> Iterator[Path]:
     """A folder to write into that gets `manifest` and the name `folder` if no rank fails; otherwise nothing is left behind."""
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / NAME).is_file())):
-        raise DeployError(f"{folder} exists and is no export: give another folder, or remove it.")
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    if folder.is_file() or (inside and not (folder / NAME).is_file()) or any(path.is_dir() for path in inside):
+        raise DeployError(f"{folder} exists and is no export, or holds others: give another folder, or remove it.")
     unfinished = folder.absolute().with_name(f".{folder.absolute().name}.unfinished")
     if parallel.rank == 0:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -104,9 +104,9 @@ class Manifest:
                 )
             return cls(**fields)
         except OSError as error:
-            raise DeployError(
-                f"{folder} holds no export ({NAME} is missing): make one with `paddlemix-qwenvl export`."
-            ) from error
+            inside = [str(path.parent) for path in sorted(folder.glob(f"*/{NAME}"))]
+            remedy = f"give {' or '.join(inside)}" if inside else "make one with `paddlemix-qwenvl export`"
+            raise DeployError(f"{folder} holds no export ({NAME} is missing): {remedy}.") from error
         except (ValueError, TypeError, AttributeError) as error:
             raise DeployError(f"{folder / NAME} cannot be read ({error}): export again with this version.") from error
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from ..errors import GroundingError
 from . import loose_json
-from .geometry import Size, check_size, check_text
+from .geometry import Size, check_size
 from .items import Item
+from .text import check_text
 
 Point = tuple[int, int]
 
@@ -110,9 +111,10 @@ def parse_actions(text: str, screen_size: Size, resized_size: Size) -> list[Acti
     Raises GroundingError for sizes that are none or a `text` that is no str, and nothing else.
     """
     screen, resized = check_size("screen_size", screen_size), check_size("resized_size", resized_size)
+    text = check_text(text)
     return [
         _to_action(call, piece[slice(*call.span)], screen, resized)
-        for piece in _TOOL_CALL.findall(check_text(text)) or [text]
+        for piece in _TOOL_CALL.findall(text) or [text]
         for value in loose_json.read(piece)
         for call in _calls(value)
     ]

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from lxml import etree
 from lxml.html import defs
 
-from .geometry import Size, check_size, check_text, ordered_box, to_original
+from .geometry import Size, check_size, ordered_box, to_original
 from .items import Item
+from .text import check_text
 
 Rows = tuple[tuple[str, ...], ...]
 
@@ -107,7 +108,7 @@ def _tree(html: str):
     source = _NO_TAG.sub("&lt;", _CUT_TAG.sub("", source))
     parser = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
     try:
-        root = etree.fromstring(source.replace("\0", "\ufffd").encode("utf-8", "replace"), parser)
+        root = etree.fromstring(source.replace("\0", "\ufffd").encode(), parser)
     except etree.XMLSyntaxError:  # nothing but blanks
         return None
     if root is not None:

@@ -14,6 +14,7 @@ from ..media.pixels import on_white
 from .fonts import covers, find_font
 from .items import Item
 from .layout import Box, Layout
+from .text import repair
 
 _SHORT_SIDE, _LONG_SIDE = 336, 2048
 _LABEL_SHARE, _LONGEST_LABEL = 0.5, 400
@@ -122,6 +123,7 @@ def _labels(items: Sequence[Item], size: int, font: str | None) -> list[tuple[st
 
 
 def _printable(text: str) -> str:
+    text = repair(text).replace("\ufffd", "")
     words = "".join(" " if character.isspace() else character for character in text).split()
     return "".join(character for character in " ".join(words) if unicodedata.category(character)[0] != "C")
 

@@ -25,15 +25,6 @@ def check_size(name: str, size) -> Size:
     return width, height
 
 
-def check_text(text) -> str:
-    """`text` itself; raises GroundingError unless it is a str."""
-    if not isinstance(text, str):
-        raise GroundingError(
-            f"Expected one answer as a str, got {type(text).__name__}; pass the items of a batch one by one."
-        )
-    return text
-
-
 def check_sizes(original_sizes: Sequence[Size], resized_sizes: Sequence[Size]) -> list[tuple[Size, Size]]:
     """[(original, resized), ...], one pair an image; raises GroundingError if the two lists do not fit each other."""
     originals, resized = list(original_sizes), list(resized_sizes)

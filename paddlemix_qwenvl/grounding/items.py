@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from . import loose_json
-from .geometry import Size, check_sizes, check_text, ordered_box, to_original
+from .geometry import Size, check_sizes, ordered_box, to_original
 from .pictures import assign_pictures, named_picture, picture_key
+from .text import check_text, half_width
 
 QWEN_VL_GRID = (1000, 1000)
 
@@ -15,13 +16,15 @@ _NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?"
 _NUMBERS = re.compile(_NUMBER)
 _TAG = re.compile(
     r"<(?P<plain>ref|box|quad)>(?P<body>(?:(?!</?(?:ref|box|quad)>)[\s\S])*)</(?P=plain)>"
-    r"|<\|(?P<special>object_ref|box|quad)_start\|>(?P<inner>[^<]*)<\|(?P=special)_end\|>"
+    r"|<\|(?P<special>object_ref|box|quad)_start\|>(?P<inner>(?:(?!<\|)[\s\S])*)<\|(?P=special)_end\|>"
 )
-_POINTS = re.compile(r"<points?\b(?P<attributes>[^<>]*)>(?P<phrase>[^<]*)(?:</points?>)?")
-_POINT_ATTRIBUTE = re.compile(rf"""\b([xy])([0-9]{{0,4}})\s*=\s*["']?\s*({_NUMBER})""")
-_ALT_ATTRIBUTE = re.compile(r"""\balt\s*=\s*(?:"([^"]*)"|'([^']*)')""")
+_POINTS = re.compile(
+    r"<points?\b(?P<attributes>[^<>]*)>(?:(?P<phrase>(?:(?!</?points?\b)[\s\S])*)</points?>|(?P<unclosed>[^<]*))"
+)
+_POINT_ATTRIBUTE = re.compile(rf"""\b([xy])([0-9]{{0,4}})\s*=\s*["'“”]?\s*({_NUMBER})""")
+_ALT_ATTRIBUTE = re.compile(r"""\balt\s*=\s*(["'“])(.*?)["'”](?=\s*/?\s*(?:\Z|\w+\s*=))""", re.DOTALL)
 _LINE = re.compile(
-    rf"^[ \t]*(?:[-*][ \t]+)?(?P<box>{_NUMBER}(?:[ \t]*,[ \t]*{_NUMBER}){{3}})(?:[ \t]+(?P<label>[^\n]*))?$",
+    rf"^[ \t]*(?:[-*][ \t]+)?(?P<box>{_NUMBER}(?:[ \t]*,[ \t]*{_NUMBER}){{3}})[)\]]?(?:[ \t]+(?P<label>[^\n]*))?$",
     re.MULTILINE,
 )
 _BETWEEN_BOXES = re.compile(r"[\s,;，；、]*")
@@ -76,7 +79,7 @@ def parse(text: str, original_sizes: Sequence[Size], resized_sizes: Sequence[Siz
     """Everything an answer points at, in the order of the text.
 
     text: one answer of either family. Understood are, anywhere in it and mixed with prose:
-        - JSON, fenced or not, one object or many, also cut off or slightly malformed (see `loose_json`), with `bbox_2d`,
+        - JSON, fenced or not, one object or many, also cut off or malformed (see `loose_json`), with `bbox_2d`,
           `point_2d` or `polygon`, `label` and `text_content`; several shapes under one key; a bare list of four numbers;
         - `x1,y1,x2,y2 label` on a line of its own;
         - `<points x1=".." y1=".." alt="..">label</points>`;
@@ -90,11 +93,12 @@ def parse(text: str, original_sizes: Sequence[Size], resized_sizes: Sequence[Siz
 
     Which picture a shape belongs to is settled by `pictures.assign_pictures`.
 
-    What cannot be read is left out, so the list may be empty; coordinates are clipped to the picture and put in order.
+    What cannot be read is left out, so the list may be empty; coordinates are clipped to the picture and put in order. Labels
+    keep all that is in them, line ends, quotes and LaTeX too. Signs may be full-width. Surrogates in `text` are repaired.
     Raises GroundingError for sizes that do not fit each other or a text that is no str, and nothing else.
     """
     sizes = check_sizes(original_sizes, resized_sizes)
-    rest = check_text(text)
+    rest = text = check_text(text)
     found: list[_Found] = []
     for reader in (_from_tags, _from_points, _from_json, _from_lines):
         rest = reader(rest, found)
@@ -136,21 +140,20 @@ def _from_tags(text: str, found: list[_Found]) -> str:
         if not _BETWEEN_BOXES.fullmatch(text, label_end, match.start()):
             label = ""
         grid = QWEN_VL_GRID if match["plain"] else None
-        numbers = [float(number) for number in _NUMBERS.findall(body)]
-        for kind, coords in _split(numbers, "polygon" if tag == "quad" else "box"):
+        for kind, coords in _split(_numbers(body), "polygon" if tag == "quad" else "box"):
             found.append(_Found(*match.span(), kind, coords, label, grid=grid))
         label_end = match.end()
     return _blank(text, spans)
 
 
-def _split(numbers: list[float], kind: str) -> list[tuple[str, tuple[float, ...]]]:
+def _split(numbers: tuple[float, ...], kind: str) -> list[tuple[str, tuple[float, ...]]]:
     """The shapes in the numbers of one tag: a lone pair is a point, and a box tag may hold several boxes."""
     if len(numbers) == 2:
-        return [("point", tuple(numbers))]
+        return [("point", numbers)]
     step = 8 if kind == "polygon" else 4
     if not numbers or len(numbers) % step:
         return []
-    return [(kind, tuple(numbers[i : i + step])) for i in range(0, len(numbers), step)]
+    return [(kind, numbers[i : i + step]) for i in range(0, len(numbers), step)]
 
 
 def _from_points(text: str, found: list[_Found]) -> str:
@@ -161,7 +164,7 @@ def _from_points(text: str, found: list[_Found]) -> str:
             axis + index: float(value) for axis, index, value in _POINT_ATTRIBUTE.findall(match["attributes"])
         }
         alt = _ALT_ATTRIBUTE.search(match["attributes"])
-        label = match["phrase"].strip() or (alt and (alt[1] or alt[2])) or ""
+        label = (match["phrase"] or match["unclosed"] or "").strip() or (alt[2] if alt else "")
         for name, x in attributes.items():
             if name[0] == "x" and "y" + name[1:] in attributes:
                 found.append(_Found(*match.span(), "point", (x, attributes["y" + name[1:]]), label))
@@ -170,10 +173,10 @@ def _from_points(text: str, found: list[_Found]) -> str:
 
 def _from_lines(text: str, found: list[_Found]) -> str:
     spans = []
-    for match in _LINE.finditer(text):
+    for match in _LINE.finditer(half_width(text)):
         spans.append(match.span())
-        coords = tuple(float(number) for number in _NUMBERS.findall(match["box"]))
-        found.append(_Found(*match.span(), "box", coords, (match["label"] or "").strip()))
+        label = text[slice(*match.span("label"))] if match["label"] else ""
+        found.append(_Found(*match.span(), "box", _numbers(match["box"]), label.strip()))
     return _blank(text, spans)
 
 
@@ -192,7 +195,8 @@ def _walk(value, name: str, picture: int | None) -> Iterator[_Found]:
     if isinstance(value, loose_json.Object):
         yield from _walk_object(value, name, picture)
     elif isinstance(value, loose_json.Array):
-        if len(numbers := _numbers(value)) == 4:
+        row = [child for child in value if not isinstance(child, (loose_json.Object, loose_json.Array))]
+        if len(numbers := _numbers(row)) == 4:
             yield _Found(*value.span, "box", numbers, name, picture=picture)
         for child in value:
             yield from _walk(child, name if isinstance(child, loose_json.Array) else "", picture)
@@ -224,13 +228,13 @@ def _first(value: loose_json.Object, keys: Sequence[str]) -> str:
 def _numbers(value) -> tuple[float, ...]:
     """The numbers of a flat list, or of a string such as "(1,2),(3,4)"; empty for anything else."""
     if isinstance(value, str):
-        return tuple(float(number) for number in _NUMBERS.findall(value))
+        return tuple(float(number) for number in _NUMBERS.findall(half_width(value)))
     if not isinstance(value, list):
         return ()
     numbers = []
     for element in value:
-        if isinstance(element, str) and _NUMBERS.fullmatch(element):
-            element = float(element)
+        if isinstance(element, str) and _NUMBERS.fullmatch(number := half_width(element.strip())):
+            element = float(number)
         if isinstance(element, bool) or not isinstance(element, (int, float)):
             return ()
         numbers.append(element)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..errors import GroundingError
 from . import loose_json
-from .geometry import check_text
+from .text import check_text
 
 _CLOCK = r"(?:(?P<h{0}>[0-9]{{1,3}}):)?(?P<m{0}>[0-9]{{1,4}}):(?P<s{0}>[0-9]{{2}}(?:\.[0-9]+)?)"
 _UNITS = (
@@ -70,7 +70,8 @@ def parse_times(text: str, video_start: float = 0.0, video_end: float = math.inf
         raise GroundingError(
             f"video_start {video_start!r} and video_end {video_end!r} are seconds with 0 <= video_start < video_end."
         )
-    objects = [value for value in loose_json.read(check_text(text)) for value in _objects(value)]
+    text = check_text(text)
+    objects = [value for value in loose_json.read(text) for value in _objects(value)]
     found = [segment for value in objects for segment in _from_json(value)]
     found += _from_prose(text, [value.span for value in objects])
     return [_to_segment(text, *one, video_start, video_end) for one in sorted(found, key=lambda one: one[0])]

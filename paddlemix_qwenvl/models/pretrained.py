@@ -74,7 +74,7 @@ class QwenVLPretrainedModel(PretrainedModel):
             dtype: "float32", "float16" or "bfloat16" of weights and KV cache; None for what the config says.
             quantization: "int8" keeps the weights of the language model and of the vision blocks' MLPs as int8, with a scale an
                 output channel; None for none.
-            allow_pickle: read `.pdparams`, which can run any code, and `.bin`.
+            allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
             kwargs: the host's (`cache_dir`, `subfolder`, `from_hf_hub`, ...), or fields of the config to change.
 
         Raises:

@@ -170,3 +170,18 @@ def test_an_actions_points_can_be_drawn():
         ("point", "swipe", at) for at in points
     ]
     assert wait.as_items() == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"action": "left_click", "coordinate": 10, 20]}',
+        '{"action": "left_click", "coordinate": [10, 20}}',
+        '["action": "left_click", "coordinate": [10, 20]]',
+        '{"action": "left_click", "coordinate": [10, 20], "action": "left_click", "coordinate": [10, 20]}',
+    ],
+)
+def test_a_call_with_a_wrong_bracket_is_read_and_not_carried_out(arguments):
+    text = f'<tool_call>{{"name": "computer_use", "arguments": {arguments}}}</tool_call>'
+    (action,) = parse_actions(text, (100, 100), (100, 100))
+    assert action.tool == "computer_use" and action.problem

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from paddlemix_qwenvl.grounding import loose_json, parse, parse_actions, parse_document, parse_times, to_markdown
+from paddlemix_qwenvl.grounding.text import repair
 
 ORIGINALS, RESIZED = [(640, 480), (33, 2000)], [(644, 476), (28, 1988)]
 ANSWERS = [
@@ -67,6 +68,7 @@ PIECES += [
     "\u3000",
     "٣",
 ]
+PIECES += [*"：，［］｛｝“”‘’、１", "\\frac", '\\"', '""', "\udc31", "\\ud83d", ', "label": "']
 
 
 @contextmanager
@@ -107,8 +109,10 @@ def mutated(rng, text):
 
 
 def check_items(text):
-    last = 0
-    for item in parse(text, ORIGINALS, RESIZED):
+    last, items = 0, parse(text, ORIGINALS, RESIZED)
+    text = repair(text)
+    "".join(piece for item in items for piece in (item.label, item.text, item.raw)).encode()
+    for item in items:
         width, height = ORIGINALS[item.image]
         xs, ys = item.coords[0::2], item.coords[1::2]
         assert all(0 <= x <= width for x in xs) and all(0 <= y <= height for y in ys)
@@ -131,9 +135,10 @@ def check_document(text):
 
 def check_actions(text):
     for action in parse_actions(text, ORIGINALS[0], RESIZED[0]):
+        json.dumps(action.arguments, ensure_ascii=False).encode()
         for point in (action.coordinate, action.coordinate2):
             assert point is None or (0 <= point[0] < 640 and 0 <= point[1] < 480)
-        assert action.raw in text
+        assert action.raw in repair(text)
 
 
 def check_times(text):
@@ -183,6 +188,7 @@ UNITS += [
     "<p data-bbox='1 2 3 4'>",
     "<table><tr><td rowspan=999>",
 ]
+UNITS += ['", ', '"}', '"} x', "，［", "“", '\\"', '"\n', '": [1, 2, ', '{"a": 1} ', '["a": ', '"a": 1, ', "'a', "]
 UNITS += ["<div>", "<b>", "<", "$$ ", "{}", "\\", '"" ', "1 m "]
 
 

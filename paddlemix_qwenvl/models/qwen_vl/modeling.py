@@ -43,8 +43,9 @@ class QWenLMHeadModel(Chat, DecoderModel):
 
     config_class = QWenVLConfig
     base_model_prefix = "transformer"
-    weight_prefixes = {  # noqa: RUF012  (PaddleMIX's own names)
+    weight_prefixes = {  # noqa: RUF012  (PaddleMIX's own names, and PaddleNLP's)
         "transformer.llm.": "transformer.",
+        "qwen.": "transformer.",
         "visual.vit.": "transformer.visual.",
         "visual.": "transformer.visual.",
     }

@@ -11,13 +11,15 @@ from PIL import Image
 
 from paddlemix_qwenvl.errors import GroundingError
 from paddlemix_qwenvl.grounding import Item, draw, parse
+from paddlemix_qwenvl.grounding.text import half_width
 from paddlemix_qwenvl.media import load_image
 from paddlemix_qwenvl.models.host_side import PortableTokenizer
 from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_TAGS, KINDS, History, TaggedText
 
-_POINT = r"\s*\(?\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*\)?\s*"
-_SHAPES = {"box": re.compile(rf"{_POINT},{_POINT}"), "quad": re.compile(rf"{_POINT}(?:,{_POINT}){{3}}")}
-_EXPECTED = {"box": "(x1,y1),(x2,y2)", "quad": "(x1,y1),(x2,y2),(x3,y3),(x4,y4)"}
+_IMAGE = re.compile(r"<img>(.*?)</img>", re.DOTALL)
+_SHAPE = re.compile(r"<(box|quad)>((?:(?!</?(?:ref|box|quad)>).)*)</\1>", re.DOTALL)
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_EXPECTED = {"box": (4, "(x1,y1),(x2,y2)"), "quad": (8, "(x1,y1),(x2,y2),(x3,y3),(x4,y4)")}
 
 
 class QWenVLTokenizer(TaggedText, PortableTokenizer, QWenTokenizer):
@@ -74,30 +76,29 @@ class QWenVLTokenizer(TaggedText, PortableTokenizer, QWenTokenizer):
 
     def latest_picture(self, response: str, history: History | None = None) -> str | None:
         """Path or address of the picture shown last in a conversation, None if there is none."""
-        for query, _ in [*(history or []), (response, None)][::-1]:
-            for part in self.to_list_format(query)[::-1]:
-                if "image" in part:
-                    return part["image"]
-        return None
+        text = "".join(query for query, _ in history or []) + response
+        return next(iter(_IMAGE.findall(unicodedata.normalize("NFC", text))[::-1]), None)
 
     def boxes(self, response: str, size: tuple[int, int]) -> list[Item]:
         """What a response points at, in the pixels of a picture of `size` (width, height), in order and within it.
 
+        Of a response that is cut off, what is whole.
+
         Raises:
             GroundingError: a box that is not four numbers, or a quad that is not eight.
-            PromptError: a tag that is not closed.
         """
-        for part in self.to_list_format(response):
-            for kind, shape in _SHAPES.items():
-                if kind in part and not shape.fullmatch(part[kind]):
-                    raise GroundingError(f"<{kind}>{part[kind]}</{kind}> is no {kind}: expected {_EXPECTED[kind]}.")
+        for kind, body in _SHAPE.findall(response):
+            rest, count = _NUMBER.subn("", half_width(body))
+            numbers, form = _EXPECTED[kind]
+            if count != numbers or rest.strip(" \n()[],"):
+                raise GroundingError(f"<{kind}>{body}</{kind}> is no {kind}: expected {form}.")
         return parse(unicodedata.normalize("NFC", response), [size], [size])
 
     def draw_bbox_on_latest_picture(self, response: str, history: History | None = None) -> Image.Image | None:
         """The picture shown last in a conversation with the boxes of `response` and their labels; None without picture or boxes.
 
         Raises:
-            GroundingError, PromptError: as in `boxes`.
+            GroundingError: as in `boxes`.
             MediaError: the picture cannot be read.
         """
         source = self.latest_picture(response, history)

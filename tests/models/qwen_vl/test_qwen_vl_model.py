@@ -55,19 +55,21 @@ def test_paddle_files_hold_linear_weights_turned(model, inputs, config, hub_tens
         np.testing.assert_array_equal(found.numpy(), expected.numpy())
 
 
-def test_paddlemix_has_names_of_its_own(model, config, hub_tensors, tmp_path):
-    """As its QWenLMHeadModel keeps them: the tower beside the transformer, the language model and the blocks one level down."""
+@pytest.mark.parametrize("language", ["transformer.llm.", "qwen."])
+def test_paddlemix_has_names_of_its_own(model, config, hub_tensors, tmp_path, language):
+    """As its QWenLMHeadModel keeps them: the tower beside the transformer, the language model and the blocks one level down;
+    the language model in PaddleNLP's inference model is `qwen`."""
     inner = ("conv1", "positional_embedding", "ln_pre", "transformer")
 
     def upstream(name: str) -> str:
         if name.startswith("transformer.visual."):
             rest = name.removeprefix("transformer.visual.")
             return f"visual.vit.{rest}" if rest.startswith(inner) else f"visual.{rest}"
-        return name.replace("transformer.", "transformer.llm.", 1)
+        return name.replace("transformer.", language, 1)
 
     renamed = {upstream(name): value for name, value in hub_tensors.items()}
     assert {"visual.vit.transformer.resblocks.0.mlp.c_fc.weight", "visual.attn_pool.query"} < renamed.keys()
-    assert {"transformer.llm.h.0.mlp.w1.weight", "transformer.llm.ln_f.weight", "lm_head.weight"} < renamed.keys()
+    assert {f"{language}h.0.mlp.w1.weight", f"{language}ln_f.weight", "lm_head.weight"} < renamed.keys()
     again = QWenLMHeadModel.from_pretrained(write(tmp_path, config, renamed, "pt"), dtype="float32")
     for found, expected in zip(again.parameters(), model.parameters(), strict=True):
         np.testing.assert_array_equal(found.numpy(), expected.numpy())

@@ -1,0 +1,27 @@
+"""The characters of an answer: what cannot be encoded, and full-width signs."""
+
+from ..errors import GroundingError
+
+# "！" to "～" are the signs of ASCII on a wide cell (Unicode, Halfwidth and Fullwidth Forms).
+_HALF_WIDTH = {wide: wide - 0xFEE0 for wide in range(ord("！"), ord("～") + 1) if chr(wide) not in "＂＇＼"}
+_HALF_WIDTH[ord("、")] = ord(",")
+
+
+def check_text(text) -> str:
+    """`text`, repaired; raises GroundingError unless it is a str."""
+    if not isinstance(text, str):
+        raise GroundingError(
+            f"Expected one answer as a str, got {type(text).__name__}; pass the items of a batch one by one."
+        )
+    return repair(text)
+
+
+def repair(text: str) -> str:
+    """`text` as one that can be encoded: two surrogates that belong together become their character, another one U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def half_width(text: str) -> str:
+    """`text` with the signs, letters and digits of ASCII in place of their full-width forms, quotes and backslash apart.
+    Each character stays where it is."""
+    return text.translate(_HALF_WIDTH)
