@@ -12,12 +12,16 @@ import mmap
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from paddlemix_qwenvl.environment import cpu_count
-from paddlemix_qwenvl.errors import CheckpointError
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+from paddlemix_qwenvl.fields import Text, checked, read_object
 from paddlemix_qwenvl.layers.parameter import pieces_of
 from paddlemix_qwenvl.weight_files import NUMPY, PdparamsFile, SafetensorsFile, TorchFile
 
@@ -32,6 +36,7 @@ WEIGHTS = (  # what a folder's weights may be called, the first choice first
     "pytorch_model.bin",
 )
 _SAFETENSORS_NAME = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+FileName = Annotated[str, Field(strict=True, pattern=r"^[^/\\]{1,200}\.(safetensors|bin|pdparams)$")]
 _BLOCK = 1 << 18  # numbers that are read and cast at a time
 
 
@@ -108,15 +113,19 @@ class Checkpoint:
         return array[source], is_bfloat16
 
 
+@dataclass
+class Index:
+    """What is read of an index: the file of each tensor."""
+
+    weight_map: Annotated[dict[Text, FileName], Field(min_length=1)]
+
+
 def _read_index(path: Path) -> dict[str, str]:
-    """The `weight_map` of an index: tensor name -> file name."""
+    """Tensor name -> file name."""
     try:
-        weight_map = json.loads(path.read_text())["weight_map"]
-        if not weight_map or not all(isinstance(file, str) for file in weight_map.values()):
-            raise ValueError("no weight_map with file names")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not a readable index ({error!r}): download it again.") from error
-    return weight_map
+        return checked(Index, read_object(path), path).weight_map
+    except ConfigurationError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _open(path: Path, allow_pickle: bool):

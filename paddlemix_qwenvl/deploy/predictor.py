@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from paddlemix_qwenvl.deploy.manifest import LANGUAGE, STATE, VISION, Manifest, 
 from paddlemix_qwenvl.deploy.prompt import Prompt, prompts_of
 from paddlemix_qwenvl.environment import collection_paused, cpu_count
 from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError
-from paddlemix_qwenvl.generation.settings import GENERATION_CONFIG, GenerationSettings
+from paddlemix_qwenvl.generation.settings import GENERATION_CONFIG, GenerationSettings, read_generation_file
 from paddlemix_qwenvl.parallel import tensor_parallel
 
 
@@ -89,8 +88,7 @@ class Predictor:
                 device = check_machine(manifest, device)
             for future in checked:
                 future.result()
-        generation = json.loads((folders[LANGUAGE] / GENERATION_CONFIG).read_text(encoding="utf-8"))
-        self.generation = SimpleNamespace(**generation)
+        self.generation = SimpleNamespace(**read_generation_file(folders[LANGUAGE] / GENERATION_CONFIG))
         self.prompts = prompts_of(folders[LANGUAGE], self.manifest)
         threads = threads or int(os.environ.get("OMP_NUM_THREADS") or cpu_count())
         self._graphs = {

@@ -139,7 +139,7 @@ def test_paddlenlps_spelling(model, paddlenlp, ours):
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_no_new_tokens(model, count):
-    with pytest.raises(GenerationError, match=rf"max_new_tokens is {count}: it must be at least 1"):
+    with pytest.raises(GenerationError, match=rf"max_new_tokens is {count}, expected greater than or equal to 1"):
         model.generate(**batch([TEXT]), max_new_tokens=count)
 
 
