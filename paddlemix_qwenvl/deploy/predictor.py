@@ -17,6 +17,7 @@ from paddlemix_qwenvl.deploy.manifest import LANGUAGE, STATE, VISION, Manifest, 
 from paddlemix_qwenvl.deploy.prompt import Prompt, prompts_of
 from paddlemix_qwenvl.environment import collection_paused, cpu_count
 from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError
+from paddlemix_qwenvl.generation.finite import not_finite
 from paddlemix_qwenvl.generation.settings import GENERATION_CONFIG, GenerationSettings, read_generation_file
 from paddlemix_qwenvl.parallel import tensor_parallel
 
@@ -246,7 +247,10 @@ class _Run:
         outputs = self.graph.run(self.inputs)
         self.inputs |= {name: output.clone() for name, output in zip(STATE, outputs, strict=False)}
         self.inputs |= zip(self.caches, outputs[len(STATE) :], strict=True)
-        return self.inputs["ids"].numpy()
+        tokens = self.inputs["ids"].numpy()
+        if (tokens < 0).any():
+            raise not_finite(self.manifest.cache["dtype"])
+        return tokens
 
     def decode(self, tokens: np.ndarray, on_token: Callable | None) -> list[list[int]]:
         """All new tokens of each row, from the first on."""
