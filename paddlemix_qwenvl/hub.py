@@ -11,7 +11,7 @@ from pathlib import Path
 from paddlemix_qwenvl.errors import ConfigurationError, DownloadError
 
 DEMO = Path(__file__).with_name("demo")
-CONFIG = "config.json"
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 SOURCE_OPTIONS = ("cache_dir", "subfolder", "from_hf_hub", "from_aistudio", "force_download")
 PATIENCE = 20  # seconds until a source that does not answer is given up
 
@@ -47,7 +47,7 @@ def config_file(name: str | os.PathLike, subfolder: str | None = "", **source) -
     if found.is_dir():
         path = found / (subfolder or "") / CONFIG
     else:
-        path = Path(fetch(str(found), (CONFIG, unsupported.ADAPTER_CONFIG), subfolder, **source))
+        path = Path(fetch(str(found), (CONFIG, ADAPTER_CONFIG), subfolder, **source))
     unsupported.refuse_adapter(path.parent)
     if not path.is_file():
         inside = ", ".join(sorted(each.name for each in path.parent.glob("*"))[:10])

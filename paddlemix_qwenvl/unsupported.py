@@ -11,6 +11,7 @@ from typing import Any
 
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.fields import Text, checked, read_object, shown, wrong
+from paddlemix_qwenvl.hub import ADAPTER_CONFIG, CONFIG
 
 FAMILIES = {"qwen": "Qwen-VL", "qwen2_5_vl": "Qwen2.5-VL"}
 OTHER_FAMILIES = {
@@ -33,7 +34,6 @@ OTHER_FAMILIES = {
     "minicpmv": "MiniCPM-V",
     "paligemma": "PaliGemma",
 }
-ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTERS = (ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin")
 # Where it is said that weights are quantised -> whose way that is, where it names no method.
 _QUANTISED_KEYS = {"quantization_config": "", "compression_config": "compressed-tensors", "quantization": "mlx"}
@@ -66,7 +66,7 @@ def refuse_adapter(folder: Path) -> None:
     path = folder / ADAPTER_CONFIG
     adapter = checked(Adapter, read_object(path), path) if path.is_file() else Adapter()
     base = adapter.base_model_name_or_path or "a model that it does not name"
-    beside = f", or take {ADAPTER_CONFIG} out of the folder to go without" if (folder / "config.json").is_file() else ""
+    beside = f", or take {ADAPTER_CONFIG} out of the folder to go without" if (folder / CONFIG).is_file() else ""
     raise ConfigurationError(
         f"{folder} holds a PEFT adapter ({adapter.peft_type or 'of unknown type'}) of {base}, and adapters cannot be loaded yet: "
         f"merge it with PEFT, PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(merged), and load what "
@@ -102,16 +102,14 @@ def _quantised(settings: Mapping[str, Any], usual: str, place: str) -> Configura
     )
 
 
-def _bits(settings: Mapping[str, Any], method: str) -> str:
+def _bits(settings: Mapping[str, Any], method: str = "") -> str:
     """As far as one of the methods' ways to say it is known; "" otherwise."""
-    groups = settings.get("config_groups")
-    inner = [group.get("weights") for group in groups.values() if isinstance(group, Mapping)] if groups else []
-    for within in (settings, *filter(lambda weights: isinstance(weights, Mapping), inner)):
-        for key in ("bits", "w_bit", "num_bits", "nbits"):
-            if within.get(key):
-                return shown(within[key])
-    loaded = [str(bits) for key, bits in _BITS_OF_SWITCHES.items() if settings.get(key)]
-    return loaded[0] if loaded else "8" if "8" in method else ""
+    for key in ("bits", "w_bit", "num_bits", "nbits"):
+        if settings.get(key):
+            return shown(settings[key])
+    inner = (_bits(value) for value in settings.values() if isinstance(value, Mapping))
+    switched = (str(bits) for key, bits in _BITS_OF_SWITCHES.items() if settings.get(key))
+    return next(filter(None, (*switched, *inner)), "8" if "8" in method else "")
 
 
 def refuse_other_family(config: Mapping[str, Any], wanted: str, source: str | os.PathLike) -> None:

@@ -17,8 +17,8 @@ from safetensors import safe_open
 
 from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.checkpoint import to_bfloat16
+from paddlemix_qwenvl.dtypes import dtype_name
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
-from paddlemix_qwenvl.models.configuration import dtype_name
 
 CONFIG = hub_model.config()
 INDEX = "model.safetensors.index.json"
@@ -52,6 +52,21 @@ def test_orientation_comes_from_metadata_alone(hub_tensors, tmp_path):
     hub_model.write(tmp_path / "np", CONFIG, as_paddle_lays_them(hub_tensors) | {Q_PROJ: hub_tensors[Q_PROJ]}, "np")
     held = held_tensors(MODEL.from_pretrained(tmp_path / "np"), tmp_path / "out")
     np.testing.assert_array_equal(held[Q_PROJ], hub_tensors[Q_PROJ].T)
+
+
+@pytest.mark.parametrize("layout", [None, "tf", ""])
+@pytest.mark.parametrize("laid", [dict, as_paddle_lays_them], ids=["hub", "paddle"])
+def test_shapes_tell_the_layout_where_the_metadata_do_not(hub_tensors, tmp_path, layout, laid):
+    hub_model.write(tmp_path / "in", CONFIG, laid(hub_tensors), layout)
+    assert_same(held_tensors(MODEL.from_pretrained(tmp_path / "in"), tmp_path / "out"), hub_tensors)
+
+
+def test_layouts_that_only_some_shards_name(hub_tensors, tmp_path):
+    weight_map = hub_model.write_shards(tmp_path / "in", CONFIG, hub_tensors, 2)
+    silent = weight_map[Q_PROJ]
+    part = {name: value for name, value in hub_tensors.items() if weight_map[name] == silent}
+    hub_model.write(tmp_path / "in", CONFIG, part, None, silent)
+    assert_same(held_tensors(MODEL.from_pretrained(tmp_path / "in"), tmp_path / "out"), hub_tensors)
 
 
 def test_paddle_layout_in_shards(hub_tensors, tmp_path):

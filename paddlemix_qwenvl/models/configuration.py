@@ -13,9 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from paddlemix_qwenvl import hub, unsupported
+from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
 from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object, wrong
-
-DTYPES = ("float32", "float16", "bfloat16")
 
 Layers = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Width = Annotated[int, Field(strict=True, ge=1, le=2**15)]
@@ -27,11 +26,6 @@ Epsilon = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Deviation = Annotated[float, Field(strict=True, ge=0, le=100)]
 RopeBase = Annotated[float, Field(strict=True, ge=1, le=2**40)]
 Label = Annotated[str, Field(pattern=r"^\d{1,6}$")]
-
-
-def dtype_name(dtype: Any) -> str:
-    """ "bfloat16" for that, for "torch.bfloat16", and for Paddle's or PyTorch's own object of this name."""
-    return str(dtype).rpartition(".")[2]
 
 
 def _off(value: bool) -> bool:

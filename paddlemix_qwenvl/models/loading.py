@@ -12,9 +12,9 @@ from paddlenlp.utils.download import resolve_file_path
 
 from paddlemix_qwenvl import unsupported
 from paddlemix_qwenvl.checkpoint import WEIGHTS, Checkpoint
+from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
 from paddlemix_qwenvl.generation.settings import GENERATION_CONFIG
-from paddlemix_qwenvl.models.configuration import DTYPES, dtype_name
 from paddlemix_qwenvl.parallel import tensor_parallel
 
 # Arguments of PaddleNLP's and transformers' methods that ask for what is done anyway -> with which values.

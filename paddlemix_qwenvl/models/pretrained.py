@@ -13,7 +13,7 @@ from paddlenlp.transformers import PretrainedModel
 from paddlenlp.transformers.utils import convert_file_size_to_int
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.checkpoint import load_weights, open_folder, save_weights
+from paddlemix_qwenvl.checkpoint import load_weights, open_folder
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, GenerationError, PromptError
 from paddlemix_qwenvl.generation.decode import Step, generate_tokens
 from paddlemix_qwenvl.generation.settings import (
@@ -33,6 +33,7 @@ from paddlemix_qwenvl.models.loading import (
     weights_folder,
 )
 from paddlemix_qwenvl.parallel import tensor_parallel
+from paddlemix_qwenvl.weight_saving import save_weights
 
 _ARGUMENTS = ("dtype", "torch_dtype", "config", "quantization", "allow_pickle")
 SIZES = ("original_sizes", "resized_sizes", "video_original_sizes", "video_resized_sizes")
