@@ -36,7 +36,7 @@ WEIGHTS = (  # what a folder's weights may be called, the first choice first
 )
 SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 FileName = Annotated[str, Field(strict=True, pattern=r"^[^/\\]{1,200}\.(safetensors|bin|pdparams)$")]
-_BLOCK = 1 << 18  # numbers that are read and cast at a time
+BLOCK = 1 << 18  # numbers that are read and cast at a time
 
 
 class Checkpoint:
@@ -119,6 +119,11 @@ class Checkpoint:
         opened, stored = self._where[name]
         opened.release(stored)
 
+    def stored(self, name: str) -> tuple[np.ndarray, bool]:
+        """A mapped tensor as it lies in its file, and whether it is bfloat16."""
+        opened, stored = self._where[name]
+        return opened.read(stored)
+
     def read(
         self, name: str, shape: tuple[int, ...], source: tuple[slice, ...], linear: bool
     ) -> tuple[np.ndarray, bool]:
@@ -128,7 +133,7 @@ class Checkpoint:
             CheckpointError: the file holds another shape.
         """
         opened, stored = self._where[name]
-        array, is_bfloat16 = opened.read(stored)
+        array, is_bfloat16 = self.stored(name)
         if linear and opened.transposed and array.ndim == 2:
             array = array.T
         if tuple(array.shape) != tuple(shape):
@@ -253,7 +258,7 @@ def _fill(parameter, sources: list[tuple], checkpoint: Checkpoint, dtype: str, p
         values = values.reshape(rows.shape)
         if values.strides[0] < values.strides[-1]:  # as the file has it, so that a block is one stretch of the file
             rows, values = rows.T, values.T
-        step = max(1, _BLOCK // max(1, values[:1].size))
+        step = max(1, BLOCK // max(1, values[:1].size))
 
         def read(start, name=name, rows=rows, values=values, is_bfloat16=is_bfloat16, step=step):
             _cast(values[start : start + step], is_bfloat16, dtype, rows[start : start + step])
