@@ -145,10 +145,18 @@ class Checkpoint:
 
 
 @dataclass
+class IndexMetadata:
+    """Bytes of all tensors, which some write with a fraction; nobody reads it."""
+
+    total_size: Annotated[float, Field(strict=True, ge=0)] | None = None
+
+
+@dataclass
 class Index:
-    """What is read of an index: the file of each tensor."""
+    """An index: the file of each tensor."""
 
     weight_map: Annotated[dict[Text, FileName], Field(min_length=1)]
+    metadata: IndexMetadata | None = None
 
 
 def _read_index(path: Path) -> dict[str, str]:

@@ -83,7 +83,8 @@ def infer(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry_run", help="print the memory each rank would take, without weights; --model_path may be 3B, 7B, 72B"
+            "--dry_run",
+            help="print the memory each rank would take, without weights; --model_path may be 3B, 7B, 32B, 72B",
         ),
     ] = False,
     card_gib: Annotated[float, typer.Option("--card_gib", min=1, help="memory of a card, for --dry_run")] = 80,

@@ -77,7 +77,10 @@ FAMILIES = [
         classes=_QWEN_VL,
         # Text-only Qwen shares model type and architecture.
         claims=lambda config: (
-            (config.get("model_type") == "qwen" and bool(config.get("visual")))
+            (
+                config.get("visual") is not None
+                and (config.get("model_type") == "qwen" or _names(config, "QWenLMHeadModel"))
+            )
             or _names(config, "QWenVLTokenizer", "QWenVLProcessor")
         ),
         names=("Qwen/Qwen-VL", "qwen-vl/qwen-vl-"),
@@ -229,11 +232,15 @@ def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -
 
     if kind in ("config", "model") and folder and not os.path.isfile(os.path.join(folder, hub.CONFIG)):
         unsupported.refuse_adapter(Path(folder))
-    model_type = identity.get("model_type")
+    model_type, path = identity.get("model_type"), os.path.join(folder, hub.CONFIG)
+    if (
+        model_type == "qwen" and auto_class.__name__ == "AutoModelForConditionalGeneration"
+    ):  # which has none for text alone
+        FAMILIES[1].load("config").refuse_others(identity, path)
     if model_type in MISTAKEN:
         hosts = {"paddlenlp.transformers", f"{auto_class.__module__.partition('.')[0]}.models"}
         if not any(_exists(f"{package}.{model_type}") for package in hosts):
-            unsupported.refuse_other_family(identity, "", os.path.join(folder, hub.CONFIG))
+            unsupported.refuse_other_family(identity, "", path)
 
 
 def _from_config(host_method, cls, /, config, **kwargs):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import paddle
 from paddlenlp.generation import GenerationConfig
@@ -14,6 +16,7 @@ from paddlenlp.transformers.utils import convert_file_size_to_int
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.checkpoint import load_weights, open_folder
+from paddlemix_qwenvl.dtypes import dtype_name
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, GenerationError, PromptError
 from paddlemix_qwenvl.generation.decode import Step, generate_tokens
 from paddlemix_qwenvl.generation.settings import (
@@ -38,6 +41,7 @@ from paddlemix_qwenvl.weight_saving import save_weights
 _ARGUMENTS = ("dtype", "torch_dtype", "config", "quantization", "allow_pickle")
 SIZES = ("original_sizes", "resized_sizes", "video_original_sizes", "video_resized_sizes")
 """What processors return for the grounding of answers; models have no use for it."""
+_PLAIN_INPUTS = ("input_ids", "second_per_grid_ts", "remember_images")  # of which the first is looked at before
 
 
 class QwenVLPretrainedModel(PretrainedModel):
@@ -223,6 +227,7 @@ class QwenVLPretrainedModel(PretrainedModel):
         if input_ids is None:
             raise PromptError("generate needs input_ids: pass on what the processor returned, generate(**inputs).")
         check_ids(input_ids)
+        check_tensors({name: kwargs.get(name) for name in self.prompt_inputs if name not in _PLAIN_INPUTS})
         settings = GenerationSettings.resolve(generation_config or self.generation_config, self.config, kwargs)
         check_leftovers(kwargs, (*self.prompt_inputs, *SIZES))
         settings.check_vocabulary(self.config.vocab_size)
@@ -267,8 +272,20 @@ class QwenVLPretrainedModel(PretrainedModel):
 
 def check_ids(input_ids) -> None:
     """Raises PromptError for what is no batch of token ids."""
+    check_tensors({"input_ids": input_ids})
     if len(input_ids.shape) != 2 or input_ids.dtype not in (paddle.int64, paddle.int32):
         raise PromptError(
-            f"input_ids is {str(input_ids.dtype).rpartition('.')[2]} {list(input_ids.shape)}: it must be int64 [B, S], "
+            f"input_ids is {dtype_name(input_ids.dtype)} {list(input_ids.shape)}: it must be int64 [B, S], "
             f"a batch of rows of one length, as the processor returns it."
         )
+
+
+def check_tensors(inputs: Mapping[str, Any]) -> None:
+    """Raises PromptError for what is there but no tensor of Paddle's."""
+    for name, value in inputs.items():
+        if value is not None and not isinstance(value, paddle.Tensor):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            raise PromptError(
+                f'{name} is a {kind}, not a tensor of Paddle: call the processor with return_tensors="pd", and pass on what it '
+                f"returns."
+            )

@@ -17,7 +17,6 @@ from paddlemix_qwenvl.models.configuration import (
     Layers,
     ModelConfig,
     Off,
-    RopeBase,
     Vocabulary,
     Width,
     check_token_ids,
@@ -56,7 +55,7 @@ class Language:
     initializer_range: Deviation = 0.02
     max_position_embeddings: Count = 8192
     seq_length: Annotated[int, Field(strict=True, ge=2, le=2**31 - 1)] = 2048
-    rotary_emb_base: RopeBase = 10000
+    rotary_emb_base: Annotated[int, Field(strict=True, ge=1, le=2**40)] = 10000
     rotary_pct: Annotated[float, Field(strict=True, ge=1, le=1)] = 1.0
     use_dynamic_ntk: Flag = True
     use_logn_attn: Flag = True

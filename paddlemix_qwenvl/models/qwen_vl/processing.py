@@ -68,8 +68,9 @@ class QWenVLProcessor(ProcessorMixin):
         tokenizer = QWenVLTokenizer.from_pretrained(name, **kwargs)
         if os.path.isdir(name) and not os.path.isfile(os.path.join(name, kwargs.get("subfolder") or "", "config.json")):
             return cls(tokenizer)
-        form = _generation_config(name, **kwargs).get("chat_format")
-        return cls(tokenizer, QWenVLConfig.from_pretrained(name, **kwargs).visual["image_size"], form)
+        source = {key: kwargs[key] for key in hub.SOURCE_OPTIONS if key in kwargs}
+        form = _generation_config(name, **source).get("chat_format")
+        return cls(tokenizer, QWenVLConfig.from_pretrained(name, **source).visual["image_size"], form)
 
     def __call__(
         self,

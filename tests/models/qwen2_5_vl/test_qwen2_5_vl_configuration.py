@@ -8,6 +8,7 @@ import pytest
 from paddlemix_qwenvl import Qwen2_5_VLConfig
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLVisionConfig
+from paddlemix_qwenvl.models.qwen2_5_vl.configuration import known_size
 
 # What Qwen/Qwen2.5-VL-{3B,7B,32B,72B}-Instruct say in their config.json.
 COMMON = {
@@ -96,6 +97,16 @@ def test_of_size_can_be_changed_and_knows_its_sizes():
     assert (config.num_hidden_layers, config.hidden_size) == (4, 2048)
     with pytest.raises(ConfigurationError, match=r"size '8B' is unknown: choose one of 3B, 7B, 32B, 72B"):
         Qwen2_5_VLConfig.of_size("8B")
+
+
+def test_names_of_released_sizes():
+    names = {
+        "32B": "32B",
+        "Qwen/Qwen2.5-VL-32B-Instruct": "32B",
+        "Qwen/Qwen2.5-VL-7B": "7B",
+        "Qwen/Qwen2.5-VL-8B": None,
+    }
+    assert {name: known_size(name) for name in names} == names
 
 
 def test_defaults_are_the_7b():

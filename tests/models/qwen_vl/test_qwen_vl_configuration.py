@@ -3,7 +3,13 @@
 import json
 
 import pytest
-from paddlenlp.transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, AutoTokenizer
+from paddlenlp.transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForConditionalGeneration,
+    AutoProcessor,
+    AutoTokenizer,
+)
 from standin.folders import write
 
 import paddlemix_qwenvl
@@ -126,6 +132,14 @@ def test_text_alone_is_not_this_family(config, tmp_path):
         QWenVLConfig.from_pretrained(folder)
 
 
+def test_a_damaged_visual_is_named_where_the_host_would_fail_on_it(config, tmp_path):
+    for visual in ({"visual": []}, {"VISUAL": config["visual"]}):
+        rest = {name: value for name, value in config.items() if name != "visual"}
+        folder = write(tmp_path, {"config.json": {**rest, **visual}})
+        with pytest.raises(ConfigurationError, match=rf"{tmp_path}/config\.json: visual is (\[\]|null), expected"):
+            AutoModelForConditionalGeneration.from_pretrained(folder)
+
+
 def test_the_hosts_find_the_family(folder):
     found = {
         auto: type(auto.from_pretrained(str(folder))).__name__ for auto in (AutoConfig, AutoTokenizer, AutoProcessor)
@@ -140,6 +154,8 @@ def test_the_hosts_find_the_family(folder):
         ({"model_type": "qwen", "visual": {"width": 1664}}, True),
         ({"model_type": "qwen", "architectures": ["QWenLMHeadModel"]}, False),
         ({"model_type": "qwen", "visual": None}, False),
+        ({"model_type": "qwen", "visual": []}, True),
+        ({"model_type": 7, "architectures": ["QWenLMHeadModel"], "visual": {}}, True),
         ({"tokenizer_class": "QWenTokenizer"}, False),
         ({"tokenizer_class": "QWenVLTokenizer"}, True),
     ],
