@@ -10,6 +10,7 @@ first of its repeats does not count, figures are medians of the rest.
 import os
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -52,10 +53,10 @@ def main(
 
 def config_7b(layers: int, vision_blocks: int, vocab_size: int) -> dict:
     """The released model's config.json with fewer layers and blocks."""
-    from paddlemix_qwenvl.models.qwen_vl.configuration import LANGUAGE, VISUAL
+    from paddlemix_qwenvl.models.qwen_vl.configuration import Language, Visual
 
-    visual = {**VISUAL, "layers": vision_blocks, "image_start_id": vocab_size - 79}
-    language = {**LANGUAGE, "num_hidden_layers": layers, "vocab_size": vocab_size}
+    visual = {**asdict(Visual()), "layers": vision_blocks, "image_start_id": vocab_size - 79}
+    language = {**asdict(Language()), "num_hidden_layers": layers, "vocab_size": vocab_size}
     ends = {"eos_token_id": vocab_size - 293, "pad_token_id": vocab_size - 293}
     return {
         "model_type": "qwen",

@@ -1,4 +1,4 @@
-"""Weight files in and out of a model.
+"""Weight files into a model; `weight_saving` writes them.
 
 A model's parameters say by their pieces (`layers/parameter.py`) which tensors of a Hub checkpoint they are made of, so one table
 serves reading, saving and tensor parallelism. Files are mapped and tensors are read one at a time, only this rank's part.
@@ -6,19 +6,22 @@ serves reading, saving and tensor parallelism. Files are mapped and tensors are 
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from paddlemix_qwenvl.environment import cpu_count
-from paddlemix_qwenvl.errors import CheckpointError
-from paddlemix_qwenvl.layers.parameter import pieces_of
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+from paddlemix_qwenvl.fields import Text, checked, read_object
+from paddlemix_qwenvl.layers.parameter import Piece, pieces_of
 from paddlemix_qwenvl.weight_files import NUMPY, PdparamsFile, SafetensorsFile, TorchFile
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
@@ -31,8 +34,9 @@ WEIGHTS = (  # what a folder's weights may be called, the first choice first
     "pytorch_model.bin.index.json",
     "pytorch_model.bin",
 )
-_SAFETENSORS_NAME = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-_BLOCK = 1 << 18  # numbers that are read and cast at a time
+SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+FileName = Annotated[str, Field(strict=True, pattern=r"^[^/\\]{1,200}\.(safetensors|bin|pdparams)$")]
+BLOCK = 1 << 18  # numbers that are read and cast at a time
 
 
 class Checkpoint:
@@ -83,10 +87,42 @@ class Checkpoint:
         """The file that holds a tensor."""
         return self._where[name][0].path
 
+    def settle_layout(self, pieces: Iterable[tuple[str, Piece]]) -> None:
+        """Which way Linear weights lie in files that do not say, which saving without metadata makes: shapes that are not
+        square tell.
+
+        Args:
+            pieces: the model's pieces, with their names.
+
+        Raises:
+            CheckpointError: all are square, or some lie this way and some that.
+        """
+        silent = {opened for opened, _ in self._where.values() if opened.transposed is None}
+        if not silent:
+            return
+        shapes = [
+            (opened.tensors[stored][1], piece.shape)
+            for (opened, stored), piece in ((self._where[name], piece) for name, piece in pieces if piece.linear)
+            if opened in silent and len(piece.shape) == 2 and piece.shape[0] != piece.shape[1]
+        ]
+        as_paddle, as_hub = (any(found == wanted[::step] for found, wanted in shapes) for step in (-1, 1))
+        if as_paddle == as_hub and (as_paddle or not shapes):
+            raise CheckpointError(
+                f"{self.path} says no format in its metadata, and its shapes do not tell how Linear weights lie: save it again "
+                f"with metadata={{'format': 'pt'}} (the Hub's, [out, in]) or 'np' (Paddle's, [in, out])."
+            )
+        for opened in silent:
+            opened.transposed = as_paddle
+
     def release(self, name: str) -> None:
         """Give back the memory of what was read of a tensor so far."""
         opened, stored = self._where[name]
         opened.release(stored)
+
+    def stored(self, name: str) -> tuple[np.ndarray, bool]:
+        """A mapped tensor as it lies in its file, and whether it is bfloat16."""
+        opened, stored = self._where[name]
+        return opened.read(stored)
 
     def read(
         self, name: str, shape: tuple[int, ...], source: tuple[slice, ...], linear: bool
@@ -97,7 +133,7 @@ class Checkpoint:
             CheckpointError: the file holds another shape.
         """
         opened, stored = self._where[name]
-        array, is_bfloat16 = opened.read(stored)
+        array, is_bfloat16 = self.stored(name)
         if linear and opened.transposed and array.ndim == 2:
             array = array.T
         if tuple(array.shape) != tuple(shape):
@@ -108,15 +144,27 @@ class Checkpoint:
         return array[source], is_bfloat16
 
 
+@dataclass
+class IndexMetadata:
+    """Bytes of all tensors, which some write with a fraction; nobody reads it."""
+
+    total_size: Annotated[float, Field(strict=True, ge=0)] | None = None
+
+
+@dataclass
+class Index:
+    """An index: the file of each tensor."""
+
+    weight_map: Annotated[dict[Text, FileName], Field(min_length=1)]
+    metadata: IndexMetadata | None = None
+
+
 def _read_index(path: Path) -> dict[str, str]:
-    """The `weight_map` of an index: tensor name -> file name."""
+    """Tensor name -> file name."""
     try:
-        weight_map = json.loads(path.read_text())["weight_map"]
-        if not weight_map or not all(isinstance(file, str) for file in weight_map.values()):
-            raise ValueError("no weight_map with file names")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not a readable index ({error!r}): download it again.") from error
-    return weight_map
+        return checked(Index, read_object(path), path).weight_map
+    except ConfigurationError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _open(path: Path, allow_pickle: bool):
@@ -170,14 +218,12 @@ def load_weights(
         CheckpointError: tensors that are missing, not expected or of another shape; nothing was filled then.
     """
     parameters = dict(model.named_parameters())  # a tied one once, under its first path
-    wanted = {piece.name(path) for path, parameter in parameters.items() for piece in pieces_of(parameter)}
-    missing, unexpected = wanted - checkpoint.names(), checkpoint.names() - wanted - set(optional)
-    if missing or unexpected:
-        found = [f"{name} in {checkpoint.file_of(name).name}" for name in unexpected]
-        faults = [_some("tensors missing", missing), _some("tensors unexpected", found)]
+    pieces = dict(named_pieces(model))
+    if faults := name_faults(pieces, checkpoint, optional):
         raise CheckpointError(
-            f"{checkpoint.path} does not fit the model: {', '.join(filter(None, faults))}. Take all files from one model."
+            f"{checkpoint.path} does not fit the model: {', '.join(faults)}. Take all files from one model."
         )
+    checkpoint.settle_layout(pieces.items())
     plan = [(path, parameter, _sources(parameter, path, checkpoint)) for path, parameter in parameters.items()]
     del parameters  # what `filled` replaces is to give its memory back
     with ThreadPoolExecutor(cpu_count()) as pool:
@@ -186,6 +232,20 @@ def load_weights(
             _fill(parameter, sources, checkpoint, dtype, pool)
             del parameter
             filled(path)
+
+
+def named_pieces(model) -> Iterator[tuple[str, Piece]]:
+    """The tensors of a checkpoint that a model is made of, with their names."""
+    for path, parameter in model.named_parameters():
+        for piece in pieces_of(parameter):
+            yield piece.name(path), piece
+
+
+def name_faults(wanted: Iterable[str], checkpoint: Checkpoint, optional: Iterable[str] = ()) -> list[str]:
+    """How many tensors are missing and how many not expected, with the first of them; empty if all is well."""
+    missing, unexpected = {*wanted} - checkpoint.names(), checkpoint.names() - {*wanted, *optional}
+    found = [f"{name} in {checkpoint.file_of(name).name}" for name in unexpected]
+    return [*filter(None, [_some("tensors missing", missing), _some("tensors unexpected", found)])]
 
 
 def _some(what: str, names) -> str:
@@ -206,7 +266,7 @@ def _fill(parameter, sources: list[tuple], checkpoint: Checkpoint, dtype: str, p
         values = values.reshape(rows.shape)
         if values.strides[0] < values.strides[-1]:  # as the file has it, so that a block is one stretch of the file
             rows, values = rows.T, values.T
-        step = max(1, _BLOCK // max(1, values[:1].size))
+        step = max(1, BLOCK // max(1, values[:1].size))
 
         def read(start, name=name, rows=rows, values=values, is_bfloat16=is_bfloat16, step=step):
             _cast(values[start : start + step], is_bfloat16, dtype, rows[start : start + step])
@@ -221,7 +281,7 @@ def empty(shape: list[int], dtype: str) -> np.ndarray:
 
     `np.empty` would ask for huge pages, whose first use took four times as long as all the rest of loading on a virtual machine.
     """
-    numpy_dtype = np.dtype(NUMPY[_SAFETENSORS_NAME[dtype]])
+    numpy_dtype = np.dtype(NUMPY[SAFETENSORS_DTYPES[dtype]])
     count = math.prod(shape)
     memory = mmap.mmap(-1, max(1, count * numpy_dtype.itemsize), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(memory, numpy_dtype, count).reshape(shape)
@@ -256,85 +316,3 @@ def adopt(parameter, buffer: np.ndarray) -> None:
     if not isinstance(place, paddle.CPUPlace):
         tensor = tensor._copy_to(place, True)
     tensor._share_buffer_to(parameter)
-
-
-def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 1024**3) -> None:
-    """Write the Hub's names and orientation as safetensors, sharded over `max_shard_bytes`; old weight files there are replaced.
-
-    Raises:
-        CheckpointError: the model is quantised or split over ranks, so that the Hub's tensors are not here.
-    """
-    folder = Path(folder)
-    shards = _shards(model, max_shard_bytes)
-    names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
-    names = names if len(shards) > 1 else [SAFETENSORS]
-    written = []
-    for name, shard in zip(names, shards, strict=True):
-        temporary = folder / f".{name}.tmp"
-        _write_safetensors(temporary, shard)
-        written.append((temporary, folder / name))
-    for path in [*folder.glob("model-?????-of-?????.safetensors"), folder / SAFETENSORS, folder / SAFETENSORS_INDEX]:
-        path.unlink(missing_ok=True)
-    for temporary, final in written:
-        temporary.rename(final)
-    if len(shards) > 1:
-        index = {
-            "metadata": {"total_size": sum(_bytes(*entry) for shard in shards for entry in shard.values())},
-            "weight_map": {n: f for f, s in zip(names, shards, strict=True) for n in s},
-        }
-        temporary = folder / f".{SAFETENSORS_INDEX}.tmp"
-        temporary.write_text(json.dumps(index, indent=2, sort_keys=True))
-        temporary.rename(folder / SAFETENSORS_INDEX)
-
-
-def _write_safetensors(path: Path, shard: dict) -> None:
-    """One file, tensor by tensor; the library would want the whole shard in memory."""
-    header, offset = {"__metadata__": {"format": "pt"}}, 0
-    for name, (parameter, pieces) in shard.items():
-        end = offset + _bytes(parameter, pieces)
-        stored = _SAFETENSORS_NAME[dtype_name(parameter)]
-        header[name] = {"dtype": stored, "shape": list(pieces[0].shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for parameter, pieces in shard.values():
-            file.write(_hub_tensor(parameter, pieces).data)
-
-
-def _shards(model, max_bytes: int) -> list[dict]:
-    """Hub name -> (parameter, pieces), dealt out over files."""
-    shards, size = [{}], 0
-    for path, parameter in model.named_parameters():
-        tensors: dict = {}
-        for piece in pieces_of(parameter):
-            tensors.setdefault(piece.name(path), []).append(piece)
-        for name, pieces in tensors.items():
-            if sum(_count(piece.source) for piece in pieces) != math.prod(pieces[0].shape):
-                raise CheckpointError(f"{name!r} is split over ranks: save from a model of mp_degree 1.")
-            count = _bytes(parameter, pieces)
-            if size and size + count > max_bytes:
-                shards.append({})
-                size = 0
-            shards[-1][name] = (parameter, pieces)
-            size += count
-    return shards
-
-
-def _bytes(parameter, pieces) -> int:
-    return math.prod(pieces[0].shape) * parameter.element_size()
-
-
-def _count(source: tuple[slice, ...]) -> int:
-    return math.prod(part.stop - part.start for part in source)
-
-
-def _hub_tensor(parameter, pieces) -> np.ndarray:
-    values = parameter.numpy()
-    return np.ascontiguousarray(np.concatenate([values[piece.rows] for piece in pieces]))
-
-
-def dtype_name(parameter) -> str:
-    """Such as "bfloat16"."""
-    return str(parameter.dtype).rpartition(".")[2]

@@ -109,7 +109,8 @@ def infer(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry_run", help="print the memory each rank would take, without weights; --model_path may be 3B, 7B, 72B"
+            "--dry_run",
+            help="print the memory each rank would take, without weights; --model_path may be 3B, 7B, 32B, 72B",
         ),
     ] = False,
     card_gib: Annotated[float, typer.Option("--card_gib", min=1, help="memory of a card, for --dry_run")] = 80,
@@ -171,12 +172,20 @@ app.command()(commands.predict)
 
 @app.command()
 def doctor(
+    model_path: Annotated[
+        str | None, typer.Option("--model_path", help="also look at the files and weights in this folder")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")] = False,
 ) -> None:
     """Say what this machine offers and what is wrong; exit 1 if inference would fail."""
     from paddlemix_qwenvl.doctor import diagnose
 
     findings = diagnose()
+    if model_path is not None:
+        from paddlemix_qwenvl.model_doctor import examine
+
+        quiet_hosts()
+        findings += examine(model_path)
     fatal = sum(finding.fatal for finding in findings)
     if as_json:
         print_json({"ok": not fatal, "findings": [finding.as_dict() for finding in findings]})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,8 @@ from pydantic import Field, StrictBool, StrictStr, TypeAdapter, ValidationError
 from paddlemix_qwenvl.errors import ConfigurationError
 
 T = TypeVar("T")
+_OPENING = re.compile(r"^(Input|List|Dictionary|String|Value) should (be |have |match )?")
+_NOUNS = {"dataclass_type": "an object", "dict_type": "an object"}
 MAX_BYTES = 64 << 20  # tokenizer.json of these families has 11 MB
 
 Flag = StrictBool
@@ -97,7 +100,7 @@ def _explained(error: ValidationError, given: Any) -> str:
     """The deepest fault: where types are alternatives, each adds what it expected."""
     faults: dict[tuple, list[str]] = {}
     for fault in error.errors(include_url=False, include_context=False):
-        expected = fault["msg"].removeprefix("Input should be ")
+        expected = _NOUNS.get(fault["type"]) or _OPENING.sub("", fault["msg"]).partition(" after validation")[0]
         missing = fault["type"] in ("missing", "missing_argument")
         place = (*_followed(given, fault["loc"][: -1 if missing else None]), *([fault["loc"][-1]] if missing else []))
         faults.setdefault(place, []).append("missing" if missing else expected)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
-from paddlemix_qwenvl.errors import DownloadError
+from paddlemix_qwenvl.errors import ConfigurationError, DownloadError
 
 DEMO = Path(__file__).with_name("demo")
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+SOURCE_OPTIONS = ("cache_dir", "subfolder", "from_hf_hub", "from_aistudio", "force_download")
 PATIENCE = 20  # seconds until a source that does not answer is given up
 
 
@@ -23,27 +26,48 @@ def locate(name: str) -> str:
     return name
 
 
-def reach(name: str | os.PathLike, subfolder: str | None = "", **source) -> str:
-    """The folder or name to load a model from, once its `config.json` is there; `source` as in `fetch`.
+def reach(name: str | os.PathLike, **options) -> str:
+    """The folder or name to load a model from, once its `config.json` is there; `options` as in `config_file`."""
+    config_file(name, **options)
+    return locate(str(name))
+
+
+def config_file(name: str | os.PathLike, subfolder: str | None = "", **source) -> Path:
+    """The `config.json` of a model: `name` itself if it is a file, in a folder, or fetched; `source` as in `fetch`.
 
     Raises:
+        ConfigurationError: a folder or a model that is none, with what it is.
         DownloadError: a name whose `config.json` no source has, or that cannot be reached.
     """
-    found = locate(str(name))
-    if not Path(found).exists():
-        fetch(found, "config.json", subfolder, **source)
-    return found
+    from paddlemix_qwenvl import unsupported  # which takes pydantic to import
+
+    found = Path(locate(str(name)))
+    if found.is_file():
+        return found
+    if found.is_dir():
+        path = found / (subfolder or "") / CONFIG
+    else:
+        path = Path(fetch(str(found), (CONFIG, ADAPTER_CONFIG), subfolder, **source))
+    unsupported.refuse_adapter(path.parent)
+    if not path.is_file():
+        inside = ", ".join(sorted(each.name for each in path.parent.glob("*"))[:10])
+        raise ConfigurationError(
+            f"{path.parent} holds no {CONFIG}, found {inside or 'nothing'}: give a model's folder."
+        )
+    return path
 
 
 def fetch(
     name: str,
-    filename: str,
+    filename: str | Sequence[str],
     subfolder: str | None = "",
     cache_dir: str | None = None,
     from_hf_hub: bool = False,
     from_aistudio: bool = False,
+    force_download: bool = False,
 ) -> str:
-    """Path of a small file of the model `name`: from the cache, or downloaded by PaddleNLP's `resolve_file_path`.
+    """Path of a small file of the model `name`, or of the first of several that it has: from the cache, or downloaded by
+    PaddleNLP's `resolve_file_path`.
 
     PaddleNLP's timeouts hold for each request and each address of a server, and name lookups have none: so the whole
     gets `PATIENCE` seconds.
@@ -53,9 +77,13 @@ def fetch(
     """
     from paddlenlp.utils.download import resolve_file_path
 
+    filenames = [filename] if isinstance(filename, str) else [*filename]
     sources = {"cache_dir": cache_dir, "from_hf_hub": from_hf_hub, "from_aistudio": from_aistudio}
     try:
-        path = _within(PATIENCE, lambda: resolve_file_path(name, [filename], subfolder or "", **sources))
+        path = _within(
+            PATIENCE,
+            lambda: resolve_file_path(name, filenames, subfolder or "", force_download=force_download, **sources),
+        )
     except (TimeoutError, concurrent.futures.TimeoutError) as error:
         reason, cause = f"it gave no answer within {PATIENCE} s", error
     except (OSError, ValueError) as error:
@@ -66,7 +94,7 @@ def fetch(
             return path
         reason, cause = "it does not have the file, or could not be reached", None
     raise DownloadError(
-        f"{filename} of {name!r} could not be had. Tried: {_tried(**sources)}: {reason}. "
+        f"{filenames[0]} of {name!r} could not be had. Tried: {_tried(**sources)}: {reason}. "
         "Check the name, the network and the proxy settings; or take another source with from_hf_hub=True or "
         "from_aistudio=True; or point that variable to a mirror; or give the path of a folder that holds the model."
     ) from cause

@@ -213,7 +213,7 @@ def plan_lines(
     vision_parallel: str | None = None,
     **source,
 ) -> list[str]:
-    """What each rank of a model would take, for a folder, a name, or "3B", "7B", "72B" (by name without any download).
+    """What each rank of a model would take, for a folder, a name, or "3B", "7B", "32B", "72B" (by name without any download).
 
     Arguments as in `Assistant.load`.
 

@@ -18,6 +18,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from paddlemix_qwenvl import hub
 
@@ -44,7 +45,8 @@ class Family:
 def _names(config: dict, *class_names: str) -> bool:
     """Whether a configuration names one of these classes as its model, processor, image processor or tokenizer."""
     keys = ("init_class", "processor_class", "image_processor_type", "tokenizer_class")
-    named = [*(config.get("architectures") or ()), *map(config.get, keys)]
+    architectures = config.get("architectures")
+    named = [*(architectures if isinstance(architectures, list) else ()), *map(config.get, keys)]
     return any(name in class_names for name in named)
 
 
@@ -75,7 +77,10 @@ FAMILIES = [
         classes=_QWEN_VL,
         # Text-only Qwen shares model type and architecture.
         claims=lambda config: (
-            (config.get("model_type") == "qwen" and bool(config.get("visual")))
+            (
+                config.get("visual") is not None
+                and (config.get("model_type") == "qwen" or _names(config, "QWenLMHeadModel"))
+            )
             or _names(config, "QWenVLTokenizer", "QWenVLProcessor")
         ),
         names=("Qwen/Qwen-VL", "qwen-vl/qwen-vl-"),
@@ -107,10 +112,20 @@ PARENTS = {
 }
 # Auto classes whose from_pretrained returns the processor and its tokenizer.
 RETURNING_PAIRS = ("AutoProcessorMIX",)
-# Keyword arguments that the hosts' Auto classes take out of **kwargs for themselves, and those that say where to look.
+# Keyword arguments that the hosts' Auto classes take out of **kwargs for themselves.
 HOST_ARGUMENTS = ("use_fast", "tokenizer_type", "train", "eval")
-SOURCE_ARGUMENTS = ("subfolder", "cache_dir", "from_hf_hub", "from_aistudio")
-IDENTITY_FILES = ("config.json", "preprocessor_config.json", "tokenizer_config.json")
+IDENTITY_FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
+# What PaddleNLP 3.0.0b4 takes for a plain language model, or fails on without a word of what it is.
+MISTAKEN = (
+    "qwen2_vl",
+    "qwen2_audio",
+    "qwen2_5_omni",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_omni_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+)
 
 
 def register() -> None:
@@ -198,53 +213,89 @@ def _from_pretrained(kind: str, host_method, cls, /, pretrained_model_name_or_pa
     name = pretrained_model_name_or_path
     if isinstance(name, str | os.PathLike):
         name = hub.locate(os.fspath(name))
-        family = _family_of(_identity(name, **{key: kwargs[key] for key in SOURCE_ARGUMENTS if key in kwargs}))
+        identity, folder = _identity(name, **{key: kwargs[key] for key in hub.SOURCE_OPTIONS if key in kwargs})
+        family = family_of(identity)
         if family is not None and kind in family.classes:
             # What the host's method names in its own signature is meant for the host alone.
             given = inspect.signature(host_method).bind(cls, name, *args, **kwargs).arguments
             kwargs = {key: value for key, value in given.get("kwargs", {}).items() if key not in HOST_ARGUMENTS}
             loaded = family.load(kind).from_pretrained(name, *given.get("model_args", ()), **kwargs)
             return (loaded, loaded.tokenizer) if cls.__name__ in RETURNING_PAIRS else loaded
+        if family is None and kind != "tokenizer":
+            _refuse_mistaken(kind, cls, identity, folder)
     return host_method(cls, pretrained_model_name_or_path, *args, **kwargs)
 
 
+def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -> None:
+    """Raises ConfigurationError for what the host would make something else of, or end on with a riddle."""
+    from paddlemix_qwenvl import unsupported
+
+    if kind in ("config", "model") and folder and not os.path.isfile(os.path.join(folder, hub.CONFIG)):
+        unsupported.refuse_adapter(Path(folder))
+    model_type, path = identity.get("model_type"), os.path.join(folder, hub.CONFIG)
+    if (
+        model_type == "qwen" and auto_class.__name__ == "AutoModelForConditionalGeneration"
+    ):  # which has none for text alone
+        FAMILIES[1].load("config").refuse_others(identity, path)
+    if model_type in MISTAKEN:
+        hosts = {"paddlenlp.transformers", f"{auto_class.__module__.partition('.')[0]}.models"}
+        if not any(_exists(f"{package}.{model_type}") for package in hosts):
+            unsupported.refuse_other_family(identity, "", path)
+
+
 def _from_config(host_method, cls, /, config, **kwargs):
-    family = _family_of(config.to_dict() if hasattr(config, "to_dict") else config)
+    family = family_of(config.to_dict() if hasattr(config, "to_dict") else config)
     if family is not None:
         return family.load("model")._from_config(config, **kwargs)
     return host_method(cls, config, **kwargs)
 
 
-def _family_of(config: dict) -> Family | None:
+def family_of(config: dict) -> Family | None:
+    """The family that claims the content of a `config.json` or of another of the `IDENTITY_FILES`."""
     return next((family for family in FAMILIES if family.claims(config)), None)
 
 
-def _identity(name: str, **sources) -> dict:
-    """What a model says of itself; `{}` if it says nothing we can read, and the host is left to make something of it.
+def _identity(name: str, subfolder: str | None = "", **sources) -> tuple[dict, str]:
+    """What a model says of itself, `{}` if nothing that we can read, and the folder where it does, "" if there is none.
 
     Raises:
         DownloadError: `name` is one of ours, and its `config.json` could not be had.
     """
     if os.path.isfile(name):
-        return _read(name)
+        return _read(name), os.path.dirname(name)
     if os.path.isdir(name):
-        files = (os.path.join(name, sources.get("subfolder") or "", file) for file in IDENTITY_FILES)
-        return _read(next(filter(os.path.isfile, files), ""))
+        folder = os.path.join(name, subfolder or "")
+        return identity_of(folder), folder
     if os.path.isabs(name) or name.startswith(".") or "://" in name or _is_built_in(name):
-        return {}
+        return {}, ""
     try:
-        return _read(hub.fetch(name, "config.json", **sources))
+        path = hub.fetch(name, (hub.CONFIG, hub.ADAPTER_CONFIG), subfolder, **sources)
     except hub.DownloadError:
         if any(name.startswith(family.names) for family in FAMILIES):
             raise
-        return {}
+        return {}, ""
+    return _read(path), os.path.dirname(path)
+
+
+def identity_of(folder: str) -> dict:
+    """What the first of a folder's `IDENTITY_FILES` says that says what it is."""
+    contents = (_read(os.path.join(folder, file)) for file in IDENTITY_FILES)
+    return next((content for content in contents if _says_what_it_is(content)), {})
+
+
+def _says_what_it_is(content: dict) -> bool:
+    return (
+        isinstance(content.get("model_type"), str)
+        or bool(content.get("architectures"))
+        or family_of(content) is not None
+    )
 
 
 def _read(path: str) -> dict:
     try:
         with open(path, encoding="utf-8") as file:
             config = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
 

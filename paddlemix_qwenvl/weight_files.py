@@ -10,11 +10,16 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Annotated
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
+from pydantic import Field
 
 from paddlemix_qwenvl.errors import CheckpointError
+from paddlemix_qwenvl.fields import Text, checked
+
+Size = Annotated[int, Field(strict=True, ge=0, le=2**62)]
 
 # bfloat16 is kept as its 16 bits: NumPy has no such type, and Paddle takes uint16 for it.
 NUMPY = {
@@ -30,16 +35,32 @@ NUMPY = {
 }
 
 
+@dataclass
+class _Entry:
+    """A tensor in a safetensors header; offsets count bytes from the header's end."""
+
+    dtype: Text
+    shape: list[Size]
+    data_offsets: Annotated[list[Size], Field(min_length=2, max_length=2)]
+
+
+@dataclass
+class _Header:
+    tensors: dict[str, _Entry]
+
+
 class SafetensorsFile:
     """A mapped safetensors file (format: huggingface.co/docs/safetensors). The library itself cannot give bfloat16 to NumPy.
 
     Attributes:
         tensors: name -> (dtype, shape, first byte, last-plus-one byte).
-        transposed: the file holds Linear weights as `[in, out]`, as Paddle does.
+        transposed: the file holds Linear weights as `[in, out]`, as Paddle does; None if it does not say.
 
     Raises:
-        CheckpointError: no safetensors file, or a truncated one, or one that says nothing about its layout.
+        CheckpointError: no safetensors file, or a truncated one.
     """
+
+    _LAYOUTS = {"pt": False, "np": True, "pd": True}  # noqa: RUF012
 
     def __init__(self, path: Path):
         self.path = path
@@ -48,14 +69,15 @@ class SafetensorsFile:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             start = 8 + int.from_bytes(self._map[:8], "little")
             header = json.loads(self._map[8:start])
-            metadata = header.pop("__metadata__", None)
-            self.tensors = {
-                name: (entry["dtype"], tuple(entry["shape"]), *(start + offset for offset in entry["data_offsets"]))
-                for name, entry in header.items()
-            }
-        except (OSError, ValueError, OverflowError, AttributeError, TypeError, KeyError) as error:
+            metadata = header.pop("__metadata__", None) or {}
+            self.transposed = self._LAYOUTS.get(metadata.get("format"))
+            entries = checked(_Header, {"tensors": header}, path).tensors
+        except (OSError, ValueError, OverflowError, AttributeError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{path} is not a readable safetensors file ({error}): download it again.") from error
-        self.transposed = _is_transposed(path, metadata or {})
+        self.tensors = {
+            name: (entry.dtype, tuple(entry.shape), *(start + offset for offset in entry.data_offsets))
+            for name, entry in entries.items()
+        }
         for name, (_, _, _, last) in self.tensors.items():
             if last > len(self._map):
                 raise CheckpointError(
@@ -87,16 +109,6 @@ def _give_back(mapped: mmap.mmap, first: int, last: int) -> None:
     if hasattr(mmap, "MADV_DONTNEED"):
         page = first - first % mmap.PAGESIZE
         mapped.madvise(mmap.MADV_DONTNEED, page, last - page)
-
-
-def _is_transposed(path: Path, metadata: dict) -> bool:
-    layout = metadata.get("format")
-    if layout not in ("pt", "np", "pd"):
-        raise CheckpointError(
-            f"{path} says format {layout!r} in its metadata, which does not tell how Linear weights lie: expected 'pt' "
-            f"(the Hub's, [out, in]) or 'np' / 'pd' (Paddle's, [in, out])."
-        )
-    return layout != "pt"
 
 
 class PdparamsFile:

@@ -12,11 +12,13 @@ import paddle
 import pytest
 from hub_model import as_paddle_lays_them, assert_same, held_tensors, saved_tensors
 from numpy_model import NumpyModel
+from paddlenlp.transformers import AutoModelForCausalLM
 from safetensors import safe_open
 
-from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
+from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.checkpoint import to_bfloat16
-from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+from paddlemix_qwenvl.dtypes import dtype_name
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
 
 CONFIG = hub_model.config()
 INDEX = "model.safetensors.index.json"
@@ -50,6 +52,21 @@ def test_orientation_comes_from_metadata_alone(hub_tensors, tmp_path):
     hub_model.write(tmp_path / "np", CONFIG, as_paddle_lays_them(hub_tensors) | {Q_PROJ: hub_tensors[Q_PROJ]}, "np")
     held = held_tensors(MODEL.from_pretrained(tmp_path / "np"), tmp_path / "out")
     np.testing.assert_array_equal(held[Q_PROJ], hub_tensors[Q_PROJ].T)
+
+
+@pytest.mark.parametrize("layout", [None, "tf", ""])
+@pytest.mark.parametrize("laid", [dict, as_paddle_lays_them], ids=["hub", "paddle"])
+def test_shapes_tell_the_layout_where_the_metadata_do_not(hub_tensors, tmp_path, layout, laid):
+    hub_model.write(tmp_path / "in", CONFIG, laid(hub_tensors), layout)
+    assert_same(held_tensors(MODEL.from_pretrained(tmp_path / "in"), tmp_path / "out"), hub_tensors)
+
+
+def test_layouts_that_only_some_shards_name(hub_tensors, tmp_path):
+    weight_map = hub_model.write_shards(tmp_path / "in", CONFIG, hub_tensors, 2)
+    silent = weight_map[Q_PROJ]
+    part = {name: value for name, value in hub_tensors.items() if weight_map[name] == silent}
+    hub_model.write(tmp_path / "in", CONFIG, part, None, silent)
+    assert_same(held_tensors(MODEL.from_pretrained(tmp_path / "in"), tmp_path / "out"), hub_tensors)
 
 
 def test_paddle_layout_in_shards(hub_tensors, tmp_path):
@@ -280,11 +297,69 @@ def test_generation_settings_are_saved_whatever_the_host_thinks_of_them(hub_tens
     assert MODEL.from_pretrained(tmp_path / "out").generation_config.temperature == 0.1
 
 
-def test_arguments_nobody_knows_are_named(hub_folder, caplog):
-    caplog.set_level("WARNING", logger="PaddleNLP")  # which commands that other tests run make quieter
-    MODEL.from_pretrained(hub_folder, torch_dtype="bfloat16", num_hidden_layers=2)
-    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings == ["Qwen2_5_VLForConditionalGeneration.from_pretrained knows no torch_dtype: ignored."]
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ({"torch_dtyp": "bfloat16"}, "'torch_dtype' comes nearest"),
+        ({"num_hidden_layer": 2}, "'num_hidden_layers' comes nearest"),
+        ({"device_map": "auto"}, "paddle.set_device"),
+        ({"attn_implementation": "flash_attention_2"}, "leave it out"),
+        ({"load_in_8bit": True}, 'quantization="int8"'),
+        ({"use_safetensors": False}, ""),
+        ({"ignore_mismatched_sizes": True}, ""),
+        ({"foo": 0}, "leave it out"),
+    ],
+    ids=str,
+)
+def test_arguments_that_nobody_knows(hub_folder, given, hint):
+    (name,) = given
+    with pytest.raises(ConfigurationError, match=f"from_pretrained knows no argument '{name}' .*{hint}"):
+        MODEL.from_pretrained(hub_folder, **given)
+    with pytest.raises(ConfigurationError, match=f"from_config knows no argument '{name}'"):
+        AutoModelForCausalLM.from_config(Qwen2_5_VLConfig(**CONFIG), **given)
+
+
+def test_arguments_that_ask_for_what_is_done_anyway(hub_folder):
+    asked = {"low_cpu_mem_usage": True, "trust_remote_code": True, "use_safetensors": True, "convert_from_torch": False}
+    nothing = {"device_map": None, "ignore_mismatched_sizes": False, "load_state_as_np": True, "state_dict": None}
+    model = MODEL.from_pretrained(hub_folder, **asked, **nothing, tensor_parallel_degree=1, tensor_parallel_output=True)
+    assert model.config.tensor_parallel_output is True
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype"),
+    [
+        ({"torch_dtype": "bfloat16"}, "bfloat16"),
+        ({"torch_dtype": "torch.float16"}, "float16"),
+        ({"torch_dtype": "auto"}, "float32"),
+        ({"dtype": "auto"}, "float32"),
+        ({"dtype": paddle.bfloat16}, "bfloat16"),
+        ({"dtype": "float16", "torch_dtype": "bfloat16"}, "float16"),
+    ],
+    ids=str,
+)
+def test_a_dtype_under_each_of_its_names(hub_folder, given, dtype):
+    model = MODEL.from_pretrained(hub_folder, **given)
+    assert dtype_name(model.lm_head.weight.dtype) == model.config.dtype == dtype
+    made = AutoModelForCausalLM.from_config(Qwen2_5_VLConfig(**CONFIG), **given)
+    assert dtype_name(made.lm_head.weight.dtype) == dtype
+
+
+def test_a_degree_that_was_not_launched(hub_folder):
+    with pytest.raises(ParallelError, match=r"tensor_parallel_degree is 2 but .* 1 rank\(s\): leave it out"):
+        MODEL.from_pretrained(hub_folder, tensor_parallel_degree=2)
+
+
+def test_arguments_without_a_name(hub_folder):
+    for given in (("float32",), ()):
+        with pytest.raises(ConfigurationError, match=r"expected a Qwen2_5_VLConfig as config=\.\.\. at most"):
+            MODEL.from_pretrained(hub_folder, *given, config={"vocab_size": 3})
+
+
+def test_more_blocks_than_the_checkpoint_has_tensors(hub_folder, monkeypatch):
+    monkeypatch.setattr(MODEL, "without_memory", lambda *args: pytest.fail("a model of 1003 blocks was made"))
+    with pytest.raises(CheckpointError, match=r"too few for the 1003 blocks of the config"):
+        MODEL.from_pretrained(hub_folder, num_hidden_layers=1000)
 
 
 def test_saving_over_the_folder_it_was_loaded_from(hub_tensors, tmp_path):

@@ -1,16 +1,19 @@
 """Weight files that are damaged or of another model: one message each, which names file and tensor."""
 
 import json
+import re
 from pathlib import Path
 
 import hub_model
 import numpy as np
 import pytest
 from hub_model import as_paddle_lays_them, assert_same, held_tensors
+from safetensors.numpy import save_file
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.checkpoint import load_weights, open_folder
 from paddlemix_qwenvl.errors import CheckpointError
+from paddlemix_qwenvl.layers.parameter import Piece, whole
 
 CONFIG = hub_model.config()
 INDEX = "model.safetensors.index.json"
@@ -84,17 +87,39 @@ def test_index_that_promises_what_is_not_there(hub_tensors, tmp_path):
     assert f"promises tensor {Q_PROJ!r} in {wrong}, which does not hold it" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}'])
-def test_garbage_index(hub_tensors, tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", " cannot be read as JSON"),
+        ("[]", r" holds \[\], expected a JSON object"),
+        ("{}", ": weight_map is missing"),
+        ('{"weight_map": []}', r": weight_map is \[\], expected an object"),
+        ('{"weight_map": {}}', r": weight_map is \{\}, expected at least 1 item"),
+        ('{"weight_map": {"a": 3}}', ": weight_map.a is 3, expected a valid string"),
+        ('{"weight_map": {"a": "../b.safetensors"}}', r": weight_map.a is \"../b.safetensors\", expected"),
+        ('{"weight_map": {"a": ""}}', ': weight_map.a is "", expected'),
+    ],
+)
+def test_garbage_index(tmp_path, text, reason):
     hub_model.write_config(tmp_path, CONFIG)
     (tmp_path / INDEX).write_text(text)
-    assert f"{tmp_path}/{INDEX} is not a readable index" in refused(tmp_path)
+    assert re.match(f"{tmp_path}/{INDEX}{reason}", refused(tmp_path))
 
 
-@pytest.mark.parametrize("layout", [None, "tf", ""])
-def test_no_word_about_the_layout(hub_tensors, tmp_path, layout):
-    hub_model.write(tmp_path, CONFIG, hub_tensors, layout)
-    assert f"{tmp_path}/model.safetensors says format {layout!r} in its metadata" in refused(tmp_path)
+@pytest.mark.parametrize(
+    ("tensors", "layouts"),
+    [
+        ({"a": (3, 3), "b": (5, 5)}, "all square"),
+        ({"a": (3, 4), "b": (6, 5)}, "one this way, one that"),
+    ],
+    ids=str,
+)
+def test_shapes_that_do_not_tell_the_layout(tmp_path, tensors, layouts):
+    save_file({name: np.zeros(shape, np.float32) for name, shape in tensors.items()}, tmp_path / "model.safetensors")
+    wanted = {"a": (3, 3), "b": (5, 5)} if layouts == "all square" else {"a": (3, 4), "b": (5, 6)}
+    pieces = [(name, Piece(shape, whole(shape), slice(0, shape[0]), linear=True)) for name, shape in wanted.items()]
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}/model\.safetensors says no format .* save it again with"):
+        open_folder(tmp_path).settle_layout(pieces)
 
 
 def safetensors_header(text: str, data: bytes = b"") -> bytes:
@@ -112,9 +137,14 @@ def safetensors_header(text: str, data: bytes = b"") -> bytes:
         safetensors_header('{"x": 3}'),
         safetensors_header('{"x": {"dtype": "F32", "shape": [1]}}'),
         safetensors_header('{"x": {"dtype": "F32", "shape": [1], "data_offsets": ["0", 4]}}'),
+        safetensors_header('{"x": {"dtype": "F32", "shape": ["1"], "data_offsets": [0, 4]}}'),
+        safetensors_header('{"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}'),
+        safetensors_header('{"x": {"dtype": 7, "shape": [1], "data_offsets": [0]}}'),
+        safetensors_header('{"__metadata__": 7, "x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'),
+        safetensors_header("[" * 100_000),
         safetensors_header('{"__metadata__": {"format": "pt"}, "x": '),
     ],
-    ids=range(9),
+    ids=range(14),
 )
 def test_garbage_file(tmp_path, content):
     hub_model.write_config(tmp_path, CONFIG)

@@ -18,7 +18,7 @@ def plans_of(config: Qwen2_5_VLConfig, dtype: str = "bfloat16", **given) -> dict
 
 @pytest.fixture(scope="module")
 def released() -> dict[str, dict[int, RankPlan]]:
-    return {size: plans_of(Qwen2_5_VLConfig.of_size(size)) for size in ("3B", "7B", "72B")}
+    return {size: plans_of(Qwen2_5_VLConfig.of_size(size)) for size in ("3B", "7B", "32B", "72B")}
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,7 @@ def released() -> dict[str, dict[int, RankPlan]]:
     [
         ("3B", 3_754_622_976, [1, 2, 4, 8, 16]),
         ("7B", 8_292_166_656, [1, 2, 4]),
+        ("32B", 33_452_718_336, [1, 2, 4, 8]),
         ("72B", 73_410_777_344, [1, 2, 4, 8, 16]),
     ],
 )
@@ -40,7 +41,13 @@ def test_released_models(released, size, parameters, degrees):
 
 
 @pytest.mark.parametrize(
-    ("size", "numbers"), [("3B", [36, 18, 18, 18, 18]), ("7B", [56, 28, 14]), ("72B", [320, 160, 80, 40, 40])]
+    ("size", "numbers"),
+    [
+        ("3B", [36, 18, 18, 18, 18]),
+        ("7B", [56, 28, 14]),
+        ("32B", [256, 128, 64, 32]),
+        ("72B", [320, 160, 80, 40, 40]),
+    ],
 )
 def test_caches_of_released_models(released, size, numbers):
     """KiB a token: layers x 2 x heads on the rank x 128 x 2 bytes. From some degree on several ranks hold the same head."""

@@ -16,6 +16,7 @@ from standin.tiny import write_tiny_model
 
 import paddlemix_qwenvl
 from paddlemix_qwenvl import hub, registry
+from paddlemix_qwenvl.errors import ConfigurationError
 
 STANDIN = Path(__file__).with_name("standin")
 ROOT = STANDIN.parent.parent
@@ -99,6 +100,8 @@ def test_folder_is_ours(recorded, tmp_path, name, kind):
         ({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}, False),
         ({"model_type": "qwen2_5_omni", "tokenizer_class": ["Qwen2Tokenizer", None]}, False),
         ({"architectures": None}, False),
+        ({"architectures": 7, "model_type": ["qwen2_5_vl"], "processor_class": {}}, False),
+        ({"architectures": [[], "Qwen2_5_VLForConditionalGeneration"], "model_type": 7}, True),
         ({}, False),
     ],
 )
@@ -112,6 +115,50 @@ def test_processor_saved_alone_is_ours(recorded, tmp_path):
     assert auto("AutoProcessor").from_pretrained(processor).by == "Qwen2_5_VLProcessor"
     assert auto("AutoImageProcessor").from_pretrained(processor).by == "Qwen2_5_VLImageProcessor"
     assert auto("AutoTokenizer").from_pretrained(tokenizer).by == "Qwen2_5_VLTokenizer"
+
+
+@pytest.mark.parametrize("content", ["{", "null", "{}", '{"model_type": 7}', "[" * 100_000])
+def test_a_damaged_config_is_ours_if_the_files_beside_it_are(recorded, tmp_path, content):
+    folder = write(tmp_path, QWEN2_5_VL)
+    (tmp_path / "config.json").write_text(content)
+    for name, kind in NLP.items():
+        assert auto(name).from_pretrained(folder).by == OURS[kind]
+
+
+def test_what_a_config_says_goes_before_the_files_beside_it(recorded, tmp_path):
+    text = write(tmp_path / "text", {**QWEN2_5_VL, "config.json": QWEN2["config.json"]})
+    assert type(auto("AutoConfig").from_pretrained(text)).__name__ == "Qwen2Config"
+
+
+MISTAKEN = {
+    "qwen2_vl": ("Qwen2VLForConditionalGeneration", "Qwen2-VL"),
+    "qwen2_audio": ("Qwen2AudioForConditionalGeneration", "Qwen2-Audio"),
+    "qwen2_5_omni": ("Qwen2_5OmniModel", "Qwen2.5-Omni"),
+    "qwen3_vl": ("Qwen3VLForConditionalGeneration", "Qwen3-VL"),
+    "qwen3_vl_moe": ("Qwen3VLMoeForConditionalGeneration", "Qwen3-VL"),
+    "qwen3_omni_moe": ("Qwen3OmniMoeForConditionalGeneration", "Qwen3-Omni"),
+    "qwen3_5": ("Qwen3_5ForConditionalGeneration", "Qwen3.5"),
+}
+
+
+@pytest.mark.parametrize("model_type", MISTAKEN)
+def test_what_the_host_would_mistake_is_named(tmp_path, model_type):
+    architecture, family = MISTAKEN[model_type]
+    config = {"model_type": model_type, "architectures": [architecture]}
+    folder = write(tmp_path, {**QWEN2_5_VL, "config.json": config, "preprocessor_config.json": {}})
+    for name in set(NLP) - {"AutoTokenizer"}:
+        with pytest.raises(
+            ConfigurationError, match=rf'config\.json says model_type "{model_type}" \({family}\), which'
+        ):
+            auto(name).from_pretrained(folder)
+
+
+def test_an_adapter_in_place_of_a_model(tmp_path):
+    adapter = {"base_model_name_or_path": "Qwen/Qwen2.5-VL-3B-Instruct", "peft_type": "LORA"}
+    folder = write(tmp_path, {"adapter_config.json": adapter, "tokenizer_config.json": {"tokenizer_class": "x"}})
+    for name in ("AutoConfig", "AutoModel", "AutoModelForCausalLM"):
+        with pytest.raises(ConfigurationError, match=r"PEFT adapter \(LORA\) of Qwen/Qwen2\.5-VL-3B-Instruct.*merge"):
+            auto(name).from_pretrained(folder)
 
 
 def test_subfolder_file_and_path_objects(recorded, tmp_path):
@@ -254,6 +301,10 @@ def test_paddlemix_keeps_its_other_models(recorded, tmp_path, monkeypatch):
     toy = write(tmp_path / "toy", {"config.json": {"architectures": ["ToyModel"], "model_type": "toy"}})
     assert AutoModelMIX.from_pretrained(toy, dtype="float32") == (ToyModel, (toy,), {"dtype": "float32"})
     assert type(AutoProcessorMIX.from_pretrained(toy)[0]).__name__ == "ToyProcessor"
+    # A PaddleMIX that has a family which PaddleNLP mistakes keeps it.
+    monkeypatch.setattr(registry, "_exists", lambda name: name == "paddlemix.models.qwen2_vl")
+    later = write(tmp_path / "later", {"config.json": {"architectures": ["ToyModel"], "model_type": "qwen2_vl"}})
+    assert AutoModelMIX.from_pretrained(later) == (ToyModel, (later,), {})
     ours = write(tmp_path / "ours", QWEN2_5_VL)
     assert AutoProcessorMIX.from_pretrained(ours, "text", eval="eval", max_length=5)[0].kwargs == {"max_length": 5}
 

@@ -113,7 +113,7 @@ class LanguageGraph(nn.Layer):
             ntk_alpha: float32 `[1]`, what the rotary base is stretched by; only where the model has dynamic NTK.
 
         Returns:
-            `manifest.STATE` after the step, and the caches.
+            `manifest.STATE` after the step, and the caches. A row whose logits are no numbers gets the token -1.
         """
         cache = KVCache(list(keys), list(values), lengths, next_positions, longest=1, ntk_alpha=ntk_alpha)
         token = paddle.arange(ids.shape[0], dtype="int32")
@@ -126,13 +126,14 @@ class LanguageGraph(nn.Layer):
         embeddings = paddle.concat([embeddings, features.astype(embeddings.dtype)]).index_select(source)
         hidden = self.model.decoder(embeddings, context)
         logits = self.model.lm_head(hidden.index_select(cu_seqlens[1:] - 1))
+        broken = paddle.logical_and(unfinished, paddle.logical_not(logits.sum(axis=-1) < float("inf")))
         banned = paddle.logical_and(ends, count < least)
         logits = paddle.where(banned, paddle.full_like(logits, -1e30), logits)
         tokens = ops.sample_with_settings(logits, seen, settings, uniform.index_select(count).squeeze(0))
         tokens = paddle.where(unfinished, tokens, pad)
         batch, one = paddle.arange(tokens.shape[0], dtype="int64"), paddle.ones([1], "int64")
         state = [
-            tokens,
+            paddle.where(broken, paddle.full_like(tokens, -1), tokens),
             features[:1],
             batch,
             paddle.arange(tokens.shape[0] + 1, dtype="int32"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import time
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from paddlemix_qwenvl.deploy.manifest import LANGUAGE, STATE, VISION, Manifest, 
 from paddlemix_qwenvl.deploy.prompt import Prompt, prompts_of
 from paddlemix_qwenvl.environment import collection_paused
 from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError
-from paddlemix_qwenvl.generation.settings import GENERATION_CONFIG, GenerationSettings
+from paddlemix_qwenvl.generation.finite import not_finite
+from paddlemix_qwenvl.generation.settings import GENERATION_CONFIG, GenerationSettings, read_generation_file
 from paddlemix_qwenvl.parallel import tensor_parallel
 from paddlemix_qwenvl.threads import thread_count, use_threads
 
@@ -90,8 +90,7 @@ class Predictor:
                 device = check_machine(manifest, device)
             for future in checked:
                 future.result()
-        generation = json.loads((folders[LANGUAGE] / GENERATION_CONFIG).read_text(encoding="utf-8"))
-        self.generation = SimpleNamespace(**generation)
+        self.generation = SimpleNamespace(**read_generation_file(folders[LANGUAGE] / GENERATION_CONFIG))
         self.prompts = prompts_of(folders[LANGUAGE], self.manifest)
         threads = threads or thread_count()
         self._graphs = {
@@ -246,7 +245,10 @@ class _Run:
         outputs = self.graph.run(self.inputs)
         self.inputs |= {name: output.clone() for name, output in zip(STATE, outputs, strict=False)}
         self.inputs |= zip(self.caches, outputs[len(STATE) :], strict=True)
-        return self.inputs["ids"].numpy()
+        tokens = self.inputs["ids"].numpy()
+        if (tokens < 0).any():
+            raise not_finite(self.manifest.cache["dtype"])
+        return tokens
 
     def decode(self, tokens: np.ndarray, on_token: Callable | None) -> list[list[int]]:
         """All new tokens of each row, from the first on."""

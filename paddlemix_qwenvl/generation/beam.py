@@ -10,6 +10,7 @@ from paddle.nn import functional as F
 from paddlenlp.generation.utils import BeamSearchScorer
 
 from paddlemix_qwenvl.generation.decode import Answer, Step
+from paddlemix_qwenvl.generation.finite import Watch
 from paddlemix_qwenvl.generation.settings import GenerationSettings
 
 _NEVER = -1e9
@@ -34,7 +35,9 @@ def beam_search(step: Step, prompt_ids, settings: GenerationSettings) -> Answer:
     step.cache.reorder(rows)
     ids, logits = prompt_ids.index_select(rows), step.logits.index_select(rows)
     scores = paddle.where(paddle.arange(batch * beams) % beams == 0, 0.0, _NEVER)
+    watch = Watch(step.dtype)
     for count in range(1, settings.max_new_tokens + 1):
+        watch.add(logits)
         if count <= settings.min_new_tokens and ends:
             logits[:, ends] = _NEVER
         totals = _penalised(F.log_softmax(logits, axis=-1), ids, settings) + scores.unsqueeze(-1)
@@ -50,6 +53,7 @@ def beam_search(step: Step, prompt_ids, settings: GenerationSettings) -> Answer:
             break
         step.cache.reorder(beam_rows)
         logits = step.decode(next_tokens, step.cache)
+    watch.look()
     found, final_scores = scorer.finalize(
         ids, scores, tokens, origins, origin_len=length, pad_token_id=settings.pad_token_id, eos_token_id=eos
     )

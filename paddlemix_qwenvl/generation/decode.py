@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 
 from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.generation.finite import Watch
 from paddlemix_qwenvl.generation.settings import GenerationSettings
 from paddlemix_qwenvl.layers.cache import KVCache
 from paddlemix_qwenvl.parallel import tensor_parallel
@@ -23,11 +24,13 @@ class Step:
         logits: float32 `[B, vocab]` of each row's last token.
         cache: keys and values of the prompt, with room for the answer.
         decode: `(token ids [B], cache) -> logits [B, vocab]`, one token more a row.
+        dtype: what it computes in.
     """
 
     logits: paddle.Tensor
     cache: KVCache
     decode: Callable
+    dtype: str = "float32"
 
 
 @dataclass
@@ -97,14 +100,18 @@ def generate_tokens(
         prompt_ids: int64 `[B, S]`, for the repetition penalty and the criteria.
         streamer: `put(token_ids [B])` each step, with the pad token for rows that have ended, and `end()` once.
         stopping_criteria: callables as in `generation.stopping`.
+
+    Raises:
+        GenerationError: the model computed what is no number.
     """
     batch = prompt_ids.shape[0]
     rows = _Rows(prompt_ids.numpy(), settings)
     draws = random_generator(settings.seed)
     seen = _seen(prompt_ids, step.logits.shape[-1]) if settings.repetition_penalty != 1.0 else None
-    logits, started = step.logits, time.perf_counter()
+    logits, watch, started = step.logits, Watch(step.dtype), time.perf_counter()
     try:
         for count in range(1, settings.max_new_tokens + 1):
+            watch.add(logits)
             if count <= settings.min_new_tokens and settings.eos_token_ids:
                 logits[:, settings.eos_token_ids] = -float("inf")
             uniform = draws.random(batch, dtype=np.float32)[rows.going]
@@ -122,6 +129,7 @@ def generate_tokens(
             if seen is not None:
                 seen[paddle.arange(token_ids.shape[0]), token_ids] = True
             logits = step.decode(token_ids, step.cache)
+        watch.look()
     finally:
         if streamer is not None:
             streamer.end()

@@ -4,29 +4,73 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
-from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from paddlemix_qwenvl.errors import GenerationError
+from pydantic import Field
+
+from paddlemix_qwenvl.errors import ConfigurationError, GenerationError
+from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object
 
 if TYPE_CHECKING:  # the predictor's process has no PaddleNLP
     from paddlenlp.generation import GenerationConfig
 
 GENERATION_CONFIG = "generation_config.json"
-_RANGES = (
-    ("max_new_tokens", Integral, lambda value: value >= 1, "at least 1"),
-    ("min_new_tokens", Integral, lambda value: value >= 0, "at least 0"),
-    ("temperature", Real, lambda value: value >= 0, "at least 0 (0 takes the likeliest token)"),
-    ("top_k", Integral, lambda value: value >= 0, "at least 0 (0 for no limit)"),
-    ("top_p", Real, lambda value: 0 < value <= 1, "over 0 and at most 1"),
-    ("repetition_penalty", Real, lambda value: value > 0, "over 0"),
-    ("num_beams", Integral, lambda value: value >= 1, "at least 1"),
-)
+_LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 _STRATEGIES = {"greedy_search": (False, 1), "sampling": (True, 1), "beam_search": (False, None)}
+
+
+@dataclass
+class GenerationFields:
+    """What a call of `generate` or a generation_config.json may ask for, None where it does not; PaddleNLP's names among them."""
+
+    max_new_tokens: Count | None = None
+    min_new_tokens: Whole | None = None
+    do_sample: Flag | None = None
+    temperature: Annotated[float, Field(strict=True, ge=0, le=1e6)] | None = None
+    top_k: Whole | None = None
+    top_p: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(strict=True, ge=1e-3, le=1e3)] | None = None
+    eos_token_id: Whole | list[Whole] | None = None
+    pad_token_id: Whole | None = None
+    num_beams: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
+    length_penalty: Annotated[float, Field(strict=True, ge=-100, le=100)] | None = None
+    early_stopping: Flag | None = None
+    seed: Annotated[int, Field(strict=True, ge=0)] | None = None
+    decode_strategy: Literal["greedy_search", "sampling", "beam_search"] | None = None
+    max_length: Count | None = None
+    min_length: Whole | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that are asked for."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass
+class GenerationFile(GenerationFields):
+    """What a generation_config.json may hold besides: what PaddleNLP's `GenerationConfig` takes out of it."""
+
+    max_length: Whole | None = None
+    bos_token_id: Whole | None = None
+    decoder_start_token_id: Whole | None = None
+    forced_bos_token_id: Whole | None = None
+    forced_eos_token_id: Whole | list[Whole] | None = None
+    num_return_sequences: Annotated[int, Field(strict=True, ge=1, le=1)] | None = None
+    num_beam_groups: Annotated[int, Field(strict=True, ge=1, le=1)] | None = None
+    no_repeat_ngram_size: Whole | None = None
+    diversity_rate: Number | None = None
+    trunc_input: Flag | None = None
+    use_cache: Flag | None = None
+    use_fast: Flag | None = None
+    use_fp16_decoding: Flag | None = None
+    fast_ptq_sampling: Flag | None = None
+    chat_format: Text | None = None
+    max_window_size: Count | None = None
+    paddlenlp_version: Text | None = None
+    transformers_version: Text | None = None
 
 
 @dataclass
@@ -58,16 +102,16 @@ class GenerationSettings:
     seed: int | None = None
 
     def __post_init__(self):
-        for name, kind, fits, expected in _RANGES:
-            value = getattr(self, name)
-            if not isinstance(value, kind) or not fits(value):
-                raise GenerationError(f"{name} is {value!r}: it must be {expected}.")
         if self.min_new_tokens > self.max_new_tokens:
             raise GenerationError(
-                f"min_new_tokens is {self.min_new_tokens}: it must be at most max_new_tokens, {self.max_new_tokens}."
+                f"min_new_tokens is {self.min_new_tokens}: it must be at most max_new_tokens, {self.max_new_tokens}; what the call "
+                f"does not say comes from generation_config.json."
             )
         if self.num_beams > 1 and self.do_sample:
-            raise GenerationError("do_sample and num_beams over 1 exclude each other: choose one.")
+            raise GenerationError(
+                f"do_sample is true and num_beams is {self.num_beams}, which exclude each other: choose one; what the call does "
+                f"not say comes from generation_config.json."
+            )
         if not self.do_sample:
             self.temperature = 0.0
 
@@ -83,23 +127,19 @@ class GenerationSettings:
         Raises:
             GenerationError: a value that cannot be carried out.
         """
-        values = {f.name: getattr(defaults, f.name) for f in fields(cls) if getattr(defaults, f.name, None) is not None}
-        strategy = getattr(defaults, "decode_strategy", None)
-        values["do_sample"] = values.get("do_sample", strategy == "sampling")
-        values["num_beams"] = values["num_beams"] if strategy == "beam_search" else 1
-        _take_host_spelling(given, values)
-        values.update({f.name: given.pop(f.name) for f in fields(cls) if given.get(f.name) is not None})
-        eos = _first(given.pop("eos_token_id", None), getattr(defaults, "eos_token_id", None), config.eos_token_id, [])
-        values["eos_token_ids"] = [int(token) for token in (eos if isinstance(eos, list | tuple) else [eos])]
-        values["pad_token_id"] = int(
-            _first(
-                given.pop("pad_token_id", None),
-                values.get("pad_token_id"),
-                config.pad_token_id,
-                (values["eos_token_ids"] or [0])[0],
-            )
-        )
-        return cls(**values)
+        names = [each.name for each in fields(GenerationFields)]
+        own = [name for name in names if name not in _LENGTHS]  # which PaddleNLP always has, and nobody reads
+        file = _checked({name: getattr(defaults, name, None) for name in own}, "the generation config")
+        call = _checked({name: given.pop(name) for name in names if name in given}, "generate")
+        strategy = file.pop("decode_strategy", None)
+        file.setdefault("do_sample", strategy == "sampling")
+        file["num_beams"] = file["num_beams"] if strategy == "beam_search" else 1
+        values = {**file, **_without_host_spelling(call)}
+        eos = _first(values.get("eos_token_id"), config.eos_token_id, [])
+        values["eos_token_ids"] = list(eos) if isinstance(eos, list | tuple) else [eos]
+        pad = (values.get("pad_token_id"), config.pad_token_id, (values["eos_token_ids"] or [0])[0])
+        values["pad_token_id"] = _first(*pad)
+        return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
 
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raises GenerationError for end or pad tokens that the model has no row for."""
@@ -108,7 +148,7 @@ class GenerationSettings:
                 if not 0 <= token < vocab_size:
                     raise GenerationError(
                         f"{name} is {token} but the model knows tokens 0 to {vocab_size - 1}: give one of these, here or in "
-                        f"{GENERATION_CONFIG}."
+                        f"generation_config.json."
                     )
 
 
@@ -136,13 +176,29 @@ def check_leftovers(left: dict, inputs: Iterable[str]) -> None:
         )
 
 
+def read_generation_file(path: str | os.PathLike) -> dict[str, Any]:
+    """What a generation_config.json says; keys that nobody knows are left as they are.
+
+    Raises:
+        ConfigurationError: a file that is no JSON object, or a value that cannot be.
+    """
+    content = read_object(path)
+    checked(GenerationFile, content, path)
+    return {name: value for name, value in content.items() if value is not None}
+
+
 def read_generation_config(folder: str | os.PathLike) -> GenerationConfig:
-    """The host's object of a folder's generation_config.json, its `max_new_tokens` None where the file does not say."""
+    """The host's object of a folder's generation_config.json, its `max_new_tokens` None where the file does not say.
+
+    Raises:
+        ConfigurationError: as `read_generation_file`.
+    """
     from paddlenlp.generation import GenerationConfig
 
-    path = Path(folder) / GENERATION_CONFIG
-    config = GenerationConfig.from_pretrained(str(folder))
-    config.max_new_tokens = json.loads(path.read_text(encoding="utf-8")).get("max_new_tokens")
+    values = read_generation_file(Path(folder) / GENERATION_CONFIG)
+    unlike_its_own = {name: value for name, value in values.items() if not hasattr(GenerationConfig, name)}
+    config = GenerationConfig(**unlike_its_own)
+    config.max_new_tokens = values.get("max_new_tokens")
     return config
 
 
@@ -158,18 +214,23 @@ def write_generation_config(config: GenerationConfig, folder: str | os.PathLike)
     temporary.rename(path)
 
 
-def _take_host_spelling(given: dict, values: dict) -> None:
-    """PaddleNLP's names for the same things: `decode_strategy`, `max_length`, `min_length`."""
-    strategy = given.pop("decode_strategy", None)
-    if strategy is not None:
-        if strategy not in _STRATEGIES:
-            raise GenerationError(f"decode_strategy is {strategy!r}: it must be one of {', '.join(_STRATEGIES)}.")
-        values["do_sample"], beams = _STRATEGIES[strategy]
-        values["num_beams"] = beams or max(2, given.get("num_beams") or 4)
-    for host, ours in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
-        length = given.pop(host, None)
-        if length is not None:
-            given.setdefault(ours, length)
+def _checked(given: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Those that are given; what NumPy and Paddle have for a number or a list counts as one."""
+    plain = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in given.items()}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+    try:
+        return checked(GenerationFields, plain, source).given()
+    except ConfigurationError as error:
+        raise GenerationError(str(error)) from error
+
+
+def _without_host_spelling(call: dict[str, Any]) -> dict[str, Any]:
+    """PaddleNLP's `decode_strategy`, `max_length` and `min_length` under transformers' names, which go first."""
+    values = {_LENGTHS[name]: value for name, value in call.items() if name in _LENGTHS}
+    if "decode_strategy" in call:
+        values["do_sample"], beams = _STRATEGIES[call["decode_strategy"]]
+        values["num_beams"] = beams or max(2, call.get("num_beams", 4))
+    return {**values, **call}
 
 
 def _first(*values):

@@ -11,6 +11,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.dtypes import dtype_name
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.generation.decode import Step
 from paddlemix_qwenvl.generation.settings import GenerationSettings
@@ -104,7 +105,7 @@ class DecoderModel(QwenVLPretrainedModel):
     def allocate_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `batch` rows of up to `capacity` tokens, in the weights' dtype."""
         heads = self.decoder.heads
-        dtype = str(self.get_input_embeddings().dtype).rpartition(".")[2]
+        dtype = dtype_name(self.get_input_embeddings().dtype)
         return KVCache.allocate(self.decoder.depth, batch, heads.num_kv_heads, capacity, heads.head_dim, dtype)
 
     def cache_numbers_per_token(self) -> int:
@@ -139,7 +140,7 @@ class DecoderModel(QwenVLPretrainedModel):
         cache = self.allocate_cache(batch, length + settings.max_new_tokens)
         hidden = self.decoder(prompt.embeddings, self.context(prompt, cache))
         last = hidden.index_select(prompt.cu_seqlens[1:] - 1)
-        return Step(self.lm_head(last), cache, self.decode)
+        return Step(self.lm_head(last), cache, self.decode, dtype_name(cache.keys[0].dtype))
 
     def decode(self, token_ids, cache: KVCache):
         """Logits float32 `[B, vocab]` after one more token a row, `token_ids` int64 `[B]`."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import paddle
 from paddlenlp.generation import GenerationConfig
 from paddlenlp.transformers import PretrainedModel
-from paddlenlp.transformers.utils import convert_file_size_to_int, get_checkpoint_shard_files
-from paddlenlp.utils.download import resolve_file_path
-from paddlenlp.utils.log import logger
+from paddlenlp.transformers.utils import convert_file_size_to_int
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.checkpoint import WEIGHTS, load_weights, open_folder, save_weights
+from paddlemix_qwenvl.checkpoint import load_weights, open_folder
+from paddlemix_qwenvl.dtypes import dtype_name
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, GenerationError, PromptError
 from paddlemix_qwenvl.generation.decode import Step, generate_tokens
 from paddlemix_qwenvl.generation.settings import (
@@ -27,11 +28,20 @@ from paddlemix_qwenvl.generation.settings import (
 )
 from paddlemix_qwenvl.generation.stopping import StopStrings
 from paddlemix_qwenvl.layers.linear import Linear
+from paddlemix_qwenvl.models.loading import (
+    check_arguments,
+    check_blocks,
+    check_degree,
+    loading_dtype,
+    weights_folder,
+)
 from paddlemix_qwenvl.parallel import tensor_parallel
+from paddlemix_qwenvl.weight_saving import save_weights
 
-DTYPES = ("float32", "float16", "bfloat16")
+_ARGUMENTS = ("dtype", "torch_dtype", "config", "quantization", "allow_pickle")
 SIZES = ("original_sizes", "resized_sizes", "video_original_sizes", "video_resized_sizes")
 """What processors return for the grounding of answers; models have no use for it."""
+_PLAIN_INPUTS = ("input_ids", "second_per_grid_ts", "remember_images")  # of which the first is looked at before
 
 
 class QwenVLPretrainedModel(PretrainedModel):
@@ -61,6 +71,7 @@ class QwenVLPretrainedModel(PretrainedModel):
         *args,
         config=None,
         dtype: str | None = None,
+        torch_dtype: str | None = None,
         quantization: str | None = None,
         allow_pickle: bool = False,
         **kwargs,
@@ -71,31 +82,37 @@ class QwenVLPretrainedModel(PretrainedModel):
             pretrained_model_name_or_path: a folder in the Hub's or Paddle's layout, or a name such as
                 "Qwen/Qwen2.5-VL-3B-Instruct", or "demo" for the model in this package.
             config: a config, in place of the folder's.
-            dtype: "float32", "float16" or "bfloat16" of weights and KV cache; None for what the config says.
+            dtype: "float32", "float16" or "bfloat16" of weights and KV cache; None or "auto" for what the config says.
+            torch_dtype: transformers' older name of it.
             quantization: "int8" keeps the weights of the language model and of the vision blocks' MLPs as int8, with a scale an
                 output channel; None for none.
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
-            kwargs: the host's (`cache_dir`, `subfolder`, `from_hf_hub`, ...), or fields of the config to change.
+            kwargs: where to look (`cache_dir`, `subfolder`, `from_hf_hub`, ...), fields of the config to change, and what
+                PaddleNLP and transformers take that is done anyway (`low_cpu_mem_usage`, ...).
 
         Raises:
             DownloadError: no source has the model, or none can be reached.
             CheckpointError: weights that are missing, damaged or of another model.
-            ConfigurationError: a dtype, quantization or configuration that cannot be.
+            ConfigurationError: a dtype, quantization, configuration or argument that cannot be.
+            ParallelError: a `tensor_parallel_degree` that was not launched.
         """
         if quantization not in (None, "int8"):
             raise ConfigurationError(f"quantization is {quantization!r}: it must be 'int8' or None.")
-        source = {key: kwargs.pop(key) for key in _SOURCE_OPTIONS if key in kwargs}
+        if args or not isinstance(config, cls.config_class | None):
+            wanted = f"a {cls.config_class.__name__} as config=... at most, and other arguments by their names"
+            raise ConfigurationError(f"{cls.__name__}.from_pretrained got {[*args, config]}: expected {wanted}.")
+        source = {key: kwargs.pop(key) for key in hub.SOURCE_OPTIONS if key in kwargs}
         name = hub.reach(pretrained_model_name_or_path, **source)
+        check_degree(kwargs.get("tensor_parallel_degree"))
+        fields = cls.config_class.field_names() if config is None else set()
         if config is None:
             config, kwargs = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **source, **kwargs)
-        if kwargs:
-            logger.warning(f"{cls.__name__}.from_pretrained knows no {', '.join(kwargs)}: ignored.")
-        dtype = dtype or config.dtype
-        if dtype not in DTYPES:
-            raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {', '.join(DTYPES)}.")
-        config.dtype = dtype
+        check_arguments(kwargs, f"{cls.__name__}.from_pretrained", {*fields, *_ARGUMENTS, *hub.SOURCE_OPTIONS})
+        config.dtype = dtype = loading_dtype(dtype, torch_dtype, config)
         folder = weights_folder(name, **source)
+        generation_config = read_generation_config(folder) if (folder / GENERATION_CONFIG).is_file() else None
         checkpoint = open_folder(folder, allow_pickle, cls.weight_prefixes)
+        check_blocks(config, checkpoint)
         model = cls.without_memory(config, dtype)
         tensor_parallel().meet()
         if quantization == "int8":
@@ -105,9 +122,14 @@ class QwenVLPretrainedModel(PretrainedModel):
             load_weights(model, checkpoint, dtype, model.optional_weights)
         tensor_parallel().meet()
         model.eval()
-        if (folder / GENERATION_CONFIG).is_file():
-            model.generation_config = read_generation_config(folder)
+        model.generation_config = generation_config or model.generation_config
         return model
+
+    @classmethod
+    def _from_config(cls, config, dtype: str | None = None, torch_dtype: str | None = None, **kwargs):
+        """As the host's, for its Auto classes; arguments as in `from_pretrained`."""
+        check_arguments(kwargs, f"{cls.__name__}.from_config", _ARGUMENTS[:2])
+        return super()._from_config(config, dtype=loading_dtype(dtype, torch_dtype, config))
 
     @classmethod
     def without_memory(cls, config, dtype: str):
@@ -205,6 +227,7 @@ class QwenVLPretrainedModel(PretrainedModel):
         if input_ids is None:
             raise PromptError("generate needs input_ids: pass on what the processor returned, generate(**inputs).")
         check_ids(input_ids)
+        check_tensors({name: kwargs.get(name) for name in self.prompt_inputs if name not in _PLAIN_INPUTS})
         settings = GenerationSettings.resolve(generation_config or self.generation_config, self.config, kwargs)
         check_leftovers(kwargs, (*self.prompt_inputs, *SIZES))
         settings.check_vocabulary(self.config.vocab_size)
@@ -249,30 +272,20 @@ class QwenVLPretrainedModel(PretrainedModel):
 
 def check_ids(input_ids) -> None:
     """Raises PromptError for what is no batch of token ids."""
+    check_tensors({"input_ids": input_ids})
     if len(input_ids.shape) != 2 or input_ids.dtype not in (paddle.int64, paddle.int32):
         raise PromptError(
-            f"input_ids is {str(input_ids.dtype).rpartition('.')[2]} {list(input_ids.shape)}: it must be int64 [B, S], "
+            f"input_ids is {dtype_name(input_ids.dtype)} {list(input_ids.shape)}: it must be int64 [B, S], "
             f"a batch of rows of one length, as the processor returns it."
         )
 
 
-_SOURCE_OPTIONS = ("cache_dir", "subfolder", "from_hf_hub", "from_aistudio")
-
-
-def weights_folder(name_or_path: str | os.PathLike, subfolder: str = "", **source) -> Path:
-    """The local folder with the weights; downloads them by name through PaddleNLP.
-
-    Raises:
-        CheckpointError: no source has them.
-    """
-    local = Path(name_or_path) / (subfolder or "")
-    if local.is_dir():
-        return local
-    name = str(name_or_path)
-    found = resolve_file_path(name, [*WEIGHTS], subfolder or "", **source)
-    if found is None:
-        raise CheckpointError(f"no weights of {name!r} were found: check the name, or give a folder.")
-    if str(found).endswith(".json"):
-        get_checkpoint_shard_files(name, found, subfolder=subfolder or "", **source)
-    resolve_file_path(name, [GENERATION_CONFIG], subfolder or "", **source)
-    return Path(found).parent
+def check_tensors(inputs: Mapping[str, Any]) -> None:
+    """Raises PromptError for what is there but no tensor of Paddle's."""
+    for name, value in inputs.items():
+        if value is not None and not isinstance(value, paddle.Tensor):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            raise PromptError(
+                f'{name} is a {kind}, not a tensor of Paddle: call the processor with return_tensors="pd", and pass on what it '
+                f"returns."
+            )

@@ -102,5 +102,5 @@ def test_few_beams_search_as_beam_search_does(beams, seed, penalty):
 
 
 def test_beams_and_draws_exclude_each_other():
-    with pytest.raises(GenerationError, match="do_sample and num_beams over 1 exclude each other"):
+    with pytest.raises(GenerationError, match="do_sample is true and num_beams is 2, which exclude each other"):
         GenerationSettings(num_beams=2, do_sample=True)

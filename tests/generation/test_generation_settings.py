@@ -3,10 +3,12 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
+import paddle
 import pytest
 from paddlenlp.generation import GenerationConfig
 
-from paddlemix_qwenvl.errors import GenerationError
+from paddlemix_qwenvl.errors import ConfigurationError, GenerationError
 from paddlemix_qwenvl.generation.settings import (
     GenerationSettings,
     check_leftovers,
@@ -125,30 +127,73 @@ def test_settings_are_taken_out_of_the_call_and_nothing_else():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"max_new_tokens": 0}, r"max_new_tokens is 0: it must be at least 1"),
-        ({"max_new_tokens": -3}, r"max_new_tokens is -3: it must be at least 1"),
-        ({"max_length": 0}, r"max_new_tokens is 0: it must be at least 1"),
-        ({"min_new_tokens": -1}, r"min_new_tokens is -1: it must be at least 0"),
-        ({"temperature": -0.5}, r"temperature is -0\.5: it must be at least 0"),
-        ({"temperature": float("nan")}, r"temperature is nan: it must be at least 0"),
-        ({"top_k": -1}, r"top_k is -1: it must be at least 0"),
-        ({"top_p": 0.0}, r"top_p is 0\.0: it must be over 0 and at most 1"),
-        ({"top_p": 1.5}, r"top_p is 1\.5: it must be over 0 and at most 1"),
-        ({"repetition_penalty": 0.0}, r"repetition_penalty is 0\.0: it must be over 0"),
-        ({"num_beams": 0}, r"num_beams is 0: it must be at least 1"),
-        ({"num_beams": 2, "do_sample": True}, r"do_sample and num_beams over 1 exclude each other"),
-        (
-            {"decode_strategy": "diverse"},
-            r"decode_strategy is 'diverse': it must be one of greedy_search, sampling, beam_search",
-        ),
+        ({"max_new_tokens": 0}, r"max_new_tokens is 0, expected greater than or equal to 1"),
+        ({"max_new_tokens": -3}, r"max_new_tokens is -3, expected"),
+        ({"max_new_tokens": "many"}, r'max_new_tokens is "many", expected a valid integer'),
+        ({"max_new_tokens": 5.0}, r"max_new_tokens is 5\.0, expected a valid integer"),
+        ({"max_length": 0}, r"max_length is 0, expected greater than or equal to 1"),
+        ({"min_new_tokens": -1}, r"min_new_tokens is -1, expected greater than or equal to 0"),
+        ({"temperature": -0.5}, r"temperature is -0\.5, expected greater than or equal to 0"),
+        ({"temperature": float("nan")}, r"temperature is NaN, expected"),
+        ({"temperature": "0.5"}, r'temperature is "0\.5", expected a valid number'),
+        ({"top_k": -1}, r"top_k is -1, expected greater than or equal to 0"),
+        ({"top_k": True}, r"top_k is true, expected a valid integer"),
+        ({"top_p": 0.0}, r"top_p is 0\.0, expected greater than 0"),
+        ({"top_p": 1.5}, r"top_p is 1\.5, expected less than or equal to 1"),
+        ({"repetition_penalty": 0.0}, r"repetition_penalty is 0\.0, expected"),
+        ({"num_beams": 0}, r"num_beams is 0, expected greater than or equal to 1"),
+        ({"num_beams": 2**31}, r"num_beams is 2147483648, expected less than or equal to 100"),
+        ({"num_beams": 2, "do_sample": True}, r"do_sample is true and num_beams is 2, which exclude each other"),
+        ({"do_sample": "true"}, r'do_sample is "true", expected a valid boolean'),
+        ({"length_penalty": 1e308}, r"length_penalty is 1e\+308, expected"),
+        ({"eos_token_id": [5, "x"]}, r'eos_token_id\[1\] is "x"'),
+        ({"eos_token_id": -1}, r"eos_token_id is -1, expected"),
+        ({"seed": -1}, r"seed is -1, expected"),
+        ({"decode_strategy": "diverse"}, r"decode_strategy is \"diverse\", expected 'greedy_search', 'sampling' or"),
         ({"max_new_tokens": 5, "min_new_tokens": 6}, r"min_new_tokens is 6: it must be at most max_new_tokens, 5"),
-        ({"max_new_tokens": "many"}, r"max_new_tokens is 'many': it must be at least 1"),
     ],
     ids=str,
 )
 def test_what_cannot_be_carried_out(given, message):
     with pytest.raises(GenerationError, match=message):
         resolve(**given)
+
+
+def test_numbers_as_numpy_and_paddle_have_them():
+    given = {"top_k": np.int64(3), "temperature": np.float32(0.5), "eos_token_id": np.array([1, 2]), "do_sample": True}
+    settings = resolve(**given, pad_token_id=paddle.to_tensor(4), top_p=1)
+    assert (settings.top_k, settings.temperature, settings.eos_token_ids) == (3, 0.5, [1, 2])
+    assert (settings.pad_token_id, settings.top_p) == (4, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eos_token_id": [151645, "151643"]}, r'eos_token_id\[1\] is "151643", expected a valid integer'),
+        ({"temperature": "0.1"}, r'temperature is "0\.1", expected a valid number'),
+        ({"temperature": -1}, r"temperature is -1, expected greater than or equal to 0"),
+        ({"top_p": 2}, r"top_p is 2, expected less than or equal to 1"),
+        ({"max_new_tokens": 2**40}, r"max_new_tokens is 1099511627776, expected less than"),
+        ({"num_return_sequences": 3}, r"num_return_sequences is 3, expected less than or equal to 1"),
+        ({"early_stopping": []}, r"early_stopping is \[\], expected a valid boolean"),
+        ({"pad_token_id": {}}, r"pad_token_id is \{\}"),
+        ({"decode_strategy": "x"}, r'decode_strategy is "x"'),
+    ],
+    ids=str,
+)
+def test_wrong_values_of_a_file(tmp_path, changes, message):
+    (tmp_path / "generation_config.json").write_text(json.dumps({**HUB_FILE, **changes}))
+    with pytest.raises(ConfigurationError, match=rf"^{tmp_path}/generation_config\.json: {message}"):
+        read_generation_config(tmp_path)
+
+
+def test_null_and_keys_that_nobody_knows_of_a_file(tmp_path):
+    odd = {"top_k": None, "temperature": 0, "max_new_tokens": None, "validate": 1, "foo": [1], "eos_token_id": [5]}
+    (tmp_path / "generation_config.json").write_text(json.dumps(odd))
+    config = read_generation_config(tmp_path)
+    settings = GenerationSettings.resolve(config, CONFIG, {"do_sample": True})
+    assert (settings.top_k, settings.temperature, settings.max_new_tokens, config.foo) == (50, 0.0, 128, [1])
+    config.validate()
 
 
 @pytest.mark.parametrize("said", [20, 33, None])
@@ -188,9 +233,9 @@ def test_arguments_that_ask_for_nothing():
     check_leftovers({**nothing, "pixel_values": object()}, ["pixel_values"])
 
 
-@pytest.mark.parametrize("given", [{"eos_token_id": [5, 100]}, {"eos_token_id": -1}, {"pad_token_id": 100}], ids=str)
+@pytest.mark.parametrize("given", [{"eos_token_id": [5, 100]}, {"pad_token_id": 100}], ids=str)
 def test_tokens_outside_the_vocabulary(given):
     (name,) = given
-    with pytest.raises(GenerationError, match=rf"{name} is (100|-1) but the model knows tokens 0 to 99"):
+    with pytest.raises(GenerationError, match=rf"{name} is 100 but the model knows tokens 0 to 99"):
         resolve(**given).check_vocabulary(100)
     resolve(eos_token_id=[0, 99]).check_vocabulary(100)

@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import fields
+from typing import Any
 
 from paddlenlp.transformers import PretrainedConfig
 
 from paddlemix_qwenvl.errors import ConfigurationError
-
-VISION = {
-    "depth": 32,
-    "hidden_size": 1280,
-    "hidden_act": "silu",
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "in_channels": 3,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "tokens_per_second": 2,
-    "window_size": 112,
-    "out_hidden_size": 3584,
-    "fullatt_block_indexes": (7, 15, 23, 31),
-}
-
-LANGUAGE = {
-    "vocab_size": 152064,
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "hidden_act": "silu",
-    "max_position_embeddings": 128000,
-    "initializer_range": 0.02,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 1000000.0,
-    "use_sliding_window": False,
-    "sliding_window": 32768,
-    "max_window_layers": 28,
-    "attention_dropout": 0.0,
-    "vision_start_token_id": 151652,
-    "vision_end_token_id": 151653,
-    "vision_token_id": 151654,
-    "image_token_id": 151655,
-    "video_token_id": 151656,
-}
+from paddlemix_qwenvl.fields import checked, wrong
+from paddlemix_qwenvl.models.configuration import ModelConfig, check_token_ids
+from paddlemix_qwenvl.models.qwen2_5_vl.config_file import ConfigFile, Language, Rope, Vision, VisionFile
 
 _SIZES = {
     "3B": {
@@ -69,6 +36,16 @@ _SIZES = {
         "max_window_layers": 28,
         "vision_config": {"out_hidden_size": 3584},
     },
+    "32B": {
+        "hidden_size": 5120,
+        "intermediate_size": 27648,
+        "num_hidden_layers": 64,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+        "vocab_size": 152064,
+        "max_window_layers": 64,
+        "vision_config": {"out_hidden_size": 5120, "intermediate_size": 3456},
+    },
     "72B": {
         "hidden_size": 8192,
         "intermediate_size": 29568,
@@ -80,10 +57,18 @@ _SIZES = {
         "vision_config": {"out_hidden_size": 8192, "intermediate_size": 3456},
     },
 }
+_ROPES = ("rope_scaling", "rope_parameters")
+_DTYPES = ("dtype", "torch_dtype")
+_NESTED_FIRST = {
+    *(each.name for each in fields(Language)),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "use_cache"),
+    *_ROPES,
+}
+_TOKENS = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
 
 
 def known_size(name: str) -> str | None:
-    """ "3B", "7B" or "72B" where `name` is that or the Hub's name of that checkpoint."""
+    """ "3B", "7B", "32B" or "72B" where `name` is that or the Hub's name of that checkpoint."""
     match = re.fullmatch(r"(?:Qwen/Qwen2\.5-VL-)?(\d+B)(?:-Instruct)?", name)
     return match[1] if match and match[1] in _SIZES else None
 
@@ -92,24 +77,33 @@ class Qwen2_5_VLVisionConfig(PretrainedConfig):
     """The vision tower: a ViT with window attention everywhere but in `fullatt_block_indexes`.
 
     Sizes in pixels: `patch_size`, `window_size`. `tokens_per_second` scales a video's time positions.
+
+    Args:
+        source: where the fields come from, for messages.
+        given: the fields of `VisionFile`; others are left alone.
+
+    Raises:
+        ConfigurationError: values that no tower can have.
     """
 
     model_type = "qwen2_5_vl"
 
-    def __init__(self, **kwargs):
-        # Both names occur in Hub files.
-        if "in_chans" in kwargs:
-            kwargs["in_channels"] = kwargs.pop("in_chans")
-        for name, value in VISION.items():
-            setattr(self, name, kwargs.pop(name, list(value) if isinstance(value, tuple) else value))
-        super().__init__(**kwargs)
-        if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 4:
-            raise ConfigurationError(
-                f"vision hidden_size {self.hidden_size} over {self.num_heads} heads gives no head size that 2D rotary positions "
-                f"can use: it must be a whole multiple of 4."
+    def __init__(self, source: str | os.PathLike = "the arguments of Qwen2_5_VLVisionConfig", **given):
+        super().__init__()
+        given = _one_name(given)
+        values = checked(VisionFile, given, source)
+        for each in fields(Vision):
+            setattr(self, each.name, getattr(values, each.name))
+        if self.hidden_size % self.num_heads or self.head_dim % 4:
+            expected = f"a divisor of hidden_size, {self.hidden_size}, that leaves heads of a multiple of 4"
+            raise wrong(source, "num_heads", self.num_heads, expected)
+        if not self.window_tokens:
+            least = self.spatial_merge_size * self.patch_size
+            raise wrong(source, "window_size", self.window_size, f"at least spatial_merge_size * patch_size, {least}")
+        if "fullatt_block_indexes" in given and max(self.fullatt_block_indexes, default=0) >= self.depth:
+            raise wrong(
+                source, "fullatt_block_indexes", self.fullatt_block_indexes, f"blocks below depth, {self.depth}"
             )
-        if self.hidden_act != "silu":
-            raise ConfigurationError(f"vision hidden_act {self.hidden_act!r} is unknown here: Qwen2.5-VL uses 'silu'.")
 
     @property
     def head_dim(self) -> int:
@@ -127,76 +121,29 @@ class Qwen2_5_VLVisionConfig(PretrainedConfig):
         return self.window_size // self.spatial_merge_size // self.patch_size
 
 
-class Qwen2_5_VLConfig(PretrainedConfig):
+class Qwen2_5_VLConfig(ModelConfig):
     """The whole model. Takes the Hub's flat form and the newer one with a nested `text_config`; writes the flat form.
 
     Args:
+        source: where the fields come from, for messages.
         vision_config: a `Qwen2_5_VLVisionConfig` or its fields.
-        text_config: the language model's fields, where they are not given flat; flat ones go first.
-        rope_scaling: `{"type" | "rope_type": "mrope" | "default", "mrope_section": [time, row, column]}`; the sections count
-            rotary frequencies and add up to half a head.
+        text_config: the language model's fields, which go before flat ones.
+        rope_scaling, rope_parameters: a `Rope`; the sections add up to half a head.
         vision_parallel: with several ranks, "tensor" splits the vision tower over them, "data" keeps it whole on each and
             deals the images out (docs/tensor_parallel.md).
-        kwargs: the fields of `LANGUAGE`, and the host's.
+        given: the other fields of `ConfigFile`, and whatever else the host is to keep.
 
     Raises:
         ConfigurationError: values that no Qwen2.5-VL model can have.
     """
 
     model_type = "qwen2_5_vl"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012  (the host's own name and type)
-
-    def __init__(
-        self,
-        vision_config: dict | Qwen2_5_VLVisionConfig | None = None,
-        text_config: dict | None = None,
-        rope_scaling: dict | None = None,
-        vision_parallel: str = "tensor",
-        **kwargs,
-    ):
-        kwargs = {**(text_config or {}), **kwargs}
-        rope_scaling = rope_scaling or kwargs.pop("rope_scaling", None)
-        if "rope_parameters" in kwargs:  # transformers 5 puts the base beside the sections
-            rope_scaling = kwargs.pop("rope_parameters")
-            kwargs["rope_theta"] = rope_scaling.get("rope_theta", LANGUAGE["rope_theta"])
-        for name in ("rope_scaling", "model_type"):
-            kwargs.pop(name, None)
-        for name, value in LANGUAGE.items():
-            setattr(self, name, kwargs.pop(name, value))
-        self.num_key_value_heads = self.num_key_value_heads or self.num_attention_heads
-        if not isinstance(vision_config, Qwen2_5_VLVisionConfig):
-            vision_config = Qwen2_5_VLVisionConfig(**(vision_config or {}))
-        self.vision_config = vision_config
-        self.vision_parallel = vision_parallel
-        self._check()
-        self.rope_scaling = _mrope(rope_scaling, self.head_dim)
-        kwargs.setdefault("tie_word_embeddings", False)
-        kwargs.setdefault("use_cache", True)
-        kwargs.setdefault("return_dict", True)
-        kwargs.setdefault("architectures", ["Qwen2_5_VLForConditionalGeneration"])
-        super().__init__(**kwargs)
-
-    @classmethod
-    def from_dict(cls, config_dict: dict, **kwargs):
-        """As the host's, but `kwargs` that change fields go through the same checks; a `vision_config` adds to the file's.
-
-        Raises:
-            ConfigurationError: the fields are another kind of model's, or no model's.
-        """
-        kind = config_dict.get("model_type", cls.model_type)
-        if kind != cls.model_type:
-            raise ConfigurationError(
-                f"config.json says model_type {kind!r}, this class loads {cls.model_type!r}: let an Auto class choose, "
-                f"AutoModel.from_pretrained(...) of paddlenlp.transformers."
-            )
-        changed = {name: kwargs.pop(name) for name in (*LANGUAGE, "rope_scaling", "vision_config") if name in kwargs}
-        if isinstance(changed.get("vision_config"), dict):
-            changed["vision_config"] = {**config_dict.get("vision_config", {}), **changed["vision_config"]}
-        return super().from_dict({**config_dict, **changed}, **kwargs)
+    model_fields, file_fields = Language, ConfigFile
+    parts = ("rope_scaling", "vision_config")
 
     @classmethod
     def of_size(cls, size: str, **kwargs) -> Qwen2_5_VLConfig:
-        """The Hub's configuration of the "3B", "7B" or "72B" checkpoint, changed by `kwargs`.
+        """The Hub's configuration of the "3B", "7B", "32B" or "72B" checkpoint, changed by `kwargs`.
 
         Raises:
             ConfigurationError: any other size.
@@ -207,56 +154,82 @@ class Qwen2_5_VLConfig(PretrainedConfig):
             **{"torch_dtype": "bfloat16", "bos_token_id": 151643, "eos_token_id": 151645, **_SIZES[size], **kwargs}
         )
 
+    @classmethod
+    def flat(cls, given: dict) -> dict:
+        """Nested fields go before flat ones, which transformers 4.57 leaves behind when tokens are added."""
+        text = _present(given.get("text_config") or {})
+        flat = _present({name: value for name, value in given.items() if name != "text_config"})
+        for names, first, other in ((_ROPES, text, flat), (_DTYPES, flat, text)):
+            if any(map(first.get, names)):
+                for name in names:
+                    other.pop(name, None)
+        flat = {**text, **flat, **{name: value for name, value in text.items() if name in _NESTED_FIRST}}
+        rope = next(filter(None, [flat.pop(name, None) for name in _ROPES]), {})
+        if rope:
+            flat["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
+            flat["rope_theta"] = rope.get("rope_theta") or flat.get("rope_theta", Language.rope_theta)
+        if "vision_config" in flat:
+            flat["vision_config"] = _one_name(flat["vision_config"])
+        return flat
+
     def to_dict(self, saving_file: bool = False) -> dict:
         """The Hub's flat form."""
-        fields = super().to_dict(saving_file=saving_file)
-        fields["vision_config"] = {name: getattr(self.vision_config, name) for name in VISION}
-        fields["vision_config"]["model_type"] = self.vision_config.model_type
-        fields["torch_dtype"] = fields.pop("dtype", None)
-        return fields
-
-    def to_diff_dict(self, saving_file: bool = False) -> dict:
-        """What is saved: the host leaves out what equals our defaults, but other readers have other defaults."""
-        fields = self.to_dict(saving_file=saving_file)
-        always = [*LANGUAGE, "rope_scaling", "vision_config", "tie_word_embeddings", "torch_dtype"]
-        return {**super().to_diff_dict(saving_file=saving_file), **{name: fields[name] for name in always}}
+        vision = {each.name: getattr(self.vision_config, each.name) for each in fields(Vision)}
+        values = super().to_dict(saving_file=saving_file)
+        return {**values, "vision_config": {**vision, "model_type": self.vision_config.model_type}}
 
     @property
     def head_dim(self) -> int:
         """Width of an attention head."""
         return self.hidden_size // self.num_attention_heads
 
-    def _check(self) -> None:
-        if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
-            raise ConfigurationError(
-                f"hidden_size {self.hidden_size} cannot be split into {self.num_attention_heads} heads of even size."
-            )
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ConfigurationError(
-                f"{self.num_attention_heads} query heads cannot share {self.num_key_value_heads} key-value heads evenly."
-            )
-        if self.hidden_act != "silu":
-            raise ConfigurationError(f"hidden_act {self.hidden_act!r} is unknown here: Qwen2.5-VL uses 'silu'.")
-        if self.use_sliding_window:
-            raise ConfigurationError("use_sliding_window is true, which no released Qwen2.5-VL uses: set it to false.")
-        if self.vision_config.out_hidden_size != self.hidden_size:
-            raise ConfigurationError(
-                f"vision_config.out_hidden_size is {self.vision_config.out_hidden_size} but hidden_size is {self.hidden_size}: "
-                f"image features are put among the text embeddings and must have the same width."
-            )
+    @property
+    def blocks(self) -> int:
+        """Blocks of the language model and of the vision tower."""
+        return self.num_hidden_layers + self.vision_config.depth
+
+    def _complete(self, values: ConfigFile, given: dict, source: str | os.PathLike) -> None:
+        within = f"{os.fspath(source)}: vision_config"
+        self.vision_config = Qwen2_5_VLVisionConfig(within, **given.get("vision_config", {}))
+        self.vision_parallel = values.vision_parallel
+        self._check_heads(values, source)
+        self.rope_scaling = {"type": "mrope", "mrope_section": self._sections(values.rope_scaling or Rope(), source)}
+        out = self.vision_config.out_hidden_size
+        if out != self.hidden_size:
+            expected = f"hidden_size, {self.hidden_size}: image features are put among the text embeddings"
+            raise wrong(source, "vision_config.out_hidden_size", out, expected)
+        tokens = {name: getattr(self, name) for name in _TOKENS}
+        for name, token in tokens.items():
+            same = [other for other, its in tokens.items() if its == token and other != name]
+            if same:
+                raise wrong(source, name, token, f"another token than {same[0]}")
+        named = (*_TOKENS, "vision_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
+        check_token_ids(given, named, self.vocab_size, source)
+
+    def _check_heads(self, values: ConfigFile, source: str | os.PathLike) -> None:
+        heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
+        if self.hidden_size % heads or self.head_dim % 2:
+            raise wrong(source, "num_attention_heads", heads, f"hidden_size {self.hidden_size} over heads of even size")
+        if heads % kv_heads:
+            raise wrong(source, "num_key_value_heads", kv_heads, f"a number that {heads} query heads share evenly")
+        if values.head_dim not in (None, self.head_dim):
+            raise wrong(source, "head_dim", values.head_dim, f"hidden_size / num_attention_heads, {self.head_dim}")
+
+    def _sections(self, rope: Rope, source: str | os.PathLike) -> list[int]:
+        half = self.head_dim // 2
+        space = (half - self.head_dim // 8) // 2
+        sections = rope.mrope_section or [half - 2 * space, space, space]
+        if sum(sections) != half:
+            expected = f"three numbers that add up to half the head size, {half}"
+            raise wrong(source, "rope_scaling.mrope_section", sections, expected)
+        return sections
 
 
-def _mrope(rope_scaling: dict | None, head_dim: int) -> dict:
-    """`rope_scaling` under the Hub's first name, with the sections spelt out."""
-    given = dict(rope_scaling or {})
-    kind = given.get("type") or given.get("rope_type") or "mrope"
-    if kind not in ("mrope", "default"):
-        raise ConfigurationError(f"rope_scaling type {kind!r} is unknown here: Qwen2.5-VL uses 'mrope' ('default').")
-    time = head_dim // 8
-    space = (head_dim // 2 - time) // 2
-    section = list(given.get("mrope_section") or [head_dim // 2 - 2 * space, space, space])
-    if len(section) != 3 or sum(section) != head_dim // 2 or min(section) < 0:
-        raise ConfigurationError(
-            f"rope_scaling.mrope_section {section} must be three numbers that add up to half the head size, {head_dim // 2}."
-        )
-    return {"type": "mrope", "mrope_section": section}
+def _present(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _one_name(vision: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a vision tower with `in_channels` under this name."""
+    vision = _present(vision)
+    return {"in_channels": vision["in_chans"], **vision} if "in_chans" in vision else vision

@@ -128,8 +128,8 @@ class QWenLMHeadModel(Chat, DecoderModel):
 
         With `remember_images`, features are kept for when the same picture comes again.
         """
-        batch, length = input_ids.shape
         mask, indices, cu_seqlens, ids = self.unpadded(input_ids, attention_mask)
+        batch, length = input_ids.shape
         if position_ids is None and cache is not None:
             position_ids, deltas = self.continued_positions(cache, mask)
         elif position_ids is None:

@@ -15,7 +15,7 @@ from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import DownloadError, PromptError
 from paddlemix_qwenvl.generation.settings import GENERATION_CONFIG
 from paddlemix_qwenvl.models.host_side import tensors
-from paddlemix_qwenvl.models.qwen_vl.configuration import VISUAL, QWenVLConfig
+from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig, Visual
 from paddlemix_qwenvl.models.qwen_vl.pictures import find_slots, picture_name, read_pictures
 from paddlemix_qwenvl.models.qwen_vl.prompt import plain_parts, render_messages
 from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_SPAN
@@ -27,7 +27,7 @@ class QWenVLImageProcessor(BaseImageProcessor):
 
     model_input_names = ["images"]  # noqa: RUF012  (the host's own name and type)
 
-    def __init__(self, image_size: int = VISUAL["image_size"], **kwargs):
+    def __init__(self, image_size: int = Visual.image_size, **kwargs):
         super().__init__(**kwargs)
         self.image_size = image_size
 
@@ -55,9 +55,7 @@ class QWenVLProcessor(ProcessorMixin):
     attributes = ["tokenizer"]  # noqa: RUF012
     tokenizer_class = "QWenVLTokenizer"
 
-    def __init__(
-        self, tokenizer: QWenVLTokenizer, image_size: int = VISUAL["image_size"], chat_format: str | None = None
-    ):
+    def __init__(self, tokenizer: QWenVLTokenizer, image_size: int = Visual.image_size, chat_format: str | None = None):
         super().__init__(tokenizer)
         self.image_processor = QWenVLImageProcessor(image_size)
         self.chat_format = chat_format or "chatml"
@@ -70,8 +68,9 @@ class QWenVLProcessor(ProcessorMixin):
         tokenizer = QWenVLTokenizer.from_pretrained(name, **kwargs)
         if os.path.isdir(name) and not os.path.isfile(os.path.join(name, kwargs.get("subfolder") or "", "config.json")):
             return cls(tokenizer)
-        form = _generation_config(name, **kwargs).get("chat_format")
-        return cls(tokenizer, QWenVLConfig.from_pretrained(name, **kwargs).visual["image_size"], form)
+        source = {key: kwargs[key] for key in hub.SOURCE_OPTIONS if key in kwargs}
+        form = _generation_config(name, **source).get("chat_format")
+        return cls(tokenizer, QWenVLConfig.from_pretrained(name, **source).visual["image_size"], form)
 
     def __call__(
         self,

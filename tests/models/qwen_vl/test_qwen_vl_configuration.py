@@ -3,7 +3,13 @@
 import json
 
 import pytest
-from paddlenlp.transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, AutoTokenizer
+from paddlenlp.transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForConditionalGeneration,
+    AutoProcessor,
+    AutoTokenizer,
+)
 from standin.folders import write
 
 import paddlemix_qwenvl
@@ -66,27 +72,72 @@ def test_the_originals_way_to_name_a_dtype(flag, dtype):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kv_channels": 64}, "32 heads of kv_channels 64 do not add up to hidden_size 4096"),
-        ({"visual": {"output_dim": 128}}, "visual.output_dim is 128: it must be hidden_size, 4096"),
+        ({"kv_channels": 64}, "kv_channels is 64, expected .*hidden_size / num_attention_heads, 4096 / 32"),
+        ({"visual": {"output_dim": 128}}, "output_dim is 128, expected hidden_size, 4096"),
         ({"hidden_size": 64, "num_attention_heads": 2, "kv_channels": 32}, "a multiple of 128"),
-        ({"visual": {"heads": 7}}, "visual.width 1664 cannot be split into 7 heads"),
-        ({"visual": {"image_size": 450}}, "visual.image_size 450 is not a whole number of patches of 14"),
-        ({"visual": {"n_queries": 250}}, "n_queries is 250"),
+        ({"visual": {"heads": 7}}, "heads is 7, expected a divisor of width, 1664"),
+        ({"visual": {"image_size": 450}}, "image_size is 450, expected up to 64 whole patches of patch_size, 14"),
+        ({"visual": {"image_size": 448 * 3}}, "image_size is 1344, expected up to 64 whole patches"),
+        ({"visual": {"n_queries": 250}}, "n_queries is 250, expected a square number"),
+        (
+            {"visual": {"image_start_id": 151934}},
+            "visual.image_start_id is 151934, expected three ids from it on below",
+        ),
+        ({"visual": {"layers": 10**6}}, "visual.layers is 1000000"),
+        ({"visual": 7}, "visual is 7, expected an object"),
         ({"rotary_pct": 0.5}, "rotary_pct is 0.5"),
-        ({"tie_word_embeddings": True}, "tie_word_embeddings is true"),
-        ({"quantization_config": GPTQ}, "'gptq' with 4 bits, as in Qwen/Qwen-VL-Chat-Int4"),
+        ({"rotary_emb_base": "10000"}, 'rotary_emb_base is "10000"'),
+        ({"intermediate_size": 191}, "intermediate_size is 191, expected a multiple of 2"),
+        ({"seq_length": 1}, "seq_length is 1"),
+        ({"scale_attn_weights": False}, "scale_attn_weights is false"),
+        ({"bf16": "true"}, 'bf16 is "true", expected a valid boolean'),
+        ({"tie_word_embeddings": True}, "tie_word_embeddings is true, expected false"),
+        ({"eos_token_id": 151936}, "eos_token_id is 151936, expected ids below vocab_size"),
+        ({"quantization_config": GPTQ}, 'quantization_config says .* by "gptq" to 4 bits.*quantization="int8"'),
     ],
+    ids=str,
 )
 def test_what_is_refused(changes, message):
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(ConfigurationError, match=f"the arguments of QWenVLConfig: .*{message}"):
         QWenVLConfig(**changes)
 
 
 def test_a_gptq_folder_is_refused_by_name(config, tmp_path):
     folder = write(tmp_path, {"config.json": {**config, "quantization_config": GPTQ}})
     for load in (AutoModelForCausalLM, paddlemix_qwenvl.QWenLMHeadModel):
-        with pytest.raises(ConfigurationError, match="Qwen-VL-Chat-Int4: GPTQ weights cannot be loaded"):
+        with pytest.raises(
+            ConfigurationError, match=rf'{tmp_path}/config\.json: quantization_config .* "gptq" to 4 bits'
+        ):
             load.from_pretrained(folder)
+
+
+def test_null_is_the_default_and_what_nobody_knows_is_kept(config, tmp_path):
+    visual = {**config["visual"], "heads": None, "made_by": "me"}
+    folder = write(tmp_path, {"config.json": {**config, "seq_length": None, "visual": visual, "onnx_safe": None}})
+    loaded = QWenVLConfig.from_pretrained(folder)
+    assert (loaded.seq_length, loaded.visual["heads"], loaded.visual["made_by"]) == (2048, 16, "me")
+
+
+def test_a_changed_visual_adds_to_the_files(config, tmp_path):
+    folder = write(tmp_path, {"config.json": config})
+    assert QWenVLConfig.from_pretrained(folder, visual={"image_size": 224}).visual == {
+        **QWenVLConfig(**config).visual,
+        "image_size": 224,
+    }
+
+
+def test_text_alone_is_not_this_family(config, tmp_path):
+    folder = write(tmp_path, {"config.json": {**config, "visual": None}})
+    with pytest.raises(ConfigurationError, match=r"config\.json: visual is null, expected the vision tower's fields"):
+        QWenVLConfig.from_pretrained(folder)
+
+
+def test_a_damaged_visual_is_named_where_the_host_would_fail_on_it(config, tmp_path):
+    for visual in ({"visual": []}, {"VISUAL": config["visual"]}):
+        rest = {name: value for name, value in config.items() if name != "visual"}
+        folder = write(tmp_path, {"config.json": {**rest, **visual}})
+        with pytest.raises(ConfigurationError, match=rf"{tmp_path}/config\.json: visual is (\[\]|null), expected"):
+            AutoModelForConditionalGeneration.from_pretrained(folder)
 
 
 def test_the_hosts_find_the_family(folder):
@@ -103,6 +154,8 @@ def test_the_hosts_find_the_family(folder):
         ({"model_type": "qwen", "visual": {"width": 1664}}, True),
         ({"model_type": "qwen", "architectures": ["QWenLMHeadModel"]}, False),
         ({"model_type": "qwen", "visual": None}, False),
+        ({"model_type": "qwen", "visual": []}, True),
+        ({"model_type": 7, "architectures": ["QWenLMHeadModel"], "visual": {}}, True),
         ({"tokenizer_class": "QWenTokenizer"}, False),
         ({"tokenizer_class": "QWenVLTokenizer"}, True),
     ],

@@ -196,3 +196,11 @@ def test_a_new_model_starts_with_sincos_positions():
     model = QWenLMHeadModel(QWenVLConfig(**cases.config()))
     found = model.transformer.visual.attn_pool.pos_embed.numpy()
     np.testing.assert_array_equal(found, sincos_positions(128, 16))
+
+
+@pytest.mark.parametrize("kind", [None, "np"])
+def test_what_the_processor_was_not_asked_to_make_tensors(model, processor, kind):
+    inputs = processor(text=["the", "<img>street.png</img>the in"], return_tensors=kind)
+    for call in (model.generate, model):
+        with pytest.raises(PromptError, match=r'input_ids is a .*, not a tensor .*return_tensors="pd"'):
+            call(**inputs)

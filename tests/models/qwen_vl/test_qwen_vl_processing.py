@@ -100,3 +100,8 @@ def test_one_question_as_the_command_line_asks_it(folder):
     """Pictures go through the host's message format, which both families share."""
     answer = Assistant.load(str(folder), dtype="float32").ask("the", [Image.open("street.png")], max_new_tokens=3)
     assert len(answer.token_ids) <= 3 and answer.prompt_tokens > 258 and answer.seconds["vision"] > 0
+
+
+def test_what_is_meant_for_the_tokenizer_is_not_asked_of_the_config(folder):
+    loaded = QWenVLProcessor.from_pretrained(str(folder), padding_side="right")
+    assert loaded.tokenizer.padding_side == "right"

@@ -1,0 +1,275 @@
+"""What both families' configurations share: a config.json read as data that may be wrong, and what PaddleNLP makes of the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, Literal
+
+from paddlenlp.quantization.quantization_config import QuantizationConfig
+from paddlenlp.transformers import PretrainedConfig
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from paddlemix_qwenvl import hub, unsupported
+from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
+from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object, wrong
+
+Layers = Annotated[int, Field(strict=True, ge=1, le=1000)]
+Width = Annotated[int, Field(strict=True, ge=1, le=2**15)]
+InnerWidth = Annotated[int, Field(strict=True, ge=1, le=2**18)]
+Side = Annotated[int, Field(strict=True, ge=1, le=1024)]
+"""Pixels, patches or frames that are taken together."""
+Vocabulary = Annotated[int, Field(strict=True, ge=1, le=2**24)]
+Epsilon = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Deviation = Annotated[float, Field(strict=True, ge=0, le=100)]
+RopeBase = Annotated[float, Field(strict=True, ge=1, le=2**40)]
+Label = Annotated[str, Field(pattern=r"^\d{1,6}$")]
+
+
+def _off(value: bool) -> bool:
+    if value:
+        raise PydanticCustomError("off", "false, which every released model has")
+    return value
+
+
+Off = Annotated[Flag, AfterValidator(_off)]
+"""A switch for what no model here does."""
+One = Annotated[int, Field(strict=True, ge=1, le=1)]
+DType = Annotated[Literal[DTYPES], BeforeValidator(dtype_name)]
+
+
+@dataclass
+class HostFields:
+    """What PaddleNLP's `PretrainedConfig` takes out of a config.json. None leaves a field to it."""
+
+    architectures: list[Text] | None = None
+    dtype: DType | None = None
+    torch_dtype: DType | None = None
+    tie_word_embeddings: Flag = False
+    use_cache: Flag = True
+    return_dict: Flag = True
+    bos_token_id: Whole | None = None
+    eos_token_id: Whole | list[Whole] | None = None
+    pad_token_id: Whole | None = None
+    sep_token_id: Whole | None = None
+    decoder_start_token_id: Whole | None = None
+    quantization_config: dict[Text, Any] | None = None
+    name_or_path: Text | None = None
+    _name_or_path: Text | None = None
+    paddlenlp_version: Text | None = None
+    transformers_version: Text | None = None
+    tokenizer_class: Text | None = None
+    auto_map: dict[Text, Any] | None = None
+    prefix: Text | None = None
+    finetuning_task: Text | None = None
+    task_specific_params: dict[Text, Any] | None = None
+    problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = None
+    id2label: dict[Whole | Label, Text] | None = None
+    label2id: dict[Text, Whole] | None = None
+    num_labels: Annotated[int, Field(strict=True, ge=0, le=10**6)] | None = None
+    num_choices: Whole | None = None
+    classifier_dropout: Number | None = None
+    chunk_size_feed_forward: Whole | None = None
+    pruned_heads: dict[Whole | Label, list[Whole]] | None = None
+    cross_attention_hidden_size: Whole | None = None
+    output_hidden_states: Flag | None = None
+    output_attentions: Flag | None = None
+    fuse_attention_qkv: Flag | None = None
+    fuse_attention_ffn: Flag | None = None
+    is_encoder_decoder: Off | None = None
+    is_decoder: Flag | None = None
+    add_cross_attention: Off | None = None
+    tie_encoder_decoder: Off | None = None
+    gradient_checkpointing: Flag | None = None
+    # Of training, and of ranks.
+    use_flash_attention: Flag | None = None
+    use_fused_rms_norm: Flag | None = None
+    use_fused_rope: Flag | None = None
+    use_fused_linear: Flag | None = None
+    use_fused_dropout_add: Flag | None = None
+    use_fused_linear_cross_entropy: Flag | None = None
+    tensor_parallel_degree: Count | None = None
+    tensor_parallel_rank: Whole | None = None
+    tensor_parallel_output: Flag | None = None
+    pipeline_parallel_degree: One | None = None
+    virtual_pp_degree: One | None = None
+    sep_parallel_degree: One | None = None
+    context_parallel_degree: One | None = None
+    sequence_parallel: Off | None = None
+    fuse_sequence_parallel_allreduce: Flag | None = None
+    no_recompute_layers: list[Whole] | None = None
+    pp_recompute_interval: Whole | None = None
+    recompute: Flag | None = None
+    recompute_granularity: Text | None = None
+    recompute_use_reentrant: Flag | None = None
+    refined_recompute: Text | None = None
+    offload_recompute_inputs: Flag | None = None
+    # Of generation, where old files keep them; nothing here reads them from a config.
+    max_length: Whole | None = None
+    min_length: Whole | None = None
+    do_sample: Flag | None = None
+    early_stopping: Flag | Literal["never"] | None = None
+    num_beams: Count | None = None
+    num_beam_groups: Count | None = None
+    diversity_penalty: Number | None = None
+    temperature: Number | None = None
+    top_k: Whole | None = None
+    top_p: Number | None = None
+    typical_p: Number | None = None
+    repetition_penalty: Number | None = None
+    length_penalty: Number | None = None
+    no_repeat_ngram_size: Whole | None = None
+    encoder_no_repeat_ngram_size: Whole | None = None
+    bad_words_ids: list[list[Whole]] | None = None
+    num_return_sequences: Count | None = None
+    output_scores: Flag | None = None
+    return_dict_in_generate: Flag | None = None
+    forced_bos_token_id: Whole | None = None
+    forced_eos_token_id: Whole | list[Whole] | None = None
+    remove_invalid_values: Flag | None = None
+    exponential_decay_length_penalty: list[Number] | None = None
+    suppress_tokens: list[Whole] | None = None
+    begin_suppress_tokens: list[Whole] | None = None
+
+
+class ModelConfig(PretrainedConfig):
+    """Base of both families' configurations. A subclass names the two dataclasses, and says what fits together.
+
+    Attributes:
+        model_fields: the model's own fields, which are always saved.
+        file_fields: all that a config.json may hold and that is checked: the model's, the host's, and older spellings.
+        parts: the fields that are objects; changing one of these on loading adds to the file's.
+    """
+
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012  (the host's own name and type)
+    model_fields: ClassVar[type]
+    file_fields: ClassVar[type]
+    parts: ClassVar[tuple[str, ...]]
+
+    def __init__(self, source: str | os.PathLike | None = None, **given):
+        source = source or f"the arguments of {type(self).__name__}"
+        given = self.flat(self._checked(given, source))
+        values = checked(self.file_fields, given, source)
+        for name in (field.name for field in fields(self.model_fields)):
+            setattr(self, name, getattr(values, name) if given.get(name) is None else given[name])
+        self._complete(values, given, source)
+        host = {name: getattr(values, name) for name in _HOST_NAMES - {"dtype", "torch_dtype", "quantization_config"}}
+        host["dtype"] = values.dtype or values.torch_dtype
+        # What nobody knows stays an attribute, as PaddleNLP has it, unless a class has something else of that name.
+        others = given.keys() - vars(self).keys() - _HOST_NAMES - {*dir(type(self))}
+        kept = {name: value for name, value in host.items() if value is not None}
+        super().__init__(**kept, **{name: given[name] for name in others})
+
+    @classmethod
+    def _checked(cls, given: Mapping[str, Any], source: str | os.PathLike) -> dict:
+        """The fields of a file or of a call, each of which is what it can be; objects as their fields.
+
+        Raises:
+            ConfigurationError: a value of the wrong type or out of range, or a checkpoint that is quantised.
+        """
+        given = {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in given.items()}
+        if given.get("quantization_config") == QuantizationConfig().to_dict():  # what the host saves for none
+            del given["quantization_config"]
+        unsupported.refuse_quantised(given, source)
+        checked(cls.file_fields, given, source)
+        return given
+
+    @classmethod
+    def flat(cls, given: dict) -> dict:
+        """The fields without older spellings and nested forms."""
+        return given
+
+    def _complete(self, values, given: dict, source: str | os.PathLike) -> None:
+        """Check what the single fields cannot tell, and set what is no field of `model_fields`.
+
+        Raises:
+            ConfigurationError: fields that do not fit each other.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        return_unused_kwargs: bool = False,
+        **kwargs,
+    ):
+        """Read a config.json.
+
+        Args:
+            pretrained_model_name_or_path: the file, a folder that holds it, or a name.
+            return_unused_kwargs: return what is no field as well, instead of refusing it.
+            kwargs: fields to change, and where a name is looked up (`hub.SOURCE_OPTIONS`).
+
+        Raises:
+            ConfigurationError: a file that is no config.json of this family, or values that no model can have.
+            DownloadError: no such file.
+        """
+        options = {name: kwargs.pop(name) for name in hub.SOURCE_OPTIONS if name in kwargs}
+        path = hub.config_file(pretrained_model_name_or_path, **options)
+        config, unused = cls.from_dict(read_object(path), source=path, return_unused_kwargs=True, **kwargs)
+        unsupported.refuse_quantised_folder(path.parent)
+        if return_unused_kwargs:
+            return config, unused
+        unsupported.refuse_arguments(unused, f"{cls.__name__}.from_pretrained", cls.field_names())
+        return config
+
+    @classmethod
+    def from_dict(
+        cls, config_dict: dict, source: str | os.PathLike = "config.json", return_unused_kwargs: bool = False, **kwargs
+    ):
+        """The content of a config.json, with the fields among `kwargs` changed, which go through the same checks.
+
+        Raises:
+            ConfigurationError: another kind of model's, or no model's.
+        """
+        cls.refuse_others(config_dict, source)
+        known = cls.field_names() | config_dict.keys()
+        changes = {name: kwargs.pop(name) for name in list(kwargs) if name in known}
+        given = cls.flat(cls._checked(config_dict, source))
+        if changes:
+            changes = cls.flat(cls._checked(changes, f"the arguments of {cls.__name__}.from_pretrained"))
+            parts = {name: {**given.get(name, {}), **changes[name]} for name in cls.parts if changes.get(name)}
+            given = {**given, **changes, **parts}
+            source = f"{os.fspath(source)} with {', '.join(changes)} changed"
+        config = cls(source=source, **given)
+        return (config, kwargs) if return_unused_kwargs else config
+
+    @classmethod
+    def refuse_others(cls, config: Mapping[str, Any], source: str | os.PathLike) -> None:
+        """Raises ConfigurationError for the config.json of another kind of model."""
+        unsupported.refuse_other_family(config, cls.model_type, source)
+
+    @classmethod
+    def field_names(cls) -> set[str]:
+        """All fields that are checked."""
+        return {field.name for field in fields(cls.file_fields)}
+
+    def to_dict(self, saving_file: bool = False) -> dict:
+        """The Hub's form."""
+        values = super().to_dict(saving_file=saving_file)
+        values["torch_dtype"] = values.pop("dtype", None)
+        return values
+
+    def to_diff_dict(self, saving_file: bool = False) -> dict:
+        """What is saved: the host leaves out what equals our defaults, but other readers have other defaults."""
+        values = self.to_dict(saving_file=saving_file)
+        always = [*(field.name for field in fields(self.model_fields)), *self.parts, *_ALWAYS_SAVED]
+        return {**super().to_diff_dict(saving_file=saving_file), **{name: values[name] for name in always}}
+
+
+_HOST_NAMES = {field.name for field in fields(HostFields)}
+_ALWAYS_SAVED = ("tie_word_embeddings", "torch_dtype", "architectures", "model_type")
+
+
+def check_token_ids(
+    given: Mapping[str, Any], names: tuple[str, ...], vocab_size: int, source: str | os.PathLike
+) -> None:
+    """Raises ConfigurationError for token ids that the vocabulary does not have."""
+    for name in names:
+        tokens = given.get(name)
+        for token in tokens if isinstance(tokens, list) else [tokens]:
+            if token is not None and token >= vocab_size:
+                raise wrong(source, name, tokens, f"ids below vocab_size, {vocab_size}")

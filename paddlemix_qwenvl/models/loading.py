@@ -1,0 +1,99 @@
+"""What `from_pretrained` and `from_config` make of their arguments, and where the weights are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from paddlenlp.transformers.utils import get_checkpoint_shard_files
+from paddlenlp.utils.download import resolve_file_path
+
+from paddlemix_qwenvl import unsupported
+from paddlemix_qwenvl.checkpoint import WEIGHTS, Checkpoint
+from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
+from paddlemix_qwenvl.generation.settings import GENERATION_CONFIG
+from paddlemix_qwenvl.parallel import tensor_parallel
+
+# Arguments of PaddleNLP's and transformers' methods that ask for what is done anyway -> with which values.
+_FULFILLED = {
+    "low_cpu_mem_usage": (True, False),
+    "trust_remote_code": (True, False),
+    "convert_from_torch": (True, False),
+    "load_state_as_np": (True, False),
+    "use_safetensors": (True,),
+    "ignore_mismatched_sizes": (False,),
+    "output_loading_info": (False,),
+}
+
+
+def loading_dtype(dtype: Any, torch_dtype: Any, config) -> str:
+    """The dtype of the weights: the first that is given, else the config's; "auto" is the config's, too.
+
+    Args:
+        dtype, torch_dtype: a name, such as "bfloat16" or "torch.bfloat16", or Paddle's or PyTorch's object of that name.
+
+    Raises:
+        ConfigurationError: a dtype that weights cannot have.
+    """
+    for name, given in (("dtype", dtype), ("torch_dtype", torch_dtype), ("the config's dtype", config.dtype)):
+        if given is None or (given == "auto" and name != "the config's dtype"):
+            continue
+        if dtype_name(given) not in DTYPES:
+            raise ConfigurationError(f"{name} is {given!r}: it must be one of {', '.join(DTYPES)}.")
+        return dtype_name(given)
+    return "float32"
+
+
+def check_arguments(given: Mapping[str, Any], caller: str, known: Iterable[str]) -> None:
+    """A misspelt argument must not be lost in silence. What asks for nothing, or for what is done anyway, passes.
+
+    Raises:
+        ConfigurationError: an argument that nobody knows.
+    """
+    left = {name: value for name, value in given.items() if not any(value is fits for fits in _FULFILLED.get(name, ()))}
+    unsupported.refuse_arguments(left, caller, known)
+
+
+def check_degree(degree: int | None) -> None:
+    """Raises ParallelError for another `tensor_parallel_degree` than the number of ranks that were launched."""
+    launched = tensor_parallel().degree
+    if degree not in (None, launched):
+        raise ParallelError(
+            f"tensor_parallel_degree is {degree} but the model is split over {launched} rank(s): leave it out, and start as many "
+            f"processes with `python -m paddle.distributed.launch`."
+        )
+
+
+def check_blocks(config, checkpoint: Checkpoint) -> None:
+    """Before a model of a thousand blocks is made in vain.
+
+    Raises:
+        CheckpointError: the config wants more blocks than the checkpoint has tensors.
+    """
+    if config.blocks > len(checkpoint.names()):
+        raise CheckpointError(
+            f"{checkpoint.path} has {len(checkpoint.names())} tensors, too few for the {config.blocks} blocks of the config: "
+            f"take all files from one model."
+        )
+
+
+def weights_folder(name_or_path: str | os.PathLike, subfolder: str = "", **source) -> Path:
+    """The local folder with the weights; downloads them by name through PaddleNLP.
+
+    Raises:
+        CheckpointError: no source has them.
+    """
+    local = Path(name_or_path) / (subfolder or "")
+    if local.is_dir():
+        return local
+    name = str(name_or_path)
+    found = resolve_file_path(name, [*WEIGHTS], subfolder or "", **source)
+    if found is None:
+        raise CheckpointError(f"no weights of {name!r} were found: check the name, or give a folder.")
+    if str(found).endswith(".json"):
+        get_checkpoint_shard_files(name, found, subfolder=subfolder or "", **source)
+    resolve_file_path(name, [GENERATION_CONFIG], subfolder or "", **source)
+    return Path(found).parent
