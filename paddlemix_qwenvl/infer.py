@@ -59,7 +59,7 @@ class Answer:
         for number, image in enumerate(images):
             here = [item for item in items if item.image == number]
             name = path if len(images) == 1 else f"{stem}-{number + 1}{ending}"
-            draw(load_image(image).convert("RGB"), here).save(f"{stem}.part{ending}")
+            draw(load_image(image), here).save(f"{stem}.part{ending}")
             os.replace(f"{stem}.part{ending}", name)
             found = ", ".join(f"{item.label or item.kind} {[round(value) for value in item.coords]}" for item in here)
             lines.append(f"{name}: {found or 'the answer points at nothing in this picture'}")

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import GroundingError, MissingFontWarning
-from ..media.images import to_rgb, upright
+from ..media.images import upright
+from ..media.pixels import on_white
 from .fonts import covers, find_font
 from .items import Item
 from .layout import Box, Layout
@@ -59,7 +60,7 @@ def colour(number: int) -> tuple[int, int, int]:
 
 
 def _canvas(image: Image.Image) -> tuple[Image.Image, int]:
-    picture = to_rgb(upright(image))
+    picture = on_white(upright(image))
     wanted = math.ceil(_SHORT_SIDE / min(picture.size))
     factor = max(1, min(wanted, _LONG_SIDE // max(picture.size)))
     if factor > 1:

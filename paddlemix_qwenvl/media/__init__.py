@@ -3,6 +3,7 @@
 from .cache import ContentCache, content_key
 from .images import load_image
 from .messages import process_vision_info
+from .parts import check_parts
 from .patches import preprocess_images, preprocess_videos
 from .resize import smart_resize
 from .video import Video, load_video
@@ -10,6 +11,7 @@ from .video import Video, load_video
 __all__ = [
     "ContentCache",
     "Video",
+    "check_parts",
     "content_key",
     "load_image",
     "load_video",

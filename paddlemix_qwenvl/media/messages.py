@@ -4,15 +4,18 @@ Source of the sizes and pixels: qwen_vl_utils 0.0.14. Beyond it, pictures are tu
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..errors import MediaError, PromptError
+from ..errors import PromptError
+from .arguments import frames_of
 from .cache import ContentCache, content_key
-from .images import MAX_BYTES, MAX_DECODED_PIXELS, TIMEOUT, ImageSource, describe, open_image, read_image, to_rgb
+from .images import MAX_BYTES, TIMEOUT, ImageSource, open_image, read_image
+from .parts import Message, check_parts
+from .pixels import on_white
 from .resize import image_pixel_limits, requested_size, resize_frame
 from .sampling import FPS, FRAME_FACTOR, check_numbers, frame_size
 from .threads import thread_map
@@ -21,26 +24,27 @@ from .video import VIDEO_MAX_BYTES, VIDEO_TIMEOUT, Video, load_video
 MERGE_SIZE = 2
 SIZE_SETTINGS = ("min_pixels", "max_pixels", "resized_height", "resized_width")
 
-Message = Mapping[str, Any]
-
 
 def process_vision_info(
-    messages: Sequence[Message] | Sequence[Sequence[Message]],
+    conversations: Sequence[Message] | Sequence[Sequence[Message]],
     return_video_kwargs: bool = False,
+    return_video_metadata: bool = False,
     image_patch_size: int = 14,
     *,
     timeout: float = TIMEOUT,
     max_bytes: int = MAX_BYTES,
-    max_image_pixels: int = MAX_DECODED_PIXELS,
+    max_image_pixels: int | None = None,
     video_timeout: float = VIDEO_TIMEOUT,
     video_max_bytes: int = VIDEO_MAX_BYTES,
     cache: ContentCache | None = None,
 ) -> tuple:
     """(images, videos) of one conversation or of several, in the order of their placeholders; None for none.
 
-    Images are PIL images in RGB, resized as their message asks (`min_pixels`, `max_pixels`, or `resized_height` with
-    `resized_width`); each keeps the user's size in `info["original_size"]`, (width, height). Videos are `Video`s.
-    With `return_video_kwargs`, a third value holds `fps`, a list: the sampled frames a second of each video.
+    The parts of messages are those of `check_parts`. Images are PIL images in RGB, resized as their message asks
+    (`min_pixels`, `max_pixels`, or `resized_height` with `resized_width`); each keeps the user's size in
+    `info["original_size"]`, (width, height). Videos are `Video`s.
+    With `return_video_kwargs`, a third value holds `fps`, a list: the sampled frames a second of each video. With
+    `return_video_metadata`, each video comes as a pair, with its `metadata` in place of these.
 
     The limits are those of `load_image` and `load_video`; `max_image_pixels` is the decoded picture's. Files and
     downloads whose content is in the `cache` are not decoded again.
@@ -48,36 +52,28 @@ def process_vision_info(
     """
     factor = image_patch_size * MERGE_SIZE
     limits = {"timeout": timeout, "max_bytes": max_bytes, "max_pixels": max_image_pixels, "cache": cache}
-    elements = extract_vision_info(messages)
-    images = thread_map(lambda e: fetch_image(e, factor, **limits), [e for e in elements if _is_image(e)])
+    elements = extract_vision_info(conversations)
+    images = thread_map(lambda e: fetch_image(e, factor, **limits), [e for e in elements if "image" in e])
     videos = [
         fetch_video(element, factor, video_timeout=video_timeout, video_max_bytes=video_max_bytes, **limits)
         for element in elements
-        if not _is_image(element)
+        if "video" in element
     ]
-    if return_video_kwargs:
-        return images or None, videos or None, {"fps": [video.fps for video in videos]}
-    return images or None, videos or None
+    options = {} if return_video_metadata else {"fps": [video.fps for video in videos]}
+    if return_video_metadata:
+        videos = [(video, video.metadata) for video in videos]
+    return (images or None, videos or None, options) if return_video_kwargs else (images or None, videos or None)
 
 
-def extract_vision_info(messages: Sequence[Message] | Sequence[Sequence[Message]]) -> list[dict[str, Any]]:
-    """The image and video elements of messages, without settings that are None. Raises PromptError."""
-    if not isinstance(messages, list | tuple):
-        raise PromptError(f"Messages are a list of {{'role': ..., 'content': ...}}, not {type(messages).__name__}.")
-    conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
-    found = []
-    for message in (message for conversation in conversations for message in conversation):
-        if not isinstance(message, Mapping):
-            raise PromptError(f"A message is {{'role': ..., 'content': ...}}, not {type(message).__name__}.")
-        content = message.get("content")
-        for element in content if isinstance(content, list | tuple) else ():
-            if not isinstance(element, Mapping):
-                raise PromptError(f"An element of content is {{'type': ..., ...}}, not {type(element).__name__}.")
-            element = {key: value for key, value in element.items() if value is not None}
-            if element.keys() & {"image", "image_url", "video"}:
-                found.append(element)
-            elif element.get("type") in ("image", "image_url", "video"):
-                raise PromptError(f"{element} names no media; write {{'type': 'image', 'image': <path, URL, ...>}}.")
+def extract_vision_info(conversations: Sequence[Message] | Sequence[Sequence[Message]]) -> list[dict[str, Any]]:
+    """The images and videos of one conversation or of several, as `check_parts` writes them. Raises PromptError."""
+    is_batch = isinstance(conversations, list | tuple) and conversations and isinstance(conversations[0], list | tuple)
+    messages = [message for one in (conversations if is_batch else [conversations]) for message in check_parts(one)]
+    contents = [message.get("content") for message in messages]
+    found = [part for parts in contents if isinstance(parts, list) for part in parts if part["type"] != "text"]
+    for part in found:
+        if part["type"] not in part:
+            raise PromptError(f"{part} names no media; write {{'type': 'image', 'image': <path, URL, ...>}}.")
     return found
 
 
@@ -87,17 +83,16 @@ def fetch_image(
     *,
     timeout: float = TIMEOUT,
     max_bytes: int = MAX_BYTES,
-    max_pixels: int = MAX_DECODED_PIXELS,
+    max_pixels: int | None = None,
     cache: ContentCache | None = None,
 ) -> Image.Image:
-    """The picture of one element of a message, in RGB (transparency over white) and resized.
+    """The picture of one element of a message, as `check_parts` writes it: in RGB by `on_white`, and resized.
 
     The limits are those of `load_image`; files and downloads whose content is in the `cache` are not decoded again.
     Raises MediaError as `load_image` and `smart_resize` do.
     """
     check_numbers(element)
-    source = element["image"] if "image" in element else element["image_url"]
-    source = source.get("url") if isinstance(source, Mapping) else source
+    source = element["image"]
     with open_image(source, timeout, max_bytes) as picture:
         if cache is None or isinstance(picture, Image.Image | np.ndarray):
             return _resized(read_image(picture, source, max_pixels), element, factor)
@@ -112,7 +107,7 @@ def _resized(image: Image.Image, element: Message, factor: int) -> Image.Image:
     height, width = requested_size(
         element, image.height, image.width, factor, element.get("min_pixels", least), element.get("max_pixels", most)
     )
-    resized = _over_white(image).resize((width, height), Image.Resampling.BICUBIC)
+    resized = on_white(image).resize((width, height), Image.Resampling.BICUBIC)
     resized.info = {"original_size": image.size}
     return resized
 
@@ -127,14 +122,15 @@ def fetch_video(
 ) -> Video:
     """The frames of one video element of a message: a file or an address to sample, or a list of pictures to take all.
 
-    Of a list, `sample_fps` (2 by default) tells how many a second there are, and an odd count is filled up with the
-    last; `image_limits` are then those of `fetch_image`. Raises MediaError as `load_video` and `load_image` do.
+    Of a list, `sample_fps` (2 by default) tells how many a second there are, `raw_fps` how many there were, and an odd
+    count is filled up with the last; an array [T, H, W, C] or [T, C, H, W] is such a list. `image_limits` are then those of
+    `fetch_image`. Raises MediaError as `load_video` and `load_image` do.
     """
     source = element["video"]
     if isinstance(source, str | os.PathLike):
         return load_video(source, element, factor, timeout=video_timeout, max_bytes=video_max_bytes)
-    if not isinstance(source, list | tuple | np.ndarray) or not len(source):
-        raise MediaError(f"A video is a path, an address or a list of at least one frame, not {describe(source)}.")
+    check_numbers(element)
+    source = frames_of(source)
 
     def frame_of(frame: ImageSource) -> Image.Image:  # 2 * factor: qwen_vl_utils hands on the factor as a patch size
         return fetch_image({**element, "image": frame}, MERGE_SIZE * factor, **image_limits)
@@ -144,19 +140,6 @@ def fetch_video(
     height, width = frame_size(element, len(pictures), pictures[0].height, pictures[0].width, factor)
     resized = [resize_frame(picture, (width, height)) for picture in pictures]
     fps = float(element.get("sample_fps", FPS))
-    indices = np.arange(len(pictures))
-    return Video(
-        np.stack(resized).transpose(0, 3, 1, 2), fps, indices / fps, indices, pictures[0].info["original_size"]
-    )
-
-
-def _is_image(element: Message) -> bool:
-    return "image" in element or "image_url" in element
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    if image.mode != "RGBA":
-        return to_rgb(image)
-    white = Image.new("RGB", image.size, (255, 255, 255))
-    white.paste(image, mask=image.getchannel("A"))
-    return white
+    indices, size = np.arange(len(pictures)), pictures[0].info["original_size"]
+    frames = np.stack(resized).transpose(0, 3, 1, 2)
+    return Video(frames, fps, indices / fps, indices, size, float(element.get("raw_fps", fps)))

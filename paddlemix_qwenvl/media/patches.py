@@ -1,7 +1,6 @@
 """Pictures and videos into the patches that the vision towers of Qwen2-VL and Qwen2.5-VL read."""
 
 import math
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import MediaError
-from .images import ImageSource, decode, from_array, load_image, to_rgb
+from .arguments import frames_of
+from .images import ImageSource, decode, load_image, to_rgb
+from .pixels import from_array, on_white
 from .resize import MAX_PIXELS, MIN_PIXELS, smart_resize
 from .threads import thread_map
 from .video import Video
@@ -23,7 +23,8 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 def preprocess_images(images: Sequence[ImageSource], **settings: Any) -> dict[str, Any]:
     """Patches of pictures; `settings` are the fields of `PatchSettings`.
 
-    A PIL image or an array is taken as it is, anything else goes through `load_image`. Returns
+    A PIL image is taken as it is and converted by `to_rgb`, as the original does it; anything else is read by
+    `load_image` and lies `on_white`. Returns
     - `pixel_values`: float32 [sum(t * h * w), 3 * temporal_patch_size * patch_size**2], rows in the merger's order;
     - `image_grid_thw`: int64 [n, 3], in patches;
     - `original_sizes`: (width, height) as the user gave each picture (`info["original_size"]` where there is one);
@@ -51,14 +52,7 @@ def preprocess_videos(videos: Sequence[Video | Sequence[ImageSource]], **setting
     Raises MediaError for a video without frames and for frames that cannot be read or resized.
     """
     cut = PatchSettings(**settings)
-    for video in videos:
-        if isinstance(video, str | os.PathLike):
-            raise MediaError(
-                f"{os.fsdecode(video)}: a video file is sampled first, by load_video or process_vision_info."
-            )
-    clips = [thread_map(_picture, video.frames if isinstance(video, Video) else video) for video in videos]
-    if not all(clips):
-        raise MediaError("A video without frames was given; each needs at least one.")
+    clips = [thread_map(_picture, frames_of(video.frames if isinstance(video, Video) else video)) for video in videos]
     pixels, grids, resized = _patches(clips, cut)
     return {
         "pixel_values_videos": pixels,
@@ -114,16 +108,17 @@ class _Picture:
 
 def _picture(source: ImageSource) -> _Picture:
     scaled = False
-    if isinstance(source, np.ndarray):
+    if isinstance(source, Image.Image):
+        image = to_rgb(decode(source, source))
+    elif isinstance(source, np.ndarray):
         image, scaled = from_array(source)
-    elif isinstance(source, Image.Image):
-        image = decode(source, source, source.width * source.height)
+        image = on_white(image)
     else:
-        image = load_image(source)
+        image = on_white(load_image(source))
     original_size = image.info.get("original_size")
     if not isinstance(original_size, tuple):  # a PNG may hold a text of that name
         original_size = image.size
-    return _Picture(to_rgb(image), scaled, original_size)
+    return _Picture(image, scaled, original_size)
 
 
 def _patches(clips: list[list[_Picture]], cut: PatchSettings) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:

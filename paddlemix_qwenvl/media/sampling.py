@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ MAX_FRAMES = 768
 FRAME_TOKENS = (128, 768)  # of one frame, where the message does not say
 VIDEO_TOKENS = 128000 * 0.9  # of a whole video, likewise
 
-POSITIVE = ("fps", "nframes", "min_frames", "max_frames", "sample_fps", "min_pixels", "max_pixels", "total_pixels")
+POSITIVE = (
+    *("fps", "sample_fps", "raw_fps", "nframes", "min_frames", "max_frames"),
+    *("min_pixels", "max_pixels", "total_pixels", "resized_height", "resized_width"),
+)
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,9 @@ def frame_size(element: Mapping[str, Any], nframes: int, height: int, width: int
 
 def check_numbers(element: Mapping[str, Any]) -> None:
     """Raises MediaError for a setting of a video or an image that is no number, or not over 0 where it must be."""
-    for key in (*POSITIVE, "resized_height", "resized_width", "video_start", "video_end"):
+    for key in (*POSITIVE, "video_start", "video_end"):
         value = element.get(key, 1)
-        is_number = isinstance(value, int | float) and math.isfinite(value)
+        is_number = isinstance(value, Real) and math.isfinite(value)
         if not is_number or (value <= 0 and not key.startswith("video_")):
             raise MediaError(f"{key}={value!r}: expected a number{'' if key.startswith('video_') else ' over 0'}.")
 

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import MediaError
-from .fetch import download, is_url, open_local
+from .fetch import open_source
+from .pixels import describe
 from .resize import resize_frame
 from .sampling import Timeline, check_numbers, frame_size, sample
 
@@ -34,7 +35,7 @@ class Video:
 
     `frames`: uint8 [T, 3, H, W], resized; `fps`: how many of them a second there are; `timestamps`: float64 [T],
     seconds in the video the user gave; `indices`: int64 [T], in that video's frames; `original_size`: its
-    (width, height) as shown, rotation included.
+    (width, height) as shown, rotation included; `original_fps`: its frames a second, those sampled where not known.
     """
 
     frames: np.ndarray
@@ -42,6 +43,15 @@ class Video:
     timestamps: np.ndarray
     indices: np.ndarray
     original_size: tuple[int, int]
+    original_fps: float | None = None
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What qwen_vl_utils 0.0.14 tells of a video: the frames a second and the number of frames that were sampled
+        from, and which were taken."""
+        fps = self.fps if self.original_fps is None else self.original_fps
+        total = round(len(self) / self.fps * fps)
+        return {"fps": fps, "frames_indices": self.indices.tolist(), "total_num_frames": total}
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -58,7 +68,7 @@ def load_video(
     timeout: float = VIDEO_TIMEOUT,
     max_bytes: int = VIDEO_MAX_BYTES,
 ) -> Video:
-    """Samples a video file, which is a path or a file:// or http(s) address.
+    """Samples a video file, which is a path, a file:// or http(s) address or a base64 data URI.
 
     `element`, a message's, says which frames (2 a second by default) and how large: see `sampling.sample` and
     `sampling.frame_size`. Two passes are made: one over the packets for the frames' times, one that seeks and decodes.
@@ -67,11 +77,11 @@ def load_video(
     Raises MediaError, naming the source, for what cannot be fetched or decoded, has no frames, or cannot be sampled so.
     """
     check_numbers(element)
-    with _open_source(source, timeout, max_bytes) as file:
+    with open_source(source, timeout=timeout, max_bytes=max_bytes, buffer=tempfile.TemporaryFile) as file:
         try:
             return _read(file, element, factor)
         except Exception as error:  # PyAV raises nearly every built-in exception on damaged files
-            raise MediaError(f"Cannot read {os.fsdecode(source)}: {error}") from error
+            raise MediaError(f"Cannot read {describe(source)}: {error}") from error
 
 
 def _read(file: BinaryIO, element: Mapping[str, Any], factor: int) -> Video:
@@ -91,19 +101,7 @@ def _read(file: BinaryIO, element: Mapping[str, Any], factor: int) -> Video:
             frames[indices == position] = resize_frame(image, (width, height))
             timestamps[indices == position] = seconds
             progress.update()
-    return Video(frames.transpose(0, 3, 1, 2), fps, timestamps, indices, original_size)
-
-
-@contextmanager
-def _open_source(source: str | os.PathLike, timeout: float, max_bytes: int) -> Iterator[BinaryIO]:
-    name = os.fsdecode(source)
-    if is_url(name):
-        with tempfile.TemporaryFile() as file:
-            download(name, file, timeout=timeout, max_bytes=max_bytes)
-            yield file
-    else:
-        with open_local(name) as file:
-            yield file
+    return Video(frames.transpose(0, 3, 1, 2), fps, timestamps, indices, original_size, index.timeline.fps)
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from paddlenlp.transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from paddlenlp.transformers.processing_utils import ProcessorMixin
-from PIL import Image
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import ConfigurationError, PromptError
-from paddlemix_qwenvl.media import Video, preprocess_images, preprocess_videos
+from paddlemix_qwenvl.media import preprocess_images, preprocess_videos
+from paddlemix_qwenvl.media.arguments import flat_images, flat_videos
 from paddlemix_qwenvl.media.messages import process_vision_info
 from paddlemix_qwenvl.media.patches import IMAGE_MEAN, IMAGE_STD
 from paddlemix_qwenvl.models.host_side import tensors
@@ -69,8 +69,9 @@ class Qwen2_5_VLImageProcessor(BaseImageProcessor):
         """Patches, grids and sizes of images and videos.
 
         Args:
-            images: one picture or a list (path, URL, data URI, PIL, array).
-            videos: one video or a list, each a `Video`, a list of pictures or an array `[frames, ...]`.
+            images: one picture (path, URL, data URI, PIL, array), a list, or a list for each prompt.
+            videos: one video, a list, or a list for each prompt; each a `Video`, a list of pictures or an array
+                `[frames, ...]`.
             return_tensors: "pd", "np" or None (also NumPy).
             overrides: `min_pixels`, `max_pixels` for this call.
 
@@ -80,9 +81,9 @@ class Qwen2_5_VLImageProcessor(BaseImageProcessor):
         given = {name: value for name, value in overrides.items() if value is not None}
         settings = {name: given.get(name, getattr(self, name)) for name in _PATCH_SETTINGS}
         data: dict = {}
-        if images := _several(images, isinstance(images, list | tuple)):
+        if images := flat_images(images):
             data.update(preprocess_images(images, **settings))
-        if videos := _several(videos, not _is_one_video(videos)):
+        if videos := flat_videos(videos):
             data.update(preprocess_videos(videos, **settings))
         return tensors(data, return_tensors)
 
@@ -160,7 +161,7 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         """Inputs of the model for a batch of prompts.
 
         Args:
-            images: all images of the batch in the order of their placeholders.
+            images: all images of the batch in the order of their placeholders, in one list or a list for each prompt.
             text: one prompt or a list, with one placeholder an image or video, as `apply_chat_template` gives them.
             videos: all videos of the batch, likewise, each a `Video`, a list of pictures or an array `[frames, ...]`.
             padding: pad the rows to one length, on the left.
@@ -185,7 +186,7 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
             raise PromptError(
                 f"text is {texts!r:.200}: give one prompt or a list of them, as apply_chat_template does."
             )
-        videos = _several(videos, not _is_one_video(videos))
+        videos = flat_videos(videos)
         media = self.image_processor(images, videos, min_pixels=min_pixels, max_pixels=max_pixels)
         merge = self.image_processor.merge_size
         texts = grow_placeholders(texts, IMAGE_TOKEN, media.get("image_grid_thw"), merge, "image")
@@ -246,16 +247,3 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         """Names of what a call may return for the model."""
         return ["input_ids", "attention_mask", *self.image_processor.model_input_names, "second_per_grid_ts"]
-
-
-def _several(media, listed: bool) -> list:
-    """All images or all videos, where one may have been given alone."""
-    if media is None:
-        return []
-    return list(media) if listed else [media]
-
-
-def _is_one_video(media) -> bool:
-    if isinstance(media, list | tuple):
-        return bool(media) and isinstance(media[0], Image.Image)
-    return isinstance(media, Video) or getattr(media, "ndim", 0) == 4
