@@ -31,20 +31,32 @@ Whole = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 
 
+def read_text(path: str | os.PathLike) -> str:
+    """The text of a file.
+
+    Raises:
+        ConfigurationError: the file cannot be read, is over 64 MiB, or is not in UTF-8.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has over {MAX_BYTES >> 20} MiB")
+        return path.read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{path} cannot be read ({reason}): download or write it again.") from error
+
+
 def read_object(path: str | os.PathLike) -> dict:
     """The JSON object in a file.
 
     Raises:
         ConfigurationError: the file cannot be read, is over 64 MiB, or holds no JSON object in UTF-8.
     """
-    path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it has over {MAX_BYTES >> 20} MiB")
-        found = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(f"{path} cannot be read as JSON ({reason}): download or write it again.") from error
+        found = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} cannot be read as JSON ({error}): download or write it again.") from error
     if not isinstance(found, dict):
         raise ConfigurationError(f"{path} holds {shown(found)}, expected a JSON object: download or write it again.")
     return found
