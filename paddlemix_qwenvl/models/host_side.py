@@ -81,7 +81,9 @@ class PortableTokenizer:
         folder = hub.gather(pretrained_model_name_or_path, cls.files, subfolder, **source)
         own = checked(TokenizerSettings, given, "from_pretrained")
         merged = replace(read_settings(folder), **{name: getattr(own, name) for name in given})
-        return cls._of_folder(folder, merged)
+        tokenizer = cls._of_folder(folder, merged)
+        tokenizer.name_or_path = str(pretrained_model_name_or_path)
+        return tokenizer
 
     @classmethod
     def _of_folder(cls, folder: Path, settings: TokenizerSettings):

@@ -25,6 +25,7 @@ from paddlemix_qwenvl.models.tool_schemas import schema_of
 
 PATIENCE = 2.0  # seconds a template may take
 LONGEST = 1 << 26  # characters, or bits of a number, that it may make at once
+_NOT_DONE = ("return_assistant_tokens_mask", "sanitize_control_tokens")  # transformers' arguments
 _CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
 
 _deadline: ContextVar[float] = ContextVar("deadline")
@@ -64,6 +65,9 @@ def render_chat(
             "the model's folder has no chat template: put chat_template.jinja, chat_template.json or tokenizer_config.json "
             "from the Hub beside its tokenizer, or pass chat_template=..."
         )
+    for name in _NOT_DONE:
+        if variables.pop(name, False):
+            raise PromptError(f"{name} is known to transformers alone: leave it out.")
     if add_generation_prompt and continue_final_message:
         raise PromptError("add_generation_prompt and continue_final_message exclude each other: choose one.")
     batched = isinstance(messages, list | tuple) and bool(messages) and isinstance(messages[0], list | tuple)
@@ -144,10 +148,13 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def concat(self, pieces: Iterable[str]) -> str:
-        pieces = list(pieces)
-        if sum(map(len, pieces)) > LONGEST:
-            raise TemplateRuntimeError("it makes a text that is far too long")
-        return "".join(pieces)
+        taken, length = [], 0
+        for piece in pieces:
+            taken.append(piece)
+            length += len(piece)
+            if length > LONGEST:
+                raise TemplateRuntimeError("it makes a text that is far too long")
+        return "".join(taken)
 
 
 def _size(value: Any) -> int:
