@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from paddlemix_qwenvl.errors import ConfigurationError, PromptError
-from paddlemix_qwenvl.fields import Count, Flag, Whole, shown
+from paddlemix_qwenvl.fields import Flag, Whole, checked, shown, wrong
 from paddlemix_qwenvl.models.tokenizer_settings import Side
 
 LOADING = ("use_fast", "trust_remote_code", "backend")
 """What transformers' `from_pretrained` takes and nothing here depends on."""
+
+Tokens = Annotated[int, Field(strict=True, ge=1, le=2**24)]
 
 
 @dataclass(kw_only=True)
@@ -22,10 +25,10 @@ class TextOptions:
     """What a tokenizer's call takes beside its text."""
 
     padding: Flag | Literal["longest", "max_length", "do_not_pad"] = False
-    truncation: Flag | Literal["longest_first", "only_first", "only_second", "do_not_truncate"] = False
-    max_length: Count | None = None
+    truncation: Flag | Literal["longest_first", "only_first", "do_not_truncate"] = False
+    max_length: Tokens | None = None
     stride: Whole = 0
-    pad_to_multiple_of: Count | None = None
+    pad_to_multiple_of: Tokens | None = None
     padding_side: Side | None = None
     add_special_tokens: Flag = True
     return_attention_mask: Flag | None = None
@@ -63,6 +66,13 @@ def check_text(text) -> None:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise PromptError(f"text is {text!r:.200}, which UTF-8 cannot write: {error}.") from error
+
+
+def check_text_options(options: Mapping[str, Any], source: str) -> None:
+    """Raises ConfigurationError for values that cannot be; names are not looked at."""
+    found = checked(TextOptions, options, source)
+    if found.stride >= (found.max_length or found.stride + 1):
+        raise wrong(source, "stride", found.stride, f"less than max_length, {found.max_length}")
 
 
 def plain_options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,21 @@ import paddle
 from paddlenlp.transformers.image_processing_utils import BatchFeature
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.errors import ConfigurationError
+from paddlemix_qwenvl.errors import ConfigurationError, PromptError, QwenVLError
 from paddlemix_qwenvl.fields import checked
-from paddlemix_qwenvl.models.call_options import LOADING, TEXT, TextOptions, check_names, check_text, plain_options
+from paddlemix_qwenvl.models.call_options import (
+    LOADING,
+    TEXT,
+    check_names,
+    check_text,
+    check_text_options,
+    plain_options,
+)
 from paddlemix_qwenvl.models.chat_templates import as_saved
 from paddlemix_qwenvl.models.pretrained import SIZES
 from paddlemix_qwenvl.models.tokenizer_settings import NAMED, TokenizerSettings, read_settings
 
+_RAGGED = "the texts are of different lengths, which make no tensor: pass padding=True, or return_tensors=None."
 _LOCAL = ("name_or_path", "chat_template_file", "from_slow", "vocab_file")
 
 
@@ -26,6 +34,7 @@ def tensors(data: dict, kind: str | None) -> BatchFeature:
 
     Raises:
         ConfigurationError: any other kind.
+        PromptError: rows of different lengths.
     """
     if kind not in (None, "np", "pd"):
         raise ConfigurationError(f"return_tensors is {kind!r}: it must be 'pd', 'np' or None.")
@@ -36,7 +45,10 @@ def tensors(data: dict, kind: str | None) -> BatchFeature:
 
 
 def _array(value) -> np.ndarray:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise PromptError(_RAGGED) from error
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
@@ -47,11 +59,11 @@ class PortableTokenizer:
     Attributes:
         files: what a folder may hold of the tokenizer.
         saved_as: fields of tokenizer_config.json by which others know the class.
-        more_options: what a call takes beside `TextOptions`.
+        options: what a call takes beside its text.
     """
 
     files: tuple[str, ...]
-    more_options = ("is_split_into_words", "return_dict", "return_overflowing_tokens")
+    options = (*TEXT, "is_split_into_words", "return_dict", "return_overflowing_tokens")
     saved_as: dict[str, str]
 
     @classmethod
@@ -104,7 +116,12 @@ class PortableTokenizer:
             PromptError: text that is none, or that UTF-8 cannot write.
         """
         check_text((text, text_pair) if text_pair is not None else text)
-        return super().__call__(text, text_pair, **self._options(options))
+        try:
+            return super().__call__(text, text_pair, **self._options(options))
+        except ValueError as error:  # the host's, of rows that make no tensor
+            if isinstance(error, QwenVLError) or not options.get("return_tensors"):
+                raise
+            raise PromptError(_RAGGED) from error
 
     def encode(self, text, text_pair=None, **options):
         """As the host's; raises as a call."""
@@ -117,9 +134,10 @@ class PortableTokenizer:
         return super().batch_encode(batch_text_or_text_pairs, **self._options(options))
 
     def _options(self, options: dict) -> dict:
-        given = plain_options(options)
-        check_names(given, (*TEXT, *self.more_options), "the tokenizer's call")
-        checked(TextOptions, given, "the tokenizer's call")
+        asked = {name: value for name, value in options.items() if value is not False or name in self.options}
+        given = plain_options(asked)
+        check_names(given, self.options, "the tokenizer's call")
+        check_text_options(given, "the tokenizer's call")
         return given
 
     def save_pretrained(self, save_directory, *args, **kwargs):

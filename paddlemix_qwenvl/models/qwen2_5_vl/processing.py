@@ -266,21 +266,26 @@ def _rates(options: dict, videos: list) -> list[float]:
     fps, metadata = options.pop("fps", None), options.pop("video_metadata", None)
     if fps is None:
         described = [None] * len(videos) if metadata is None else metadata
-        fps = [
-            _sampled_fps(one) or getattr(video, "fps", DEFAULT_FPS)
-            for one, video in zip(described, videos, strict=False)
-        ]
-    rates = [fps] * len(videos) if isinstance(fps, Real) else list(fps)
-    if len(rates) != len(videos) or not all(0 < rate < float("inf") for rate in rates):
+        if not isinstance(described, list | tuple) or len(described) != len(videos):
+            raise PromptError(f"video_metadata is {metadata!r:.200}: give a list with one for each video.")
+        pairs = zip(described, videos, strict=True)
+        fps = [_sampled_fps(one) or getattr(video, "fps", DEFAULT_FPS) for one, video in pairs]
+    rates = [fps] * len(videos) if isinstance(fps, Real) else fps
+    if not isinstance(rates, list | tuple | np.ndarray) or len(rates) != len(videos) or not all(map(_is_rate, rates)):
         raise PromptError(f"fps is {fps!r} for {len(videos)} video(s): give one number over 0, or one for each video.")
-    return rates
+    return [float(rate) for rate in rates]
 
 
 def _sampled_fps(metadata: Any) -> float | None:
     """Source: `VideoMetadata.sampled_fps` of transformers 5.24.0."""
     found = metadata if isinstance(metadata, Mapping) else getattr(metadata, "__dict__", {})
     fps, total, taken = (found.get(name) for name in ("fps", "total_num_frames", "frames_indices"))
-    return len(taken) / total * fps if fps and total and taken is not None else fps
+    is_sampled = _is_rate(fps) and _is_rate(total) and isinstance(taken, list | tuple | np.ndarray)
+    return len(taken) / total * fps if is_sampled else fps
+
+
+def _is_rate(rate: Any) -> bool:
+    return isinstance(rate, Real) and not isinstance(rate, bool) and 0 < rate < float("inf")
 
 
 def _check_ids(folder: Path, tokenizer: Qwen2_5_VLTokenizer) -> None:

@@ -37,11 +37,10 @@ class QWenVLImageProcessor(BaseImageProcessor):
 
     model_input_names = ["images"]  # noqa: RUF012  (the host's own name and type)
 
-    def __init__(self, image_size: int = VISUAL["image_size"], **kwargs):
-        super().__init__(**kwargs)
-        self.image_size = image_size
+    def __init__(self, image_size: int = VISUAL["image_size"]):
+        super().__init__(image_size=image_size)
 
-    def preprocess(self, images, return_tensors: str | None = None) -> BatchFeature:
+    def preprocess(self, images, return_tensors: str | None = None, **options) -> BatchFeature:
         """`images` float32 `[pictures, 3, image_size, image_size]`, and `original_sizes` and `resized_sizes` as (width, height).
 
         Args:
@@ -49,8 +48,10 @@ class QWenVLImageProcessor(BaseImageProcessor):
             return_tensors: "pd", "np" or None (also NumPy).
 
         Raises:
+            ConfigurationError: an option, as there are no others.
             MediaError: a picture that cannot be read.
         """
+        check_names(options, ("return_tensors",), "the image processor")
         pixels, sizes = read_pictures(images if isinstance(images, list | tuple) else [images], self.image_size)
         resized = [(self.image_size, self.image_size)] * len(sizes)
         return tensors({"images": pixels, "original_sizes": sizes, "resized_sizes": resized}, return_tensors)

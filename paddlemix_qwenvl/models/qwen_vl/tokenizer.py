@@ -34,7 +34,11 @@ class QWenVLTokenizer(TaggedText, PortableTokenizer, QWenTokenizer):
 
     files = (RANKS, CONFIG)
     saved_as = {"tokenizer_class": "QWenVLTokenizer"}  # noqa: RUF012  (by which the registry knows a folder without config.json)
-    more_options = (*PortableTokenizer.more_options, "allowed_special", "disallowed_special")
+    options = (
+        *(name for name in PortableTokenizer.options if name != "return_offsets_mapping"),
+        "allowed_special",
+        "disallowed_special",
+    )
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012  (the host's own name and type)
 
     def __init__(self, vocab_file: str, errors: str = "replace", padding_side: str = "left", **kwargs):

@@ -255,7 +255,13 @@ def test_numpy_numbers_are_numbers(processor):
         assert inputs["second_per_grid_ts"] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("fps", [0, -1.0, [2.0], [2.0, 0.0], [1.0, 2.0, 3.0], [], float("nan")], ids=str)
+@pytest.mark.parametrize("metadata", [5, {}, [{}], ["x"] * 3], ids=str)
+def test_metadata_that_cannot_be(processor, metadata):
+    with pytest.raises(PromptError, match=r"video_metadata is .*: give a list with one for each video"):
+        processor(text=[FILM + FILM], videos=[clip(2, 56, 56)] * 2, video_metadata=metadata)
+
+
+@pytest.mark.parametrize("fps", [0, -1.0, [2.0], [2.0, 0.0], [1, 2, 3], [], float("nan"), "2", ["2", 1], True], ids=str)
 def test_frames_a_second_that_cannot_be(processor, fps):
     with pytest.raises(PromptError, match=r"fps is .* for 2 video\(s\): give one number over 0, or one for each"):
         processor(text=[FILM + FILM], videos=[clip(2, 56, 56)] * 2, fps=fps)

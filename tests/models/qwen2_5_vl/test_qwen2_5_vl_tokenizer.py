@@ -81,6 +81,8 @@ def test_settings_of_loading_that_cannot_be(folder, given, message):
         ({"max_length": 0}, "max_length is 0"),
         ({"truncation": 5}, "truncation is 5"),
         ({"return_tensors": "pt"}, 'return_tensors is "pt"'),
+        ({"truncation": True, "max_length": 2, "stride": 2}, "stride is 2, expected less than max_length, 2"),
+        ({"padding": "max_length", "max_length": 2**31 - 1}, "max_length is 2147483647"),
     ],
 )
 def test_options_that_cannot_be(tokenizer, options, message):
@@ -98,6 +100,12 @@ def test_options_of_calls(tokenizer):
     assert tokenizer("é x", return_offsets_mapping=True)["offset_mapping"] == [(0, 1), (1, 2), (2, 3)]
     assert tokenizer(["a"], ["b"])["input_ids"] == [[97, 98]]
     assert tokenizer(["the", "man"], is_split_into_words=True)["input_ids"] == tokenizer("theman")["input_ids"]
+
+
+def test_rows_that_make_no_tensor(tokenizer, processor):
+    for call in (tokenizer, lambda texts, **options: processor(text=texts, padding=False, **options)):
+        with pytest.raises(PromptError, match="pass padding=True"):
+            call(["a", "ab"], return_tensors="np")
 
 
 @pytest.mark.parametrize("text", ["caf\udce9", ["a", "\ud800"], None, 5, [5], [None]], ids=repr)
