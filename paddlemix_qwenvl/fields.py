@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, StrictBool, StrictStr, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, StrictBool, StrictStr, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from paddlemix_qwenvl.errors import ConfigurationError
 
@@ -29,6 +30,19 @@ Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Whole = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 """A count that may be 0, or the id of a token."""
 Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+
+
+def _only(wanted: bool) -> Any:
+    def check(value: bool) -> bool:
+        if value is not wanted:
+            raise PydanticCustomError("only", "Input should be {wanted}", {"wanted": shown(wanted)})
+        return value
+
+    return Annotated[bool, Field(strict=True), AfterValidator(check)]
+
+
+Always, Never = _only(True), _only(False)
+"""A flag that can have one value; a `Literal` would take 1 and 0, too."""
 
 
 def read_text(path: str | os.PathLike) -> str:

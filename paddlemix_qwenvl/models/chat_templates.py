@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paddlemix_qwenvl.errors import PromptError
-from paddlemix_qwenvl.fields import checked, read_object, read_text
+from paddlemix_qwenvl.fields import checked, read_object, read_text, wrong
 from paddlemix_qwenvl.models.tokenizer_settings import Templates, TokenizerSettings
 
 TEMPLATE, TEMPLATE_JSON, MORE_TEMPLATES = "chat_template.jinja", "chat_template.json", "additional_chat_templates"
@@ -97,7 +97,11 @@ def as_saved(templates: Chosen) -> str | list[dict[str, str]] | None:
 def _jinja_files(folder: Path) -> Chosen:
     files = {DEFAULT: folder / TEMPLATE} if (folder / TEMPLATE).is_file() else {}
     files |= {path.stem: path for path in sorted((folder / MORE_TEMPLATES).glob("*.jinja"))}
-    return _flat({name: read_text(path) for name, path in files.items()})
+    found = {name: read_text(path) for name, path in files.items()}
+    for name, text in found.items():
+        if not text.strip():
+            raise wrong(files[name], "it", text, "a chat template")
+    return _flat(found)
 
 
 def _by_name(templates: Templates | None) -> Chosen:

@@ -8,7 +8,7 @@ Source: the Qwen2 tokenizer of transformers 5, and the tokenizer.json of Qwen/Qw
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from paddlemix_qwenvl.errors import ConfigurationError
-from paddlemix_qwenvl.fields import Whole, checked, read_object, read_text, wrong
+from paddlemix_qwenvl.fields import Flag, Never, Text, Whole, checked, read_object, read_text, wrong
 from paddlemix_qwenvl.models.tokenizer_settings import (
     CONFIG,
     END,
@@ -54,14 +54,15 @@ class _Split:
     type: Literal["Split"]
     pattern: _Pattern
     behavior: Literal["Isolated"]
-    invert: Literal[False]
+    invert: Never
 
 
 @dataclass(kw_only=True)
 class _ByteLevel:
     type: Literal["ByteLevel"]
-    add_prefix_space: Literal[False]
-    use_regex: Literal[False]
+    trim_offsets: Flag = True
+    add_prefix_space: Never
+    use_regex: Never
 
 
 @dataclass(kw_only=True)
@@ -71,8 +72,13 @@ class _PreTokenizer:
 
 
 @dataclass(kw_only=True)
-class _Offsets:
+class _Bytes:
+    """As a post-processor, which only says where tokens are, and as a decoder."""
+
     type: Literal["ByteLevel"]
+    trim_offsets: Flag = True
+    add_prefix_space: Flag = True
+    use_regex: Flag = True
 
 
 @dataclass(kw_only=True)
@@ -84,18 +90,21 @@ class _Bpe:
     unk_token: None = None
     continuing_subword_prefix: Literal[""] = ""
     end_of_word_suffix: Literal[""] = ""
-    byte_fallback: Literal[False] = False
-    ignore_merges: Literal[False] = False
+    fuse_unk: Flag = False
+    byte_fallback: Never = False
+    ignore_merges: Never = False
 
 
 @dataclass(kw_only=True)
 class _TokenizerFile:
     """What in tokenizer.json decides about ids. A file that differs from Qwen2's here is another model's."""
 
+    version: Text | None = None
     model: _Bpe
     normalizer: _Nfc
     pre_tokenizer: _PreTokenizer
-    post_processor: _Offsets | None = None
+    post_processor: _Bytes | None = None
+    decoder: _Bytes | None = None
     added_tokens: list[NumberedToken] = field(default_factory=list)
 
 
@@ -109,18 +118,22 @@ def read_tokenizer(folder: Path, settings: TokenizerSettings) -> Tokenizer:
         ConfigurationError: no such files; a value that is wrong or contradicts another; one of `NEEDED` or of the settings'
             special tokens that is not one id.
     """
-    source = folder / TOKENIZER
+    source = place = folder / TOKENIZER
     if source.is_file():
         vocab, merges, added = _read_tokenizer_file(source)
     elif (source := folder / VOCAB).is_file():
         vocab = checked(dict[str, Whole], read_object(source), source)
         merges = _read_merges(folder / MERGES)
-        added = _read_added(folder / ADDED, settings) if settings.added_tokens_decoder is None else []
+        place = folder / ADDED
+        added = _read_added(place, settings) if settings.added_tokens_decoder is None else []
     else:
         raise ConfigurationError(
             f"{folder} holds neither {TOKENIZER} nor {VOCAB} with {MERGES}: download the tokenizer's files, too."
         )
-    tokens = _numbered(vocab, source, [(added, source), (_listed(settings), folder / CONFIG)])
+    lists = [(added, place), (_listed(settings), folder / CONFIG)]
+    contents = {token.content for tokens, _ in lists for token in tokens}
+    _check_merges(vocab.keys() - contents, merges, source)
+    tokens = _numbered(vocab, source, lists)
     _check_special_tokens({*vocab, *tokens}, tokens, settings, folder)
     try:
         return _build(vocab, merges, sorted(tokens.values(), key=lambda token: token.id))
@@ -163,26 +176,40 @@ def _listed(settings: TokenizerSettings) -> list[NumberedToken]:
 
 
 def _numbered(
-    vocab: dict[str, int], source: Path, lists: Iterable[tuple[list[NumberedToken], Path]]
+    vocab: dict[str, int], source: Path, lists: Sequence[tuple[list[NumberedToken], Path]]
 ) -> dict[str, NumberedToken]:
     """The added tokens of all lists by content, once it is sure that each id means one token and each token one id."""
-    missing = next((byte for byte in pre_tokenizers.ByteLevel.alphabet() if byte not in vocab), None)
-    if missing is not None:
-        raise ConfigurationError(f"{source}: no token is {missing!r}, expected one for each byte: download it again.")
+    contents = {token.content for tokens, _ in lists for token in tokens}
+    plain = {token: index for token, index in vocab.items() if token not in contents}
     owners: dict[int, str] = {}
-    for token, index in vocab.items():
-        if (owner := owners.setdefault(index, token)) != token:
-            raise wrong(source, f"the id of {token!r}", index, f"another than that of {owner!r}")
+    for token, index in plain.items():
+        if index >= len(plain) or owners.setdefault(index, token) != token:
+            raise wrong(source, f"the id of {token!r}", index, f"0 to {len(plain) - 1}, each once")
     found: dict[str, NumberedToken] = {}
     for tokens, place in lists:
         for token in tokens:
             known = found[token.content].id if token.content in found else vocab.get(token.content, token.id)
             owner = owners.setdefault(token.id, token.content)
             if token.id != known or owner != token.content:
-                expected = f"{known}, as before" if token.id != known else f"another than that of {owner!r}"
+                expected = (
+                    f"{known}, as elsewhere in the folder" if token.id != known else f"another than that of {owner!r}"
+                )
                 raise wrong(place, f"the id of {token.content!r}", token.id, expected)
             found.setdefault(token.content, token)
     return found
+
+
+def _check_merges(tokens: set[str], merges: list[tuple[str, str]], source: Path) -> None:
+    """A vocabulary or merges that are cut short give other ids in silence."""
+    alphabet = {*pre_tokenizers.ByteLevel.alphabet()}
+    if missing := alphabet - tokens:
+        raise ConfigurationError(
+            f"{source}: no token is {min(missing)!r}, expected one for each byte: download it again."
+        )
+    if unmade := tokens - alphabet - {left + right for left, right in merges}:
+        raise ConfigurationError(
+            f"{source}: no merge makes the token {min(unmade)!r}: download vocabulary and merges again."
+        )
 
 
 def _check_special_tokens(known: set[str], added: Iterable[str], settings: TokenizerSettings, folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from paddlemix_qwenvl.fields import Flag, Text, Whole, checked, read_object
+from paddlemix_qwenvl.fields import Flag, Never, Text, Whole, checked, read_object
 
 CONFIG, SPECIAL_TOKENS_MAP = "tokenizer_config.json", "special_tokens_map.json"
 END = "<|endoftext|>"
@@ -50,10 +50,12 @@ class NamedTemplate:
     """One of several chat templates."""
 
     name: FileName
-    template: Text
+    template: Name
 
 
-Templates = Text | dict[FileName, Text] | list[NamedTemplate]
+Templates = (
+    Name | Annotated[dict[FileName, Name], Field(min_length=1)] | Annotated[list[NamedTemplate], Field(min_length=1)]
+)
 
 
 @dataclass(kw_only=True)
@@ -75,8 +77,8 @@ class TokenizerSettings:
     padding_side: Side | None = None
     truncation_side: Side | None = None
     clean_up_tokenization_spaces: Flag = False
-    split_special_tokens: Literal[False] = False
-    add_prefix_space: Literal[False] = False
+    split_special_tokens: Never = False
+    add_prefix_space: Never = False
     errors: Literal["replace", "strict", "ignore"] = "replace"
 
     def named_tokens(self) -> dict[str, str]:
@@ -89,6 +91,16 @@ class TokenizerSettings:
         return [_content(token) for token in (tokens.values() if isinstance(tokens, dict) else tokens)]
 
 
+@dataclass(kw_only=True)
+class _File(TokenizerSettings):
+    """And those that say whose it is."""
+
+    tokenizer_class: Text | None = None
+    processor_class: Text | None = None
+    add_bos_token: Never = False
+    add_eos_token: Never = False
+
+
 def read_settings(folder: Path) -> TokenizerSettings:
     """Settings of a folder, the defaults where it has no files of them.
 
@@ -99,10 +111,10 @@ def read_settings(folder: Path) -> TokenizerSettings:
     """
     config, special = folder / CONFIG, folder / SPECIAL_TOKENS_MAP
     given = read_object(config) if config.is_file() else {}
-    settings = checked(TokenizerSettings, given, config)
+    settings = checked(_File, given, config)
     if settings.added_tokens_decoder is None and special.is_file():
-        checked(TokenizerSettings, tokens := read_object(special), special)
-        settings = checked(TokenizerSettings, {**given, **tokens}, config)
+        checked(_File, tokens := read_object(special), special)
+        settings = checked(_File, {**given, **tokens}, config)
     return settings
 
 

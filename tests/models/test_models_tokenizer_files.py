@@ -172,6 +172,7 @@ WRONG = {
         ({"normalizer": {"type": "NFKC"}}, 'normalizer.type is "NFKC"'),
         ({"pre_tokenizer": {"type": "Whitespace"}}, "pre_tokenizer"),
         ({"post_processor": {"type": "Bert"}}, "post_processor.type"),
+        ({"decoder": {"type": "ByteLevel", "use_regex": "7"}}, 'decoder.use_regex is "7"'),
         ({"model": without_a}, "no token is 'a', expected one for each byte"),
         (model(type="WordPiece"), 'model.type is "WordPiece"'),
         (model(byte_fallback=True), "model.byte_fallback is true"),
@@ -181,7 +182,12 @@ WRONG = {
         (model(vocab={}), "expected one for each byte"),
         (model(merges=["a"]), 'model.merges[0] is "a", expected two tokens'),
         (model(merges=[["a", 1]]), "model.merges[0]"),
-        (model(merges=[["a", "zzz"]]), "holds no byte-level BPE"),
+        (model(merges=[]), "no merge makes the token 'an'"),
+        ({"model": lambda model: {**model, "merges": [*model["merges"], "a zzz"]}}, "holds no byte-level BPE"),
+        (
+            {"model": lambda model: {**model, "vocab": {**model["vocab"], "a": 5000}}},
+            "the id of 'a' is 5000, expected 0 to 264",
+        ),
         (first_added(id="265"), 'added_tokens[0].id is "265"'),
         (first_added(special="yes"), "added_tokens[0].special"),
         (first_added(content=""), 'added_tokens[0].content is ""'),
@@ -199,7 +205,8 @@ WRONG = {
         ({"added_tokens_decoder": {"270": {"content": "<|endoftext|>"}}}, "of '<|endoftext|>' is 270, expected 265"),
         ({"model_max_length": 0}, "model_max_length is 0"),
         ({"padding_side": "up"}, 'padding_side is "up"'),
-        ({"split_special_tokens": True}, "split_special_tokens is true"),
+        ({"split_special_tokens": True}, "split_special_tokens is true, expected false"),
+        ({"add_prefix_space": 0}, "add_prefix_space is 0"),
         ({"chat_template": 5}, "chat_template is 5"),
         ({"chat_template": [{"name": "../x", "template": "a"}]}, "chat_template[0].name"),
     ],
@@ -222,13 +229,14 @@ def test_what_cannot_be(folder, name, fields, message):
         ("vocab.json", "{", "vocab.json cannot be read as JSON"),
         ("vocab.json", '{"a": 1.5}', "vocab.json: a is 1.5"),
         ("merges.txt", None, "merges.txt cannot be read"),
+        ("merges.txt", "#version: 0.2\nt h\n", "no merge makes"),
         ("merges.txt", "#version: 0.2\na\n", 'line 2 is "a", expected two tokens'),
         ("merges.txt", "a b c\n", 'line 1 is "a b c", expected two tokens'),
         ("merges.txt", b"\xff\xfe", "merges.txt cannot be read"),
         ("added_tokens.json", '{"<|im_end|>": "7"}', 'added_tokens.json: <|im_end|> is "7"'),
         ("added_tokens.json", '{"<|im_end|>": 97}', "the id of '<|im_end|>' is 97"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_what_cannot_be_in_the_older_files(folder, name, content, message):
     (folder / "tokenizer.json").unlink()
@@ -241,6 +249,7 @@ def test_what_cannot_be_in_the_older_files(folder, name, content, message):
     with pytest.raises(ConfigurationError) as caught:
         read(folder)
     assert message in str(caught.value)
+    assert str(folder / name) in str(caught.value) or "no merge" in message
 
 
 def test_a_folder_without_a_tokenizer(tmp_path):

@@ -17,6 +17,7 @@ from paddlemix_qwenvl.models.host_side import tensors
 from paddlemix_qwenvl.models.qwen2_5_vl.picture_settings import (
     COUNTED,
     FILES,
+    IDENTITY,
     IMAGES,
     SETTINGS,
     patch_arguments,
@@ -24,7 +25,6 @@ from paddlemix_qwenvl.models.qwen2_5_vl.picture_settings import (
     read_picture_settings,
 )
 
-_IDENTITY = ("processor_class", "image_processor_type")
 # What transformers' image processors take beside `SETTINGS`: the values that change nothing here.
 _ONLY = {
     "data_format": ("channels_first",),
@@ -52,7 +52,7 @@ class Qwen2_5_VLImageProcessor(BaseImageProcessor):
     model_input_names = ["pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw"]  # noqa: RUF012
 
     def __init__(self, **settings):
-        check_names(settings, (*SETTINGS, *_IDENTITY), "the image processor")
+        check_names(settings, (*SETTINGS, *IDENTITY), "the image processor")
         super().__init__(**picture_settings(plain_options(settings), "the image processor"))
 
     @classmethod

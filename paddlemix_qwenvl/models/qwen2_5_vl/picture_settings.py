@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from paddlemix_qwenvl.errors import ConfigurationError
-from paddlemix_qwenvl.fields import Count, Flag, Number, Positive, Whole, checked, read_object, wrong
+from paddlemix_qwenvl.fields import Always, Count, Flag, Text, Whole, checked, read_object, wrong
 from paddlemix_qwenvl.media.patches import IMAGE_MEAN, IMAGE_STD
 
 PREPROCESSOR, VIDEO_PREPROCESSOR = "preprocessor_config.json", "video_preprocessor_config.json"
@@ -23,6 +23,9 @@ FILES = (PREPROCESSOR, VIDEO_PREPROCESSOR, PROCESSOR, "config.json")
 
 Side = Annotated[int, Field(strict=True, ge=1, le=64)]
 LeastPixels = Annotated[int, Field(strict=True, ge=1, le=2**25)]  # so many are made of the smallest picture
+
+Mean = Annotated[float, Field(strict=True, ge=-1e4, le=1e4)]
+Factor = Annotated[float, Field(strict=True, ge=1e-6, le=1e4)]
 
 
 @dataclass(kw_only=True)
@@ -45,14 +48,17 @@ class PictureSettings:
     patch_size: Side = 14
     temporal_patch_size: Side = 2
     merge_size: Side = 2
-    image_mean: Number | tuple[Number, Number, Number] = IMAGE_MEAN
-    image_std: Positive | tuple[Positive, Positive, Positive] = IMAGE_STD
+    image_mean: Mean | tuple[Mean, Mean, Mean] = IMAGE_MEAN
+    image_std: Factor | tuple[Factor, Factor, Factor] = IMAGE_STD
     do_rescale: Flag = True
-    rescale_factor: Positive = 1 / 255
+    rescale_factor: Factor = 1 / 255
     do_normalize: Flag = True
-    do_resize: Literal[True] = True
-    do_convert_rgb: Literal[True] = True
+    do_resize: Always = True
+    do_convert_rgb: Always = True
     resample: Literal[3] = 3  # bicubic
+    processor_class: Text | None = None
+    image_processor_type: Text | None = None
+    video_processor_type: Text | None = None
 
     def limits(self) -> dict[str, int]:
         """`min_pixels` and `max_pixels`, as far as they are said."""
@@ -62,7 +68,8 @@ class PictureSettings:
         return {name: pixels for name, pixels in (("min_pixels", least), ("max_pixels", most)) if pixels}
 
 
-SETTINGS = tuple(f.name for f in fields(PictureSettings))
+IDENTITY = ("processor_class", "image_processor_type", "video_processor_type")
+SETTINGS = tuple(f.name for f in fields(PictureSettings) if f.name not in IDENTITY)
 COUNTED = tuple(name for name in SETTINGS if name not in ("size", "do_resize", "do_convert_rgb", "resample"))
 IMAGES = {name: getattr(PictureSettings(), name) for name in COUNTED}
 IMAGES |= {"min_pixels": 56 * 56, "max_pixels": 1280 * 28 * 28}
@@ -73,6 +80,7 @@ VIDEOS = IMAGES | {"min_pixels": 128 * 28 * 28, "max_pixels": 768 * 28 * 28}
 class _Processor:
     image_processor: dict[str, Any] | None = None
     video_processor: dict[str, Any] | None = None
+    processor_class: Text | None = None
 
 
 @dataclass(kw_only=True)
