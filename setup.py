@@ -16,7 +16,7 @@ setup(
     package_data={"paddlemix_qwenvl": ["demo/*"]},
     install_requires=[
         "av>=12",
-        "jinja2>=3.1",
+        "jinja2>=3.1.6",
         "lxml>=5",
         "numpy>=1.26,<2",
         "packaging>=23",

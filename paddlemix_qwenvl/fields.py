@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, StrictBool, StrictStr, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, StrictBool, StrictStr, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from paddlemix_qwenvl.errors import ConfigurationError
 
@@ -34,20 +35,45 @@ Whole = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 
 
+def _only(wanted: bool) -> Any:
+    def check(value: bool) -> bool:
+        if value is not wanted:
+            raise PydanticCustomError("only", "Input should be {wanted}", {"wanted": shown(wanted)})
+        return value
+
+    return Annotated[bool, Field(strict=True), AfterValidator(check)]
+
+
+Always, Never = _only(True), _only(False)
+"""A flag that can have one value; a `Literal` would take 1 and 0, too."""
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """The text of a file.
+
+    Raises:
+        ConfigurationError: the file cannot be read, is over 64 MiB, or is not in UTF-8.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has over {MAX_BYTES >> 20} MiB")
+        return path.read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{path} cannot be read ({reason}): download or write it again.") from error
+
+
 def read_object(path: str | os.PathLike) -> dict:
     """The JSON object in a file.
 
     Raises:
         ConfigurationError: the file cannot be read, is over 64 MiB, or holds no JSON object in UTF-8.
     """
-    path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it has over {MAX_BYTES >> 20} MiB")
-        found = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(f"{path} cannot be read as JSON ({reason}): download or write it again.") from error
+        found = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} cannot be read as JSON ({error}): download or write it again.") from error
     if not isinstance(found, dict):
         raise ConfigurationError(f"{path} holds {shown(found)}, expected a JSON object: download or write it again.")
     return found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from paddlemix_qwenvl.errors import ConfigurationError, DownloadError
@@ -98,6 +99,25 @@ def fetch(
         "Check the name, the network and the proxy settings; or take another source with from_hf_hub=True or "
         "from_aistudio=True; or point that variable to a mirror; or give the path of a folder that holds the model."
     ) from cause
+
+
+def gather(name: str | os.PathLike, files: Iterable[str], subfolder: str | None = "", **source) -> Path:
+    """The folder of a model, with as many of the small `files` as it has; of a name, where they were downloaded to.
+
+    Args:
+        source: as in `fetch`.
+
+    Raises:
+        DownloadError: a name whose `config.json` no source has, or that cannot be reached.
+    """
+    found = Path(locate(str(name)))
+    if found.is_dir():
+        return found / (subfolder or "")
+    folder = Path(fetch(str(found), "config.json", subfolder, **source)).parent
+    for file in files:
+        with contextlib.suppress(DownloadError):
+            fetch(str(found), file, subfolder, **source)
+    return folder
 
 
 def _within(seconds: float, function):

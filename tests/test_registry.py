@@ -28,7 +28,7 @@ MODULES = {
     "model": "modeling.Qwen2_5_VLForConditionalGeneration",
     "tokenizer": "tokenizer.Qwen2_5_VLTokenizer",
     "processor": "processing.Qwen2_5_VLProcessor",
-    "image_processor": "processing.Qwen2_5_VLImageProcessor",
+    "image_processor": "image_processing.Qwen2_5_VLImageProcessor",
 }
 # The stand-in always, the real one where its checkout is given.
 PADDLEMIX = {"standin": [STANDIN / "host"]}

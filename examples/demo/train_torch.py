@@ -2,7 +2,7 @@
 
 python train_torch.py --start outputs/demo/checkpoint --minutes 8 --output outputs/gpu
 
-For a machine without Paddle; needs torch, transformers (4.51 and 5.17 were tried), tokenizers, pillow and tqdm. `--start` is a
+For a machine without Paddle; needs torch, transformers (4.51 and 5.17 were tried), pydantic, pillow and tqdm. `--start` is a
 checkpoint of either script, with its heads for patches if it has them; momenta and the rate of learning begin anew. Scenes are
 drawn by as many processes as there are CPUs to spare, each seeded; whose batch comes next is a matter of time.
 """
@@ -25,13 +25,15 @@ import scenes
 from lessons import CURRICULUM, IGNORED, Stage, in_background, scene_batches
 from PIL import Image
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from paddlemix_qwenvl.deploy.prompt import padded
 from paddlemix_qwenvl.media.patches import PatchSettings, patch_cells
+from paddlemix_qwenvl.models.chat_templates import choose_template, processor_templates
+from paddlemix_qwenvl.models.jinja import render_chat
 from paddlemix_qwenvl.models.qwen2_5_vl.layout import rope_index, vision_layout
-from paddlemix_qwenvl.models.qwen2_5_vl.prompt import read_chat_template, render_chat
+from paddlemix_qwenvl.models.tokenizer_files import read_tokenizer
+from paddlemix_qwenvl.models.tokenizer_settings import read_settings
 
 CUT = PatchSettings()
 PATCH, MERGE = CUT.patch_size, CUT.merge_size
@@ -46,8 +48,9 @@ class Processor:
     merge_size = MERGE
 
     def __init__(self, folder: str):
-        self.template = read_chat_template(folder)
-        self.tokens = Tokenizer.from_file(f"{folder}/tokenizer.json")
+        settings = read_settings(Path(folder))
+        self.template = choose_template(processor_templates(Path(folder), settings))
+        self.tokens = read_tokenizer(Path(folder), settings)
         self.image_processor = self.tokenizer = self
         self.convert_tokens_to_ids = self.tokens.token_to_id
 

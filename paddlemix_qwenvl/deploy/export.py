@@ -16,9 +16,13 @@ from paddle import nn
 
 from paddlemix_qwenvl.deploy.graphs import LanguageGraph, Qwen2_5_VLVision, QWenVLVision, cache_dtype
 from paddlemix_qwenvl.deploy.manifest import LANGUAGE, NAME, PARTS, VISION, Manifest, graph_name, short_name
-from paddlemix_qwenvl.deploy.prompt import TIKTOKEN
 from paddlemix_qwenvl.errors import ConfigurationError, DeployError
 from paddlemix_qwenvl.generation.settings import write_generation_config
+from paddlemix_qwenvl.models.chat_templates import FILES as TEMPLATES
+from paddlemix_qwenvl.models.qwen2_5_vl.picture_settings import PREPROCESSOR, VIDEO_PREPROCESSOR
+from paddlemix_qwenvl.models.qwen_vl.ranks import EXPORTED
+from paddlemix_qwenvl.models.tokenizer_files import TOKENIZER
+from paddlemix_qwenvl.models.tokenizer_settings import CONFIG
 from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel
 
 DTYPES = ("float32", "float16", "bfloat16", "int8")
@@ -64,7 +68,7 @@ def _describe_qwen_vl(config) -> tuple[dict, dict]:
 def _save_qwen_vl(processor, folder: Path) -> None:
     tokenizer = processor.tokenizer
     fields = {"pattern": tokenizer.tokenizer._pat_str, "special_tokens": tokenizer.special_tokens}
-    (folder / TIKTOKEN).write_text(json.dumps(fields), encoding="utf-8")
+    (folder / EXPORTED).write_text(json.dumps(fields), encoding="utf-8")
 
 
 FAMILIES = {
@@ -72,7 +76,7 @@ FAMILIES = {
         "qwen2_5_vl",
         Qwen2_5_VLVision,
         _describe_qwen2_5_vl,
-        ("tokenizer.json", "tokenizer_config.json", "chat_template.json", "preprocessor_config.json"),
+        (TOKENIZER, CONFIG, *TEMPLATES, PREPROCESSOR, VIDEO_PREPROCESSOR),
     ),
     "qwen": Family(
         "qwen_vl", QWenVLVision, _describe_qwen_vl, ("qwen.tiktoken", "tokenizer_config.json"), _save_qwen_vl
@@ -225,7 +229,7 @@ def save_files(model, processor, folder: Path, family: Family) -> None:
     before = set(folder.iterdir())
     processor.save_pretrained(str(folder))
     for path in set(folder.iterdir()) - before:
-        if path.name not in family.files:
+        if path.is_file() and path.name not in family.files:
             path.unlink()
     family.save(processor, folder)
     model.config.save_pretrained(folder)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,23 +10,22 @@ import numpy as np
 from paddlemix_qwenvl.deploy.manifest import Manifest
 from paddlemix_qwenvl.errors import DeployError, PromptError
 from paddlemix_qwenvl.media import preprocess_images, preprocess_videos, process_vision_info
-from paddlemix_qwenvl.media.patches import PatchSettings
+from paddlemix_qwenvl.media.messages import extract_vision_info
+from paddlemix_qwenvl.models.call_options import check_text
+from paddlemix_qwenvl.models.chat_templates import choose_template, processor_templates
+from paddlemix_qwenvl.models.jinja import render_chat
 from paddlemix_qwenvl.models.qwen2_5_vl.layout import rope_index, vision_layout
-from paddlemix_qwenvl.models.qwen2_5_vl.prompt import (
-    IMAGE_TOKEN,
-    VIDEO_TOKEN,
-    grow_placeholders,
-    patch_settings,
-    read_chat_template,
-    render_chat,
-)
+from paddlemix_qwenvl.models.qwen2_5_vl.picture_settings import patch_arguments, read_picture_settings
+from paddlemix_qwenvl.models.qwen2_5_vl.prompt import IMAGE_TOKEN, VIDEO_TOKEN, grow_placeholders
 from paddlemix_qwenvl.models.qwen_vl.layout import ntk_alpha
 from paddlemix_qwenvl.models.qwen_vl.pictures import find_slots, picture_name, read_pictures
-from paddlemix_qwenvl.models.qwen_vl.prompt import plain_parts, render_messages
+from paddlemix_qwenvl.models.qwen_vl.prompt import CHATML, plain_parts, read_chat_format, render_messages
+from paddlemix_qwenvl.models.qwen_vl.ranks import RANKS, encoding_of, read_exported, read_ranks
 from paddlemix_qwenvl.models.qwen_vl.tags import TaggedText
+from paddlemix_qwenvl.models.tokenizer_files import read_tokenizer
+from paddlemix_qwenvl.models.tokenizer_settings import END, read_settings
 
 DEFAULT_FPS = 2.0
-TIKTOKEN = "tiktoken.json"
 
 
 @dataclass
@@ -58,25 +55,25 @@ class Qwen2_5_VLPrompts:
     """Chat template, `tokenizers`, patches of images and videos, 3D positions."""
 
     def __init__(self, folder: Path, manifest: Manifest):
-        from tokenizers import Tokenizer
-
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.chat_template = read_chat_template(folder)
-        settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-        self.patches = patch_settings(settings)
+        settings = read_settings(folder)
+        self.tokenizer = read_tokenizer(folder, settings)
+        self.chat_template = choose_template(processor_templates(folder, settings))
+        self.special_tokens = settings.named_tokens()
+        self.images, self.videos = map(patch_arguments, read_picture_settings(folder))
         self.tokens, self.layout = manifest.tokens, manifest.vision
         self.ends = None
 
     def render(self, conversations: list) -> tuple[list[str], list, list]:
         """Texts, images and videos of conversations in the Hub's format."""
-        texts = render_chat(self.chat_template, conversations, add_generation_prompt=True)
+        texts = render_chat(self.chat_template, conversations, add_generation_prompt=True, **self.special_tokens)
         images, videos = process_vision_info(conversations)
         return texts, images or [], videos or []
 
     def prepare(self, texts: list[str], images: list, videos: list) -> Prompt:
         """Texts with one placeholder an image or video, and these in the order of their placeholders."""
-        media = preprocess_images(images, **self.patches) if images else {}
-        media |= preprocess_videos(videos, **self.patches) if videos else {}
+        check_text(texts)
+        media = preprocess_images(images, **self.images) if images else {}
+        media |= preprocess_videos(videos, **self.videos) if videos else {}
         grids = {"image": media.get("image_grid_thw"), "video": media.get("video_grid_thw")}
         merge = self.layout["merge"]
         texts = grow_placeholders(texts, IMAGE_TOKEN, grids["image"], merge, "image")
@@ -85,7 +82,7 @@ class Qwen2_5_VLPrompts:
         packed = np.concatenate(rows)
         pixels = {"image": media.get("pixel_values"), "video": media.get("pixel_values_videos")}
         kinds = [kind for kind in ("image", "video") if grids[kind] is not None]
-        frames = PatchSettings(**self.patches).temporal_patch_size
+        frames = self.videos["temporal_patch_size"]
         seconds = np.float32([frames / getattr(video, "fps", DEFAULT_FPS) for video in videos]) if videos else None
         positions = self._positions(rows, grids, seconds)
         return Prompt(
@@ -126,28 +123,21 @@ class QWenVLPrompts(TaggedText):
     """ChatML or plain prompts, `tiktoken`, squares of pixels, positions that count a row's padding, dynamic NTK."""
 
     def __init__(self, folder: Path, manifest: Manifest):
-        import tiktoken
-
-        lines = (folder / "qwen.tiktoken").read_bytes().splitlines()
-        ranks = {b64decode(token): int(rank) for token, rank in map(bytes.split, filter(None, lines))}
-        fields = json.loads((folder / TIKTOKEN).read_text(encoding="utf-8"))
-        self.special_tokens = fields["special_tokens"]
-        self.tokenizer = tiktoken.Encoding(
-            "Qwen", pat_str=fields["pattern"], mergeable_ranks=ranks, special_tokens=self.special_tokens
-        )
+        ranks = read_ranks(folder / RANKS)
+        self.special_tokens = read_exported(folder, ranks).special_tokens
+        self.tokenizer = encoding_of(ranks, self.special_tokens)
         self.decoder = {rank: token for token, rank in (ranks | self.special_tokens).items()}
-        self.eod_id = self.special_tokens["<|endoftext|>"]
+        self.eod_id = self.special_tokens[END]
         self.name_tags()
-        generation = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
-        self.is_chat = generation.get("chat_format", "chatml") == "chatml"
+        self.is_chat = read_chat_format(folder) == CHATML
         turns = [self.special_tokens[token] for token in ("<|im_end|>", "<|im_start|>")]
         self.ends = [*turns, self.eod_id] if self.is_chat else None
         self.layout = manifest.vision
 
     def render(self, conversations: list) -> tuple[list[str], list, list]:
         """Texts and pictures of conversations in the Hub's format; a model that is no chat model gets the parts as they are."""
-        parts = [_parts(message) for conversation in conversations for message in conversation]
-        images = [part["image"] for content in parts for part in content if "image" in part]
+        elements = extract_vision_info(conversations)
+        images = [element["image"] for element in elements if "image" in element]
         if self.is_chat:
             return (
                 [render_messages(conversation, add_generation_prompt=True) for conversation in conversations],
@@ -190,11 +180,6 @@ class QWenVLPrompts(TaggedText):
         ends = {self.eod_id, *(self.ends or ())}
         stop = next((place for place, token in enumerate(token_ids) if token in ends), len(token_ids))
         return self.tokenizer.decode(self.plain_ids(token_ids[:stop]))
-
-
-def _parts(message: dict) -> list[dict]:
-    content = message["content"]
-    return [{"text": content}] if isinstance(content, str) else content
 
 
 PROMPTS = {"qwen2_5_vl": Qwen2_5_VLPrompts, "qwen_vl": QWenVLPrompts}

@@ -33,13 +33,14 @@ def hub(models: dict[str, Path]):
                 return
             content = file.read_bytes()
             digest = hashlib.sha1(content).hexdigest()
+            commit = hashlib.sha1(asked["name"].encode()).hexdigest()  # one for all files of a model
             if asked.groupdict().get("what") == "contents":
-                about = {"last_commit_sha": digest, "sha": digest, "git_url": self.path, "size": len(content)}
+                about = {"last_commit_sha": commit, "sha": digest, "git_url": self.path, "size": len(content)}
                 content = json.dumps(about).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
             self.send_header("ETag", f'"{digest}"')
-            self.send_header("X-Repo-Commit", digest)
+            self.send_header("X-Repo-Commit", commit)
             self.end_headers()
             if self.command == "GET":
                 self.wfile.write(content)

@@ -6,7 +6,7 @@ _MODULES = {
     "Qwen2_5_VLConfig": "configuration",
     "Qwen2_5_VLVisionConfig": "configuration",
     "Qwen2_5_VLForConditionalGeneration": "modeling",
-    "Qwen2_5_VLImageProcessor": "processing",
+    "Qwen2_5_VLImageProcessor": "image_processing",
     "Qwen2_5_VLProcessor": "processing",
     "Qwen2_5_VLTokenizer": "tokenizer",
 }

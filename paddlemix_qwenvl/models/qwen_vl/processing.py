@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-from pathlib import Path
 
 import numpy as np
 from paddlenlp.transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from paddlenlp.transformers.processing_utils import ProcessorMixin
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.errors import DownloadError, PromptError
-from paddlemix_qwenvl.generation.settings import GENERATION_CONFIG
+from paddlemix_qwenvl.errors import PromptError
+from paddlemix_qwenvl.fields import wrong
+from paddlemix_qwenvl.models.call_options import TEXT, check_names, split_options
 from paddlemix_qwenvl.models.host_side import tensors
 from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig, Visual
 from paddlemix_qwenvl.models.qwen_vl.pictures import find_slots, picture_name, read_pictures
-from paddlemix_qwenvl.models.qwen_vl.prompt import plain_parts, render_messages
+from paddlemix_qwenvl.models.qwen_vl.prompt import (
+    CHATML,
+    GENERATION_CONFIG,
+    plain_parts,
+    read_chat_format,
+    render_messages,
+)
 from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_SPAN
 from paddlemix_qwenvl.models.qwen_vl.tokenizer import QWenVLTokenizer
+
+GROUPS = {
+    "text_kwargs": tuple(name for name in TEXT if name != "return_offsets_mapping"),
+    "images_kwargs": ("return_tensors",),
+}
+"""What a call takes, sorted as transformers' processors sort it."""
 
 
 class QWenVLImageProcessor(BaseImageProcessor):
@@ -27,11 +37,10 @@ class QWenVLImageProcessor(BaseImageProcessor):
 
     model_input_names = ["images"]  # noqa: RUF012  (the host's own name and type)
 
-    def __init__(self, image_size: int = Visual.image_size, **kwargs):
-        super().__init__(**kwargs)
-        self.image_size = image_size
+    def __init__(self, image_size: int = Visual.image_size):
+        super().__init__(image_size=image_size)
 
-    def preprocess(self, images, return_tensors: str | None = None) -> BatchFeature:
+    def preprocess(self, images, return_tensors: str | None = None, **options) -> BatchFeature:
         """`images` float32 `[pictures, 3, image_size, image_size]`, and `original_sizes` and `resized_sizes` as (width, height).
 
         Args:
@@ -39,8 +48,10 @@ class QWenVLImageProcessor(BaseImageProcessor):
             return_tensors: "pd", "np" or None (also NumPy).
 
         Raises:
+            ConfigurationError: an option, as there are no others.
             MediaError: a picture that cannot be read.
         """
+        check_names(options, ("return_tensors",), "the image processor")
         pixels, sizes = read_pictures(images if isinstance(images, list | tuple) else [images], self.image_size)
         resized = [(self.image_size, self.image_size)] * len(sizes)
         return tensors({"images": pixels, "original_sizes": sizes, "resized_sizes": resized}, return_tensors)
@@ -58,19 +69,45 @@ class QWenVLProcessor(ProcessorMixin):
     def __init__(self, tokenizer: QWenVLTokenizer, image_size: int = Visual.image_size, chat_format: str | None = None):
         super().__init__(tokenizer)
         self.image_processor = QWenVLImageProcessor(image_size)
-        self.chat_format = chat_format or "chatml"
+        self.chat_format = chat_format or CHATML
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs):
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *,
+        subfolder: str | None = "",
+        cache_dir: str | None = None,
+        from_hf_hub: bool = False,
+        from_aistudio: bool = False,
+        **settings,
+    ):
         """Load from a folder or by name; pictures take the size that the model's config says, 448 if there is none, and
-        conversations the `chat_format` of its generation config, "chatml" if there is none."""
-        name = hub.locate(str(pretrained_model_name_or_path))
-        tokenizer = QWenVLTokenizer.from_pretrained(name, **kwargs)
-        if os.path.isdir(name) and not os.path.isfile(os.path.join(name, kwargs.get("subfolder") or "", "config.json")):
+        conversations the `chat_format` of its generation config, "chatml" if there is none.
+
+        Args:
+            settings: as in the tokenizer's `from_pretrained`.
+
+        Raises:
+            ConfigurationError: a setting that nobody knows; files that are missing, wrong, or do not belong together.
+            DownloadError: a name that cannot be had.
+        """
+        source = {"cache_dir": cache_dir, "from_hf_hub": from_hf_hub, "from_aistudio": from_aistudio}
+        folder = hub.gather(
+            pretrained_model_name_or_path, (*QWenVLTokenizer.files, GENERATION_CONFIG), subfolder, **source
+        )
+        tokenizer = QWenVLTokenizer.from_pretrained(folder, **settings)
+        if not (folder / "config.json").is_file():
             return cls(tokenizer)
-        source = {key: kwargs[key] for key in hub.SOURCE_OPTIONS if key in kwargs}
-        form = _generation_config(name, **source).get("chat_format")
-        return cls(tokenizer, QWenVLConfig.from_pretrained(name, **source).visual["image_size"], form)
+        visual = QWenVLConfig.from_pretrained(folder).visual
+        if visual["image_start_id"] != tokenizer.img_start_id:
+            raise wrong(
+                folder / "config.json",
+                "visual.image_start_id",
+                visual["image_start_id"],
+                f"{tokenizer.img_start_id}, the id of <img> in the tokenizer",
+            )
+        return cls(tokenizer, visual["image_size"], read_chat_format(folder))
 
     def __call__(
         self,
@@ -78,8 +115,7 @@ class QWenVLProcessor(ProcessorMixin):
         text: str | list[str] | None = None,
         images=None,
         videos=None,
-        padding: bool | str = True,
-        return_tensors: str | None = None,
+        **options,
     ) -> BatchFeature:
         """Inputs of the model.
 
@@ -89,14 +125,16 @@ class QWenVLProcessor(ProcessorMixin):
             images: the pictures of all prompts in reading order (path, URL, data URI, PIL, array); if not given, they are read
                 from the paths and addresses in the text.
             videos: must be empty, as Qwen-VL knows none; other families' processors take them.
-            padding: pad the rows to one length, on the left.
-            return_tensors: "pd" or "np"; None gives lists for the text and NumPy for the pictures.
+            options: those in `GROUPS`, alone or in a dict of their group:
+                padding: pad the rows to one length, on the left; True by default.
+                return_tensors: "pd" or "np"; None gives lists for the text and NumPy for the pictures.
 
         Returns:
             `input_ids`, `attention_mask` `[B, S]`; with pictures `images`, and their `original_sizes` and `resized_sizes` as
             (width, height), which `grounding.parse` takes.
 
         Raises:
+            ConfigurationError: an option that nobody knows, or of another kind.
             MediaError: a picture that cannot be read.
             PromptError: no prompt or two, videos, tags that are not closed, or not as many pictures as `<img>`.
         """
@@ -107,7 +145,9 @@ class QWenVLProcessor(ProcessorMixin):
         if text is None:
             text = query if isinstance(query, str) else self.tokenizer.from_list_format(query)
         texts = [text] if isinstance(text, str) else list(text)
-        encoded = self.tokenizer(texts, padding=padding, return_attention_mask=True)
+        for_text, for_images = split_options(options, GROUPS, "the processor").values()
+        kinds = [group.pop("return_tensors", None) for group in (for_text, for_images)]
+        encoded = self.tokenizer(texts, **{"padding": True, **for_text, "return_attention_mask": True})
         names = self._names(encoded["input_ids"])
         pictures = names if images is None else images if isinstance(images, list | tuple) else [images]
         if len(pictures) != len(names):
@@ -115,7 +155,9 @@ class QWenVLProcessor(ProcessorMixin):
                 f"there are {len(names)} <img> in the text but {len(pictures)} images: give one for each."
             )
         data = {name: encoded[name] for name in ("input_ids", "attention_mask")}
-        return tensors({**data, **(self.image_processor(pictures) if pictures else {})}, return_tensors)
+        return tensors(
+            {**data, **(self.image_processor(pictures) if pictures else {})}, next(filter(None, kinds), None)
+        )
 
     def _names(self, rows: list[list[int]]) -> list[str]:
         """Paths and addresses of all pictures in rows of ids."""
@@ -127,7 +169,12 @@ class QWenVLProcessor(ProcessorMixin):
         return names
 
     def apply_chat_template(
-        self, conversation: list[dict], add_generation_prompt: bool = False, tokenize: bool = False, **kwargs
+        self,
+        conversation: list[dict],
+        add_generation_prompt: bool = False,
+        tokenize: bool = False,
+        return_dict: bool = True,
+        **options,
     ):
         """A conversation as ChatML text, or for a model that is no chat model its parts as they are; with `tokenize`, the
         model's inputs.
@@ -135,13 +182,22 @@ class QWenVLProcessor(ProcessorMixin):
         Args:
             conversation: messages in the Hub's format, `{"role": ..., "content": words or parts}`, parts such as
                 `{"type": "image", "image": picture}` and `{"type": "text", "text": words}`.
-            kwargs: with `tokenize`, arguments of the processor call.
+            return_dict: with `tokenize`, all inputs, not `input_ids` alone.
+            options: with `tokenize`, those of the processor's call.
+
+        Raises:
+            ConfigurationError: an option that nobody knows.
+            PromptError: messages that are none.
         """
-        if self.chat_format == "chatml":
+        check_names(options, ("images", "common_kwargs", *GROUPS, *GROUPS["text_kwargs"]), "apply_chat_template")
+        if self.chat_format == CHATML:
             text = render_messages(conversation, add_generation_prompt)
         else:
             text = self.tokenizer.from_list_format(plain_parts(conversation))
-        return self(text=[text], **kwargs) if tokenize else text
+        if not tokenize:
+            return text
+        inputs = self(text=[text], **options)
+        return inputs if return_dict else inputs["input_ids"]
 
     def batch_decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> list[str]:
         """Texts of a batch of ids `[B, new]`; also of `generate`'s whole return value."""
@@ -157,13 +213,3 @@ class QWenVLProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         """Names of what a call may return for the model."""
         return ["input_ids", "attention_mask", "images"]
-
-
-def _generation_config(name: str, subfolder: str | None = "", **kwargs) -> dict:
-    """The content of the model's generation_config.json, nothing if there is none."""
-    source = {key: kwargs[key] for key in ("cache_dir", "from_hf_hub", "from_aistudio") if key in kwargs}
-    path = Path(name, subfolder or "", GENERATION_CONFIG)
-    if not Path(name).exists():
-        with contextlib.suppress(DownloadError):
-            path = Path(hub.fetch(name, GENERATION_CONFIG, subfolder, **source))
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
 from paddlemix_qwenvl.errors import PromptError
+from paddlemix_qwenvl.fields import checked, read_object
+from paddlemix_qwenvl.models.conversations import check_conversation
 from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_TAGS, History, TaggedText
 
 SYSTEM = "You are a helpful assistant."
 MAX_WINDOW_SIZE = 6144
+GENERATION_CONFIG = "generation_config.json"
+CHATML = "chatml"
+
+
+@dataclass(kw_only=True)
+class _Format:
+    chat_format: Literal["chatml", "raw"] = CHATML
+
+
+def read_chat_format(folder: Path) -> str:
+    """How conversations are written, by the folder's generation_config.json: `CHATML`, which it is without the file, or "raw".
+
+    Raises:
+        ConfigurationError: the file cannot be read, or says another.
+    """
+    path = folder / GENERATION_CONFIG
+    return checked(_Format, read_object(path) if path.is_file() else {}, path).chat_format
 
 
 def chat_ids(
@@ -39,38 +62,46 @@ def chat_ids(
 
 
 def plain_parts(conversation: list[dict]) -> list[dict]:
-    """The pictures and words of a conversation for `from_list_format`; a picture that has no path is called by its number."""
-    pictures, parts = 0, []
-    for message in conversation:
-        content = message["content"]
-        for part in [{"text": content}] if isinstance(content, str) else content:
-            if "image" in part:
-                pictures += 1
-                part = {"image": part["image"] if isinstance(part["image"], str) else str(pictures)}
-            parts.append(part)
-    return parts
+    """The pictures and words of a conversation for `from_list_format`; a picture that has no path is called by its number.
+
+    Raises:
+        PromptError: as `check_conversation`, or a part that is neither a picture nor text.
+    """
+    return [part for _, parts in _turns(conversation) for part in parts]
 
 
 def render_messages(conversation: list[dict], add_generation_prompt: bool = False) -> str:
     """Messages in the Hub's format as ChatML text, pictures numbered; one that has no path is called by its number.
 
     Raises:
-        PromptError: a part that is neither a picture nor text.
+        PromptError: as `plain_parts`.
     """
     pictures, text = 0, ""
-    if not conversation or conversation[0]["role"] != "system":
-        conversation = [{"role": "system", "content": SYSTEM}, *conversation]
-    for message in conversation:
-        content = message["content"]
-        words = content if isinstance(content, str) else ""
-        for part in [] if isinstance(content, str) else content:
-            if "image" in part:
-                pictures += 1
-                name = part["image"] if isinstance(part["image"], str) else str(pictures)
-                words += f"Picture {pictures}:<img>{name}</img>\n"
-            elif "text" in part:
-                words += part["text"]
-            else:
-                raise PromptError(f"{part!r} is neither a picture nor text: give 'image' or 'text'.")
-        text += f"<|im_start|>{message['role']}\n{words}<|im_end|>\n"
+    turns = _turns(conversation)
+    if turns[0][0] != "system":
+        turns = [("system", [{"text": SYSTEM}]), *turns]
+    for role, parts in turns:
+        words = ""
+        for part in parts:
+            pictures += "image" in part
+            words += f"Picture {pictures}:<img>{part['image']}</img>\n" if "image" in part else part["text"]
+        text += f"<|im_start|>{role}\n{words}<|im_end|>\n"
     return text + ("<|im_start|>assistant\n" if add_generation_prompt else "")
+
+
+def _turns(conversation: list[dict]) -> list[tuple[str, list[dict]]]:
+    """Role and parts of each message, a part either `{"text": words}` or `{"image": path, address or number}`."""
+    pictures, turns = 0, []
+    for message in check_conversation(conversation):
+        content, parts = message.get("content", ""), []
+        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            if part["type"] == "image":
+                pictures += 1
+                name = part.get("image")
+                parts.append({"image": name if isinstance(name, str) else str(pictures)})
+            elif part["type"] == "text":
+                parts.append({"text": part["text"]})
+            else:
+                raise PromptError(f"{part!r:.200} is neither a picture nor text: give 'image' or 'text'.")
+        turns.append((message["role"], parts))
+    return turns

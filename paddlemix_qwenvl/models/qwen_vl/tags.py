@@ -9,6 +9,7 @@ from collections.abc import Collection
 from numbers import Real
 
 from paddlemix_qwenvl.errors import PromptError
+from paddlemix_qwenvl.models.call_options import check_text
 
 IMAGE_TAGS = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>", "<img>", "</img>", "<imgpad>")
 IMAGE_SPAN = 256  # tokens between <img> and </img>
@@ -51,6 +52,7 @@ class TaggedText:
         """
         if not isinstance(text, str):
             raise PromptError(f"the text is {text!r}: give words; tokenizer.from_list_format makes them of a list.")
+        check_text(text)
         if allowed_special != "all":
             allowed_special = set(allowed_special)
         try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection
+from pathlib import Path
 
-from paddlenlp.transformers.qwen.tokenizer import ENDOFTEXT, QWenTokenizer
+from paddlenlp.transformers.qwen.tokenizer import QWenTokenizer
 from PIL import Image
 
 from paddlemix_qwenvl.errors import GroundingError
@@ -14,8 +15,11 @@ from paddlemix_qwenvl.grounding import Item, draw, parse
 from paddlemix_qwenvl.grounding.text import half_width
 from paddlemix_qwenvl.media import load_image
 from paddlemix_qwenvl.models.host_side import PortableTokenizer
+from paddlemix_qwenvl.models.qwen_vl.ranks import RANKS, read_ranks
 from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_TAGS, KINDS, History, TaggedText
+from paddlemix_qwenvl.models.tokenizer_settings import CONFIG, END, TokenizerSettings
 
+_OWN = ("model_max_length", "padding_side", "truncation_side", "errors")
 _IMAGE = re.compile(r"<img>(.*?)</img>", re.DOTALL)
 _SHAPE = re.compile(r"<(box|quad)>((?:(?!</?(?:ref|box|quad)>).)*)</\1>", re.DOTALL)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -30,14 +34,26 @@ class QWenVLTokenizer(TaggedText, PortableTokenizer, QWenTokenizer):
     Source: tokenization_qwen.py of Qwen/Qwen-VL-Chat.
     """
 
-    saved_class = "QWenVLTokenizer"  # by which the registry knows a folder without config.json
+    files = (RANKS, CONFIG)
+    saved_as = {"tokenizer_class": "QWenVLTokenizer"}  # noqa: RUF012  (by which the registry knows a folder without config.json)
+    options = (
+        *(name for name in PortableTokenizer.options if name != "return_offsets_mapping"),
+        "allowed_special",
+        "disallowed_special",
+    )
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012  (the host's own name and type)
 
     def __init__(self, vocab_file: str, errors: str = "replace", padding_side: str = "left", **kwargs):
+        read_ranks(Path(vocab_file))  # which says what is wrong with them
         super().__init__(vocab_file, errors=errors, padding_side=padding_side, **kwargs)
         self._update_tiktoken(list(IMAGE_TAGS), special_tokens=True)
         self.name_tags()
-        self.pad_token = self.eos_token = ENDOFTEXT
+        self.pad_token = self.eos_token = END
+
+    @classmethod
+    def _of_folder(cls, folder: Path, settings: TokenizerSettings):
+        given = cls._host_settings(settings)
+        return cls(str(folder / RANKS), **{name: given[name] for name in _OWN if name in given})
 
     def tokenize(
         self,
@@ -61,7 +77,7 @@ class QWenVLTokenizer(TaggedText, PortableTokenizer, QWenTokenizer):
         kinds = {self.special_tokens[f"<{tag}>"]: kind for tag, kind in KINDS.items()}
         tags = {start: start + 1 for start in kinds}
         ids = self.tokenizer.encode(
-            unicodedata.normalize("NFC", text), allowed_special={*IMAGE_TAGS, ENDOFTEXT}, disallowed_special=()
+            unicodedata.normalize("NFC", text), allowed_special={*IMAGE_TAGS, END}, disallowed_special=()
         )
 
         def words(ids):

@@ -129,6 +129,79 @@ def test_no_pictures(processor, images):
     assert set(processor(text=["a"], images=images)) == {"input_ids", "attention_mask"}
 
 
+# ---- options
+
+
+def test_options_alone_and_by_group(processor):
+    large = picture(600, 400)
+
+    def grid(**options):
+        return processor(text=[PICTURE], images=[large], return_tensors="np", **options)["image_grid_thw"].tolist()
+
+    wanted = grid(max_pixels=16 * 784)
+    assert wanted != grid()
+    for options in (
+        {"images_kwargs": {"max_pixels": 16 * 784}},
+        {"common_kwargs": {"max_pixels": 16 * 784}},
+        {"size": {"shortest_edge": 784, "longest_edge": 16 * 784}},
+        {"size": {"min_pixels": 784, "max_pixels": 16 * 784}, "videos_kwargs": {"fps": 2.0}},
+    ):
+        assert grid(**options) == wanted
+    assert processor(text=["a"], common_kwargs={"return_tensors": "np"})["input_ids"].tolist() == [[97]]
+    assert processor(text=["a"], text_kwargs={"return_tensors": "np"})["input_ids"].tolist() == [[97]]
+    assert grid(device="cpu", do_center_crop=False, data_format="channels_first", crop_size=None) == grid()
+
+
+def test_pixels_as_a_call_wants_them(processor):
+    def pixels(**options):
+        return processor(text=[PICTURE], images=[picture(56, 56)], return_tensors="np", **options)["pixel_values"]
+
+    plain, mean = pixels(do_normalize=False), pixels(image_mean=0.5, image_std=[0.5, 0.5, 0.5])
+    assert plain.min() >= 0 and plain.max() <= 1
+    np.testing.assert_allclose(mean, plain * 2 - 1, atol=1e-6)
+    np.testing.assert_allclose(pixels(do_normalize=False, rescale_factor=1.0), plain * 255, atol=1e-4)
+
+
+def test_sides_and_lengths_of_the_text(processor):
+    pad = IDS["<|endoftext|>"]
+    inputs = processor(text=["a", "ab"], padding="max_length", max_length=3, padding_side="right", return_tensors="np")
+    assert inputs["input_ids"].tolist() == [[97, pad, pad], [97, 98, pad]]
+    assert processor(text=["abc"], truncation=True, max_length=2)["input_ids"] == [[97, 98]]
+    with pytest.raises(PromptError, match=r"truncation leaves 0 of the 4 <\|image_pad\|>"):
+        processor(text=["ab" + PICTURE], images=[picture(56, 56)], truncation=True, max_length=3)
+
+
+def test_kinds_of_tokens(processor):
+    inputs = processor(
+        text=["a" + PICTURE, FILM], images=[picture(56, 56)], videos=[clip(2, 56, 56)], return_mm_token_type_ids=True
+    )
+    assert inputs["mm_token_type_ids"] == [[0, 0, 1, 1, 1, 1, 0], [0, 0, 2, 2, 2, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"max_pixel": 5}, ConfigurationError, "'max_pixel'"),
+        ({"images_kwargs": {"fps": 5}}, ConfigurationError, "'fps' is no setting of the processor's images_kwargs"),
+        (
+            {"max_pixels": 5000, "images_kwargs": {"max_pixels": 5000}},
+            ConfigurationError,
+            "'max_pixels' is given twice",
+        ),
+        ({"do_resize": False}, ConfigurationError, "do_resize is false"),
+        ({"do_center_crop": True}, ConfigurationError, "do_center_crop is True"),
+        ({"do_sample_frames": True}, ConfigurationError, "do_sample_frames is True"),
+        ({"padding": "x"}, ConfigurationError, "padding"),
+        ({"audio_kwargs": {}}, ConfigurationError, "'audio_kwargs'"),
+        ({"text": ["caf\udce9"]}, PromptError, "UTF-8"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be(processor, options, error, message):
+    with pytest.raises(error, match=message):
+        processor(**{"text": [PICTURE], "images": [picture(56, 56)], **options})
+
+
 # ---- clips
 
 
@@ -167,13 +240,28 @@ def test_frames_a_second(processor, fps, seconds):
     assert inputs["second_per_grid_ts"] == seconds
 
 
+def test_rates_that_metadata_tells(processor):
+    """As transformers 5 has it: of 40 frames at 20 a second, 4 were taken."""
+    one = {"fps": 20.0, "total_num_frames": 40, "frames_indices": [0, 13, 26, 39]}
+    options = {"text": [FILM + FILM], "videos": [clip(2, 56, 56)] * 2}
+    assert processor(**options, video_metadata=[one, {"fps": 4}])["second_per_grid_ts"] == [1.0, 0.5]
+    assert processor(**options, videos_kwargs={"video_metadata": [one, {}]})["second_per_grid_ts"] == [1.0, 1.0]
+    assert processor(**options, video_metadata=[one] * 2, fps=1, do_sample_frames=False)["second_per_grid_ts"] == [2, 2]
+
+
 def test_numpy_numbers_are_numbers(processor):
     for fps in (np.float32(4), np.int64(4), np.array([4.0, 4.0]), np.float64(4)):
         inputs = processor(text=[FILM + FILM], videos=[clip(2, 56, 56)] * 2, fps=fps)
         assert inputs["second_per_grid_ts"] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("fps", [0, -1.0, [2.0], [2.0, 0.0], [1.0, 2.0, 3.0], [], float("nan")], ids=str)
+@pytest.mark.parametrize("metadata", [5, {}, [{}], ["x"] * 3], ids=str)
+def test_metadata_that_cannot_be(processor, metadata):
+    with pytest.raises(PromptError, match=r"video_metadata is .*: give a list with one for each video"):
+        processor(text=[FILM + FILM], videos=[clip(2, 56, 56)] * 2, video_metadata=metadata)
+
+
+@pytest.mark.parametrize("fps", [0, -1.0, [2.0], [2.0, 0.0], [1, 2, 3], [], float("nan"), "2", ["2", 1], True], ids=str)
 def test_frames_a_second_that_cannot_be(processor, fps):
     with pytest.raises(PromptError, match=r"fps is .* for 2 video\(s\): give one number over 0, or one for each"):
         processor(text=[FILM + FILM], videos=[clip(2, 56, 56)] * 2, fps=fps)

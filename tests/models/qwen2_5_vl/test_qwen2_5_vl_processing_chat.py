@@ -1,5 +1,6 @@
 """The processor's other half: messages in, text out, and its files."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -10,11 +11,12 @@ import paddle
 import pytest
 from PIL import Image
 
-from paddlemix_qwenvl import Qwen2_5_VLImageProcessor, Qwen2_5_VLProcessor, Qwen2_5_VLTokenizer
+from paddlemix_qwenvl import Qwen2_5_VLImageProcessor, Qwen2_5_VLProcessor
 from paddlemix_qwenvl.errors import ConfigurationError, PromptError
 
 IDS = hub_model.IDS
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
+FILM = "<|vision_start|><|video_pad|><|vision_end|>"
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -81,22 +83,45 @@ def test_the_tokenizers_own_template(processor):
     assert processor.tokenizer.apply_chat_template(messages)["input_ids"] == processor(text=[text])["input_ids"][0]
 
 
-@pytest.mark.parametrize("kind", ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"])
-def test_a_template_from_each_of_its_files(hub_folder, tmp_path, kind):
+def test_variables_and_options_of_a_call(processor):
+    """With `tokenize`, what the template does not read is the processor's, or nobody's."""
+    messages = [
+        {"role": "user", "content": [{"type": "image", "image": picture(300, 300)}, {"type": "text", "text": "?"}]}
+    ]
+    options = {"add_vision_id": True, "tokenize": True, "max_pixels": 16 * 784}
+    inputs = processor.apply_chat_template(messages, **options)
+    assert "Picture 1: " in processor.decode(inputs["input_ids"][0]) and inputs["image_grid_thw"][0].prod() <= 64
+    kwargs = {"images_kwargs": {"max_pixels": 16 * 784}, "return_tensors": "np"}
+    again = processor.apply_chat_template(messages, add_vision_id=True, tokenize=True, processor_kwargs=kwargs)
+    assert again["input_ids"].tolist() == inputs["input_ids"]
+    assert processor.apply_chat_template(messages, **options, return_dict=False) == inputs["input_ids"]
+    with pytest.raises(ConfigurationError, match=r"'max_pixel' is no setting of apply_chat_template"):
+        processor.apply_chat_template(messages, tokenize=True, max_pixel=5)
+
+
+def test_the_last_message_goes_on(processor):
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    text = processor.apply_chat_template(messages, continue_final_message=True)
+    assert text.endswith("<|im_start|>assistant\nho")
+
+
+def test_two_templates(hub_folder, tmp_path):
+    """chat_template.json is the processor's alone; of several, the processor renders the default one, tools or not."""
     folder = shutil.copytree(hub_folder, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    config.pop("chat_template")
-    (folder / "chat_template.json").unlink()
-    template = "«{{ messages[0].content }}»"
-    if kind == "tokenizer_config.json":
-        config["chat_template"] = template
-    elif kind == "chat_template.json":
-        (folder / kind).write_text(json.dumps({"chat_template": template}))
-    else:
-        (folder / kind).write_text(template, encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    named = [
+        {"name": "default", "template": "{{ eos_token }}d"},
+        {"name": "tool_use", "template": "{{ tools | length }}t"},
+    ]
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": named}))
     own = Qwen2_5_VLProcessor.from_pretrained(folder)
-    assert own.apply_chat_template([{"role": "user", "content": "hi"}]) == "«hi»"
+    messages = [{"role": "user", "content": "hi"}]
+    assert own.apply_chat_template(messages) == own.apply_chat_template(messages, tools=[{}]) == "<|im_end|>d"
+    assert own.apply_chat_template(messages, chat_template="tool_use", tools=[{}]) == "1t"
+    assert own.tokenizer.apply_chat_template(messages, tokenize=False).startswith("<|im_start|>system")
+    own.save_pretrained(tmp_path / "saved")
+    again = Qwen2_5_VLProcessor.from_pretrained(tmp_path / "saved")
+    assert again.chat_template == own.chat_template == {one["name"]: one["template"] for one in named}
+    assert Qwen2_5_VLProcessor.from_pretrained(folder, chat_template="{{ 7 }}").apply_chat_template(messages) == "7"
 
 
 def test_a_folder_without_a_template(hub_folder, tmp_path):
@@ -152,17 +177,59 @@ def test_limits_changed_on_loading_are_saved(hub_folder, tmp_path):
 def test_the_newer_names_of_the_limits():
     newer = Qwen2_5_VLImageProcessor(size={"shortest_edge": 3136, "longest_edge": 12845056})
     older = Qwen2_5_VLImageProcessor(min_pixels=3136, max_pixels=12845056)
-    assert (newer.min_pixels, newer.max_pixels) == (older.min_pixels, older.max_pixels) == (3136, 12845056)
+    assert newer.settings == older.settings and dict(newer.size) == {"shortest_edge": 3136, "longest_edge": 12845056}
+    newer.size = {"longest_edge": 5000}
+    assert (newer.min_pixels, newer.max_pixels) == (3136, 5000)
 
 
-def test_settings_no_processor_has(processor, hub_folder):
-    with pytest.raises(ConfigurationError, match=r"'colour' is no setting of the processor: choose from min_pixels"):
-        Qwen2_5_VLProcessor(processor.image_processor, processor.tokenizer, colour="red")
+def test_files_of_transformers_5(hub_folder, tmp_path):
+    """processor_config.json holds the settings of images and of videos, which need not be the same."""
+    folder = shutil.copytree(hub_folder, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "preprocessor_config.json").unlink()
+    sizes = {name: {"size": {"shortest_edge": 784, "longest_edge": n * 784}} for name, n in PARTS.items()}
+    (folder / "processor_config.json").write_text(json.dumps(sizes))
+    own = Qwen2_5_VLProcessor.from_pretrained(folder)
+    images, clips = [picture(112, 112)], [[picture(112, 112)]]
+    for _ in range(2):
+        inputs = own(text=[PICTURE + FILM], images=images, videos=clips, return_tensors="np")
+        assert inputs["image_grid_thw"].prod() == 4 * 4 and inputs["video_grid_thw"].prod() == 4 * 9
+        own.save_pretrained(folder)  # over the old files
+        assert not (folder / "processor_config.json").exists()
+        own = Qwen2_5_VLProcessor.from_pretrained(folder)
+    both = Qwen2_5_VLProcessor.from_pretrained(folder, max_pixels=784)
+    assert both.image_processor.max_pixels == both.video_processor.max_pixels == 784
 
 
-def test_tokenizer_alone(hub_folder):
-    tokenizer = Qwen2_5_VLTokenizer.from_pretrained(hub_folder)
-    assert tokenizer.padding_side == "left"
-    assert tokenizer.pad_token_id == IDS["<|endoftext|>"] and tokenizer.eos_token_id == IDS["<|im_end|>"]
-    assert tokenizer.convert_tokens_to_ids("<|image_pad|>") == IDS["<|image_pad|>"]
-    assert len(tokenizer) == len(hub_model.RANKS) + len(IDS)
+PARTS = {"image_processor": 4, "video_processor": 9}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"colour": "red"}, "'colour' is no setting of .*: choose from .*min_pixels, max_pixels, size"),
+        ({"max_pixel": 5}, r"'max_pixel' is no setting of .* \(did you mean 'max_pixels'\?\)"),
+        ({"max_pixels": "many"}, 'max_pixels is "many"'),
+        ({"max_pixels": 5}, "min_pixels is 3136, expected at most max_pixels, 5"),
+    ],
+)
+def test_settings_no_processor_has(hub_folder, processor, given, message):
+    for make in (
+        lambda: Qwen2_5_VLProcessor.from_pretrained(hub_folder, **given),
+        lambda: Qwen2_5_VLProcessor(copy.copy(processor.image_processor), processor.tokenizer, **given),
+        lambda: processor(text=["a"], **given),
+        lambda: processor(text=["a"], images_kwargs=given),
+        lambda: processor(text=["a"], videos_kwargs=given),
+        lambda: processor.image_processor([picture(56, 56)], **given),
+        lambda: Qwen2_5_VLImageProcessor(**given),
+        lambda: Qwen2_5_VLImageProcessor.from_pretrained(hub_folder, **given),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            make()
+
+
+def test_ids_that_config_json_has_otherwise(hub_folder, tmp_path):
+    folder = shutil.copytree(hub_folder, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "image_token_id": 7}))
+    with pytest.raises(ConfigurationError, match=rf"image_token_id is 7, expected {IDS['<|image_pad|>']}, the id of"):
+        Qwen2_5_VLProcessor.from_pretrained(folder)

@@ -59,13 +59,16 @@ def test_messages(processor):
         "<|im_start|>assistant\n"
     )
     with pytest.raises(PromptError, match="neither a picture nor text"):
-        processor.apply_chat_template([{"role": "user", "content": [{"type": "sound"}]}])
+        processor.apply_chat_template([{"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}])
+    with pytest.raises(PromptError, match="type 'sound'"):
+        processor.apply_chat_template([{"role": "user", "content": [{"type": "sound", "sound": "a.wav"}]}])
 
 
 def test_messages_to_a_model_that_is_no_chat_model(tokenizer, tmp_path):
     """Its generation_config.json says so, as that of Qwen/Qwen-VL does."""
     tokenizer.save_pretrained(str(tmp_path))
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen", "visual": {"image_size": 112}}))
+    visual = {"image_size": 112, "image_start_id": tokenizer.img_start_id}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen", "visual": visual}))
     messages = [{"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "It is"}]}]
     assert "<|im_start|>" in QWenVLProcessor.from_pretrained(str(tmp_path)).apply_chat_template(messages)
     (tmp_path / "generation_config.json").write_text(json.dumps({"chat_format": "raw"}))
