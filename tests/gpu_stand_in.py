@@ -78,8 +78,11 @@ def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str
     patch.setattr(paddle.device.cuda, "get_device_capability", lambda device=None: capability)
     patch.setattr(paddle.device.cuda, "get_device_name", lambda device=None: name)
     patch.setattr(paddle.device.cuda, "get_device_properties", lambda device=None: properties)
+    patch.setattr(paddle.device.cuda, "max_memory_allocated", lambda device=None: 0)
     patch.setattr(paddle.framework, "_current_expected_place", lambda: place)
-    patch.setattr(paddle.base.core, "get_cuda_device_count", lambda: 0, raising=False)  # that `paddle.seed` has to seed
+    # What Paddle's own Python asks of a build with CUDA: `paddle.seed`, and `Layer.to`.
+    patch.setattr(paddle.base.core, "get_cuda_device_count", lambda: 0, raising=False)
+    patch.setattr(paddle.base.core, "gpu_memory_available", lambda: properties.total_memory, raising=False)
     patch.setattr(paddle.Tensor, "place", property(lambda x: place))
     # Graphs run as they were traced, on the CPU; as deploy.predictor has it there, without oneDNN's passes.
     patch.setattr(paddle.inference.Config, "enable_use_gpu", lambda config, *_: config.disable_mkldnn())
