@@ -52,7 +52,10 @@ class GpuPlace(paddle.base.core.Place):
 
 @contextmanager
 def card(capability: tuple[int, int], version: str = NEWEST) -> Iterator[pytest.MonkeyPatch]:
-    """A GPU of a compute capability, under a Paddle of FACTS; what else a test changes by the patch is undone at the end."""
+    """A GPU of a compute capability, under a Paddle of FACTS; what else a test changes by the patch is undone at the end.
+
+    PaddleNLP must have been imported before: it asks a build with CUDA for more than there is here.
+    """
     with pytest.MonkeyPatch.context() as patch:
         _device(patch, capability, version)
         _arithmetic(patch)
