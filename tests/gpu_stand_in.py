@@ -52,7 +52,10 @@ class GpuPlace(paddle.base.core.Place):
 
 @contextmanager
 def card(capability: tuple[int, int], version: str = NEWEST) -> Iterator[pytest.MonkeyPatch]:
-    """A GPU of a compute capability, under a Paddle of FACTS; what else a test changes by the patch is undone at the end."""
+    """A GPU of a compute capability, under a Paddle of FACTS; what else a test changes by the patch is undone at the end.
+
+    PaddleNLP must have been imported before: it asks a build with CUDA for more than there is here.
+    """
     with pytest.MonkeyPatch.context() as patch:
         _device(patch, capability, version)
         _arithmetic(patch)
@@ -78,7 +81,11 @@ def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str
     patch.setattr(paddle.device.cuda, "get_device_capability", lambda device=None: capability)
     patch.setattr(paddle.device.cuda, "get_device_name", lambda device=None: name)
     patch.setattr(paddle.device.cuda, "get_device_properties", lambda device=None: properties)
+    patch.setattr(paddle.device.cuda, "max_memory_allocated", lambda device=None: 0)
     patch.setattr(paddle.framework, "_current_expected_place", lambda: place)
+    # What Paddle's own Python asks of a build with CUDA: `paddle.seed`, and `Layer.to`.
+    patch.setattr(paddle.base.core, "get_cuda_device_count", lambda: 0, raising=False)
+    patch.setattr(paddle.base.core, "gpu_memory_available", lambda: properties.total_memory, raising=False)
     patch.setattr(paddle.Tensor, "place", property(lambda x: place))
     # Graphs run as they were traced, on the CPU; as deploy.predictor has it there, without oneDNN's passes.
     patch.setattr(paddle.inference.Config, "enable_use_gpu", lambda config, *_: config.disable_mkldnn())

@@ -108,8 +108,7 @@ class LanguageGraph(nn.Layer):
             pad: int64 `[1]`, the pad token.
             least: int64 `[1]`, steps in which no row may end.
             settings, uniform: as in `ops.sample_with_settings`, but `uniform` holds the draws of all steps, `[steps, B]`.
-            keys, values: the caches of all layers, each `[B, kv_heads, capacity, head_dim]`; written in place by compiled
-                operations.
+            keys, values: the caches of all layers, each `[B, kv_heads, capacity, head_dim]`; written in place.
             ntk_alpha: float32 `[1]`, what the rotary base is stretched by; only where the model has dynamic NTK.
 
         Returns:

@@ -124,7 +124,7 @@ class RowParallelLinear(Linear):
         return self.parallel.all_reduce(self.product(x, bias))
 
     def _largest(self):
-        """Of whole rows, so that int8 weights are those of one rank; every rank takes part."""
+        """Of whole rows, so that int8 weights that lie row by row are those of one rank; every rank takes part."""
         if self.parallel.degree == 1:
             return None
         return self.parallel.all_reduce(self.weight.astype("float32").abs().max(-1), largest=True)

@@ -123,7 +123,7 @@ def write_cache_kv(
 ) -> tuple[Tensor, Tensor]:
     """Store token t of `k` and `v` [T, Hkv, D] at `cache[rows[t], :, slots[t]]`; caches are [B, Hkv, S, D].
 
-    In dynamic mode the caches are written in place and returned. In a static graph new ones are returned.
+    The caches are written in place and returned.
     """
     return _write(k_cache, k, rows, slots), _write(v_cache, v, rows, slots)
 
@@ -131,8 +131,8 @@ def write_cache_kv(
 def _write(cache: Tensor, values: Tensor, rows: Tensor, slots: Tensor) -> Tensor:
     heads = paddle.arange(cache.shape[1], dtype=rows.dtype)
     index = (rows.unsqueeze(-1), heads.unsqueeze(0), slots.unsqueeze(-1))
-    put = paddle.index_put_ if paddle.in_dynamic_mode() else paddle.index_put
-    return put(cache, index, values.astype(cache.dtype))
+    # In a static graph too. There Paddle's own `index_put` leaves out the copy of `cache` from a graph's second run on.
+    return paddle._C_ops.index_put_(cache, index, values.astype(cache.dtype), False)
 
 
 def qkv_write_cache(

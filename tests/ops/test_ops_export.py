@@ -109,3 +109,15 @@ def test_prompt_and_two_tokens_as_in_dynamic_mode(predictor):
         filled = filled + new
     assert (float64(theirs[0])[0, :, 7:] == 0).all()
     assert (float64(theirs[0])[0, :, :7] != 0).any(-1).all()
+
+
+@pytest.mark.parametrize("slots", [SLOTS, SLOTS + 3])
+def test_slots_that_a_graph_does_not_write_stay_what_they_are(predictor, slots):
+    """In every run, with caches of any size: they may be another prompt's, or nothing yet."""
+    _, predictor = predictor
+    for size, value in ((SLOTS, 0), (slots, 1)):
+        caches = [tensor(np.full((2, KV_HEADS, size, HEAD_DIM), value), "bfloat16") for _ in range(2)]
+        _, *found, _ = predictor.run(inputs([5, 3], [0, 0], caches))
+        for cache in map(float64, found):
+            assert (cache[0, :, 5:] == value).all() and (cache[1, :, 3:] == value).all()
+            assert np.abs(cache[0, :, :5]).max() < 100 and not (cache[0, :, :5] == value).all()
