@@ -28,14 +28,17 @@ RopeBase = Annotated[float, Field(strict=True, ge=1, le=2**40)]
 Label = Annotated[str, Field(pattern=r"^\d{1,6}$")]
 
 
-def _off(value: bool) -> bool:
-    if value:
-        raise PydanticCustomError("off", "false, which every released model has")
-    return value
+def _only(wanted: bool) -> AfterValidator:
+    def check(value: bool) -> bool:
+        if value is not wanted:
+            raise PydanticCustomError("only", f"{str(wanted).lower()}, which every released model has")
+        return value
+
+    return AfterValidator(check)
 
 
-Off = Annotated[Flag, AfterValidator(_off)]
-"""A switch for what no model here does."""
+Off, On = Annotated[Flag, _only(False)], Annotated[Flag, _only(True)]
+"""Switches for what no model here does, and for what all do."""
 One = Annotated[int, Field(strict=True, ge=1, le=1)]
 DType = Annotated[Literal[DTYPES], BeforeValidator(dtype_name)]
 

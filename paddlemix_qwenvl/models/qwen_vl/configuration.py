@@ -17,6 +17,7 @@ from paddlemix_qwenvl.models.configuration import (
     Layers,
     ModelConfig,
     Off,
+    On,
     Vocabulary,
     Width,
     check_token_ids,
@@ -60,7 +61,7 @@ class Language:
     use_dynamic_ntk: Flag = True
     use_logn_attn: Flag = True
     no_bias: Flag = True
-    scale_attn_weights: Literal[True] = True
+    scale_attn_weights: On = True
     emb_dropout_prob: Share = 0.0
     attn_dropout_prob: Share = 0.0
 
