@@ -113,7 +113,8 @@ class QWenVLConfig(ModelConfig):
         named = {"float32": given.get("fp32"), "float16": given.get("fp16"), "bfloat16": given.get("bf16")}
         dtypes = [given.get("dtype"), given.get("torch_dtype"), *(dtype for dtype, flag in named.items() if flag)]
         others = {name: value for name, value in given.items() if name not in ("fp32", "fp16", "bf16")}
-        return {**others, "dtype": next(filter(None, dtypes), None)}
+        dtype = next(filter(None, dtypes), None)
+        return {**others, "dtype": dtype} if dtype else others
 
     @property
     def head_dim(self) -> int:
