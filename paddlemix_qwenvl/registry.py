@@ -45,9 +45,12 @@ class Family:
 def _names(config: dict, *class_names: str) -> bool:
     """Whether a configuration names one of these classes as its model, processor, image processor or tokenizer."""
     keys = ("init_class", "processor_class", "image_processor_type", "tokenizer_class")
-    architectures = config.get("architectures")
-    named = [*(architectures if isinstance(architectures, list) else ()), *map(config.get, keys)]
-    return any(name in class_names for name in named)
+    return any(name in class_names for name in (*_architectures(config), *map(config.get, keys)))
+
+
+def _architectures(config: dict) -> list[str]:
+    named = config.get("architectures")
+    return [name for name in named if name and isinstance(name, str)] if isinstance(named, list) else []
 
 
 _QWEN2_5_VL = {
@@ -229,6 +232,7 @@ def _from_pretrained(kind: str, host_method, cls, /, pretrained_model_name_or_pa
 def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -> None:
     """Raises ConfigurationError for what the host would make something else of, or end on with a riddle."""
     from paddlemix_qwenvl import unsupported
+    from paddlemix_qwenvl.fields import wrong
 
     if kind in ("config", "model") and folder and not os.path.isfile(os.path.join(folder, hub.CONFIG)):
         unsupported.refuse_adapter(Path(folder))
@@ -237,6 +241,8 @@ def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -
         model_type == "qwen" and auto_class.__name__ == "AutoModelForConditionalGeneration"
     ):  # which has none for text alone
         FAMILIES[1].load("config").refuse_others(identity, path)
+    if kind in ("config", "model") and not isinstance(model_type, str | None):
+        raise wrong(path, "model_type", model_type, "text")
     if model_type in MISTAKEN:
         hosts = {"paddlenlp.transformers", f"{auto_class.__module__.partition('.')[0]}.models"}
         if not any(_exists(f"{package}.{model_type}") for package in hosts):
@@ -278,17 +284,14 @@ def _identity(name: str, subfolder: str | None = "", **sources) -> tuple[dict, s
 
 
 def identity_of(folder: str) -> dict:
-    """What the first of a folder's `IDENTITY_FILES` says that says what it is."""
-    contents = (_read(os.path.join(folder, file)) for file in IDENTITY_FILES)
-    return next((content for content in contents if _says_what_it_is(content)), {})
+    """What the first of a folder's `IDENTITY_FILES` says that says what it is; what the first one says if none does."""
+    contents = [_read(os.path.join(folder, file)) for file in IDENTITY_FILES]
+    return next(filter(_says_what_it_is, contents), contents[0])
 
 
 def _says_what_it_is(content: dict) -> bool:
-    return (
-        isinstance(content.get("model_type"), str)
-        or bool(content.get("architectures"))
-        or family_of(content) is not None
-    )
+    kind = content.get("model_type")
+    return family_of(content) is not None or (isinstance(kind, str) if kind else bool(_architectures(content)))
 
 
 def _read(path: str) -> dict:

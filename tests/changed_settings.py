@@ -1,5 +1,6 @@
 """Settings files changed at random: what a hand that slips, an old tool or a broken download makes of them."""
 
+import copy
 import json
 import random
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def _changed_bytes(content: bytes, draws: random.Random) -> bytes:
 def _changed_value(data, draws: random.Random):
     places = list(_places(data))
     if not places:
-        return draws.choice(VALUES)
+        return copy.deepcopy(draws.choice(VALUES))
     parent, key = draws.choice(places)
     kind = draws.randrange(6)
     if kind == 0:
@@ -74,7 +75,7 @@ def _changed_value(data, draws: random.Random):
             [-parent[key], parent[key] + 1, parent[key] * 1000, parent[key] / 3, str(parent[key])]
         )
     else:
-        parent[key] = draws.choice(VALUES)
+        parent[key] = copy.deepcopy(draws.choice(VALUES))  # another change may change it
     return data
 
 

@@ -196,8 +196,8 @@ def read_generation_config(folder: str | os.PathLike) -> GenerationConfig:
     from paddlenlp.generation import GenerationConfig
 
     values = read_generation_file(Path(folder) / GENERATION_CONFIG)
-    unlike_its_own = {name: value for name, value in values.items() if not hasattr(GenerationConfig, name)}
-    config = GenerationConfig(**unlike_its_own)
+    taken = {"self", *dir(GenerationConfig)}
+    config = GenerationConfig(**{name: value for name, value in values.items() if name not in taken})
     config.max_new_tokens = values.get("max_new_tokens")
     return config
 

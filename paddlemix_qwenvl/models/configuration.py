@@ -28,14 +28,17 @@ RopeBase = Annotated[float, Field(strict=True, ge=1, le=2**40)]
 Label = Annotated[str, Field(pattern=r"^\d{1,6}$")]
 
 
-def _off(value: bool) -> bool:
-    if value:
-        raise PydanticCustomError("off", "false, which every released model has")
-    return value
+def _only(wanted: bool) -> AfterValidator:
+    def check(value: bool) -> bool:
+        if value is not wanted:
+            raise PydanticCustomError("only", f"{str(wanted).lower()}, which every released model has")
+        return value
+
+    return AfterValidator(check)
 
 
-Off = Annotated[Flag, AfterValidator(_off)]
-"""A switch for what no model here does."""
+Off, On = Annotated[Flag, _only(False)], Annotated[Flag, _only(True)]
+"""Switches for what no model here does, and for what all do."""
 One = Annotated[int, Field(strict=True, ge=1, le=1)]
 DType = Annotated[Literal[DTYPES], BeforeValidator(dtype_name)]
 
@@ -69,6 +72,7 @@ class HostFields:
     id2label: dict[Whole | Label, Text] | None = None
     label2id: dict[Text, Whole] | None = None
     num_labels: Annotated[int, Field(strict=True, ge=0, le=10**6)] | None = None
+    num_classes: Annotated[int, Field(strict=True, ge=0, le=10**6)] | None = None
     num_choices: Whole | None = None
     classifier_dropout: Number | None = None
     chunk_size_feed_forward: Whole | None = None
@@ -148,7 +152,7 @@ class ModelConfig(PretrainedConfig):
     file_fields: ClassVar[type]
     parts: ClassVar[tuple[str, ...]]
 
-    def __init__(self, source: str | os.PathLike | None = None, **given):
+    def __init__(self, source: str | os.PathLike | None = None, /, **given):
         source = source or f"the arguments of {type(self).__name__}"
         given = self.flat(self._checked(given, source))
         values = checked(self.file_fields, given, source)
@@ -158,7 +162,7 @@ class ModelConfig(PretrainedConfig):
         host = {name: getattr(values, name) for name in _HOST_NAMES - {"dtype", "torch_dtype", "quantization_config"}}
         host["dtype"] = values.dtype or values.torch_dtype
         # What nobody knows stays an attribute, as PaddleNLP has it, unless a class has something else of that name.
-        others = given.keys() - vars(self).keys() - _HOST_NAMES - {*dir(type(self))}
+        others = given.keys() - vars(self).keys() - _HOST_NAMES - {"self", *dir(type(self))}
         kept = {name: value for name, value in host.items() if value is not None}
         super().__init__(**kept, **{name: given[name] for name in others})
 
@@ -231,10 +235,11 @@ class ModelConfig(PretrainedConfig):
         given = cls.flat(cls._checked(config_dict, source))
         if changes:
             changes = cls.flat(cls._checked(changes, f"the arguments of {cls.__name__}.from_pretrained"))
+            changes = {name: value for name, value in changes.items() if value is not None}
             parts = {name: {**given.get(name, {}), **changes[name]} for name in cls.parts if changes.get(name)}
             given = {**given, **changes, **parts}
             source = f"{os.fspath(source)} with {', '.join(changes)} changed"
-        config = cls(source=source, **given)
+        config = cls(source, **given)
         return (config, kwargs) if return_unused_kwargs else config
 
     @classmethod

@@ -188,7 +188,15 @@ def test_wrong_values_of_a_file(tmp_path, changes, message):
 
 
 def test_null_and_keys_that_nobody_knows_of_a_file(tmp_path):
-    odd = {"top_k": None, "temperature": 0, "max_new_tokens": None, "validate": 1, "foo": [1], "eos_token_id": [5]}
+    odd = {
+        "top_k": None,
+        "temperature": 0,
+        "max_new_tokens": None,
+        "validate": 1,
+        "self": 2,
+        "foo": [1],
+        "eos_token_id": [5],
+    }
     (tmp_path / "generation_config.json").write_text(json.dumps(odd))
     config = read_generation_config(tmp_path)
     settings = GenerationSettings.resolve(config, CONFIG, {"do_sample": True})

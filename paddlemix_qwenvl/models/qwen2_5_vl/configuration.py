@@ -88,7 +88,7 @@ class Qwen2_5_VLVisionConfig(PretrainedConfig):
 
     model_type = "qwen2_5_vl"
 
-    def __init__(self, source: str | os.PathLike = "the arguments of Qwen2_5_VLVisionConfig", **given):
+    def __init__(self, source: str | os.PathLike = "the arguments of Qwen2_5_VLVisionConfig", /, **given):
         super().__init__()
         given = _one_name(given)
         values = checked(VisionFile, given, source)

@@ -17,6 +17,7 @@ from paddlemix_qwenvl.models.configuration import (
     Layers,
     ModelConfig,
     Off,
+    On,
     Vocabulary,
     Width,
     check_token_ids,
@@ -60,7 +61,7 @@ class Language:
     use_dynamic_ntk: Flag = True
     use_logn_attn: Flag = True
     no_bias: Flag = True
-    scale_attn_weights: Literal[True] = True
+    scale_attn_weights: On = True
     emb_dropout_prob: Share = 0.0
     attn_dropout_prob: Share = 0.0
 
@@ -112,7 +113,8 @@ class QWenVLConfig(ModelConfig):
         named = {"float32": given.get("fp32"), "float16": given.get("fp16"), "bfloat16": given.get("bf16")}
         dtypes = [given.get("dtype"), given.get("torch_dtype"), *(dtype for dtype, flag in named.items() if flag)]
         others = {name: value for name, value in given.items() if name not in ("fp32", "fp16", "bf16")}
-        return {**others, "dtype": next(filter(None, dtypes), None)}
+        dtype = next(filter(None, dtypes), None)
+        return {**others, "dtype": dtype} if dtype else others
 
     @property
     def head_dim(self) -> int:

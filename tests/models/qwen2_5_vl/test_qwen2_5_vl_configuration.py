@@ -280,6 +280,7 @@ def test_sections_have_to_fill_half_a_head(section):
         ({"architectures": 7}, "architectures is 7"),
         ({"id2label": [1]}, r"id2label is \[1\], expected an object"),
         ({"num_labels": 10**9}, "num_labels is 1000000000"),
+        ({"num_classes": []}, r"num_classes is \[\]"),
         ({"problem_type": "none"}, "problem_type"),
         ({"sequence_parallel": True}, "sequence_parallel is true"),
         ({"image_token_id": 151656}, "image_token_id is 151656, expected another token than video_token_id"),
@@ -342,8 +343,14 @@ def test_a_folder_without_a_config(tmp_path):
 
 
 def test_keys_that_nobody_knows_are_kept_unless_a_class_has_something_of_that_name(tmp_path):
-    config = load(tmp_path, {**hub_config("3B"), "trained_by": "me", "to_dict": 3, "head_dim": 128, "": 1})
+    config = load(tmp_path, {**hub_config("3B"), "trained_by": "me", "to_dict": 3, "head_dim": 128, "": 1, "self": 1})
     assert config.trained_by == "me" and config.to_dict()["trained_by"] == "me" and config.head_dim == 128
+
+
+def test_keys_of_the_same_name_as_arguments(tmp_path):
+    vision = {**hub_config("3B")["vision_config"], "source": 1, "self": 2}
+    config = load(tmp_path, {**hub_config("3B"), "source": "the web", "self": 1, "cls": 2, "vision_config": vision})
+    assert config.source == "the web" and config.hidden_size == 2048
 
 
 def test_as_the_dictionary_that_it_gives():

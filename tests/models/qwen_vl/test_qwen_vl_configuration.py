@@ -126,6 +126,13 @@ def test_a_changed_visual_adds_to_the_files(config, tmp_path):
     }
 
 
+def test_a_change_leaves_the_dtype_alone(config, tmp_path):
+    folder = write(tmp_path, {"config.json": {**config, "fp32": False, "fp16": True}})
+    changed = QWenVLConfig.from_pretrained(folder, seq_length=100, hidden_size=None)
+    assert (changed.dtype, changed.seq_length, changed.hidden_size) == ("float16", 100, config["hidden_size"])
+    assert QWenVLConfig.from_pretrained(folder, bf16=True).dtype == "bfloat16"
+
+
 def test_text_alone_is_not_this_family(config, tmp_path):
     folder = write(tmp_path, {"config.json": {**config, "visual": None}})
     with pytest.raises(ConfigurationError, match=r"config\.json: visual is null, expected the vision tower's fields"):
