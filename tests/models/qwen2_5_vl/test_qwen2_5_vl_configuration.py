@@ -332,7 +332,7 @@ def test_the_message_names_the_file_or_what_was_changed_of_it(tmp_path):
 def test_files_that_are_no_json_object(tmp_path, content):
     path = tmp_path / "config.json"
     path.write_bytes(content)
-    with pytest.raises(ConfigurationError, match=rf"{path} .*(cannot be read as JSON|expected a JSON object)"):
+    with pytest.raises(ConfigurationError, match=rf"{path} .*(cannot be read|expected a JSON object)"):
         Qwen2_5_VLConfig.from_pretrained(path)
 
 
