@@ -198,10 +198,24 @@ def compiled_operations() -> Iterator[Finding]:
         ways.setdefault(str(way), []).append(operation)
     for way, operations in ways.items():
         yield Finding("operations", f"{way}: {', '.join(operations)}")
+    yield from build_of_operations(list(ways))
+
+
+def build_of_operations(ways: list[str]) -> Iterator[Finding]:
+    """What is wrong with the compiled operations: not built, not of this version, or without oneDNN where it would be used."""
+    subject, remedy = "compiled operations", environment.how_to_find_operations()
     if importlib.util.find_spec(OPERATIONS) is None:
         compiler = "" if shutil.which("g++") else " (install g++ first)"
-        remedy = environment.how_to_find_operations() + compiler
-        yield Finding("compiled operations", "not built: plain Paddle is used, which is slower", remedy)
+        yield Finding(subject, "not built: plain Paddle is used, which is slower", remedy + compiler)
+        return
+    if refused := next((way for way in ways if f"{OPERATIONS} does not load" in way), None):
+        yield Finding(subject, f"built, but not used: {refused}", remedy)
+        return
+    flags, without = environment.cpu()[1], not importlib.import_module(OPERATIONS).HAS_ONEDNN
+    if without and flags & {"avx512_bf16", "amx_bf16"}:
+        found = "built without oneDNN: prompts take about three times as long in bfloat16 and int8"
+        remedy = f"install paddlepaddle 3.3, which brings libdnnl.so.3, then {remedy}"
+        yield Finding(subject, found, remedy)
 
 
 def model_cache() -> Finding:

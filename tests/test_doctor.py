@@ -3,6 +3,7 @@
 import importlib.metadata
 import re
 import sys
+import types
 from types import SimpleNamespace
 
 import pytest
@@ -208,6 +209,32 @@ def test_operations(monkeypatch):
     found = [finding.found for finding in doctor.compiled_operations()]
     assert found[:2] == ["compiled: swiglu, sample", "Paddle: linear"]
     assert found[2].startswith("not built")
+
+
+@pytest.mark.parametrize(
+    ("ways", "has_onednn", "flags", "found"),
+    [
+        (["compiled for avx512"], True, {"avx512_bf16"}, []),
+        (["compiled for avx2"], False, {"avx2"}, []),
+        (["compiled for avx512"], False, {"avx512_bf16"}, ["built without oneDNN"]),
+        (
+            ["plain Paddle (paddlemix_qwenvl_ops does not load: old)"],
+            True,
+            set(),
+            ["built, but not used: plain Paddle"],
+        ),
+    ],
+)
+def test_builds_of_operations(monkeypatch, ways, has_onednn, flags, found):
+    library = types.SimpleNamespace(HAS_ONEDNN=has_onednn)
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(doctor.importlib, "import_module", lambda name: library)
+    monkeypatch.setattr(doctor.environment, "cpu", lambda: ("AMD", frozenset(flags)))
+    findings = list(doctor.build_of_operations(ways))
+    assert len(findings) == len(found) and all(
+        f.found.startswith(words) for f, words in zip(findings, found, strict=True)
+    )
+    assert all("setup.py install" in finding.remedy or "PYTHONPATH" in finding.remedy for finding in findings)
 
 
 def test_a_cache_that_cannot_be_written(monkeypatch):
