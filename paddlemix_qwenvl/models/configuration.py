@@ -17,10 +17,11 @@ from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
 from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object, wrong
 
 Layers = Annotated[int, Field(strict=True, ge=1, le=1000)]
-Width = Annotated[int, Field(strict=True, ge=1, le=2**15)]
+Width = Annotated[int, Field(strict=True, ge=1, le=2**14)]
 InnerWidth = Annotated[int, Field(strict=True, ge=1, le=2**18)]
-Side = Annotated[int, Field(strict=True, ge=1, le=1024)]
-"""Pixels, patches or frames that are taken together."""
+Side = Annotated[int, Field(strict=True, ge=1, le=32)]
+"""Patches, frames or channels that are taken together."""
+PatchSize = Annotated[int, Field(strict=True, ge=1, le=256)]
 Vocabulary = Annotated[int, Field(strict=True, ge=1, le=2**24)]
 Epsilon = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Deviation = Annotated[float, Field(strict=True, ge=0, le=100)]

@@ -16,6 +16,7 @@ from paddlemix_qwenvl.models.configuration import (
     InnerWidth,
     Layers,
     Off,
+    PatchSize,
     RopeBase,
     Side,
     Vocabulary,
@@ -33,7 +34,7 @@ class Vision:
     intermediate_size: InnerWidth = 3420
     num_heads: Width = 16
     in_channels: Side = 3
-    patch_size: Side = 14
+    patch_size: PatchSize = 14
     spatial_merge_size: Side = 2
     temporal_patch_size: Side = 2
     tokens_per_second: Count = 2
@@ -65,7 +66,7 @@ class VisionFile(Vision):
     """What a `vision_config` may hold: `in_chans` is an older name of `in_channels`."""
 
     in_chans: Side | None = None
-    spatial_patch_size: Side | None = None
+    spatial_patch_size: PatchSize | None = None
     initializer_range: Deviation | None = None
     dtype: DType | None = None
     torch_dtype: DType | None = None

@@ -18,6 +18,7 @@ from paddlemix_qwenvl.models.configuration import (
     ModelConfig,
     Off,
     On,
+    PatchSize,
     Vocabulary,
     Width,
     check_token_ids,
@@ -37,7 +38,7 @@ class Visual:
     layers: Layers = 48
     mlp_ratio: Annotated[float, Field(strict=True, gt=0, le=64)] = 4.9231
     output_dim: Width = 4096
-    patch_size: Annotated[int, Field(strict=True, ge=1, le=1024)] = 14
+    patch_size: PatchSize = 14
     width: Width = 1664
     n_queries: Annotated[int, Field(strict=True, ge=1, le=1024)] = 256
 
