@@ -10,22 +10,23 @@ It goes through the text without recursion or backtracking: time grows with the 
 import json
 import re
 
-from .loose_strings import ELEMENT, KEY, QUOTES, VALUE, Strings, unescape
+from .loose_strings import ELEMENT, KEY, QUOTED_KEY, QUOTES, VALUE, Strings, unescape
 from .text import half_width
 
 _MAX_DEPTH, _MAX_DEPTH_OF_JSON, _MOST_NUMBERS = 64, 8, 64
 _NOTHING = object()
 _WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 
-_OPENING = re.compile(r"[\[{]")
+_OPENING = re.compile(rf"[\[{{]|^[ \t]*(?P<pair>{QUOTED_KEY}\s*[{QUOTES}\[({{0-9])", re.MULTILINE)
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _TOKEN = re.compile(
     rf"(?P<mark>[\[\](){{}},:])|(?P<number>{_NUMBER})|(?P<quote>\\?[{QUOTES}])"
     rf"|(?P<word>\w+)(?:[{QUOTES}](?=\s*:))?|(?P<fence>```)"
 )
 # Two numbers or more, or two pairs of them, where one value belongs: the bracket before them is missing.
+_SHORT = r"[-+]?[0-9.]{1,20}"
 _UNBRACKETED = re.compile(
-    rf"\s*(?:{_NUMBER}|[\[(]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[\])])(?:\s*,\s*|\s+)[\[(]?\s*{_NUMBER}"
+    rf"\s*(?:{_SHORT}|[\[(]\s*{_SHORT}\s*,\s*{_SHORT}\s*[\])])(?:\s*,|\s)\s{{0,99}}[\[(]?\s{{0,9}}{_SHORT}"
 )
 _DECODER = json.JSONDecoder(strict=False)
 
@@ -72,6 +73,8 @@ class _Frame:
             self.container.append(value)
         elif self.awaits_value():
             self.pending = value
+        elif self.key and not self.named and isinstance(value, (Object, Array)):  # a colon is missing
+            self.named, self.pending = True, value
         elif isinstance(value, (Object, Array)):
             self.keyless.append(value)
             self.container[""] = self.keyless
@@ -130,6 +133,9 @@ class _Reader:
         if self.stack and not is_json and (kind in ("quote", "word") or token in "[{") and self.stack[-1].is_row():
             self._end(start, whole=False)
             return start
+        if kind == "pair":  # the object's bracket is missing
+            self._begin(Object(), match.start("pair"))
+            return match.start("pair")
         if kind == "mark":
             self._mark(token, start, is_json)
         elif kind == "fence":
@@ -138,6 +144,8 @@ class _Reader:
             self.scalar_at = start
             if kind == "quote":
                 return self._string(token, match.end(), is_json)
+            if kind == "word" and not is_json and self.stack[-1].awaits_value():
+                return self._phrase(start)
             word = self.text[start : start + len(token)]
             self.stack[-1].add(_number(token) if kind == "number" else _WORDS.get(token, word))
         return match.end()
@@ -227,6 +235,7 @@ class _Reader:
     def _string(self, quote: str, start: int, is_json: bool) -> int:
         """Reads the string whose content begins at `start` and returns where it ends."""
         frame = self.stack[-1]
+        frame.named |= bool(frame.key) and not is_json  # a colon is missing
         role = ELEMENT if isinstance(frame.container, Array) else VALUE if frame.awaits_value() else KEY
         end = self.strings.end(start, quote, role, is_json)
         if end is not None:
@@ -238,6 +247,13 @@ class _Reader:
         if end < len(self.text):
             frame.add(unescape(self.text[start:end]).rstrip(",").strip())
         return end
+
+    def _phrase(self, start: int) -> int:
+        """Reads words that stand where a string should, and returns where they end."""
+        end = self.strings.phrase_end(start)
+        words = self.text[start:end].strip()
+        self.stack[-1].add(_WORDS.get(words, words))
+        return end + (self.plain[end : end + 1] in QUOTES)
 
 
 def _number(digits: str) -> int | float:

@@ -10,26 +10,27 @@ QUOTES = "\"“”＂'‘’＇"
 KEY, VALUE, ELEMENT = "key", "value", "element"
 
 _QUOTE = rf"\\?[{QUOTES}]"
-_QUOTED_KEY = rf"{_QUOTE}{{1,2}}[^{QUOTES}\n:,]{{1,60}}{_QUOTE}{{1,2}}\s*:"
-_BARE_KEY = rf"\w{{1,60}}\s*:\s*(?:{_QUOTE}|[\[({{\d-])"
-_PAIR = rf"(?:{_QUOTED_KEY}|(?<=[,\s]){_BARE_KEY})"
-_CUT_PAIR = rf"\s*[,;]\s*(?:(?:{_QUOTE})?\w{{0,60}}|{_QUOTE}\w{{0,60}}{_QUOTE}\s*:?)\s*\Z"
-_OBJECT = rf"\{{\s*(?:{_QUOTED_KEY}|\w{{1,60}}\s*:|(?:{_QUOTE})?\w{{0,60}}(?:{_QUOTE})?\s*\Z)"
+QUOTED_KEY = rf"{_QUOTE}{{1,2}}[^{QUOTES}\n:,]{{1,60}}{_QUOTE}{{1,2}}\s*(?::|(?=\[))"
+_BARE_KEY = rf"(?:{_QUOTE})?\w{{1,60}}(?:{_QUOTE})?\s*:\s*(?:{_QUOTE}|[\[({{\d-])"
+_PAIR = rf"(?:{QUOTED_KEY}|(?<=[,\s]){_BARE_KEY})"
+_CUT_PAIR = rf"\s*[,;]\s{{0,99}}(?:(?:{_QUOTE})?\w{{0,60}}|{_QUOTE}\w{{0,60}}{_QUOTE}\s*:?)\s*\Z"
+_OBJECT = rf"\{{[\s{{]{{0,99}}(?:{QUOTED_KEY}|{_BARE_KEY}|(?:{_QUOTE})?\w{{0,60}}(?:{_QUOTE})?\s*\Z)"
 _CLOSED = rf"[\]}}][^{QUOTES}\n{{\[]{{0,500}}(?:\n|{_OBJECT}|\[\s*[\[{{\d-]|```|\Z|{_PAIR})"
 _COMMAS = r"(?=(?P<commas>\s*(?:[,;]\s*)*))(?P=commas)"  # takes all there is and gives nothing back
 # What follows the quote that ends a string. A value may hold any other quote, so what follows its end must be JSON for sure:
 # the next pair, be it cut off, the next object, the end, or a bracket with no further quote on its line but in JSON again.
 _FOLLOWING = {
-    KEY: r"\s*:",
+    KEY: rf"\s*(?:[:\[]|{_QUOTE}(?!\s*:))",
     ELEMENT: rf"\s*(?:,\s*(?:{_QUOTE}|[\[({{\d\])}}-])|[\])}}:\n]|\Z|```)",
     VALUE: rf"{_CUT_PAIR}|{_COMMAS}(?:{_PAIR}|{_OBJECT}|{_CLOSED}|```|\Z)",
 }
 _SORTS = ('"“”＂', "'‘’＇")
-_BEGINNING_OF_PAIR = re.compile(rf"[,{{\n]\s{{0,99}}{_QUOTED_KEY}")
+_BEGINNING_OF_PAIR = re.compile(rf"[,{{\n]\s{{0,99}}{QUOTED_KEY}")
 _COMMA_AND_PAIR = re.compile(rf"\s*,\s*{_PAIR}")
 _STRICT = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _LINE_END = re.compile(r"[}\n]")
 _UNCLOSED_KEY = re.compile(r"\w+(?=\s*:)")
+_PHRASE = re.compile(rf"[^{QUOTES},:;{{}}()\[\]\n]+")
 
 
 class Strings:
@@ -56,6 +57,10 @@ class Strings:
             return word.end()
         ends = _first_from(self._pairs, start), _first_from(self._line_ends, start), len(self.plain)
         return min(end for end in ends if end is not None)
+
+    def phrase_end(self, start: int) -> int:
+        """Where words end that stand where a string should."""
+        return _PHRASE.match(self.plain, start).end()
 
     def pair_follows(self, at: int) -> bool:
         """Whether a comma and the next pair of an object stand at `at`."""

@@ -203,6 +203,15 @@ def test_a_model_that_repeats_itself(unit):
                 check(text)
 
 
+@pytest.mark.parametrize(
+    "start", ['{"a": ', '{"a": 1', '{"a": [1, 2', '{"a": "b"', '{"a": "b",', '{"a": "b", {', '{"a', '"a": "']
+)
+@pytest.mark.parametrize("unit", [" ", "\n", "1", "a", ",", " 1", ' "'])
+def test_the_same_after_a_beginning(start, unit):
+    with alarm(20, start + unit):
+        check_items(start + unit * (50_000 // len(unit)))
+
+
 def test_valid_json_reads_as_the_json_module_reads_it():
     rng = random.Random(0)
 

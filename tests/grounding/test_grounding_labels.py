@@ -129,6 +129,8 @@ def test_any_label_in_json_comes_back(labels, is_ascii):
         "｛‘bbox_2d’：［１０、２０、３０、４０］；‘label’：‘a’｝",
         '{“label": "a”, "bbox_2d": （10，20），（30，40）}',
         '{"label": "a",, "bbox_2d": [10, 20, 30, 40]}',
+        '"bbox_2d": [10, 20, 30, 40], "label": "a"}',
+        '```json\n"bbox_2d": [10, 20, 30, 40], "label": "a"',
         "10，20，30，40 a",
         "10, 20, 30, 40] a",
         "<ref>a</ref><box>（10，20），（30，40）</box>",
@@ -153,6 +155,24 @@ def test_four_numbers_are_a_box_whatever_bracket_is_missing(text):
 )
 def test_what_is_wrong_in_one_object_does_not_touch_the_next(text):
     assert read(text) == [("a", FIRST), ("b", SECOND)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '```json\n[\n\t{"bbox_2d": [10, 20, 30, 40], "label": "cat"},\n\t{"bbox_2d": [1, 2, 3, 4], "label": "a dog"}\n]\n```',
+        '[{"label": "cat", "bbox_2d": [10, 20, 30, 40]}, {"label": "a dog", "bbox_2d": [1, 2, 3, 4]}]',
+        "[{'bbox_2d': [10, 20, 30, 40], 'label': 'cat'}, {'bbox_2d': [1, 2, 3, 4], 'label': 'a dog'}]",
+        '{"bbox_2d"：[10， 20， 30， 40]，"label"："cat"}\n{"bbox_2d"：[1， 2， 3， 4]，"label"："a dog"}',
+        "{“bbox_2d”：［10， 20， 30， 40］，“label”：“cat”}\n{“bbox_2d”：［1， 2， 3， 4］，“label”：“a dog”}",
+    ],
+)
+def test_any_one_sign_may_be_missing_or_there_twice(text):
+    for at, sign in enumerate(text):
+        if sign in "[]{},:\"'：，［］“”":
+            for wrong in (text[:at] + text[at + 1 :], text[:at] + sign + text[at:]):
+                found = [(label.strip("\"'“”"), coords) for label, coords in read(wrong)]
+                assert found == [("cat", FIRST), ("a dog", SECOND)], wrong
 
 
 @pytest.mark.parametrize("text", ["[10, 20, 30, 40", '{"bbox_2d": [10, 20, 30, 40, ', '{"bbox_2d": 10, 20, 30, 4'])
