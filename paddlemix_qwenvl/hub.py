@@ -27,6 +27,11 @@ def locate(name: str) -> str:
     return name
 
 
+def take_source(options: dict) -> dict:
+    """Takes out of keyword arguments those that say where a name is looked up, as `fetch` has them, and returns them."""
+    return {name: options.pop(name) for name in SOURCE_OPTIONS if name in options}
+
+
 def reach(name: str | os.PathLike, **options) -> str:
     """The folder or name to load a model from, once its `config.json` is there; `options` as in `config_file`."""
     config_file(name, **options)

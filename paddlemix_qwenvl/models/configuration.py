@@ -212,7 +212,7 @@ class ModelConfig(PretrainedConfig):
             ConfigurationError: a file that is no config.json of this family, or values that no model can have.
             DownloadError: no such file.
         """
-        options = {name: kwargs.pop(name) for name in hub.SOURCE_OPTIONS if name in kwargs}
+        options = hub.take_source(kwargs)
         path = hub.config_file(pretrained_model_name_or_path, **options)
         config, unused = cls.from_dict(read_object(path), source=path, return_unused_kwargs=True, **kwargs)
         unsupported.refuse_quantised_folder(path.parent)

@@ -70,27 +70,23 @@ class PortableTokenizer:
     def from_pretrained(
         cls,
         pretrained_model_name_or_path,
-        *,
-        subfolder: str | None = "",
-        cache_dir: str | None = None,
-        from_hf_hub: bool = False,
-        from_aistudio: bool = False,
         **settings,
     ):
         """Load from a folder or by name.
 
         Args:
-            settings: in place of those of tokenizer_config.json (`padding_side`, `eos_token`, ...).
+            settings: in place of those of tokenizer_config.json (`padding_side`, `eos_token`, ...); and where a
+                name is looked up (`hub.SOURCE_OPTIONS`).
 
         Raises:
             ConfigurationError: a setting that nobody knows, or files that are missing or wrong.
             DownloadError: a name that cannot be had.
         """
+        source = hub.take_source(settings)
         known = [f.name for f in fields(TokenizerSettings)]
         given = {name: value for name, value in settings.items() if value is not None and name not in LOADING}
         check_names(given, known, "the tokenizer")
-        source = {"cache_dir": cache_dir, "from_hf_hub": from_hf_hub, "from_aistudio": from_aistudio}
-        folder = hub.gather(pretrained_model_name_or_path, cls.files, subfolder, **source)
+        folder = hub.gather(pretrained_model_name_or_path, cls.files, **source)
         own = checked(TokenizerSettings, given, "from_pretrained")
         merged = replace(read_settings(folder), **{name: getattr(own, name) for name in given})
         tokenizer = cls._of_folder(folder, merged)

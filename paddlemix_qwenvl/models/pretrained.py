@@ -101,7 +101,7 @@ class QwenVLPretrainedModel(PretrainedModel):
         if args or not isinstance(config, cls.config_class | None):
             wanted = f"a {cls.config_class.__name__} as config=... at most, and other arguments by their names"
             raise ConfigurationError(f"{cls.__name__}.from_pretrained got {[*args, config]}: expected {wanted}.")
-        source = {key: kwargs.pop(key) for key in hub.SOURCE_OPTIONS if key in kwargs}
+        source = hub.take_source(kwargs)
         name = hub.reach(pretrained_model_name_or_path, **source)
         check_degree(kwargs.get("tensor_parallel_degree"))
         fields = cls.config_class.field_names() if config is None else set()

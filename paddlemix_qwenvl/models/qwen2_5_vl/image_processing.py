@@ -59,11 +59,6 @@ class Qwen2_5_VLImageProcessor(BaseImageProcessor):
     def from_pretrained(
         cls,
         pretrained_model_name_or_path,
-        *,
-        subfolder: str | None = "",
-        cache_dir: str | None = None,
-        from_hf_hub: bool = False,
-        from_aistudio: bool = False,
         **settings,
     ):
         """Load from a folder or by name; `settings` go before the folder's.
@@ -72,10 +67,10 @@ class Qwen2_5_VLImageProcessor(BaseImageProcessor):
             ConfigurationError: as above, or files that are missing or wrong.
             DownloadError: a name that cannot be had.
         """
+        source = hub.take_source(settings)
         given = {name: value for name, value in settings.items() if name not in LOADING}
         check_names(given, SETTINGS, "the image processor")
-        source = {"cache_dir": cache_dir, "from_hf_hub": from_hf_hub, "from_aistudio": from_aistudio}
-        images, _ = read_picture_settings(hub.gather(pretrained_model_name_or_path, FILES, subfolder, **source))
+        images, _ = read_picture_settings(hub.gather(pretrained_model_name_or_path, FILES, **source))
         return cls(**picture_settings(plain_options(given), "from_pretrained", images))
 
     @property

@@ -79,11 +79,6 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | os.PathLike,
-        *,
-        subfolder: str | None = "",
-        cache_dir: str | None = None,
-        from_hf_hub: bool = False,
-        from_aistudio: bool = False,
         **settings,
     ):
         """Load from a folder or by name.
@@ -96,13 +91,11 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
             ConfigurationError: a setting that nobody knows; files that are missing, wrong, or do not belong together.
             DownloadError: a name that cannot be had.
         """
+        source = hub.take_source(settings)
         tokenizer_settings = TokenizerSettings.__dataclass_fields__
         given = {name: value for name, value in settings.items() if value is not None and name not in LOADING}
         check_names(given, (*pictures.SETTINGS, *tokenizer_settings), "the processor")
-        source = {"cache_dir": cache_dir, "from_hf_hub": from_hf_hub, "from_aistudio": from_aistudio}
-        folder = hub.gather(
-            pretrained_model_name_or_path, (*Qwen2_5_VLTokenizer.files, *pictures.FILES), subfolder, **source
-        )
+        folder = hub.gather(pretrained_model_name_or_path, (*Qwen2_5_VLTokenizer.files, *pictures.FILES), **source)
         tokenizer = Qwen2_5_VLTokenizer.from_pretrained(
             folder, **{name: value for name, value in given.items() if name in tokenizer_settings}
         )

@@ -75,11 +75,6 @@ class QWenVLProcessor(ProcessorMixin):
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | os.PathLike,
-        *,
-        subfolder: str | None = "",
-        cache_dir: str | None = None,
-        from_hf_hub: bool = False,
-        from_aistudio: bool = False,
         **settings,
     ):
         """Load from a folder or by name; pictures take the size that the model's config says, 448 if there is none, and
@@ -92,10 +87,8 @@ class QWenVLProcessor(ProcessorMixin):
             ConfigurationError: a setting that nobody knows; files that are missing, wrong, or do not belong together.
             DownloadError: a name that cannot be had.
         """
-        source = {"cache_dir": cache_dir, "from_hf_hub": from_hf_hub, "from_aistudio": from_aistudio}
-        folder = hub.gather(
-            pretrained_model_name_or_path, (*QWenVLTokenizer.files, GENERATION_CONFIG), subfolder, **source
-        )
+        source = hub.take_source(settings)
+        folder = hub.gather(pretrained_model_name_or_path, (*QWenVLTokenizer.files, GENERATION_CONFIG), **source)
         tokenizer = QWenVLTokenizer.from_pretrained(folder, **settings)
         if not (folder / "config.json").is_file():
             return cls(tokenizer)
