@@ -237,9 +237,9 @@ def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -
     if kind in ("config", "model") and folder and not os.path.isfile(os.path.join(folder, hub.CONFIG)):
         unsupported.refuse_adapter(Path(folder))
     model_type, path = identity.get("model_type"), os.path.join(folder, hub.CONFIG)
-    if (
-        model_type == "qwen" and auto_class.__name__ == "AutoModelForConditionalGeneration"
-    ):  # which has none for text alone
+    # PaddleNLP has no text-only Qwen for this class, so that it is a Qwen-VL whose config.json is damaged.
+    text_alone = model_type == "qwen" or _names(identity, "QWenLMHeadModel")
+    if text_alone and auto_class.__name__ == "AutoModelForConditionalGeneration":
         FAMILIES[1].load("config").refuse_others(identity, path)
     if kind in ("config", "model") and not isinstance(model_type, str | None):
         raise wrong(path, "model_type", model_type, "text")

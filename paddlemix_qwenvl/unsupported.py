@@ -115,7 +115,7 @@ def _bits(settings: Mapping[str, Any], method: str = "") -> str:
 def refuse_other_family(config: Mapping[str, Any], wanted: str, source: str | os.PathLike) -> None:
     """Raises ConfigurationError for the config.json of another kind of model than `wanted`, with the name of what it is."""
     kind = config.get("model_type")
-    if kind == wanted or ("model_type" not in config and config.get("architectures")):
+    if kind == wanted or (kind is None and config.get("architectures")):
         return
     if not isinstance(kind, str):
         raise wrong(source, "model_type", kind, repr(wanted))

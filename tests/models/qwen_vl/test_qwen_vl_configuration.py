@@ -140,7 +140,7 @@ def test_text_alone_is_not_this_family(config, tmp_path):
 
 
 def test_a_damaged_visual_is_named_where_the_host_would_fail_on_it(config, tmp_path):
-    for visual in ({"visual": []}, {"VISUAL": config["visual"]}):
+    for visual in ({"visual": []}, {"VISUAL": config["visual"]}, {"model_type": None}):
         rest = {name: value for name, value in config.items() if name != "visual"}
         folder = write(tmp_path, {"config.json": {**rest, **visual}})
         with pytest.raises(ConfigurationError, match=rf"{tmp_path}/config\.json: visual is (\[\]|null), expected"):
