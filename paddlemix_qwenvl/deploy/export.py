@@ -138,7 +138,8 @@ def export(
     Args:
         model: of either family, loaded in the dtype that the graphs shall have.
         processor: its processor.
-        folder: made; must not exist, be empty, or be an earlier export, which is replaced once the new one is whole.
+        folder: made; must not exist, be empty, or be an earlier export (with no folder in it), which is replaced once the new
+            one is whole.
         parts: "vision", "language", or both.
         name: what the model is called, for the manifest.
         say: gets a line for each step.

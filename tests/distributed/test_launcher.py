@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -95,6 +96,21 @@ def test_words_are_kept_together_and_secrets_are_not_left(script):
     script.run("--top_p", "0.5", MODEL_PATH="a folder", IMAGE_FILE="a cat.jpg", QUESTION="What is it?")
     assert "--model_path a folder --question What is it? --image_file a cat.jpg --top_p 0.5" in script.seen.read_text()
     assert sorted(path.name for path in script.log_dir.iterdir()) == ["launcher.log", "workerlog.0", "workerlog.1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "given"),
+    [
+        ((), {}, ["examples/images/shapes.png"]),
+        ((), {"IMAGE_FILE": ""}, []),
+        (("--image_file", "a.png", "--image_file", "b.png"), {}, ["a.png", "b.png"]),
+        (("--image_file=a.png",), {}, ["a.png"]),
+    ],
+)
+def test_the_picture_by_default(script, arguments, settings, given):
+    assert script.run(*arguments, **settings).returncode == 0
+    assert re.findall(r"--image_file[ =](\S+)", script.seen.read_text()) == given
+    assert (ROOT / "examples/images/shapes.png").is_file()
 
 
 def test_a_dry_run_starts_no_ranks(script):
