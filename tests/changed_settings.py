@@ -3,7 +3,8 @@
 import copy
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 VALUES = (
     None,
@@ -26,6 +27,16 @@ VALUES = (
     "é\ud800",
 )
 VALUES += ([], [[]], [0, 0, 0], ["x"], {}, {"": None}, {"type": "nobody"}, [None], "x" * 300)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file that is changed, in a folder, and what is done with the folder then; `in_part`: this use looks at little of it."""
+
+    folder: str
+    file: str
+    use: Callable[[str], object]
+    in_part: bool = False
 
 
 def changed(text: str, seed: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Changed settings files through PaddleNLP's Auto classes: only this package's own errors may come of them.
+"""Changed settings files through PaddleNLP's Auto classes and the predictor: only this package's own errors may come of them.
 
 `python tests/fuzz_settings.py COUNT [FIRST_SEED]` makes COUNT changes, of all targets by turns, and prints what came of them: the
 kinds of exceptions, the slowest, and values that were taken although their type is another than the file's own.
@@ -7,6 +7,7 @@ kinds of exceptions, the slowest, and values that were taken although their type
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -14,20 +15,19 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import changed_settings
+import fuzz_processor_files
+from changed_settings import Target
 
-
-@dataclass(frozen=True)
-class Target:
-    """A file that is changed, in a folder of models, and what is done with the folder then."""
-
-    family: str
-    file: str
-    use: Callable[[str], object]
+OF_SEVERAL_TYPES = (
+    *("eos_token_id", "image_mean", "image_std", "chat_template"),  # one or several
+    *("eos_token", "pad_token"),  # text, or with flags
+    *("total_size", "model_max_length"),  # may be written with a fraction
+)
 
 
 def load_config(folder: str) -> None:
@@ -47,8 +47,7 @@ def answer(folder: str) -> None:
     model.generate(paddle.to_tensor([[1, 2, 3]]), max_new_tokens=1)
 
 
-# Tokenizer, processor and template files belong here as well.
-TARGETS = [
+MODELS = [
     Target("qwen2_5_vl", "config.json", load_config),
     Target("qwen_vl", "config.json", load_config),
     Target("qwen2_5_vl_nested", "config.json", load_config),
@@ -57,17 +56,18 @@ TARGETS = [
     Target("qwen2_5_vl_sharded", "model.safetensors.index.json", answer),
     Target("adapter", "adapter_config.json", load_config),
 ]
+TARGETS = [*MODELS, *fuzz_processor_files.TARGETS]
 
 
 def write_folders(root: Path) -> dict[str, Path]:
-    """A small model of each family, in one file, in shards, and with a config as transformers 5 nests it; an adapter."""
+    """A small model of each family, in one file, in shards, and as transformers 5 nests configs; an adapter; processors."""
     import hub_model
     import qwen_vl_model
     from reference.qwen_vl import qwen_vl_cases
 
     config = hub_model.config()
     tensors = hub_model.tensors(config)
-    folders = {target.family: root / target.family for target in TARGETS}
+    folders = {target.folder: root / target.folder for target in MODELS}
     generation = {"do_sample": False, "temperature": 0.1, "top_k": 1, "top_p": 0.001, "repetition_penalty": 1.05}
     generation |= {"eos_token_id": [config["eos_token_id"], 1], "pad_token_id": 1, "max_new_tokens": 20}
     hub_model.write(folders["qwen2_5_vl"], config, tensors)
@@ -88,7 +88,7 @@ def write_folders(root: Path) -> dict[str, Path]:
     config = qwen_vl_cases.CONFIGS["wide"]
     qwen_vl_model.write(folders["qwen_vl"], config, qwen_vl_cases.tensors(config))
     (folders["qwen_vl"] / "tokenizer_config.json").write_text('{"tokenizer_class": "QWenVLTokenizer"}')
-    return folders
+    return folders | fuzz_processor_files.write_folders(root)
 
 
 def nested(config: dict) -> dict:
@@ -110,46 +110,47 @@ class Outcome:
     target: Target
     seed: int
     seconds: float
-    error: Exception | None
+    error: BaseException | None
     silent: list[tuple] = field(default_factory=list)
 
 
 def outcome(target: Target, seed: int, folders: dict[str, Path], work: Path) -> Outcome:
     """Change the target's file by `seed` in a folder of links to the others, and use it."""
-    folder = work / f"{target.family}-{seed}"
-    folder.mkdir()
-    for path in folders[target.family].iterdir():
-        (folder / path.name).symlink_to(path)
-    original = (folders[target.family] / target.file).read_text()
+    folder = shutil.copytree(folders[target.folder], work / f"{target.folder}-{seed}", copy_function=os.symlink)
+    original = (folder / target.file).read_text(encoding="utf-8")
     content = changed_settings.changed(original, seed)
     (folder / target.file).unlink()
     (folder / target.file).write_bytes(content)
     started, error = time.perf_counter(), None
     try:
         target.use(str(folder))
-    except Exception as raised:
+    except BaseException as raised:  # a panic of the tokenizers library is no Exception
         error = raised
     seconds = time.perf_counter() - started
     shutil.rmtree(folder)
-    return Outcome(target, seed, seconds, error, [] if error else list(other_types(json.loads(original), content)))
+    is_looked_at = error is None and target.file.endswith(".json") and not target.in_part
+    return Outcome(
+        target, seed, seconds, error, list(other_types(json.loads(original), content)) if is_looked_at else []
+    )
 
 
 def other_types(original: dict, content: bytes) -> Iterator[tuple]:
     """(key, its value) of what the changed file has with another type than the original."""
-    changed = json.loads(content.decode("utf-8-sig"))
-    places = [((), original, changed)]
+    places = [((), original, json.loads(content.decode("utf-8-sig")))]
     while places:
         path, old, new = places.pop()
         if isinstance(old, dict) and isinstance(new, dict):
             places += [((*path, key), old[key], new[key]) for key in old.keys() & new.keys()]
+        elif isinstance(old, list) and isinstance(new, list):
+            places += [((*path, i), *pair) for i, pair in enumerate(zip(old, new, strict=False))]
         elif not _alike(path, old, new):
             yield path, new
 
 
 def _alike(path: tuple, old, new) -> bool:
-    """null is the default, end tokens may be one or several, and totals have a fraction."""
+    """null is the default."""
     numbers = (int, float)
-    if old is None or new is None or path[-1:] in (("eos_token_id",), ("total_size",)):
+    if old is None or new is None or any(key in OF_SEVERAL_TYPES for key in path):
         return True
     if type(old) in numbers and type(new) in numbers:
         return type(old) is type(new) or isinstance(old, float)
@@ -176,7 +177,7 @@ def main(count: int, first: int = 0) -> int:
     warnings.simplefilter("ignore")
     kinds, foreign, silent, slowest = Counter(), {}, {}, []
     for found in run(count, first):
-        place = f"{found.target.family}/{found.target.file}"
+        place = f"{found.target.folder}/{found.target.file} {found.target.use.__name__}"
         own = isinstance(found.error, QwenVLError)
         kinds[place, type(found.error).__name__ if found.error else "loads", own] += 1
         if found.error and not own:
@@ -186,7 +187,7 @@ def main(count: int, first: int = 0) -> int:
             silent.setdefault(path, (place, found.seed, repr(value)[:60]))
         slowest = sorted([*slowest, (found.seconds, place, found.seed)], reverse=True)[:5]
     for (place, kind, own), number in sorted(kinds.items()):
-        print(f"{number:6} {place:50} {kind}{'' if own or kind == 'loads' else '   NOT OURS'}")
+        print(f"{number:6} {place:70} {kind}{'' if own or kind == 'loads' else '   NOT OURS'}")
     print("not ours:", *(f"{key} {value}" for key, value in foreign.items()), sep="\n  ")
     print("taken with another type:", *(f"{key} {value}" for key, value in silent.items()), sep="\n  ")
     print("slowest:", *(f"{seconds:.2f} s {place} seed {seed}" for seconds, place, seed in slowest), sep="\n  ")
