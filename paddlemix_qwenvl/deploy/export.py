@@ -18,7 +18,7 @@ from paddlemix_qwenvl.deploy.graphs import LanguageGraph, Qwen2_5_VLVision, QWen
 from paddlemix_qwenvl.deploy.manifest import LANGUAGE, NAME, PARTS, VISION, Manifest, graph_name, short_name
 from paddlemix_qwenvl.errors import ConfigurationError, DeployError
 from paddlemix_qwenvl.generation.settings import write_generation_config
-from paddlemix_qwenvl.models.chat_templates import FILES as TEMPLATES
+from paddlemix_qwenvl.models.chat_templates import TEMPLATE, TEMPLATE_JSON
 from paddlemix_qwenvl.models.qwen2_5_vl.picture_settings import PREPROCESSOR, VIDEO_PREPROCESSOR
 from paddlemix_qwenvl.models.qwen_vl.ranks import EXPORTED
 from paddlemix_qwenvl.models.tokenizer_files import TOKENIZER
@@ -76,7 +76,7 @@ FAMILIES = {
         "qwen2_5_vl",
         Qwen2_5_VLVision,
         _describe_qwen2_5_vl,
-        (TOKENIZER, CONFIG, *TEMPLATES, PREPROCESSOR, VIDEO_PREPROCESSOR),
+        (TOKENIZER, CONFIG, TEMPLATE, TEMPLATE_JSON, PREPROCESSOR, VIDEO_PREPROCESSOR),
     ),
     "qwen": Family(
         "qwen_vl", QWenVLVision, _describe_qwen_vl, ("qwen.tiktoken", "tokenizer_config.json"), _save_qwen_vl

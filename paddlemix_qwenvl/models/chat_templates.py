@@ -14,7 +14,8 @@ from paddlemix_qwenvl.fields import checked, read_object, read_text, wrong
 from paddlemix_qwenvl.models.tokenizer_settings import Templates, TokenizerSettings
 
 TEMPLATE, TEMPLATE_JSON, MORE_TEMPLATES = "chat_template.jinja", "chat_template.json", "additional_chat_templates"
-FILES = (TEMPLATE, TEMPLATE_JSON)
+PROCESSOR = "processor_config.json"  # of transformers 4.43 and 4.44 only
+FILES = (TEMPLATE, TEMPLATE_JSON, PROCESSOR)
 DEFAULT, WITH_TOOLS = "default", "tool_use"
 
 Chosen = str | dict[str, str] | None
@@ -36,14 +37,16 @@ def tokenizer_templates(folder: Path, settings: TokenizerSettings) -> Chosen:
 
 
 def processor_templates(folder: Path, settings: TokenizerSettings) -> Chosen:
-    """The processor's: that of chat_template.json, else the tokenizer's own.
+    """The processor's: that of processor_config.json or of chat_template.json, else the tokenizer's own.
 
     Raises:
         ConfigurationError: a file that cannot be read.
     """
-    path = folder / TEMPLATE_JSON
-    found = checked(_TemplateFile, read_object(path), path).chat_template if path.is_file() else None
-    return _by_name(found) or tokenizer_templates(folder, settings)
+    for path in (folder / PROCESSOR, folder / TEMPLATE_JSON):
+        found = checked(_TemplateFile, read_object(path), path).chat_template if path.is_file() else None
+        if found is not None:
+            return _by_name(found)
+    return tokenizer_templates(folder, settings)
 
 
 def choose_template(templates: Chosen, wanted: str | None = None, tools: list | None = None) -> str | None:

@@ -18,6 +18,7 @@ from jinja2 import Template, TemplateError, TemplateRuntimeError, nodes
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.models.conversations import check_conversation
@@ -128,21 +129,25 @@ class _Generation(Extension):
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's sandbox, which bounds neither time nor memory: here loops and macros look at the clock, and sizes are bounded."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"+", "*", "**"})
 
     def _parse(self, source, name, filename):
         tree = super()._parse(source, name, filename)
         for node in list(tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock))):
             look = nodes.Call(nodes.EnvironmentAttribute("look_at_the_clock"), [], [], None, None)
             node.body.insert(0, nodes.ExprStmt(look).set_lineno(node.lineno))
-        return tree
+        return _Joining().visit(tree)
 
     def look_at_the_clock(self) -> None:
         if time.monotonic() > _deadline.get():
             raise TemplateRuntimeError(f"it took over {PATIENCE:g} s")
 
     def call_binop(self, context, operator, left, right):
-        size = _size(left) * right if operator == "**" else _size(left) * _count(right) + _size(right) * _count(left)
+        size = _size(left) + _size(right)
+        if operator != "+":
+            size = (
+                _size(left) * right if operator == "**" else _size(left) * _count(right) + _size(right) * _count(left)
+            )
         if size > LONGEST:
             raise TemplateRuntimeError(f"{operator} makes something far too large")
         return super().call_binop(context, operator, left, right)
@@ -155,6 +160,16 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             if length > LONGEST:
                 raise TemplateRuntimeError("it makes a text that is far too long")
         return "".join(taken)
+
+
+class _Joining(NodeTransformer):
+    """`a ~ b` joins its parts as output is joined."""
+
+    def visit_Concat(self, node):
+        parts = [nodes.Filter(part, "string", [], [], None, None) for part in self.generic_visit(node).nodes]
+        return nodes.Call(nodes.EnvironmentAttribute("concat"), [nodes.List(parts)], [], None, None).set_lineno(
+            node.lineno
+        )
 
 
 def _size(value: Any) -> int:

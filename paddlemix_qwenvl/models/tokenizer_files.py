@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Discriminator, Field, Tag
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from paddlemix_qwenvl.errors import ConfigurationError
@@ -73,12 +74,34 @@ class _PreTokenizer:
 
 @dataclass(kw_only=True)
 class _Bytes:
-    """As a post-processor, which only says where tokens are, and as a decoder."""
+    """As a decoder, and as a post-processor, which only says where tokens are."""
 
     type: Literal["ByteLevel"]
     trim_offsets: Flag = True
     add_prefix_space: Flag = True
     use_regex: Flag = True
+
+
+@dataclass(kw_only=True)
+class _Nothing:
+    """A post-processor that adds no tokens, as transformers 5 writes it."""
+
+    type: Literal["TemplateProcessing"]
+    special_tokens: Annotated[dict[str, Any], Field(max_length=0)]
+
+
+def _type_of(found: Any) -> Any:
+    return found.get("type") if isinstance(found, dict) else None
+
+
+_PostProcessor = Annotated[
+    Annotated[_Bytes, Tag("ByteLevel")] | Annotated[_Nothing, Tag("TemplateProcessing")],
+    Discriminator(
+        _type_of,
+        custom_error_type="post_processor",
+        custom_error_message="Input should be a ByteLevel, or a TemplateProcessing without special tokens",
+    ),
+]
 
 
 @dataclass(kw_only=True)
@@ -103,7 +126,7 @@ class _TokenizerFile:
     model: _Bpe
     normalizer: _Nfc
     pre_tokenizer: _PreTokenizer
-    post_processor: _Bytes | None = None
+    post_processor: _PostProcessor | None = None
     decoder: _Bytes | None = None
     added_tokens: list[NumberedToken] = field(default_factory=list)
 

@@ -39,6 +39,9 @@ def test_which_file_goes_first(tmp_path):
     assert found(tmp_path) == ("config: 图", "json: 图")
     write(tmp_path, jinja="jinja: 图")
     assert found(tmp_path) == ("jinja: 图", "json: 图")
+    write(tmp_path, processor_config="processor: 图")
+    assert found(tmp_path) == ("jinja: 图", "processor: 图")
+    write(tmp_path, processor_config=None)
     (tmp_path / "chat_template.json").write_text("{}")
     assert found(tmp_path) == ("jinja: 图", "jinja: 图")
 

@@ -106,6 +106,7 @@ CHATML = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% if not loop.las
         ("{{ eos_token }}{{ bos_token }}", "<e>"),
         ("{% set n = namespace(i=0) %}{% for m in messages %}{% set n.i = n.i + 1 %}{% endfor %}{{ n.i }}", "2"),
         ("{{ dict(a=1) }}{{ range(3) | list }}{{ 'ab' * 2 }}{{ 2 ** 10 }}", "{'a': 1}[0, 1, 2]abab1024"),
+        ("{{ 'a' ~ 1 ~ none ~ undefined ~ [2] }}{{ 1 + 2 }}{{ 'a' + 'b' }}{{ [1] + [2] }}", "a1None[2]3ab[1, 2]"),
         ("{{ tools is none and documents is none }}{{ add_generation_prompt }}", "TrueFalse"),
     ],
 )
@@ -240,6 +241,8 @@ def test_a_template_without_end(template, monkeypatch):
         "{{ 10 ** (10 ** 9) }}",
         "{{ 'a' * 10 ** 9 }}",
         "{% set n = namespace(x=7) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
+        "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}",
         "{{ range(10 ** 9) }}",
         "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
         "{% for i in range(99999) %}{{ 'a' * 9999 }}{% endfor %}",

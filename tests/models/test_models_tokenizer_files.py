@@ -68,6 +68,18 @@ def test_tokenizer_json_alone_as_transformers_5_writes_it(folder, wanted):
     assert_same(read(folder), wanted)
 
 
+def test_a_post_processor_that_adds_nothing(folder, wanted):
+    """As transformers 5 writes one for a tokenizer that it made of a vocabulary and merges."""
+    single = {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}], "special_tokens": {}}
+    change(
+        folder / "tokenizer.json", post_processor=single, padding={"direction": "Right"}, truncation={"max_length": 3}
+    )
+    assert_same(read(folder), wanted)
+    change(folder / "tokenizer.json", post_processor={**single, "special_tokens": {"<s>": {"ids": [1]}}})
+    with pytest.raises(ConfigurationError, match=r"post_processor\.special_tokens"):
+        read(folder)
+
+
 def test_tokenizer_json_goes_before_what_lies_beside_it(folder, wanted):
     for name in ("vocab.json", "merges.txt", "added_tokens.json"):
         (folder / name).write_text("{")
@@ -171,7 +183,12 @@ WRONG = {
         ({"normalizer": ...}, "normalizer is missing"),
         ({"normalizer": {"type": "NFKC"}}, 'normalizer.type is "NFKC"'),
         ({"pre_tokenizer": {"type": "Whitespace"}}, "pre_tokenizer"),
-        ({"post_processor": {"type": "Bert"}}, "post_processor.type"),
+        (
+            {"post_processor": {"type": "Bert"}},
+            'post_processor is {"type": "Bert"}, expected a ByteLevel, or a Template',
+        ),
+        ({"post_processor": [5]}, "post_processor is [5], expected a ByteLevel"),
+        ({"post_processor": {"type": "ByteLevel", "trim_offsets": 5}}, "post_processor.trim_offsets is 5"),
         ({"decoder": {"type": "ByteLevel", "use_regex": "7"}}, 'decoder.use_regex is "7"'),
         ({"model": without_a}, "no token is 'a', expected one for each byte"),
         (model(type="WordPiece"), 'model.type is "WordPiece"'),

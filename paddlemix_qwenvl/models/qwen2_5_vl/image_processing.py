@@ -30,8 +30,6 @@ _ONLY = {
     "data_format": ("channels_first",),
     "device": ("cpu",),
     "disable_grouping": (True, False),
-    "do_center_crop": (False,),
-    "do_pad": (False,),
 }
 OPTIONS = (*SETTINGS, *_ONLY)
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from paddlemix_qwenvl.errors import ConfigurationError
-from paddlemix_qwenvl.fields import Always, Count, Flag, Text, Whole, checked, read_object, wrong
+from paddlemix_qwenvl.fields import Always, Count, Flag, Never, Text, Whole, checked, read_object, wrong
 from paddlemix_qwenvl.media.patches import IMAGE_MEAN, IMAGE_STD
 
 PREPROCESSOR, VIDEO_PREPROCESSOR = "preprocessor_config.json", "video_preprocessor_config.json"
@@ -55,6 +55,9 @@ class PictureSettings:
     do_normalize: Flag = True
     do_resize: Always = True
     do_convert_rgb: Always = True
+    do_center_crop: Never = False
+    do_pad: Never = False
+    cap_pixels_per_frame: Never = False
     resample: Literal[3] = 3  # bicubic
     processor_class: Text | None = None
     image_processor_type: Text | None = None
@@ -70,7 +73,11 @@ class PictureSettings:
 
 IDENTITY = ("processor_class", "image_processor_type", "video_processor_type")
 SETTINGS = tuple(f.name for f in fields(PictureSettings) if f.name not in IDENTITY)
-COUNTED = tuple(name for name in SETTINGS if name not in ("size", "do_resize", "do_convert_rgb", "resample"))
+COUNTED = (
+    *("min_pixels", "max_pixels", "patch_size", "temporal_patch_size", "merge_size"),
+    *("image_mean", "image_std", "do_rescale", "rescale_factor", "do_normalize"),
+)
+"""Those that can be more than one thing, once `size` is part of the first two."""
 IMAGES = {name: getattr(PictureSettings(), name) for name in COUNTED}
 IMAGES |= {"min_pixels": 56 * 56, "max_pixels": 1280 * 28 * 28}
 VIDEOS = IMAGES | {"min_pixels": 128 * 28 * 28, "max_pixels": 768 * 28 * 28}

@@ -102,6 +102,8 @@ def test_arguments_of_media():
         ({"do_rescale": "no"}, 'do_rescale is "no"'),
         ({"do_resize": False}, "do_resize is false, expected true"),
         ({"do_resize": 1}, "do_resize is 1"),
+        ({"cap_pixels_per_frame": True}, "cap_pixels_per_frame is true, expected false"),
+        ({"do_center_crop": True}, "do_center_crop is true"),
         ({"do_convert_rgb": False}, "do_convert_rgb is false"),
         ({"resample": 2}, "resample is 2, expected 3"),
     ],

@@ -189,7 +189,7 @@ def test_kinds_of_tokens(processor):
             "'max_pixels' is given twice",
         ),
         ({"do_resize": False}, ConfigurationError, "do_resize is false"),
-        ({"do_center_crop": True}, ConfigurationError, "do_center_crop is True"),
+        ({"do_center_crop": True}, ConfigurationError, "do_center_crop is true"),
         ({"do_sample_frames": True}, ConfigurationError, "do_sample_frames is True"),
         ({"padding": "x"}, ConfigurationError, "padding"),
         ({"audio_kwargs": {}}, ConfigurationError, "'audio_kwargs'"),
