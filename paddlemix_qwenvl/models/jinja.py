@@ -74,10 +74,8 @@ def render_chat(
     batched = isinstance(messages, list | tuple) and bool(messages) and isinstance(messages[0], list | tuple)
     conversations = [check_conversation(conversation) for conversation in (messages if batched else [messages])]
     fixed = {
-        "tools": None
-        if tools is None
-        else [tool if isinstance(tool, Mapping) else schema_of(tool) for tool in _listed("tools", tools)],
-        "documents": None if documents is None else [_document(one) for one in _listed("documents", documents)],
+        "tools": _each("tools", tools, lambda tool: tool if isinstance(tool, Mapping) else schema_of(tool)),
+        "documents": _each("documents", documents, _document),
         "add_generation_prompt": add_generation_prompt,
     }
     field = "content" if continue_final_message is True else continue_final_message
@@ -94,7 +92,8 @@ def render_chat(
     except PromptError:
         raise
     except Exception as error:  # whatever a stranger's code may raise
-        raise PromptError(f"the chat template does not take these messages: {_reason(error)}") from error
+        reason = str(error) or type(error).__name__
+        raise PromptError(f"the chat template does not take these messages: {reason}") from error
     finally:
         _deadline.reset(token)
     return texts if batched else texts[0]
@@ -143,12 +142,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise TemplateRuntimeError(f"it took over {PATIENCE:g} s")
 
     def call_binop(self, context, operator, left, right):
-        size = _size(left) + _size(right)
-        if operator != "+":
-            size = (
-                _size(left) * right if operator == "**" else _size(left) * _count(right) + _size(right) * _count(left)
-            )
-        if size > LONGEST:
+        if _size_made(operator, left, right) > LONGEST:
             raise TemplateRuntimeError(f"{operator} makes something far too large")
         return super().call_binop(context, operator, left, right)
 
@@ -172,13 +166,17 @@ class _Joining(NodeTransformer):
         )
 
 
-def _size(value: Any) -> int:
-    """Characters or items of what is repeated, bits of a number."""
-    return value.bit_length() if isinstance(value, int) else len(value) if hasattr(value, "__len__") else 1
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) else 1
+def _size_made(operator: str, left: Any, right: Any) -> int:
+    """Bits of the number, or characters or items of the sequence, that an operator makes, at most."""
+    left_size, right_size = (
+        value.bit_length() if isinstance(value, int) else len(value) if hasattr(value, "__len__") else 1
+        for value in (left, right)
+    )
+    if operator == "**":
+        return left_size * right
+    if operator == "*" and isinstance(left, int) != isinstance(right, int):
+        return left_size * right if isinstance(right, int) else right_size * left
+    return left_size + right_size
 
 
 def _environment() -> _Sandbox:
@@ -202,16 +200,18 @@ def _refuse(message: str):
 _ENVIRONMENT = _environment()
 
 
-def _listed(name: str, given: Any) -> list:
+def _each(name: str, given: Any, make: Callable[[Any], Mapping]) -> list | None:
+    if given is None:
+        return None
     if not isinstance(given, list | tuple):
         raise PromptError(f"{name} is {given!r:.200}: give a list of them.")
-    return list(given)
+    return [make(one) for one in given]
 
 
-def _document(document: Any) -> dict:
+def _document(document: Any) -> Mapping:
     if not isinstance(document, Mapping):
         raise PromptError(f"{document!r:.200} is no document: give a dict such as {{'title': ..., 'text': ...}}.")
-    return dict(document)
+    return document
 
 
 def _plain(value: Any) -> Any:
@@ -251,7 +251,3 @@ def _continued(render: Callable[[dict], str], conversation: list[dict], field: s
     if not mark or end.strip() not in before:
         raise PromptError(f"continue_final_message: the chat template leaves out the last message's {field!r}.")
     return before if after.startswith(" ") else before.rstrip()
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -107,6 +107,7 @@ CHATML = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% if not loop.las
         ("{% set n = namespace(i=0) %}{% for m in messages %}{% set n.i = n.i + 1 %}{% endfor %}{{ n.i }}", "2"),
         ("{{ dict(a=1) }}{{ range(3) | list }}{{ 'ab' * 2 }}{{ 2 ** 10 }}", "{'a': 1}[0, 1, 2]abab1024"),
         ("{{ 'a' ~ 1 ~ none ~ undefined ~ [2] }}{{ 1 + 2 }}{{ 'a' + 'b' }}{{ [1] + [2] }}", "a1None[2]3ab[1, 2]"),
+        ("{{ 5 * 100000000 }}{{ 2 * 'ab' }}{{ [0] * 2 }}{{ 2.5 * 2 }}{{ true * 3 }}", "500000000abab[0, 0]5.03"),
         ("{{ tools is none and documents is none }}{{ add_generation_prompt }}", "TrueFalse"),
     ],
 )
@@ -240,6 +241,8 @@ def test_a_template_without_end(template, monkeypatch):
     [
         "{{ 10 ** (10 ** 9) }}",
         "{{ 'a' * 10 ** 9 }}",
+        "{{ 10 ** 9 * [0] }}",
+        "{{ 'a' ** 2 }}",
         "{% set n = namespace(x=7) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
         "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
         "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}",

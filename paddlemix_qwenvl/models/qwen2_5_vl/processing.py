@@ -76,11 +76,7 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
             part.__dict__.update(pictures.picture_settings(settings, "the processor", part.settings))
 
     @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike,
-        **settings,
-    ):
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **settings):
         """Load from a folder or by name.
 
         Args:
@@ -163,11 +159,11 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         media = dict(self.image_processor(images, **for_images))
         rates = _rates(for_videos, videos)
         media |= self.video_processor(None, videos, **for_videos)
-        merge = self.image_processor.merge_size
-        texts = grow_placeholders(texts, IMAGE_TOKEN, media.get("image_grid_thw"), merge, "image")
-        texts = grow_placeholders(texts, VIDEO_TOKEN, media.get("video_grid_thw"), merge, "video")
+        image, video = self.image_processor.settings | for_images, self.video_processor.settings | for_videos
+        texts = grow_placeholders(texts, IMAGE_TOKEN, media.get("image_grid_thw"), image["merge_size"], "image")
+        texts = grow_placeholders(texts, VIDEO_TOKEN, media.get("video_grid_thw"), video["merge_size"], "video")
         if videos:
-            media["second_per_grid_ts"] = [self.video_processor.temporal_patch_size / rate for rate in rates]
+            media["second_per_grid_ts"] = [video["temporal_patch_size"] / rate for rate in rates]
         return_types = for_text.pop("return_mm_token_type_ids", False)
         defaults = {"padding": True, "return_attention_mask": True, "return_token_type_ids": False}
         encoded = dict(self.tokenizer(texts, **{**defaults, **for_text}))

@@ -162,6 +162,14 @@ def test_pixels_as_a_call_wants_them(processor):
     np.testing.assert_allclose(pixels(do_normalize=False, rescale_factor=1.0), plain * 255, atol=1e-4)
 
 
+def test_another_cut_for_one_call(processor):
+    options = {"images": [picture(84, 84)], "videos": [clip(4, 84, 84)], "merge_size": 1, "temporal_patch_size": 4}
+    inputs = processor(text=[PICTURE + FILM], return_tensors="np", **options)
+    counts = [(inputs["input_ids"] == IDS[token]).sum() for token in ("<|image_pad|>", "<|video_pad|>")]
+    assert counts == [inputs["image_grid_thw"].prod(), inputs["video_grid_thw"].prod()]
+    assert inputs["video_grid_thw"][0][0] == 1 and inputs["second_per_grid_ts"].tolist() == [2.0]
+
+
 def test_sides_and_lengths_of_the_text(processor):
     pad = IDS["<|endoftext|>"]
     inputs = processor(text=["a", "ab"], padding="max_length", max_length=3, padding_side="right", return_tensors="np")
