@@ -68,6 +68,15 @@ def check_text(text) -> None:
             raise PromptError(f"text is {text!r:.200}, which UTF-8 cannot write: {error}.") from error
 
 
+def texts_of(text: Any) -> list[str]:
+    """The prompts of a call, which may be one alone. Raises PromptError for what is none, or has none."""
+    texts = [text] if isinstance(text, str) else text
+    if not isinstance(texts, list | tuple) or not texts or not all(isinstance(one, str) for one in texts):
+        raise PromptError(f"text is {texts!r:.200}: give one prompt or a list of them, as apply_chat_template does.")
+    check_text(texts)
+    return list(texts)
+
+
 def check_text_options(options: Mapping[str, Any], source: str) -> None:
     """Raises ConfigurationError for values that cannot be; names are not looked at."""
     found = checked(TextOptions, options, source)

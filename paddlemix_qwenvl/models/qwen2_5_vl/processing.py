@@ -18,7 +18,7 @@ from paddlemix_qwenvl.errors import ConfigurationError, PromptError
 from paddlemix_qwenvl.fields import wrong
 from paddlemix_qwenvl.media.arguments import flat_videos
 from paddlemix_qwenvl.media.messages import process_vision_info
-from paddlemix_qwenvl.models.call_options import LOADING, TEXT, check_names, check_text, split_options
+from paddlemix_qwenvl.models.call_options import LOADING, TEXT, check_names, split_options, texts_of
 from paddlemix_qwenvl.models.chat_templates import Chosen, choose_template, processor_templates, save_templates
 from paddlemix_qwenvl.models.host_side import tensors
 from paddlemix_qwenvl.models.jinja import render_chat, variables_of
@@ -147,12 +147,7 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         """
         if text is None:
             raise PromptError("the processor needs text=[...]: render your messages with apply_chat_template.")
-        texts = [text] if isinstance(text, str) else list(text)
-        if not texts or not all(isinstance(one, str) for one in texts):
-            raise PromptError(
-                f"text is {texts!r:.200}: give one prompt or a list of them, as apply_chat_template does."
-            )
-        check_text(texts)
+        texts = texts_of(text)
         for_text, for_images, for_videos = split_options(options, GROUPS, "the processor").values()
         kinds = [group.pop("return_tensors", None) for group in (for_text, for_images, for_videos)]
         videos = flat_videos(videos)

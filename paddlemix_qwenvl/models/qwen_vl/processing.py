@@ -11,7 +11,7 @@ from paddlenlp.transformers.processing_utils import ProcessorMixin
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.fields import wrong
-from paddlemix_qwenvl.models.call_options import TEXT, check_names, split_options
+from paddlemix_qwenvl.models.call_options import TEXT, check_names, split_options, texts_of
 from paddlemix_qwenvl.models.host_side import tensors
 from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig, Visual
 from paddlemix_qwenvl.models.qwen_vl.pictures import find_slots, picture_name, read_pictures
@@ -72,11 +72,7 @@ class QWenVLProcessor(ProcessorMixin):
         self.chat_format = chat_format or CHATML
 
     @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike,
-        **settings,
-    ):
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **settings):
         """Load from a folder or by name; pictures take the size that the model's config says, 448 if there is none, and
         conversations the `chat_format` of its generation config, "chatml" if there is none.
 
@@ -137,7 +133,7 @@ class QWenVLProcessor(ProcessorMixin):
             raise PromptError("Qwen-VL takes no videos: pass single frames as images.")
         if text is None:
             text = query if isinstance(query, str) else self.tokenizer.from_list_format(query)
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = texts_of(text)
         for_text, for_images = split_options(options, GROUPS, "the processor").values()
         kinds = [group.pop("return_tensors", None) for group in (for_text, for_images)]
         encoded = self.tokenizer(texts, **{"padding": True, **for_text, "return_attention_mask": True})

@@ -117,6 +117,10 @@ class TaggedText:
         Raises:
             PromptError: an element of another kind, or a box that is not four numbers.
         """
+        if not isinstance(elements, list | tuple):
+            raise PromptError(
+                f"{elements!r:.200} is no list of elements such as {{'image': path}} and {{'text': words}}."
+            )
         text, pictures = "", 0
         for element in elements:
             match element:

@@ -118,7 +118,7 @@ def test_arrays_are_pictures_too(processor):
         np.testing.assert_array_equal(found["pixel_values"], wanted["pixel_values"])
 
 
-@pytest.mark.parametrize("text", [[], [["a", "b"]], [None], 3 * [{}]], ids=str)
+@pytest.mark.parametrize("text", [[], [["a", "b"]], [None], 3 * [{}], 5, {"a"}], ids=str)
 def test_what_is_no_text(processor, text):
     with pytest.raises(PromptError, match=r"text is .*: give one prompt or a list of them"):
         processor(text=text)

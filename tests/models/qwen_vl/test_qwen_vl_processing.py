@@ -81,6 +81,10 @@ def test_messages_to_a_model_that_is_no_chat_model(tokenizer, tmp_path):
     [
         ({}, PromptError, "query=.* or text="),
         ({"query": "a", "text": "b"}, PromptError, "one of the two"),
+        ({"query": 5}, PromptError, "5 is no list of elements"),
+        ({"text": 5}, PromptError, "text is 5: give one prompt or a list"),
+        ({"text": []}, PromptError, r"text is \[\]: give one prompt or a list"),
+        ({"text": "caf\udce9"}, PromptError, "UTF-8"),
         ({"text": "<img>tower.png</img>", "images": []}, PromptError, "1 <img> in the text but 0 images"),
         ({"text": "a", "videos": ["a.mp4"]}, PromptError, "no videos"),
         ({"text": "<img>nowhere.png</img>"}, MediaError, "nowhere.png"),
