@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from jinja2 import Template, TemplateError, TemplateRuntimeError, nodes
+from jinja2 import Template, TemplateRuntimeError, nodes
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -24,8 +24,9 @@ from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.models.conversations import check_conversation
 from paddlemix_qwenvl.models.tool_schemas import schema_of
 
-PATIENCE = 2.0  # seconds a template may take
-LONGEST = 1 << 26  # characters, or bits of a number, that it may make at once
+PATIENCE = 1.0  # seconds a template may take
+LONGEST_TEMPLATE = 1 << 16  # characters, some of which take 10 us to compile
+LONGEST = 1 << 26  # characters that it may make at once
 _NOT_DONE = ("return_assistant_tokens_mask", "sanitize_control_tokens")  # transformers' arguments
 _CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
 
@@ -110,8 +111,8 @@ def variables_of(template: str | None) -> frozenset[str]:
     """What a template reads beside the messages, and the names that `render_chat` itself takes."""
     own = {"documents", "continue_final_message"}
     try:
-        return frozenset(own | (find_undeclared_variables(_ENVIRONMENT.parse(template)) if template else set()))
-    except TemplateError:  # which rendering reports
+        return frozenset(own | find_undeclared_variables(_ENVIRONMENT.parse(template or "")))
+    except Exception:  # which rendering reports
         return frozenset(own)
 
 
@@ -131,6 +132,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**"})
 
     def _parse(self, source, name, filename):
+        if len(source) > LONGEST_TEMPLATE:
+            raise TemplateRuntimeError(f"it has {len(source)} characters, at most {LONGEST_TEMPLATE} are compiled")
         tree = super()._parse(source, name, filename)
         for node in list(tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock))):
             look = nodes.Call(nodes.EnvironmentAttribute("look_at_the_clock"), [], [], None, None)
@@ -167,9 +170,9 @@ class _Joining(NodeTransformer):
 
 
 def _size_made(operator: str, left: Any, right: Any) -> int:
-    """Bits of the number, or characters or items of the sequence, that an operator makes, at most."""
+    """Characters or items of the sequence that an operator makes, at most; a bit of a number counts as 4096 of them."""
     left_size, right_size = (
-        value.bit_length() if isinstance(value, int) else len(value) if hasattr(value, "__len__") else 1
+        value.bit_length() << 12 if isinstance(value, int) else len(value) if hasattr(value, "__len__") else 1
         for value in (left, right)
     )
     if operator == "**":

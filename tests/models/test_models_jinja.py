@@ -256,6 +256,8 @@ def test_a_template_without_end(template, monkeypatch):
         "{{ messages.append(1) }}",
         "{% include 'x' %}",
         "{{" * 10_000,
+        "{{ a }}" * 10_000,
+        "{{ " + "+".join("a" * 10_000) + " }}",
         "(" * 10_000 + "{{ " + "(" * 10_000 + " }}",
         "".join("{% for a in messages %}" for _ in range(30)) + "".join("{% endfor %}" for _ in range(30)),
     ],
@@ -269,4 +271,5 @@ def test_a_template_that_fails(template):
 def test_variables_of_a_template():
     template = "{% set a = 1 %}{{ a }}{{ messages }}{% if add_vision_id %}{{ x }}{% endif %}{% for m in messages %}{% endfor %}"
     assert variables_of(template) == {"messages", "add_vision_id", "x", "documents", "continue_final_message"}
-    assert variables_of(None) == variables_of("{{") == {"documents", "continue_final_message"}
+    deep = "{{ " + "+".join("a" * 10_000) + " }}"
+    assert variables_of(None) == variables_of("{{") == variables_of(deep) == {"documents", "continue_final_message"}
