@@ -22,7 +22,8 @@ NAMED = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_t
 Name = Annotated[str, Field(strict=True, min_length=1)]
 FileName = Annotated[str, Field(strict=True, pattern=r"^[^/\\]+$")]
 Index = Annotated[str, Field(strict=True, pattern=r"^\d{1,9}$")]
-Length = Annotated[int, Field(strict=True, ge=1)] | Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)]
+Length = Annotated[int, Field(strict=True, ge=1)] | Annotated[float, Field(strict=True, ge=1, le=1e30, multiple_of=1)]
+"""Tokens; transformers writes 10**30 or 1e30 for as many as there are."""
 Side = Literal["left", "right"]
 
 

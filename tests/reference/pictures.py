@@ -50,16 +50,25 @@ def save_all_kinds(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def write_pictures(image_processor, folder: Path) -> dict:
-    """Write the files and pictures.npz with `NAME/pixel_values` and `NAME/image_grid_thw` for each.
+def opened(path: Path) -> Image.Image:
+    """As transformers opens a file (`load_image`): turned as its EXIF tag says, first frame, to RGB; but first transparency is
+    laid on white and 16 bits are scaled to 8, where transformers shows colours nobody sees and cuts at 255."""
+    picture = Image.open(path)
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+    if picture.mode.startswith("I"):
+        return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)).convert("RGB")
+    return load_image(str(path))
 
-    A file is opened as transformers opens one (`load_image`): turned as its EXIF tag says, first frame, to RGB.
-    """
+
+def write_pictures(image_processor, folder: Path) -> dict:
+    """Write the files and pictures.npz with `NAME/pixel_values` and `NAME/image_grid_thw` for each, `opened`."""
     folder.mkdir()
     arrays = {}
     names = save_all_kinds(folder)
     for name in names:
-        patches = image_processor(images=[load_image(str(folder / name))], return_tensors="np")
+        patches = image_processor(images=[opened(folder / name)], return_tensors="np")
         arrays |= {f"{name}/{key}": value for key, value in patches.items()}
     np.savez_compressed(folder / "pictures.npz", **arrays)
     return {"folder": "pictures", "file": "pictures/pictures.npz", "names": names}
