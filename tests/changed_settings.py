@@ -3,8 +3,7 @@
 import copy
 import json
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 VALUES = (
     None,
@@ -27,16 +26,6 @@ VALUES = (
     "é\ud800",
 )
 VALUES += ([], [[]], [0, 0, 0], ["x"], {}, {"": None}, {"type": "nobody"}, [None], "x" * 300)
-
-
-@dataclass(frozen=True)
-class Target:
-    """A file that is changed, in a folder, and what is done with the folder then; `in_part`: this use looks at little of it."""
-
-    folder: str
-    file: str
-    use: Callable[[str], object]
-    in_part: bool = False
 
 
 def changed(text: str, seed: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Files of tokenizers, processors and templates as older and newer tools save them, for fuzz_settings.py to change."""
+"""Files of tokenizers, processors and templates, and what is done with their folders: see fuzz_settings.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import hub_model
 import qwen_vl_model
-from changed_settings import Target
+from fuzz_settings import Target
 from paddlenlp.transformers import AutoProcessor
 from PIL import Image
 from reference.qwen_vl import qwen_vl_cases
@@ -25,9 +25,9 @@ MESSAGES = [
 ]
 
 
-def use_processor(folder: str) -> None:
+def use_processor(folder: Path) -> None:
     """A prompt with a picture, and a video where there are any; its text and ids; its answer; the tokenizer's own template."""
-    processor = AutoProcessor.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(str(folder))
     text = processor.apply_chat_template(MESSAGES, add_generation_prompt=True)
     inputs = processor(text=[text], images=[PICTURE], return_tensors="np")
     processor.batch_decode(inputs["input_ids"], skip_special_tokens=True)
@@ -37,15 +37,15 @@ def use_processor(folder: str) -> None:
     processor.tokenizer(["a", "ab"], padding=True, return_tensors="np")
 
 
-def use_predictor(folder: str) -> None:
+def use_predictor(folder: Path) -> None:
     """The same for an export, whose graphs are not needed for it."""
-    if Path(folder, "tiktoken.json").is_file():
+    if (folder / "tiktoken.json").is_file():
         vision = {"image_size": 112, "n_queries": 256, "ntk_length": None}
-        prompts = QWenVLPrompts(Path(folder), SimpleNamespace(vision=vision))
+        prompts = QWenVLPrompts(folder, SimpleNamespace(vision=vision))
     else:
         vision = {"window": 4, "merge": 2, "tokens_per_second": 2}
         tokens = {"image": 277, "video": 278, "pad": 265}
-        prompts = Qwen2_5_VLPrompts(Path(folder), SimpleNamespace(vision=vision, tokens=tokens))
+        prompts = Qwen2_5_VLPrompts(folder, SimpleNamespace(vision=vision, tokens=tokens))
     prompt = prompts.prepare(*prompts.render([MESSAGES]))
     prompts.decode(prompt.rows[0].tolist())
 
@@ -66,30 +66,32 @@ TARGETS = [
     Target("newer", "tokenizer_config.json", use_processor),
     Target("newer", "chat_template.jinja", use_processor),
     Target("newer", "additional_chat_templates/tool_use.jinja", use_processor),
-    Target("qwen_vl_words", "qwen.tiktoken", use_processor),
-    Target("qwen_vl_words", "tokenizer_config.json", use_processor),
-    Target("qwen_vl_words", "generation_config.json", use_processor, in_part=True),
+    Target("qwen_vl_processor", "qwen.tiktoken", use_processor),
+    Target("qwen_vl_processor", "tokenizer_config.json", use_processor),
+    Target("qwen_vl_processor", "generation_config.json", use_processor, in_part=True),
     Target("hub", "tokenizer.json", use_predictor),
     Target("hub", "preprocessor_config.json", use_predictor),
     Target("hub", "chat_template.json", use_predictor),
-    Target("qwen_vl_words", "qwen.tiktoken", use_predictor),
-    Target("qwen_vl_words", "tiktoken.json", use_predictor),
+    Target("qwen_vl_processor", "qwen.tiktoken", use_predictor),
+    Target("qwen_vl_processor", "tiktoken.json", use_predictor),
 ]
 
 
 def write_folders(root: Path) -> dict[str, Path]:
     """A processor's files as they are on the Hub, as older and as newer tools save them, and Qwen-VL's."""
-    folders = {name: root / name for name in ("hub", "older", "newer", "qwen_vl_words")}
+    folders = {name: root / name for name in ("hub", "older", "newer", "qwen_vl_processor")}
     for name in ("hub", "older", "newer"):
         hub_model.write_processor(hub_model.write_config(folders[name], hub_model.config()))
     _as_older_tools(folders["older"])
     _as_newer_tools(folders["newer"])
-    folders["qwen_vl_words"].mkdir()
-    qwen_vl_model.write(folders["qwen_vl_words"], qwen_vl_cases.CONFIGS["wide"], {})
-    _change(folders["qwen_vl_words"] / "tokenizer_config.json", tokenizer_class="QWenVLTokenizer", padding_side="left")
+    folders["qwen_vl_processor"].mkdir()
+    qwen_vl_model.write(folders["qwen_vl_processor"], qwen_vl_cases.CONFIGS["wide"], {})
+    _change(
+        folders["qwen_vl_processor"] / "tokenizer_config.json", tokenizer_class="QWenVLTokenizer", padding_side="left"
+    )
     special = [END, "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205)), *IMAGE_TAGS]
     numbered = {token: qwen_vl_cases.RANKS + index for index, token in enumerate(special)}
-    _change(folders["qwen_vl_words"] / "tiktoken.json", pattern=PATTERN, special_tokens=numbered)
+    _change(folders["qwen_vl_processor"] / "tiktoken.json", pattern=PATTERN, special_tokens=numbered)
     return folders
 
 
