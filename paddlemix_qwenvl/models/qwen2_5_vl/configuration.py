@@ -74,7 +74,7 @@ def known_size(name: str) -> str | None:
 
 
 class Qwen2_5_VLVisionConfig(PretrainedConfig):
-    """The vision tower: a ViT with window attention everywhere but in `fullatt_block_indexes`.
+    """The vision tower: a ViT with window attention everywhere but in `fullatt_block_indexes`, of which those beyond `depth` mean nothing.
 
     Sizes in pixels: `patch_size`, `window_size`. `tokens_per_second` scales a video's time positions.
 
@@ -100,10 +100,6 @@ class Qwen2_5_VLVisionConfig(PretrainedConfig):
         if not self.window_tokens:
             least = self.spatial_merge_size * self.patch_size
             raise wrong(source, "window_size", self.window_size, f"at least spatial_merge_size * patch_size, {least}")
-        if "fullatt_block_indexes" in given and max(self.fullatt_block_indexes, default=0) >= self.depth:
-            raise wrong(
-                source, "fullatt_block_indexes", self.fullatt_block_indexes, f"blocks below depth, {self.depth}"
-            )
 
     @property
     def head_dim(self) -> int:
