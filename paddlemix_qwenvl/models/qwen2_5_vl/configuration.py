@@ -74,7 +74,7 @@ def known_size(name: str) -> str | None:
 
 
 class Qwen2_5_VLVisionConfig(PretrainedConfig):
-    """The vision tower: a ViT with window attention everywhere but in `fullatt_block_indexes`, of which those beyond `depth` mean nothing.
+    """The vision tower: a ViT with window attention everywhere but in `fullatt_block_indexes` (those beyond `depth` mean nothing).
 
     Sizes in pixels: `patch_size`, `window_size`. `tokens_per_second` scales a video's time positions.
 
