@@ -53,7 +53,7 @@ def main(
 
 def config_7b(layers: int, vision_blocks: int, vocab_size: int) -> dict:
     """The released model's config.json with fewer layers and blocks."""
-    from paddlemix_qwenvl.models.qwen_vl.configuration import Language, Visual
+    from paddlemix_qwenvl.models.qwen_vl.config import Language, Visual
 
     visual = {**asdict(Visual()), "layers": vision_blocks, "image_start_id": vocab_size - 79}
     language = {**asdict(Language()), "num_hidden_layers": layers, "vocab_size": vocab_size}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlemix_qwenvl.checkpoint import SAFETENSORS_INDEX, to_bfloat16
+from paddlemix_qwenvl.weights.checkpoint import SAFETENSORS_INDEX, to_bfloat16
 
 SHARD_BYTES = 2 * 1024**3
 DRAW = 1 << 22  # numbers at a time

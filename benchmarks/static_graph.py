@@ -117,7 +117,7 @@ def run(threads: int, *arguments) -> dict:
 
 @app.command(hidden=True)
 def export(folder: Path, dtype: str) -> None:
-    from paddlemix_qwenvl.deploy import export as exporter
+    from paddlemix_qwenvl.static import export as exporter
 
     exporter.export(*exporter.load(str(folder), dtype), folder / dtype)
     print("{}")
@@ -125,8 +125,8 @@ def export(folder: Path, dtype: str) -> None:
 
 @app.command(hidden=True)
 def dynamic(folder: Path, dtype: str, new_tokens: int, repeats: int) -> None:
-    from paddlemix_qwenvl.deploy import export as exporter
-    from paddlemix_qwenvl.infer import Assistant
+    from paddlemix_qwenvl.commands.infer import Assistant
+    from paddlemix_qwenvl.static import export as exporter
 
     load, loaded = timed(lambda: exporter.load(str(folder), dtype))
     assistant, images = Assistant(*loaded, load), [str(folder / PICTURE)]
@@ -137,7 +137,7 @@ def dynamic(folder: Path, dtype: str, new_tokens: int, repeats: int) -> None:
 
 @app.command(hidden=True)
 def static(folder: Path, dtype: str, new_tokens: int, repeats: int) -> None:
-    from paddlemix_qwenvl.deploy.predictor import Predictor
+    from paddlemix_qwenvl.static.runner import Predictor
 
     load, predictor = timed(lambda: Predictor(folder / dtype))
     content = [{"type": "image", "image": str(folder / PICTURE)}, {"type": "text", "text": QUESTION}]

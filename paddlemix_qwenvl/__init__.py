@@ -6,7 +6,8 @@ Paddle: the names below are loaded when they are first used.
 
 import importlib
 
-from paddlemix_qwenvl import registry, threads  # noqa: F401  (threads looks whether Paddle is there yet)
+from paddlemix_qwenvl import threads  # noqa: F401  (it looks whether Paddle is there yet)
+from paddlemix_qwenvl.hosts import registry
 
 _MODULES = {
     "process_vision_info": "paddlemix_qwenvl.media",

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from paddlemix_qwenvl.deploy import commands
+from paddlemix_qwenvl.commands import static as commands
 from paddlemix_qwenvl.environment import keep_freed_memory
 from paddlemix_qwenvl.errors import MissingFontWarning, QwenVLError
 
@@ -122,8 +122,8 @@ def infer(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")] = False,
 ) -> None:
     """Answer a question about one or more images."""
+    from paddlemix_qwenvl.commands.infer import Assistant, plan_lines, start_ranks
     from paddlemix_qwenvl.grounding.text import repair
-    from paddlemix_qwenvl.infer import Assistant, plan_lines, start_ranks
 
     quiet_hosts()
     choices = {"dtype": dtype, "quantization": quantization, "vision_parallel": vision_parallel}
@@ -178,11 +178,11 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")] = False,
 ) -> None:
     """Say what this machine offers and what is wrong; exit 1 if inference would fail."""
-    from paddlemix_qwenvl.doctor import diagnose
+    from paddlemix_qwenvl.commands.doctor import diagnose
 
     findings = diagnose()
     if model_path is not None:
-        from paddlemix_qwenvl.model_doctor import examine
+        from paddlemix_qwenvl.commands.model_doctor import examine
 
         quiet_hosts()
         findings += examine(model_path)

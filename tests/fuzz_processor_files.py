@@ -14,9 +14,9 @@ from PIL import Image
 from reference.qwen_vl import qwen_vl_cases
 
 import paddlemix_qwenvl  # noqa: F401  (which makes the hosts know its models)
-from paddlemix_qwenvl.deploy.prompt import Qwen2_5_VLPrompts, QWenVLPrompts
 from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_TAGS
 from paddlemix_qwenvl.models.tokenizer_settings import END, PATTERN
+from paddlemix_qwenvl.static.prompt import Qwen2_5_VLPrompts, QWenVLPrompts
 
 PICTURE = Image.effect_noise((70, 50), 60).convert("RGB")
 MESSAGES = [

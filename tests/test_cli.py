@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from paddlemix_qwenvl import cli, doctor
-from paddlemix_qwenvl.doctor import Finding
+from paddlemix_qwenvl import cli
+from paddlemix_qwenvl.commands import doctor
+from paddlemix_qwenvl.commands.doctor import Finding
+from paddlemix_qwenvl.commands.infer import Answer, Assistant, usable_dtype, use_device
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
-from paddlemix_qwenvl.infer import Answer, Assistant, usable_dtype, use_device
 from paddlemix_qwenvl.media import messages
 
 ROOT = Path(__file__).parents[1]

@@ -31,7 +31,7 @@ def test_errors_and_dir_load_nothing_either():
 
 
 def test_every_public_name_is_what_its_module_holds():
-    from paddlemix_qwenvl import registry
+    from paddlemix_qwenvl.hosts import registry
 
     names = {name: family.module for family in registry.FAMILIES for name in family.classes.values()}
     assert set(names) <= set(paddlemix_qwenvl.__all__) <= set(dir(paddlemix_qwenvl))

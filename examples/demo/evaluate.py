@@ -17,8 +17,8 @@ os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")  # the fast path of Paddle's MK
 import scenes
 from tqdm import tqdm
 
+from paddlemix_qwenvl.commands.infer import start_ranks
 from paddlemix_qwenvl.grounding import parse
-from paddlemix_qwenvl.infer import start_ranks
 from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 LONGEST_ANSWER = 120  # tokens; five boxes take 100
@@ -46,8 +46,8 @@ def predicted(predictor, examples) -> tuple[list[str], list]:
 
 def exported(model, processor):
     """The model as static graphs, loaded."""
-    from paddlemix_qwenvl.deploy.export import export
-    from paddlemix_qwenvl.deploy.predictor import Predictor
+    from paddlemix_qwenvl.static.export import export
+    from paddlemix_qwenvl.static.runner import Predictor
 
     with tempfile.TemporaryDirectory() as folder:
         export(model, processor, folder + "/graphs", say=lambda text: None)

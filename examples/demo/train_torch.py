@@ -27,13 +27,13 @@ from PIL import Image
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from paddlemix_qwenvl.deploy.prompt import padded
 from paddlemix_qwenvl.media.patches import PatchSettings, patch_cells
 from paddlemix_qwenvl.models.chat_templates import choose_template, processor_templates
 from paddlemix_qwenvl.models.jinja import render_chat
-from paddlemix_qwenvl.models.qwen2_5_vl.layout import rope_index, vision_layout
+from paddlemix_qwenvl.models.qwen2_5_vl.positions import rope_index, vision_layout
 from paddlemix_qwenvl.models.tokenizer_files import read_tokenizer
 from paddlemix_qwenvl.models.tokenizer_settings import read_settings
+from paddlemix_qwenvl.static.prompt import padded
 
 CUT = PatchSettings()
 PATCH, MERGE = CUT.patch_size, CUT.merge_size

@@ -13,7 +13,7 @@ import typer
 
 import paddlemix_qwenvl
 from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
-from paddlemix_qwenvl.generation.streaming import BatchStreamer
+from paddlemix_qwenvl.engine.streaming import BatchStreamer
 
 INPUTS = Path(__file__).parent / "inputs"
 ASKED = {"one.png": "What do you see?", "two.png": "How many circles are there?", "turned.jpg": "Locate the blue star."}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from . import loose_json
 from .geometry import Size, check_sizes, ordered_box, to_original
-from .pictures import assign_pictures, named_picture, picture_key
+from .images import assign_pictures, named_picture, picture_key
 from .text import check_text, half_width
 
 QWEN_VL_GRID = (1000, 1000)

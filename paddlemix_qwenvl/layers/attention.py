@@ -8,7 +8,7 @@ import paddle
 
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.errors import ParallelError
-from paddlemix_qwenvl.layers.cache import KVCache
+from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.parallel import tensor_parallel
 
 

@@ -1,6 +1,6 @@
 """Images and videos in: fetching, decoding, resizing, frame sampling, cutting into patches. Knows no model."""
 
-from .cache import ContentCache, content_key
+from .content_cache import ContentCache, content_key
 from .images import load_image
 from .messages import process_vision_info
 from .parts import check_parts

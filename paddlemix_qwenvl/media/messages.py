@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import PromptError
 from .arguments import frames_of
-from .cache import ContentCache, content_key
+from .content_cache import ContentCache, content_key
 from .images import MAX_BYTES, TIMEOUT, ImageSource, open_image, read_image
 from .parts import Message, check_parts
 from .pixels import on_white

@@ -12,11 +12,11 @@ from paddle.nn import functional as F
 
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.dtypes import dtype_name
+from paddlemix_qwenvl.engine.decode import Step
+from paddlemix_qwenvl.engine.settings import GenerationSettings
 from paddlemix_qwenvl.errors import PromptError
-from paddlemix_qwenvl.generation.decode import Step
-from paddlemix_qwenvl.generation.settings import GenerationSettings
 from paddlemix_qwenvl.layers.attention import AttentionContext
-from paddlemix_qwenvl.layers.cache import KVCache
+from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.media import ContentCache
 from paddlemix_qwenvl.models.pretrained import QwenVLPretrainedModel, check_ids
 

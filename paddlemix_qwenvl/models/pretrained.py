@@ -15,18 +15,17 @@ from paddlenlp.transformers import PretrainedModel
 from paddlenlp.transformers.utils import convert_file_size_to_int
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.checkpoint import load_weights, open_folder
 from paddlemix_qwenvl.dtypes import dtype_name
-from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, GenerationError, PromptError
-from paddlemix_qwenvl.generation.decode import Step, generate_tokens
-from paddlemix_qwenvl.generation.settings import (
+from paddlemix_qwenvl.engine.decode import Step, generate_tokens
+from paddlemix_qwenvl.engine.settings import (
     GENERATION_CONFIG,
     GenerationSettings,
     check_leftovers,
     read_generation_config,
     write_generation_config,
 )
-from paddlemix_qwenvl.generation.stopping import StopStrings
+from paddlemix_qwenvl.engine.stopping import StopStrings
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, GenerationError, PromptError
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.models.loading import (
     check_arguments,
@@ -36,7 +35,8 @@ from paddlemix_qwenvl.models.loading import (
     weights_folder,
 )
 from paddlemix_qwenvl.parallel import tensor_parallel
-from paddlemix_qwenvl.weight_saving import save_weights
+from paddlemix_qwenvl.weights.checkpoint import load_weights, open_folder
+from paddlemix_qwenvl.weights.saving import save_weights
 
 _ARGUMENTS = ("dtype", "torch_dtype", "config", "quantization", "allow_pickle")
 SIZES = ("original_sizes", "resized_sizes", "video_original_sizes", "video_resized_sizes")
@@ -246,7 +246,7 @@ class QwenVLPretrainedModel(PretrainedModel):
         step.logits.numpy()  # waits for the device
         prefill = time.perf_counter() - started
         if settings.num_beams > 1:
-            from paddlemix_qwenvl.generation.beam import beam_search
+            from paddlemix_qwenvl.engine.beam import beam_search
 
             answer = beam_search(step, input_ids, settings)
         else:

@@ -13,9 +13,9 @@ import pytest
 from cpu_paths import assert_split_alike, split_error
 
 from paddlemix_qwenvl import parallel
+from paddlemix_qwenvl.commands.plan import plan_ranks
 from paddlemix_qwenvl.errors import ParallelError
 from paddlemix_qwenvl.parallel import TensorParallel
-from paddlemix_qwenvl.plan import plan_ranks
 
 HERE = Path(__file__).parent
 

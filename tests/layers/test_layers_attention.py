@@ -7,7 +7,7 @@ from numpy_model import attend, rotate
 
 from paddlemix_qwenvl.errors import ParallelError
 from paddlemix_qwenvl.layers.attention import AttentionContext, HeadSplit, causal_attention
-from paddlemix_qwenvl.layers.cache import KVCache
+from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.parallel import TensorParallel, using
 
 HEADS, KV_HEADS, HEAD_DIM = 6, 2, 8

@@ -13,7 +13,7 @@ folder, *modules = sys.argv[1:]
 for module in modules:
     import_module(module)
 
-from paddlemix_qwenvl import registry  # noqa: E402
+from paddlemix_qwenvl.hosts import registry  # noqa: E402
 
 
 def names(loaded):

@@ -3,11 +3,11 @@
 import importlib
 
 _MODULES = {
-    "Qwen2_5_VLConfig": "configuration",
-    "Qwen2_5_VLVisionConfig": "configuration",
-    "Qwen2_5_VLForConditionalGeneration": "modeling",
-    "Qwen2_5_VLImageProcessor": "image_processing",
-    "Qwen2_5_VLProcessor": "processing",
+    "Qwen2_5_VLConfig": "config",
+    "Qwen2_5_VLVisionConfig": "config",
+    "Qwen2_5_VLForConditionalGeneration": "model",
+    "Qwen2_5_VLImageProcessor": "image_processor",
+    "Qwen2_5_VLProcessor": "processor",
     "Qwen2_5_VLTokenizer": "tokenizer",
 }
 

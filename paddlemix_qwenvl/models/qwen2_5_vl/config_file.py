@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from paddlemix_qwenvl.fields import Count, Share, Text, Whole
-from paddlemix_qwenvl.models.configuration import (
+from paddlemix_qwenvl.models.config import (
     Deviation,
     DType,
     Epsilon,

@@ -12,7 +12,7 @@ from paddlemix_qwenvl.layers.linear import MergedColumnParallelLinear, RowParall
 from paddlemix_qwenvl.layers.mlp import feed_forward
 from paddlemix_qwenvl.layers.norm import RMSNorm
 from paddlemix_qwenvl.layers.residual import ResidualStream
-from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLConfig
+from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLConfig
 from paddlemix_qwenvl.parallel import tensor_parallel
 
 

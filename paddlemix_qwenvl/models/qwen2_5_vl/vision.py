@@ -14,8 +14,8 @@ from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, R
 from paddlemix_qwenvl.layers.mlp import feed_forward
 from paddlemix_qwenvl.layers.norm import RMSNorm
 from paddlemix_qwenvl.layers.residual import ResidualStream
-from paddlemix_qwenvl.models.qwen2_5_vl.configuration import Qwen2_5_VLVisionConfig
-from paddlemix_qwenvl.models.qwen2_5_vl.layout import vision_layout
+from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLVisionConfig
+from paddlemix_qwenvl.models.qwen2_5_vl.positions import vision_layout
 from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel, using
 
 ROPE_THETA = 10000.0

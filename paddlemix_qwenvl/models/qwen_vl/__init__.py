@@ -3,10 +3,10 @@
 import importlib
 
 _MODULES = {
-    "QWenVLConfig": "configuration",
-    "QWenLMHeadModel": "modeling",
-    "QWenVLImageProcessor": "processing",
-    "QWenVLProcessor": "processing",
+    "QWenVLConfig": "config",
+    "QWenLMHeadModel": "model",
+    "QWenVLImageProcessor": "processor",
+    "QWenVLProcessor": "processor",
     "QWenVLTokenizer": "tokenizer",
 }
 

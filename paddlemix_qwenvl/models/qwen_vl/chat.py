@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import paddle
 
+from paddlemix_qwenvl.engine.streaming import stream_text
 from paddlemix_qwenvl.errors import PromptError
-from paddlemix_qwenvl.generation.streaming import stream_text
 from paddlemix_qwenvl.models.qwen_vl.prompt import MAX_WINDOW_SIZE, SYSTEM, chat_ids
 from paddlemix_qwenvl.models.qwen_vl.tags import History
 from paddlemix_qwenvl.models.qwen_vl.tokenizer import QWenVLTokenizer

@@ -14,7 +14,7 @@ from paddlemix_qwenvl.layers.linear import MergedColumnParallelLinear, RowParall
 from paddlemix_qwenvl.layers.mlp import feed_forward
 from paddlemix_qwenvl.layers.norm import RMSNorm
 from paddlemix_qwenvl.layers.residual import ResidualStream
-from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
+from paddlemix_qwenvl.models.qwen_vl.config import QWenVLConfig
 from paddlemix_qwenvl.models.qwen_vl.vision import VisionTransformer
 from paddlemix_qwenvl.parallel import tensor_parallel
 

@@ -15,7 +15,7 @@ from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, R
 from paddlemix_qwenvl.layers.mlp import feed_forward
 from paddlemix_qwenvl.layers.norm import LayerNorm
 from paddlemix_qwenvl.layers.residual import ResidualStream
-from paddlemix_qwenvl.models.qwen_vl.configuration import QWenVLConfig
+from paddlemix_qwenvl.models.qwen_vl.config import QWenVLConfig
 from paddlemix_qwenvl.parallel import tensor_parallel
 
 NORM_EPSILON = 1e-6

@@ -12,8 +12,8 @@ from numpy_model import NumpyModel
 from paddlenlp.generation import GenerationConfig
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
+from paddlemix_qwenvl.engine.streaming import TextStreamer
 from paddlemix_qwenvl.errors import GenerationError, PromptError
-from paddlemix_qwenvl.generation.streaming import TextStreamer
 
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
 END = hub_model.IDS["<|im_end|>"]

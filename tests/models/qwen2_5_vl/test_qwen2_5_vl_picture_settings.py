@@ -5,7 +5,7 @@ import json
 import pytest
 
 from paddlemix_qwenvl.errors import ConfigurationError
-from paddlemix_qwenvl.models.qwen2_5_vl.picture_settings import (
+from paddlemix_qwenvl.models.qwen2_5_vl.image_settings import (
     COUNTED,
     IMAGES,
     VIDEOS,

@@ -13,7 +13,7 @@ from test_parallel import Meeting, ThreadRank, on_all_ranks
 from paddlemix_qwenvl import QWenLMHeadModel
 from paddlemix_qwenvl.errors import CheckpointError, ParallelError, PromptError
 from paddlemix_qwenvl.models.qwen_vl.language import logn_scale
-from paddlemix_qwenvl.models.qwen_vl.layout import ntk_alpha
+from paddlemix_qwenvl.models.qwen_vl.positions import ntk_alpha
 from paddlemix_qwenvl.models.qwen_vl.vision import bicubic, sincos_positions
 from paddlemix_qwenvl.parallel import TensorParallel, using
 

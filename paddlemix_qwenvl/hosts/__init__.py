@@ -1,0 +1,1 @@
+"""What PaddleNLP, PaddleMIX and PaddleFormers expect of the models: nothing else imports this."""

@@ -1,0 +1,268 @@
+"""Dynamic model to static graphs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import paddle
+from paddle import nn
+
+from paddlemix_qwenvl.engine.settings import write_generation_config
+from paddlemix_qwenvl.errors import ConfigurationError, DeployError
+from paddlemix_qwenvl.models.chat_templates import TEMPLATE, TEMPLATE_JSON
+from paddlemix_qwenvl.models.qwen2_5_vl.image_settings import PREPROCESSOR, VIDEO_PREPROCESSOR
+from paddlemix_qwenvl.models.qwen_vl.ranks import EXPORTED
+from paddlemix_qwenvl.models.tokenizer_files import TOKENIZER
+from paddlemix_qwenvl.models.tokenizer_settings import CONFIG
+from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel
+from paddlemix_qwenvl.static.graphs import LanguageGraph, Qwen2_5_VLVision, QWenVLVision, cache_dtype
+from paddlemix_qwenvl.static.manifest import LANGUAGE, NAME, PARTS, VISION, Manifest, graph_name, short_name
+
+DTYPES = ("float32", "float16", "bfloat16", "int8")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What an export of one family has of its own.
+
+    Attributes:
+        name: in the manifest.
+        vision: makes the vision graph of a model.
+        describe: `tokens` and `vision` of the manifest from a model's config.
+        files: of the processor's, those that the predictor reads.
+        save: writes what the predictor needs beside them, `(processor, folder)`.
+    """
+
+    name: str
+    vision: Callable[..., nn.Layer]
+    describe: Callable[..., tuple[dict, dict]]
+    files: tuple[str, ...]
+    save: Callable[..., None] = lambda processor, folder: None
+
+
+def _describe_qwen2_5_vl(config) -> tuple[dict, dict]:
+    vision = config.vision_config
+    return {"image": config.image_token_id, "video": config.video_token_id}, {
+        "window": vision.window_tokens,
+        "merge": vision.spatial_merge_size,
+        "tokens_per_second": vision.tokens_per_second,
+    }
+
+
+def _describe_qwen_vl(config) -> tuple[dict, dict]:
+    visual = config.visual
+    return {"image_start": visual["image_start_id"]}, {
+        "image_size": visual["image_size"],
+        "n_queries": visual["n_queries"],
+        "ntk_length": config.seq_length if config.use_dynamic_ntk else None,
+    }
+
+
+def _save_qwen_vl(processor, folder: Path) -> None:
+    tokenizer = processor.tokenizer
+    fields = {"pattern": tokenizer.tokenizer._pat_str, "special_tokens": tokenizer.special_tokens}
+    (folder / EXPORTED).write_text(json.dumps(fields), encoding="utf-8")
+
+
+FAMILIES = {
+    "qwen2_5_vl": Family(
+        "qwen2_5_vl",
+        Qwen2_5_VLVision,
+        _describe_qwen2_5_vl,
+        (TOKENIZER, CONFIG, TEMPLATE, TEMPLATE_JSON, PREPROCESSOR, VIDEO_PREPROCESSOR),
+    ),
+    "qwen": Family(
+        "qwen_vl", QWenVLVision, _describe_qwen_vl, ("qwen.tiktoken", "tokenizer_config.json"), _save_qwen_vl
+    ),
+}
+
+
+def family_of(config) -> Family:
+    """What an export of a model with this config has of its own.
+
+    Raises:
+        ConfigurationError: a model of another kind.
+    """
+    if config.model_type not in FAMILIES:
+        raise ConfigurationError(
+            f"model_type is {config.model_type!r}: models of {', '.join(FAMILIES)} can be exported."
+        )
+    return FAMILIES[config.model_type]
+
+
+def load(name: str, dtype: str | None = None, model_type: str | None = None, **source):
+    """Model and processor to export.
+
+    Args:
+        name: a folder, or a name as in `from_pretrained`.
+        dtype: one of `DTYPES`, None for the model's own. int8 weights are made of the model's own dtype, which the KV cache keeps.
+        model_type: what the model must be, as PaddleNLP's export calls it: that of config.json and "-img2txt"; None for either.
+        source: where a name is looked up (`from_hf_hub=True`, ...).
+
+    Raises:
+        ConfigurationError: another dtype, or a model of another kind; known from its config, before any weights are read.
+        CheckpointError, DownloadError: weights that cannot be had.
+    """
+    from paddlenlp.transformers import AutoConfig, AutoModelForConditionalGeneration, AutoProcessor
+
+    if dtype not in (None, *DTYPES):
+        raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {', '.join(DTYPES)}.")
+    config = AutoConfig.from_pretrained(name, **source)
+    family_of(config)
+    if model_type not in (None, f"{config.model_type}-img2txt"):
+        raise ConfigurationError(
+            f"model_type is {model_type!r}, but {name} is of {config.model_type!r}: give {config.model_type}-img2txt."
+        )
+    weights = {"quantization": "int8"} if dtype == "int8" else {"dtype": dtype}
+    model = AutoModelForConditionalGeneration.from_pretrained(name, allow_pickle=True, **weights, **source)
+    return model, AutoProcessor.from_pretrained(name, **source)
+
+
+def export(
+    model,
+    processor,
+    folder: str | os.PathLike,
+    parts: tuple[str, ...] = PARTS,
+    name: str = "",
+    say: Callable[[str], None] = print,
+) -> Manifest:
+    """Write graphs, tokenizer, processor, configs and manifest of a model; with several ranks, a graph a rank.
+
+    Args:
+        model: of either family, loaded in the dtype that the graphs shall have.
+        processor: its processor.
+        folder: made; must not exist, be empty, or be an earlier export (with no folder in it), which is replaced once the new
+            one is whole.
+        parts: "vision", "language", or both.
+        name: what the model is called, for the manifest.
+        say: gets a line for each step.
+
+    Raises:
+        DeployError: the folder holds something else, or Paddle could not trace or write a graph.
+        ParallelError: another rank failed.
+    """
+    family = family_of(model.config)
+    parallel = tensor_parallel()
+    say = say if parallel.rank == 0 else _silent
+    manifest = describe(model, family, parts, name)
+    with finished_folder(Path(folder), parallel, manifest, say) as unfinished:
+        for part, graph in ((VISION, family.vision), (LANGUAGE, LanguageGraph)):
+            if part in parts:
+                say(f"exporting the {part} graph")
+                save_graph(graph(model), unfinished / graph_name(part, parallel.rank, parallel.degree))
+        if parallel.rank == 0:
+            say("writing tokenizer, processor and configs")
+            save_files(model, processor, unfinished, family)
+    say(f"done: {folder}")
+    return manifest
+
+
+def _silent(line: str) -> None:
+    """The ranks beside the first one."""
+
+
+@contextlib.contextmanager
+def finished_folder(
+    folder: Path, parallel: TensorParallel, manifest: Manifest, say: Callable[[str], None]
+) -> Iterator[Path]:
+    """A folder to write into that gets `manifest` and the name `folder` if no rank fails; otherwise nothing is left behind."""
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    if folder.is_file() or (inside and not (folder / NAME).is_file()) or any(path.is_dir() for path in inside):
+        raise DeployError(f"{folder} exists and is no export, or holds others: give another folder, or remove it.")
+    unfinished = folder.absolute().with_name(f".{folder.absolute().name}.unfinished")
+    if parallel.rank == 0:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+    failed = True
+    try:
+        _count(parallel, 0)  # the folder is there
+        try:
+            yield unfinished
+            failed = False
+        finally:
+            others = _count(parallel, int(failed))
+        if others:
+            raise DeployError(f"{others} of {parallel.degree} ranks could not export: their own messages say why.")
+        if parallel.rank == 0:
+            say("writing the manifest")
+            manifest.write(unfinished)
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.rename(folder)
+    finally:
+        if parallel.rank == 0:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _count(parallel: TensorParallel, number: int) -> int:
+    """The sum of the ranks' numbers, once all are there."""
+    return number if parallel.degree == 1 else int(parallel.all_reduce(paddle.to_tensor([number])))
+
+
+def save_graph(graph: nn.Layer, path: Path) -> None:
+    """Trace `graph` and write `path.json` and `path.pdiparams`.
+
+    Raises:
+        DeployError: Paddle could not.
+    """
+    graph.eval()
+    try:
+        with paddle.no_grad():
+            static = paddle.jit.to_static(graph, input_spec=graph.input_spec(), full_graph=True)
+            paddle.jit.save(static, str(path))
+    except Exception as error:
+        raise DeployError(f"Paddle {paddle.__version__} could not export {path.name}: {error}") from error
+    finally:
+        if hasattr(graph, "forward") and hasattr(graph.forward, "rollback"):
+            graph.forward.rollback()
+    if not path.with_suffix(".json").is_file():
+        raise DeployError(f"Paddle {paddle.__version__} wrote no {path.name}.json: use Paddle 3.x.")
+
+
+def save_files(model, processor, folder: Path, family: Family) -> None:
+    """What belongs to a model beside its graphs."""
+    before = set(folder.iterdir())
+    processor.save_pretrained(str(folder))
+    for path in set(folder.iterdir()) - before:
+        if path.is_file() and path.name not in family.files:
+            path.unlink()
+    family.save(processor, folder)
+    model.config.save_pretrained(folder)
+    write_generation_config(model.generation_config, folder)
+
+
+def describe(model, family: Family, parts: tuple[str, ...], name: str) -> Manifest:
+    """The manifest of a model, without what is known only once the graphs are written."""
+    config, heads, defaults = model.config, model.decoder.heads, model.generation_config
+    eos = defaults.eos_token_id if defaults.eos_token_id is not None else config.eos_token_id
+    eos = [int(token) for token in (eos if isinstance(eos, list | tuple) else [eos]) if token is not None]
+    pad = next((token for token in (defaults.pad_token_id, config.pad_token_id, *eos) if token is not None), 0)
+    tokens, vision = family.describe(config)
+    quantized = any(getattr(layer, "scale", None) is not None for layer in model.sublayers())
+    arranged = any(getattr(layer, "arranged", False) for layer in model.sublayers())
+    return Manifest(
+        family=family.name,
+        model=short_name(name),
+        parts=list(parts),
+        degree=tensor_parallel().degree,
+        dtype="int8" if quantized else cache_dtype(model),
+        device=paddle.device.get_device().partition(":")[0],
+        versions={"paddle": paddle.__version__, "paddlemix_qwenvl": version("paddlemix_qwenvl")},
+        cache={
+            "layers": model.decoder.depth,
+            "kv_heads": heads.num_kv_heads,
+            "head_dim": heads.head_dim,
+            "dtype": cache_dtype(model),
+        },
+        tokens={**tokens, "eos": eos, "pad": int(pad), "vocab_size": config.vocab_size},
+        vision={**vision, "hidden_size": config.hidden_size},
+        position_rows=model.position_rows,
+        context=config.max_position_embeddings,
+        capability="{}.{}".format(*paddle.device.cuda.get_device_capability()) if arranged else None,
+    )

@@ -1,0 +1,318 @@
+"""Weight files into a model; `weight_saving` writes them.
+
+A model's parameters say by their pieces (`layers/parameter.py`) which tensors of a Hub checkpoint they are made of, so one table
+serves reading, saving and tensor parallelism. Files are mapped and tensors are read one at a time, only this rank's part.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from paddlemix_qwenvl.environment import cpu_count
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+from paddlemix_qwenvl.fields import Text, checked, read_object
+from paddlemix_qwenvl.layers.parameter import Piece, pieces_of
+from paddlemix_qwenvl.weights.files import NUMPY, PdparamsFile, SafetensorsFile, TorchFile
+
+SAFETENSORS_INDEX = "model.safetensors.index.json"
+SAFETENSORS = "model.safetensors"
+WEIGHTS = (  # what a folder's weights may be called, the first choice first
+    SAFETENSORS_INDEX,
+    SAFETENSORS,
+    "model_state.pdparams.index.json",
+    "model_state.pdparams",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
+SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+FileName = Annotated[str, Field(strict=True, pattern=r"^[^/\\]{1,200}\.(safetensors|bin|pdparams)$")]
+BLOCK = 1 << 18  # numbers that are read and cast at a time
+
+
+class Checkpoint:
+    """The tensors of all files of a checkpoint, under the Hub's shortest names.
+
+    Args:
+        path: a weight file, or the index of several; pickled ones only with `allow_pickle`.
+        prefixes: what names begin with in some files -> what they begin with on the Hub.
+
+    Attributes:
+        path: the file, or the index of several.
+
+    Raises:
+        CheckpointError: a file that is missing or damaged, a tensor that occurs twice.
+    """
+
+    def __init__(self, path: Path, allow_pickle: bool = False, prefixes: dict[str, str] | None = None):
+        self.path, self._prefixes = path, prefixes or {}
+        self._where: dict[str, tuple[object, str]] = {}
+        index = _read_index(path) if path.suffix == ".json" else None
+        for file in [path] if index is None else [path.parent / name for name in sorted(set(index.values()))]:
+            if not file.is_file():
+                names = [name for name, wanted in index.items() if wanted == file.name]
+                raise CheckpointError(
+                    f"the weight file {file} is missing, which {path.name} names for {_some('tensors', names)}: "
+                    f"download it again."
+                )
+            for name in (opened := _open(file, allow_pickle)).tensors:
+                hub_name = self._hub_name(name)
+                if hub_name in self._where:
+                    raise CheckpointError(f"tensor {hub_name!r} is in {self.file_of(hub_name)} and again in {file}.")
+                self._where[hub_name] = (opened, name)
+        for name, file in (index or {}).items():
+            if (hub_name := self._hub_name(name)) not in self._where or self.file_of(hub_name).name != file:
+                raise CheckpointError(
+                    f"{path} promises tensor {name!r} in {file}, which does not hold it: download it again."
+                )
+
+    def _hub_name(self, name: str) -> str:
+        prefix = next(filter(name.startswith, self._prefixes), "")
+        return self._prefixes.get(prefix, "") + name[len(prefix) :]
+
+    def names(self) -> set[str]:
+        """All tensors."""
+        return set(self._where)
+
+    def file_of(self, name: str) -> Path:
+        """The file that holds a tensor."""
+        return self._where[name][0].path
+
+    def settle_layout(self, pieces: Iterable[tuple[str, Piece]]) -> None:
+        """Which way Linear weights lie in files that do not say, which saving without metadata makes: shapes that are not
+        square tell.
+
+        Args:
+            pieces: the model's pieces, with their names.
+
+        Raises:
+            CheckpointError: all are square, or some lie this way and some that.
+        """
+        silent = {opened for opened, _ in self._where.values() if opened.transposed is None}
+        if not silent:
+            return
+        shapes = [
+            (opened.tensors[stored][1], piece.shape)
+            for (opened, stored), piece in ((self._where[name], piece) for name, piece in pieces if piece.linear)
+            if opened in silent and len(piece.shape) == 2 and piece.shape[0] != piece.shape[1]
+        ]
+        as_paddle, as_hub = (any(found == wanted[::step] for found, wanted in shapes) for step in (-1, 1))
+        if as_paddle == as_hub and (as_paddle or not shapes):
+            raise CheckpointError(
+                f"{self.path} says no format in its metadata, and its shapes do not tell how Linear weights lie: save it again "
+                f"with metadata={{'format': 'pt'}} (the Hub's, [out, in]) or 'np' (Paddle's, [in, out])."
+            )
+        for opened in silent:
+            opened.transposed = as_paddle
+
+    def release(self, name: str) -> None:
+        """Give back the memory of what was read of a tensor so far."""
+        opened, stored = self._where[name]
+        opened.release(stored)
+
+    def stored(self, name: str) -> tuple[np.ndarray, bool]:
+        """A mapped tensor as it lies in its file, and whether it is bfloat16."""
+        opened, stored = self._where[name]
+        return opened.read(stored)
+
+    def read(
+        self, name: str, shape: tuple[int, ...], source: tuple[slice, ...], linear: bool
+    ) -> tuple[np.ndarray, bool]:
+        """Part `source` of a tensor whose shape in the Hub's orientation is `shape`, and whether it is bfloat16.
+
+        Raises:
+            CheckpointError: the file holds another shape.
+        """
+        opened, stored = self._where[name]
+        array, is_bfloat16 = self.stored(name)
+        if linear and opened.transposed and array.ndim == 2:
+            array = array.T
+        if tuple(array.shape) != tuple(shape):
+            raise CheckpointError(
+                f"{opened.path}: tensor {stored!r} has shape {list(array.shape)}, the model needs {list(shape)}: "
+                f"config.json and the weights are not of the same model."
+            )
+        return array[source], is_bfloat16
+
+
+@dataclass
+class IndexMetadata:
+    """Bytes of all tensors, which some write with a fraction; nobody reads it."""
+
+    total_size: Annotated[float, Field(strict=True, ge=0)] | None = None
+
+
+@dataclass
+class Index:
+    """An index: the file of each tensor."""
+
+    weight_map: Annotated[dict[Text, FileName], Field(min_length=1)]
+    metadata: IndexMetadata | None = None
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """Tensor name -> file name."""
+    try:
+        return checked(Index, read_object(path), path).weight_map
+    except ConfigurationError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _open(path: Path, allow_pickle: bool):
+    if path.suffix == ".safetensors":
+        return SafetensorsFile(path)
+    pickled = {".pdparams": PdparamsFile, ".bin": TorchFile}
+    if allow_pickle and path.suffix in pickled:
+        return pickled[path.suffix](path)
+    raise CheckpointError(
+        f"{path} is not loaded, because reading it runs pickle: convert it to safetensors, or pass allow_pickle=True, which takes "
+        f"arrays alone of what is pickled ({' and '.join(pickled)})."
+    )
+
+
+def open_folder(
+    folder: str | os.PathLike, allow_pickle: bool = False, prefixes: dict[str, str] | None = None
+) -> Checkpoint:
+    """The checkpoint in a local folder: safetensors, `.pdparams` or PyTorch's `.bin`, single or with an index.
+
+    Raises:
+        CheckpointError: there is none, or a shard that the index names is missing.
+    """
+    folder = Path(folder)
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return Checkpoint(folder / name, allow_pickle, prefixes)
+    found = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
+    raise CheckpointError(
+        f"{folder} holds no weights: expected {SAFETENSORS}, {SAFETENSORS_INDEX} with its shards, model_state.pdparams or "
+        f"pytorch_model.bin; found {', '.join(found) or 'nothing'}."
+    )
+
+
+def load_weights(
+    model,
+    checkpoint: Checkpoint,
+    dtype: str,
+    optional: set[str] = frozenset(),
+    filled: Callable[[str], None] = lambda path: None,
+) -> None:
+    """Fill the parameters of a model, made under `paddle.LazyGuard`, one tensor at a time.
+
+    Args:
+        model: its parameters need no memory yet.
+        checkpoint: where the values are.
+        dtype: "float32", "float16" or "bfloat16"; values are cast to it.
+        optional: Hub names that the checkpoint may hold in vain (a tied `lm_head.weight`).
+        filled: called with the path of each parameter once it has its values; it may replace the parameter.
+
+    Raises:
+        CheckpointError: tensors that are missing, not expected or of another shape; nothing was filled then.
+    """
+    parameters = dict(model.named_parameters())  # a tied one once, under its first path
+    pieces = dict(named_pieces(model))
+    if faults := name_faults(pieces, checkpoint, optional):
+        raise CheckpointError(
+            f"{checkpoint.path} does not fit the model: {', '.join(faults)}. Take all files from one model."
+        )
+    checkpoint.settle_layout(pieces.items())
+    plan = [(path, parameter, _sources(parameter, path, checkpoint)) for path, parameter in parameters.items()]
+    del parameters  # what `filled` replaces is to give its memory back
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        while plan:
+            path, parameter, sources = plan.pop(0)
+            _fill(parameter, sources, checkpoint, dtype, pool)
+            del parameter
+            filled(path)
+
+
+def named_pieces(model) -> Iterator[tuple[str, Piece]]:
+    """The tensors of a checkpoint that a model is made of, with their names."""
+    for path, parameter in model.named_parameters():
+        for piece in pieces_of(parameter):
+            yield piece.name(path), piece
+
+
+def name_faults(wanted: Iterable[str], checkpoint: Checkpoint, optional: Iterable[str] = ()) -> list[str]:
+    """How many tensors are missing and how many not expected, with the first of them; empty if all is well."""
+    missing, unexpected = {*wanted} - checkpoint.names(), checkpoint.names() - {*wanted, *optional}
+    found = [f"{name} in {checkpoint.file_of(name).name}" for name in unexpected]
+    return [*filter(None, [_some("tensors missing", missing), _some("tensors unexpected", found)])]
+
+
+def _some(what: str, names) -> str:
+    shown = ", ".join(sorted(names)[:5])
+    return f"{len(names)} {what} ({shown}{', ...' if len(names) > 5 else ''})" if names else ""
+
+
+def _sources(parameter, path: str, checkpoint: Checkpoint) -> list[tuple]:
+    """For each piece its name, its rows in the parameter, its mapped values and whether they are bfloat16."""
+    named = [(piece, piece.name(path)) for piece in pieces_of(parameter)]
+    return [(name, p.rows, *checkpoint.read(name, p.shape, p.source, p.linear)) for p, name in named]
+
+
+def _fill(parameter, sources: list[tuple], checkpoint: Checkpoint, dtype: str, pool: ThreadPoolExecutor) -> None:
+    buffer = empty(parameter.shape, dtype)
+    for name, place, values, is_bfloat16 in sources:
+        rows = buffer[place]
+        values = values.reshape(rows.shape)
+        if values.strides[0] < values.strides[-1]:  # as the file has it, so that a block is one stretch of the file
+            rows, values = rows.T, values.T
+        step = max(1, BLOCK // max(1, values[:1].size))
+
+        def read(start, name=name, rows=rows, values=values, is_bfloat16=is_bfloat16, step=step):
+            _cast(values[start : start + step], is_bfloat16, dtype, rows[start : start + step])
+            checkpoint.release(name)
+
+        list(pool.map(read, range(0, len(values), step)))
+    adopt(parameter, buffer)
+
+
+def empty(shape: list[int], dtype: str) -> np.ndarray:
+    """An array for a parameter, in memory of its own.
+
+    `np.empty` would ask for huge pages, whose first use took four times as long as all the rest of loading on a virtual machine.
+    """
+    numpy_dtype = np.dtype(NUMPY[SAFETENSORS_DTYPES[dtype]])
+    count = math.prod(shape)
+    memory = mmap.mmap(-1, max(1, count * numpy_dtype.itemsize), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, numpy_dtype, count).reshape(shape)
+
+
+def _cast(values: np.ndarray, is_bfloat16: bool, dtype: str, out: np.ndarray) -> None:
+    if is_bfloat16 and dtype == "float32":  # in place: a third of the time that a shifted copy takes
+        bits = out.view(np.uint32)
+        bits[...] = values
+        np.left_shift(bits, 16, out=bits)
+    elif is_bfloat16 and dtype == "float16":
+        out[...] = (values.astype(np.uint32) << 16).view(np.float32)
+    elif dtype == "bfloat16" and not is_bfloat16:
+        out[...] = to_bfloat16(np.asarray(values, np.float32))
+    else:
+        out[...] = values
+
+
+def to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """The bits of float32 `values` as bfloat16, rounded to the nearest, ties to even."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
+
+
+def adopt(parameter, buffer: np.ndarray) -> None:
+    """Let `parameter` take `buffer` as its memory; on a GPU, its copy there."""
+    import paddle
+
+    tensor = paddle.Tensor(buffer, zero_copy=True)
+    place = paddle.framework._current_expected_place()
+    if not isinstance(place, paddle.CPUPlace):
+        tensor = tensor._copy_to(place, True)
+    tensor._share_buffer_to(parameter)

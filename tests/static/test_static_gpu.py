@@ -1,0 +1,88 @@
+"""Graphs made for a GPU, through the stand-in card: they hold nothing of the CPU's and answer as the dynamic model does there."""
+
+import paddle
+import pytest
+from gpu_stand_in import card
+from paddle import inference
+
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
+from paddlemix_qwenvl.errors import DeployError
+from paddlemix_qwenvl.parallel import TensorParallel
+from paddlemix_qwenvl.static.export import export
+from paddlemix_qwenvl.static.manifest import LANGUAGE, Manifest
+from paddlemix_qwenvl.static.runner import Predictor
+
+load = Qwen2_5_VLForConditionalGeneration.from_pretrained
+GREEDY = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, "repetition_penalty": 1.1}
+
+
+def quiet(line: str) -> None:
+    """In place of progress lines."""
+
+
+@pytest.fixture(scope="module")
+def batch(noise):
+    picture = {"type": "image", "image": noise(90, 60, 0)}
+    texts = [[{"type": "text", "text": "Hi"}], [picture, {"type": "text", "text": "What is this?"}]]
+    return [[{"role": "user", "content": content}] for content in texts]
+
+
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_graphs_of_a_gpu(hub_folder, processor, batch, tmp_path, quantization):
+    """Those with int8 weights are for cards of one kind, as the weights lie in the order that its kernel wants."""
+    folder = tmp_path / "export"
+    with card((8, 0)) as patch:
+        model = load(hub_folder, dtype="bfloat16", quantization=quantization)
+        manifest = export(model, processor, folder, say=quiet)
+        assert (manifest.device, manifest.compiled_ops) == ("gpu", [])
+        assert not any("custom_op" in path.read_text() for path in folder.glob("*e.json"))
+        deleted = []
+        patch.setattr(inference.Config, "delete_pass", lambda config, name: deleted.append(name))
+        predictor = Predictor(folder)
+        assert deleted == ["fused_weight_only_linear_pass"] * 2
+        inputs = processor.apply_chat_template(batch, add_generation_prompt=True, tokenize=True, return_tensors="pd")
+        assert predictor.chat(batch, **GREEDY).token_ids == model.generate(**inputs, **GREEDY)[0].tolist()
+    with pytest.raises(DeployError, match="exported for gpu and would run on cpu"):
+        Predictor(folder)
+    with card((8, 6)):
+        if quantization is None:
+            Predictor(folder)
+            return
+        message = "int8 weights were arranged for compute capability 8.0 and would run on 8.6: export again"
+        with pytest.raises(DeployError, match=message):
+            Predictor(folder)
+
+
+@pytest.mark.parametrize("capability, recorded", [((7, 0), "7.0"), ((12, 0), None)])
+def test_int8_in_float16(hub_folder, processor, tmp_path, capability, recorded):
+    """It is traced and not run: Paddle's CPU build misses kernels. Weights that lie row by row are for any card."""
+    with card(capability):
+        model = load(hub_folder, dtype="float16", quantization="int8")
+        export(model, processor, tmp_path / "export", (LANGUAGE,), say=quiet)
+    manifest = Manifest.read(tmp_path / "export")
+    assert (manifest.capability, manifest.compiled_ops) == (recorded, [])
+
+
+class Ranks(TensorParallel):
+    """Two ranks, of which the first brings 7."""
+
+    met = 0
+
+    def all_reduce(self, x, largest: bool = False):
+        Ranks.met += 1
+        return paddle.full_like(x, 7) + x
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_a_seed_is_handed_round_whether_it_is_given_or_not(folder, seed):
+    """Over NCCL the graphs need that first exchange; and ranks that are given different ones draw alike."""
+    predictor = Predictor(folder)
+    predictor.parallel, before = Ranks(1, 2), Ranks.met
+    settings = predictor._settings({"seed": seed})
+    assert settings.seed == 7 and Ranks.met == before + 1
+
+
+def test_a_seed_alone(folder):
+    predictor = Predictor(folder)
+    drawn = {predictor._settings({}).seed for _ in range(3)}
+    assert predictor._settings({"seed": 5}).seed == 5 and len(drawn) > 1
