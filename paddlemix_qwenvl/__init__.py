@@ -8,10 +8,16 @@ import importlib
 
 from paddlemix_qwenvl import threads  # noqa: F401  (it looks whether Paddle is there yet)
 from paddlemix_qwenvl.hosts import registry
+from paddlemix_qwenvl.models.family import families
 
 _MODULES = {
     "process_vision_info": "paddlemix_qwenvl.media",
-    **{name: family.module for family in registry.FAMILIES for name in family.classes.values()},
+    **{
+        name: f"paddlemix_qwenvl.models.{family.name}.{module}"
+        for family in families()
+        for kind, (module, name) in family.classes.items()
+        if kind != "vision_graph"
+    },
 }
 
 __all__ = [*_MODULES]

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from paddlemix_qwenvl.errors import ConfigurationError, DownloadError
+from paddlemix_qwenvl.errors import DownloadError
 
 DEMO = Path(__file__).with_name("demo")
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
@@ -30,37 +30,6 @@ def locate(name: str) -> str:
 def take_source(options: dict) -> dict:
     """Takes out of keyword arguments those that say where a name is looked up, as `fetch` has them, and returns them."""
     return {name: options.pop(name) for name in SOURCE_OPTIONS if name in options}
-
-
-def reach(name: str | os.PathLike, **options) -> str:
-    """The folder or name to load a model from, once its `config.json` is there; `options` as in `config_file`."""
-    config_file(name, **options)
-    return locate(str(name))
-
-
-def config_file(name: str | os.PathLike, subfolder: str | None = "", **source) -> Path:
-    """The `config.json` of a model: `name` itself if it is a file, in a folder, or fetched; `source` as in `fetch`.
-
-    Raises:
-        ConfigurationError: a folder or a model that is none, with what it is.
-        DownloadError: a name whose `config.json` no source has, or that cannot be reached.
-    """
-    from paddlemix_qwenvl import unsupported  # which takes pydantic to import
-
-    found = Path(locate(str(name)))
-    if found.is_file():
-        return found
-    if found.is_dir():
-        path = found / (subfolder or "") / CONFIG
-    else:
-        path = Path(fetch(str(found), (CONFIG, ADAPTER_CONFIG), subfolder, **source))
-    unsupported.refuse_adapter(path.parent)
-    if not path.is_file():
-        inside = ", ".join(sorted(each.name for each in path.parent.glob("*"))[:10])
-        raise ConfigurationError(
-            f"{path.parent} holds no {CONFIG}, found {inside or 'nothing'}: give a model's folder."
-        )
-    return path
 
 
 def fetch(

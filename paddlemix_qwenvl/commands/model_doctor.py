@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from paddlemix_qwenvl import hub, unsupported
+from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.commands.doctor import Finding
 from paddlemix_qwenvl.engine.settings import GENERATION_CONFIG, read_generation_file
 from paddlemix_qwenvl.environment import cpu_count
 from paddlemix_qwenvl.errors import CheckpointError, QwenVLError
-from paddlemix_qwenvl.fields import read_object
-from paddlemix_qwenvl.hosts import registry
+from paddlemix_qwenvl.models.auto import find_family
+from paddlemix_qwenvl.models.family import family_of, identity_of
 from paddlemix_qwenvl.weights.checkpoint import BLOCK, Checkpoint, name_faults, named_pieces, open_folder
 
 SHOWN = 20  # findings of one kind
@@ -29,9 +29,9 @@ def examine(model_path: str) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("model", f"{model_path} is not a folder", "give the folder of a model, or demo", fatal=True)
         return
-    family = registry.family_of(registry.identity_of(str(folder)))
+    family = family_of(identity_of(folder))
     if family is None:
-        yield from _tried(hub.CONFIG, lambda: _refuse(hub.config_file(folder)), [])
+        yield from _tried(hub.CONFIG, lambda: find_family(folder), [])
         return
     config: list = []
     yield from _tried(hub.CONFIG, lambda: family.load("config").from_pretrained(folder), config)
@@ -42,10 +42,6 @@ def examine(model_path: str) -> Iterator[Finding]:
     yield from _tried("weights", lambda: open_folder(folder, prefixes=model_class.weight_prefixes), opened, quiet=True)
     if config and opened:
         yield from examine_weights(model_class.without_memory(config[0], config[0].dtype), opened[0])
-
-
-def _refuse(path: Path) -> None:
-    unsupported.refuse_other_family(read_object(path), "", path)
 
 
 def _tried(subject: str, call: Callable[[], Any], results: list, quiet: bool = False) -> Iterator[Finding]:

@@ -12,83 +12,21 @@ import importlib
 import importlib.abc
 import importlib.util
 import inspect
-import json
 import os
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from paddlemix_qwenvl import hub
-
-
-@dataclass(frozen=True)
-class Family:
-    """A family of models: where its classes are, and which configurations are its own.
-
-    classes: what each kind of Auto class hands out: "config", "model", "tokenizer", "processor", "image_processor".
-    claims: tells from the content of a `config.json`, `preprocessor_config.json` or `tokenizer_config.json`.
-    names: how its names on the hubs begin. A download that fails is reported by us for these, by the host for others.
-    """
-
-    module: str
-    classes: dict[str, str]
-    claims: Callable[[dict], bool]
-    names: tuple[str, ...]
-
-    def load(self, kind: str) -> type:
-        """The class for that kind, imported if need be."""
-        return getattr(importlib.import_module(self.module), self.classes[kind])
-
-
-def _names(config: dict, *class_names: str) -> bool:
-    """Whether a configuration names one of these classes as its model, processor, image processor or tokenizer."""
-    keys = ("init_class", "processor_class", "image_processor_type", "tokenizer_class")
-    return any(name in class_names for name in (*_architectures(config), *map(config.get, keys)))
-
-
-def _architectures(config: dict) -> list[str]:
-    named = config.get("architectures")
-    return [name for name in named if name and isinstance(name, str)] if isinstance(named, list) else []
-
-
-_QWEN2_5_VL = {
-    "config": "Qwen2_5_VLConfig",
-    "model": "Qwen2_5_VLForConditionalGeneration",
-    "tokenizer": "Qwen2_5_VLTokenizer",
-    "processor": "Qwen2_5_VLProcessor",
-    "image_processor": "Qwen2_5_VLImageProcessor",
-}
-
-_QWEN_VL = {
-    "config": "QWenVLConfig",
-    "model": "QWenLMHeadModel",
-    "tokenizer": "QWenVLTokenizer",
-    "processor": "QWenVLProcessor",
-}
-
-FAMILIES = [
-    Family(
-        module="paddlemix_qwenvl.models.qwen2_5_vl",
-        classes=_QWEN2_5_VL,
-        claims=lambda config: config.get("model_type") == "qwen2_5_vl" or _names(config, *_QWEN2_5_VL.values()),
-        names=("Qwen/Qwen2.5-VL-",),
-    ),
-    Family(
-        module="paddlemix_qwenvl.models.qwen_vl",
-        classes=_QWEN_VL,
-        # Text-only Qwen shares model type and architecture.
-        claims=lambda config: (
-            (
-                config.get("visual") is not None
-                and (config.get("model_type") == "qwen" or _names(config, "QWenLMHeadModel"))
-            )
-            or _names(config, "QWenVLTokenizer", "QWenVLProcessor")
-        ),
-        names=("Qwen/Qwen-VL", "qwen-vl/qwen-vl-"),
-    ),
-]
+from paddlemix_qwenvl.models.family import (
+    families,
+    family_named,
+    family_of,
+    identity_of,
+    names_class,
+    read_identity,
+)
 
 # Host module -> its Auto classes -> what each of them hands out.
 SEAM = {
@@ -117,7 +55,6 @@ PARENTS = {
 RETURNING_PAIRS = ("AutoProcessorMIX",)
 # Keyword arguments that the hosts' Auto classes take out of **kwargs for themselves.
 HOST_ARGUMENTS = ("use_fast", "tokenizer_type", "train", "eval")
-IDENTITY_FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
 # What PaddleNLP 3.0.0b4 takes for a plain language model, or fails on without a word of what it is.
 MISTAKEN = (
     "qwen2_vl",
@@ -231,16 +168,16 @@ def _from_pretrained(kind: str, host_method, cls, /, pretrained_model_name_or_pa
 
 def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -> None:
     """Raises ConfigurationError for what the host would make something else of, or end on with a riddle."""
-    from paddlemix_qwenvl import unsupported
     from paddlemix_qwenvl.fields import wrong
+    from paddlemix_qwenvl.models import unsupported
 
     if kind in ("config", "model") and folder and not os.path.isfile(os.path.join(folder, hub.CONFIG)):
         unsupported.refuse_adapter(Path(folder))
     model_type, path = identity.get("model_type"), os.path.join(folder, hub.CONFIG)
     # PaddleNLP has no text-only Qwen for this class, so that it is a Qwen-VL whose config.json is damaged.
-    text_alone = model_type == "qwen" or _names(identity, "QWenLMHeadModel")
+    text_alone = model_type == "qwen" or names_class(identity, "QWenLMHeadModel")
     if text_alone and auto_class.__name__ == "AutoModelForConditionalGeneration":
-        FAMILIES[1].load("config").refuse_others(identity, path)
+        family_named("qwen_vl").load("config").refuse_others(identity, path)
     if kind in ("config", "model") and not isinstance(model_type, str | None):
         raise wrong(path, "model_type", model_type, "text")
     if model_type in MISTAKEN:
@@ -256,11 +193,6 @@ def _from_config(host_method, cls, /, config, **kwargs):
     return host_method(cls, config, **kwargs)
 
 
-def family_of(config: dict) -> Family | None:
-    """The family that claims the content of a `config.json` or of another of the `IDENTITY_FILES`."""
-    return next((family for family in FAMILIES if family.claims(config)), None)
-
-
 def _identity(name: str, subfolder: str | None = "", **sources) -> tuple[dict, str]:
     """What a model says of itself, `{}` if nothing that we can read, and the folder where it does, "" if there is none.
 
@@ -268,7 +200,7 @@ def _identity(name: str, subfolder: str | None = "", **sources) -> tuple[dict, s
         DownloadError: `name` is one of ours, and its `config.json` could not be had.
     """
     if os.path.isfile(name):
-        return _read(name), os.path.dirname(name)
+        return read_identity(name), os.path.dirname(name)
     if os.path.isdir(name):
         folder = os.path.join(name, subfolder or "")
         return identity_of(folder), folder
@@ -277,30 +209,10 @@ def _identity(name: str, subfolder: str | None = "", **sources) -> tuple[dict, s
     try:
         path = hub.fetch(name, (hub.CONFIG, hub.ADAPTER_CONFIG), subfolder, **sources)
     except hub.DownloadError:
-        if any(name.startswith(family.names) for family in FAMILIES):
+        if any(name.startswith(family.hub_names) for family in families()):
             raise
         return {}, ""
-    return _read(path), os.path.dirname(path)
-
-
-def identity_of(folder: str) -> dict:
-    """What the first of a folder's `IDENTITY_FILES` says that says what it is; what the first one says if none does."""
-    contents = [_read(os.path.join(folder, file)) for file in IDENTITY_FILES]
-    return next(filter(_says_what_it_is, contents), contents[0])
-
-
-def _says_what_it_is(content: dict) -> bool:
-    kind = content.get("model_type")
-    return family_of(content) is not None or (isinstance(kind, str) if kind else bool(_architectures(content)))
-
-
-def _read(path: str) -> dict:
-    try:
-        with open(path, encoding="utf-8") as file:
-            config = json.load(file)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return config if isinstance(config, dict) else {}
+    return read_identity(path), os.path.dirname(path)
 
 
 def _is_built_in(name: str) -> bool:

@@ -12,9 +12,11 @@ from paddlenlp.transformers import PretrainedConfig
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from paddlemix_qwenvl import hub, unsupported
+from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
 from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object, wrong
+from paddlemix_qwenvl.models import unsupported
+from paddlemix_qwenvl.models.auto import config_file
 
 Layers = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Width = Annotated[int, Field(strict=True, ge=1, le=2**14)]
@@ -213,7 +215,7 @@ class ModelConfig(PretrainedConfig):
             DownloadError: no such file.
         """
         options = hub.take_source(kwargs)
-        path = hub.config_file(pretrained_model_name_or_path, **options)
+        path = config_file(pretrained_model_name_or_path, **options)
         config, unused = cls.from_dict(read_object(path), source=path, return_unused_kwargs=True, **kwargs)
         unsupported.refuse_quantised_folder(path.parent)
         if return_unused_kwargs:

@@ -10,10 +10,10 @@ from typing import Any
 from paddlenlp.transformers.utils import get_checkpoint_shard_files
 from paddlenlp.utils.download import resolve_file_path
 
-from paddlemix_qwenvl import unsupported
 from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
 from paddlemix_qwenvl.engine.settings import GENERATION_CONFIG
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
+from paddlemix_qwenvl.models import unsupported
 from paddlemix_qwenvl.parallel import tensor_parallel
 from paddlemix_qwenvl.weights.checkpoint import WEIGHTS, Checkpoint
 

@@ -27,6 +27,7 @@ from paddlemix_qwenvl.engine.settings import (
 from paddlemix_qwenvl.engine.stopping import StopStrings
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, GenerationError, PromptError
 from paddlemix_qwenvl.layers.linear import Linear
+from paddlemix_qwenvl.models.auto import config_file
 from paddlemix_qwenvl.models.loading import (
     check_arguments,
     check_blocks,
@@ -102,7 +103,8 @@ class QwenVLPretrainedModel(PretrainedModel):
             wanted = f"a {cls.config_class.__name__} as config=... at most, and other arguments by their names"
             raise ConfigurationError(f"{cls.__name__}.from_pretrained got {[*args, config]}: expected {wanted}.")
         source = hub.take_source(kwargs)
-        name = hub.reach(pretrained_model_name_or_path, **source)
+        config_file(pretrained_model_name_or_path, **source)
+        name = hub.locate(str(pretrained_model_name_or_path))
         check_degree(kwargs.get("tensor_parallel_degree"))
         fields = cls.config_class.field_names() if config is None else set()
         if config is None:

@@ -1,20 +1,24 @@
-"""Qwen2.5-VL. Names load on first use, so that the predictor can take `prompt` and `layout` without PaddleNLP."""
+"""Qwen2.5-VL (arXiv:2502.13923)."""
 
-import importlib
+from paddlemix_qwenvl.models.family import Family, names_class
+from paddlemix_qwenvl.models.qwen2_5_vl.sizes import SIZES
 
-_MODULES = {
-    "Qwen2_5_VLConfig": "config",
-    "Qwen2_5_VLVisionConfig": "config",
-    "Qwen2_5_VLForConditionalGeneration": "model",
-    "Qwen2_5_VLImageProcessor": "image_processor",
-    "Qwen2_5_VLProcessor": "processor",
-    "Qwen2_5_VLTokenizer": "tokenizer",
+_CLASSES = {
+    "config": ("config", "Qwen2_5_VLConfig"),
+    "model": ("model", "Qwen2_5_VLForConditionalGeneration"),
+    "tokenizer": ("tokenizer", "Qwen2_5_VLTokenizer"),
+    "processor": ("processor", "Qwen2_5_VLProcessor"),
+    "image_processor": ("image_processor", "Qwen2_5_VLImageProcessor"),
+    "vision_graph": ("vision", "VisionGraph"),
 }
+_NAMES = [name for _, name in _CLASSES.values()]
 
-__all__ = list(_MODULES)
-
-
-def __getattr__(name: str):
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+FAMILY = Family(
+    name="qwen2_5_vl",
+    title="Qwen2.5-VL",
+    model_type="qwen2_5_vl",
+    classes=_CLASSES,
+    claims=lambda content: content.get("model_type") == "qwen2_5_vl" or names_class(content, *_NAMES),
+    hub_names=("Qwen/Qwen2.5-VL-",),
+    sizes=SIZES,
+)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import fields
 from typing import Any
 
@@ -13,50 +12,8 @@ from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.fields import checked, wrong
 from paddlemix_qwenvl.models.config import ModelConfig, check_token_ids
 from paddlemix_qwenvl.models.qwen2_5_vl.config_file import ConfigFile, Language, Rope, Vision, VisionFile
+from paddlemix_qwenvl.models.qwen2_5_vl.sizes import SIZES
 
-_SIZES = {
-    "3B": {
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-        "vocab_size": 151936,
-        "max_window_layers": 70,
-        "tie_word_embeddings": True,
-        "vision_config": {"out_hidden_size": 2048},
-    },
-    "7B": {
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "vocab_size": 152064,
-        "max_window_layers": 28,
-        "vision_config": {"out_hidden_size": 3584},
-    },
-    "32B": {
-        "hidden_size": 5120,
-        "intermediate_size": 27648,
-        "num_hidden_layers": 64,
-        "num_attention_heads": 40,
-        "num_key_value_heads": 8,
-        "vocab_size": 152064,
-        "max_window_layers": 64,
-        "vision_config": {"out_hidden_size": 5120, "intermediate_size": 3456},
-    },
-    "72B": {
-        "hidden_size": 8192,
-        "intermediate_size": 29568,
-        "num_hidden_layers": 80,
-        "num_attention_heads": 64,
-        "num_key_value_heads": 8,
-        "vocab_size": 152064,
-        "max_window_layers": 80,
-        "vision_config": {"out_hidden_size": 8192, "intermediate_size": 3456},
-    },
-}
 _ROPES = ("rope_scaling", "rope_parameters")
 _DTYPES = ("dtype", "torch_dtype")
 _NESTED_FIRST = {
@@ -65,12 +22,6 @@ _NESTED_FIRST = {
     *_ROPES,
 }
 _TOKENS = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
-
-
-def known_size(name: str) -> str | None:
-    """ "3B", "7B", "32B" or "72B" where `name` is that or the Hub's name of that checkpoint."""
-    match = re.fullmatch(r"(?:Qwen/Qwen2\.5-VL-)?(\d+B)(?:-Instruct)?", name)
-    return match[1] if match and match[1] in _SIZES else None
 
 
 class Qwen2_5_VLVisionConfig(PretrainedConfig):
@@ -144,10 +95,10 @@ class Qwen2_5_VLConfig(ModelConfig):
         Raises:
             ConfigurationError: any other size.
         """
-        if size not in _SIZES:
-            raise ConfigurationError(f"size {size!r} is unknown: choose one of {', '.join(_SIZES)}.")
+        if size not in SIZES:
+            raise ConfigurationError(f"size {size!r} is unknown: choose one of {', '.join(SIZES)}.")
         return cls(
-            **{"torch_dtype": "bfloat16", "bos_token_id": 151643, "eos_token_id": 151645, **_SIZES[size], **kwargs}
+            **{"torch_dtype": "bfloat16", "bos_token_id": 151643, "eos_token_id": 151645, **SIZES[size], **kwargs}
         )
 
     @classmethod

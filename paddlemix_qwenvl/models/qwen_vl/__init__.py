@@ -1,19 +1,25 @@
-"""Qwen-VL, the first generation. Names load on first use."""
+"""Qwen-VL (arXiv:2308.12966), the first generation."""
 
-import importlib
+from paddlemix_qwenvl.models.family import Family, names_class
 
-_MODULES = {
-    "QWenVLConfig": "config",
-    "QWenLMHeadModel": "model",
-    "QWenVLImageProcessor": "processor",
-    "QWenVLProcessor": "processor",
-    "QWenVLTokenizer": "tokenizer",
-}
-
-__all__ = list(_MODULES)
-
-
-def __getattr__(name: str):
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+FAMILY = Family(
+    name="qwen_vl",
+    title="Qwen-VL",
+    model_type="qwen",
+    classes={
+        "config": ("config", "QWenVLConfig"),
+        "model": ("model", "QWenLMHeadModel"),
+        "tokenizer": ("tokenizer", "QWenVLTokenizer"),
+        "processor": ("processor", "QWenVLProcessor"),
+        "vision_graph": ("vision", "VisionGraph"),
+    },
+    # Text-only Qwen shares model type and architecture.
+    claims=lambda content: (
+        (
+            content.get("visual") is not None
+            and (content.get("model_type") == "qwen" or names_class(content, "QWenLMHeadModel"))
+        )
+        or names_class(content, "QWenVLTokenizer", "QWenVLProcessor")
+    ),
+    hub_names=("Qwen/Qwen-VL", "qwen-vl/qwen-vl-"),
+)

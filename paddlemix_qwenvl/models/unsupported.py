@@ -12,12 +12,11 @@ from typing import Any
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.fields import Text, checked, read_object, shown, wrong
 from paddlemix_qwenvl.hub import ADAPTER_CONFIG, CONFIG
+from paddlemix_qwenvl.models.family import families, titles
 
-FAMILIES = {"qwen": "Qwen-VL", "qwen2_5_vl": "Qwen2.5-VL"}
 OTHER_FAMILIES = {
     "qwen2": "Qwen2, text alone",
     "qwen2_5_vl_text": "the language model of Qwen2.5-VL alone",
-    "qwen2_vl": "Qwen2-VL",
     "qwen2_audio": "Qwen2-Audio",
     "qwen2_5_omni": "Qwen2.5-Omni",
     "qwen2_5_omni_thinker": "Qwen2.5-Omni",
@@ -119,15 +118,15 @@ def refuse_other_family(config: Mapping[str, Any], wanted: str, source: str | os
         return
     if not isinstance(kind, str):
         raise wrong(source, "model_type", kind, repr(wanted))
-    named = {**FAMILIES, **OTHER_FAMILIES}.get(kind)
+    ours = {family.model_type: family.title for family in families()}
+    named = {**OTHER_FAMILIES, **ours}.get(kind)
     what = f"model_type {shown(kind)}{f' ({named})' if named else ''}"
-    if kind in FAMILIES:
+    if kind in ours and wanted:
         raise ConfigurationError(
-            f"{os.fspath(source)} says {what}, this class loads {wanted!r} ({FAMILIES[wanted]}): let an Auto class of "
+            f"{os.fspath(source)} says {what}, this class loads {wanted!r} ({ours[wanted]}): let an Auto class of "
             f"paddlenlp.transformers choose."
         )
-    known = " and ".join(f"{name} ({key!r})" for key, name in FAMILIES.items())
-    raise ConfigurationError(f"{os.fspath(source)} says {what}, which this package does not have: it loads {known}.")
+    raise ConfigurationError(f"{os.fspath(source)} says {what}, which this package does not have: it loads {titles()}.")
 
 
 def refuse_arguments(given: Mapping[str, Any], caller: str, known: Iterable[str]) -> None:

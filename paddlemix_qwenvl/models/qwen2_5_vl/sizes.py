@@ -1,0 +1,45 @@
+"""Fields of the released checkpoints' config.json that differ from the defaults."""
+
+SIZES = {
+    "3B": {
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "max_window_layers": 70,
+        "tie_word_embeddings": True,
+        "vision_config": {"out_hidden_size": 2048},
+    },
+    "7B": {
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "vocab_size": 152064,
+        "max_window_layers": 28,
+        "vision_config": {"out_hidden_size": 3584},
+    },
+    "32B": {
+        "hidden_size": 5120,
+        "intermediate_size": 27648,
+        "num_hidden_layers": 64,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+        "vocab_size": 152064,
+        "max_window_layers": 64,
+        "vision_config": {"out_hidden_size": 5120, "intermediate_size": 3456},
+    },
+    "72B": {
+        "hidden_size": 8192,
+        "intermediate_size": 29568,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "vocab_size": 152064,
+        "max_window_layers": 80,
+        "vision_config": {"out_hidden_size": 8192, "intermediate_size": 3456},
+    },
+}
