@@ -231,7 +231,7 @@ def _check_space(origin, files: Iterable[str]) -> None:
 def _explained(origin, file: str, call):
     """`call()`, whose failure becomes a DownloadError that says what was tried and what to do."""
     from paddlemix_qwenvl.hub.sources import describe, is_offline, others
-    from paddlemix_qwenvl.hub.transfer import Absent
+    from paddlemix_qwenvl.hub.transfer import Absent, Interrupted
 
     if is_offline():
         cause, reason = None, "HF_HUB_OFFLINE forbids to download what the cache does not hold"
@@ -243,7 +243,7 @@ def _explained(origin, file: str, call):
         except (TimeoutError, concurrent.futures.TimeoutError) as error:
             cause, reason = error, f"it gave no answer within {PATIENCE} s"
         except (Absent, OSError, ValueError) as error:
-            said = type(error) in (Absent, OSError)
+            said = type(error) in (Absent, Interrupted, OSError)
             cause, reason = error, str(error) if said else f"{type(error).__name__}: {error}"
     raise DownloadError(
         f"{file} of {origin.name!r} could not be had. Tried: {describe(origin)}: {reason}. "

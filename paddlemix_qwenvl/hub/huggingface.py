@@ -63,12 +63,17 @@ class HuggingFace:
         """
         from huggingface_hub import hf_hub_download
 
-        from paddlemix_qwenvl.hub.transfer import writing
+        from paddlemix_qwenvl.hub.transfer import persist, writing
 
         revision = (self._fetched or self.revision) if force else self._commit
         options = {"revision": revision, "cache_dir": self.root, "force_download": force, "endpoint": self.endpoint}
+        paths = []
         with writing(self.root):
-            path = Path(self._translated(lambda: hf_hub_download(self.name, file, **options)))
+            persist(
+                lambda: paths.append(self._translated(lambda: hf_hub_download(self.name, file, **options))) or True,
+                lambda: sum(part.stat().st_size for part in self._model.glob("blobs/*.incomplete")),
+            )
+        path = Path(paths[0])
         self._fetched = Path(os.path.relpath(path, self._model / "snapshots")).parts[0]
         self._check(path)
         return path
@@ -106,10 +111,10 @@ class HuggingFace:
 
     @staticmethod
     def _translated(call):
-        """`call()`, whose errors, which differ from version to version, become `Absent` and OSError."""
+        """`call()`, whose errors, which differ from version to version, become `Absent`, OSError and `Interrupted`."""
         from huggingface_hub import errors
 
-        from paddlemix_qwenvl.hub.transfer import Absent
+        from paddlemix_qwenvl.hub.transfer import Absent, Interrupted
 
         try:
             return call()
@@ -128,9 +133,8 @@ class HuggingFace:
             ) from error
         except errors.EntryNotFoundError as error:
             raise Absent("it does not have the file") from error
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise OSError(f"{type(error).__name__}: {error}") from error
         except Exception as error:
-            raise OSError(f"{type(error).__name__}: {error}") from error
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's
+                raise
+            final = isinstance(error, errors.HfHubHTTPError | ValueError)
+            raise (OSError if final else Interrupted)(f"{type(error).__name__}: {error}") from error

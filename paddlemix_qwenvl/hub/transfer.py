@@ -7,7 +7,7 @@ import glob
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ ATTEMPTS, PAUSE = (
     5,
     1.0,
 )  # how often in a row nothing may come; seconds before the second attempt, doubled for each more
-CHUNK = 1 << 20  # bytes
+CHUNK = 1 << 16  # bytes
 SHOWN = 10 << 20  # bytes from which a file has a progress bar
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -36,6 +36,10 @@ _WHOLE = {
 
 class Absent(LookupError):
     """The source was reached and does not have the file; the message says what it said."""
+
+
+class Interrupted(OSError):
+    """A transfer that broke off, and may be gone on with."""
 
 
 @dataclass(frozen=True)
@@ -140,29 +144,49 @@ def writing(folder: Path) -> Iterator[None]:
         raise
 
 
-def _receive(remote: Remote, part: Path, name: str) -> None:
-    """Append to `part` what it lacks."""
-    attempt, reason = 0, None
+def persist(step: Callable[[], bool], came: Callable[[], int]) -> None:
+    """Take a step until it says that it was the last one.
+
+    Args:
+        step: may raise `Interrupted`.
+        came: the bytes that have come.
+
+    Raises:
+        OSError: nothing came `ATTEMPTS` times in a row.
+    """
+    attempt, reason = 0, "the connection was closed"
     while attempt < ATTEMPTS:
         if attempt:
             time.sleep(PAUSE * 2 ** (attempt - 1))
-        before = part.stat().st_size if part.exists() else 0
+        before = came()
         try:
-            if _append(remote, part, before, name):
+            if step():
                 return
-            reason = "the connection was closed"
+        except Interrupted as error:
+            reason = str(error)
+        attempt = 1 if came() > before else attempt + 1
+    raise OSError(
+        f"it broke off after {came()} bytes ({reason}); what came is kept, and the next run goes on from there"
+    )
+
+
+def _receive(remote: Remote, part: Path, name: str) -> None:
+    """Append to `part` what it lacks."""
+
+    def came() -> int:
+        return part.stat().st_size if part.exists() else 0
+
+    def step() -> bool:
+        try:
+            return _append(remote, part, came(), name)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            reason = f"{type(error).__name__}: {error}"
+            raise Interrupted(f"{type(error).__name__}: {error}") from error
         except requests.HTTPError as error:
             if error.response.status_code not in (408, 429, *range(500, 600)):
                 raise
-            reason = str(error)
-        came = part.stat().st_size if part.exists() else 0
-        attempt = 1 if came > before else attempt + 1
-    raise OSError(
-        f"{name} broke off after {came} of {remote.size or 'an unknown number of'} bytes ({reason}); what came is kept, and the "
-        f"next run goes on from there"
-    )
+            raise Interrupted(str(error)) from error
+
+    persist(step, came)
 
 
 def _append(remote: Remote, part: Path, have: int, name: str) -> bool:

@@ -1,5 +1,5 @@
-"""A model hub on the loopback interface that speaks as much of the protocols of PaddleNLP's storage, the Hugging Face Hub, AI Studio
-and ModelScope as a download needs, and servers that give no answer."""
+"""A model hub on the loopback interface that speaks as much of the protocols of PaddleNLP's storage, the Hugging Face Hub, AI
+Studio and ModelScope as a download needs, and servers that give no answer."""
 
 import hashlib
 import json
@@ -27,9 +27,9 @@ def commit_of(folder) -> str:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """`server` has `models`, name -> folder; `requests`; `released`, an event; and `faults`, name of a file -> what goes wrong:
-    a number cuts its first answer off after so many bytes, "damaged" changes a byte, "longer" tells a size too large, "stalls" sends
-    half and waits, "no range" sends all whatever is asked for.
+    """`server` has `models`, name -> folder; `history`, every folder that a model ever was; `requests`; `released`, an event; and
+    `faults`, name of a file -> what goes wrong: a number cuts its first answer off after so many bytes, "damaged" changes a byte,
+    "longer" lists a size too large, "stalls" sends half and waits, "no range" sends all whatever is asked for.
     """
 
     def do_GET(self):
@@ -37,6 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         matches = ((kind, route.fullmatch(self.path)) for kind, route in ROUTES.items())
         kind, asked = next(((kind, match.groupdict()) for kind, match in matches if match), (None, {}))
         folder = self.server.models.get(asked.get("name"))
+        self.server.history.update(self.server.models.values())
         revision = asked.get("revision")
         if kind == "hf" and folder and revision != "main":
             folder = next((each for each in self.server.history if commit_of(each) == revision), None)
@@ -57,11 +58,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def listing(self, folder: Path) -> list[dict]:
         files = [{"Path": "vision", "Type": "tree"}]
-        for path in sorted(folder.iterdir()):
+        for path in sorted(filter(Path.is_file, folder.rglob("*"))):
             content = path.read_bytes()
             size = len(content) + (self.server.faults.get(path.name) == "longer")
             sha256 = hashlib.sha256(content).hexdigest()
-            files.append({"Path": path.name, "Type": "blob", "Size": size, "Sha256": sha256})
+            files.append({"Path": str(path.relative_to(folder)), "Type": "blob", "Size": size, "Sha256": sha256})
         return files
 
     def answer(self, content: bytes, status: int = 200, headers: dict | None = None, name: str = ""):
@@ -97,8 +98,8 @@ class Handler(BaseHTTPRequestHandler):
 def hub(models: dict[str, Path], faults: dict | None = None):
     """Serve folders under the models' names; gives the address and the list of requests, `"GET /path"` or `"GET /path from N"`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.models, server.faults, server.requests, server.released = models, faults or {}, [], Event()
-    server.history = [*models.values()]
+    server.models, server.faults = models, {} if faults is None else faults
+    server.requests, server.released, server.history = [], Event(), set()
     Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.01}).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", server.requests
