@@ -41,10 +41,10 @@ class PaddleNLP(FolderSource):
 
         url = f"{self.endpoint}/models/community/{quote(self.name)}/{quote(file)}"
         headers = ask("HEAD", url).headers
-        length, etag = headers.get("Content-Length", ""), headers.get("ETag", "").strip('"').lower()
+        etag = headers.get("ETag", "").strip('"').lower()
         # The ETag is the content's MD5, but of a file that was sent in parts, when it begins with "-".
         digest = ("md5", etag) if re.fullmatch("[0-9a-f]{32}", etag) else None
-        return Remote(url, int(length) if length.isdecimal() else None, digest, etag)
+        return Remote(url, _size(headers.get("Content-Length")), digest, etag)
 
 
 class ModelScope(FolderSource):
@@ -92,9 +92,9 @@ class ModelScope(FolderSource):
             raise Absent("it does not have the file")
         listed = self._listing[file]
         url = f"{self.endpoint}/api/v1/models/{quote(self.name)}/repo?Revision={self._asked}&FilePath={quote(file, safe='')}"
-        sha256 = (listed.get("Sha256") or "").lower()
+        sha256 = str(listed.get("Sha256")).lower()
         digest = ("sha256", sha256) if re.fullmatch("[0-9a-f]{64}", sha256) else None
-        return Remote(url, listed.get("Size"), digest, sha256, self._headers())
+        return Remote(url, _size(listed.get("Size")), digest, sha256, self._headers())
 
 
 class AIStudio(FolderSource):
@@ -124,9 +124,14 @@ class AIStudio(FolderSource):
         headers = {"Authorization": f"token {token}"} if token else {}
         try:
             about = ask("GET", url.format("contents"), headers).json()
-            return Remote(url.format("media"), about["size"], None, about["sha"], headers)
+            return Remote(url.format("media"), _size(about["size"]), None, str(about["sha"]), headers)
         except (ValueError, KeyError, TypeError) as error:
             raise OSError(f"its answer to {url.format('contents')} is no description of a file") from error
+
+
+def _size(said: str | int | None) -> int | None:
+    """A number of bytes as a server says it, None for what is none."""
+    return int(said) if str(said).isdecimal() else None
 
 
 def _revision_of(folder: Path) -> str | None:

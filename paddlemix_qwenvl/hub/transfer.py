@@ -126,10 +126,15 @@ def writing(folder: Path) -> Iterator[None]:
     """Says in words what a disk's refusal means.
 
     Raises:
-        DownloadError: no space left, or no permission.
+        DownloadError: no space left, no permission, or no locks.
     """
     try:
         yield
+    except NotImplementedError as error:  # filelock's
+        raise DownloadError(
+            f"{folder} is on a file system without locks, which processes need that download at once: choose another folder "
+            f"with cache_dir."
+        ) from error
     except OSError as error:
         if error.errno in _FULL:
             raise DownloadError(
@@ -154,17 +159,17 @@ def persist(step: Callable[[], bool], came: Callable[[], int]) -> None:
     Raises:
         OSError: nothing came `ATTEMPTS` times in a row.
     """
-    attempt, reason = 0, "the connection was closed"
+    attempt, reason, most = 0, "the connection was closed", came()
     while attempt < ATTEMPTS:
         if attempt:
             time.sleep(PAUSE * 2 ** (attempt - 1))
-        before = came()
         try:
             if step():
                 return
         except Interrupted as error:
             reason = str(error)
-        attempt = 1 if came() > before else attempt + 1
+        attempt = 1 if came() > most else attempt + 1
+        most = max(most, came())
     raise OSError(
         f"it broke off after {came()} bytes ({reason}); what came is kept, and the next run goes on from there"
     )
