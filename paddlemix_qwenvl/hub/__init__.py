@@ -37,8 +37,16 @@ def locate(name: str) -> str:
 
 
 def take_source(options: dict) -> dict:
-    """Takes out of keyword arguments those that say where a name is looked up, as `fetch` has them, and returns them."""
-    return {name: options.pop(name) for name in SOURCE_OPTIONS if name in options}
+    """Takes out of keyword arguments those that say where a name is looked up, as `fetch` has them, and returns them.
+
+    Raises:
+        ConfigurationError: a source that there is not, even where a folder is loaded that needs none.
+    """
+    from paddlemix_qwenvl.hub.sources import asked
+
+    taken = {name: options.pop(name) for name in SOURCE_OPTIONS if name in options}
+    asked(*map(taken.get, ("source", "download_hub", "from_hf_hub", "from_aistudio")), environment={})
+    return taken
 
 
 def fetch(
@@ -148,7 +156,7 @@ def _first(origin, files: list[str], force: bool) -> Path:
 def _bring(origin, files: list[str], force: bool) -> None:
     """Download those of several small files that the source has; where it cannot be reached, what is cached must do."""
     from paddlemix_qwenvl.hub.sources import is_offline
-    from paddlemix_qwenvl.hub.transfer import Absent
+    from paddlemix_qwenvl.hub.transfer import Absent, Unreachable
 
     for file in files:
         if not force and (origin.cached(file) or origin.known_absent(file)):
@@ -157,12 +165,12 @@ def _bring(origin, files: list[str], force: bool) -> None:
             return
         try:
             _within(PATIENCE, lambda file=file: origin.download(file, force))
-        except Absent:
-            continue
         except DownloadError:
             raise
-        except (OSError, ValueError, concurrent.futures.TimeoutError):
+        except (Unreachable, TimeoutError, concurrent.futures.TimeoutError):
             return
+        except (Absent, OSError, ValueError):
+            continue
 
 
 def _find_weights(origin, candidates: list[str], force: bool) -> str:
@@ -219,7 +227,7 @@ def _check_space(origin, files: Iterable[str]) -> None:
     needed = sum(
         _explained(origin, file, lambda file=file: _within(PATIENCE, lambda: origin.size(file))) for file in files
     )
-    folder = next(parent for parent in (origin.folder, *origin.folder.parents) if parent.is_dir())
+    folder = next(parent for parent in (origin.folder, *origin.folder.parents) if os.path.isdir(parent))
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DownloadError(
@@ -231,7 +239,7 @@ def _check_space(origin, files: Iterable[str]) -> None:
 def _explained(origin, file: str, call):
     """`call()`, whose failure becomes a DownloadError that says what was tried and what to do."""
     from paddlemix_qwenvl.hub.sources import describe, is_offline, others
-    from paddlemix_qwenvl.hub.transfer import Absent, Interrupted
+    from paddlemix_qwenvl.hub.transfer import Absent, Unreachable
 
     if is_offline():
         cause, reason = None, "HF_HUB_OFFLINE forbids to download what the cache does not hold"
@@ -243,7 +251,7 @@ def _explained(origin, file: str, call):
         except (TimeoutError, concurrent.futures.TimeoutError) as error:
             cause, reason = error, f"it gave no answer within {PATIENCE} s"
         except (Absent, OSError, ValueError) as error:
-            said = type(error) in (Absent, Interrupted, OSError)
+            said = type(error) is OSError or isinstance(error, Absent | Unreachable)
             cause, reason = error, str(error) if said else f"{type(error).__name__}: {error}"
     raise DownloadError(
         f"{file} of {origin.name!r} could not be had. Tried: {describe(origin)}: {reason}. "

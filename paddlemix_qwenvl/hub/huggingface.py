@@ -111,16 +111,16 @@ class HuggingFace:
 
     @staticmethod
     def _translated(call):
-        """`call()`, whose errors, which differ from version to version, become `Absent`, OSError and `Interrupted`."""
+        """`call()`, whose errors, which differ from version to version, become those of `transfer`, or OSError."""
         from huggingface_hub import errors
 
-        from paddlemix_qwenvl.hub.transfer import Absent, Interrupted
+        from paddlemix_qwenvl.hub.transfer import Absent, Interrupted, Unreachable
 
         try:
             return call()
         except errors.LocalEntryNotFoundError as error:
             cause = error.__cause__ or error
-            raise OSError(f"{type(cause).__name__}: {cause}") from error
+            raise Unreachable(f"{type(cause).__name__}: {cause}") from error
         except errors.GatedRepoError as error:
             raise Absent(
                 "it gives this model only to those whom its owner lets: ask there, and set HF_TOKEN"

@@ -68,12 +68,14 @@ class ModelScope(FolderSource):
 
     @cached_property
     def _listing(self) -> dict[str, dict]:
-        from paddlemix_qwenvl.hub.transfer import ask
+        from paddlemix_qwenvl.hub.transfer import Absent, ask
 
         url = f"{self.endpoint}/api/v1/models/{quote(self.name)}/repo/files?Revision={self._asked}&Recursive=True"
         try:
             files = ask("GET", url, self._headers()).json()["Data"]["Files"]
             return {file["Path"]: file for file in files if file["Type"] != "tree"}
+        except Absent as error:
+            raise Absent("it does not have the model, or not that revision of it") from error
         except (ValueError, KeyError, TypeError) as error:
             raise OSError(f"its answer to {url} is no list of files") from error
 

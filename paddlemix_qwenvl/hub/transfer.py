@@ -38,7 +38,11 @@ class Absent(LookupError):
     """The source was reached and does not have the file; the message says what it said."""
 
 
-class Interrupted(OSError):
+class Unreachable(OSError):
+    """The source gave no answer."""
+
+
+class Interrupted(Unreachable):
     """A transfer that broke off, and may be gone on with."""
 
 
@@ -79,9 +83,13 @@ def ask(method: str, url: str, headers: dict[str, str] | None = None) -> request
 
     Raises:
         Absent: status 404.
-        OSError: the server cannot be reached, or refuses.
+        Unreachable: no answer.
+        OSError: the server refuses.
     """
-    answer = requests.request(method, url, headers=_WHOLE | (headers or {}), timeout=TIMEOUT, allow_redirects=True)
+    try:
+        answer = requests.request(method, url, headers=_WHOLE | (headers or {}), timeout=TIMEOUT, allow_redirects=True)
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise Unreachable(f"{type(error).__name__}: {error}") from error
     if answer.status_code == 404:
         raise Absent("it does not have the file")
     answer.raise_for_status()

@@ -111,3 +111,25 @@ def test_a_refusal_is_not_tried_again(monkeypatch, tmp_path):
     with pytest.raises(http.HTTPError, match="403"):
         transfer.download(transfer.Remote("http://hub/a"), tmp_path / "a", tmp_path / "lock")
     assert asked == ["http://hub/a"]
+
+
+def test_what_is_refused_does_not_keep_the_rest_away(requests, monkeypatch, stored):
+    look_up = PaddleNLP._look_up
+
+    def refusing(self, file):
+        if file == "added_tokens.json":
+            raise OSError("403")
+        return look_up(self, file)
+
+    monkeypatch.setattr(PaddleNLP, "_look_up", refusing)
+    folder = hub.gather(NAME, ["added_tokens.json", "tokenizer.json"])
+    assert (folder / "tokenizer.json").read_bytes() == (stored / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("source", ["modelscope", "aistudio"])
+def test_an_answer_that_is_something_else(source, stored, monkeypatch):
+    answer = http.Response()
+    answer.status_code, answer.raw = 200, io.BytesIO(b'{"Data": {"Files": [1]}}')
+    monkeypatch.setattr(transfer.requests, "request", lambda *_, **__: answer)
+    with pytest.raises(DownloadError, match=r"its answer to http.* is no "):
+        hub.fetch(NAME, "config.json", source=source)

@@ -67,6 +67,14 @@ def test_what_cannot_be_given(options, message):
         hub.fetch(NAME, "config.json", **options)
 
 
+def test_what_is_taken_out_of_arguments():
+    options = {"source": "modelscope", "revision": "v1", "from_hf_hub": False, "dtype": "float32"}
+    assert hub.take_source(options) == {"source": "modelscope", "revision": "v1", "from_hf_hub": False}
+    assert options == {"dtype": "float32"}
+    with pytest.raises(ConfigurationError, match="source is 'hf'"):
+        hub.take_source({"source": "hf"})
+
+
 @pytest.mark.parametrize("variable", ["QWENVL_SOURCE", "DOWNLOAD_SOURCE", "from_modelscope", "HF_HUB_OFFLINE"])
 def test_what_a_variable_cannot_be(monkeypatch, variable):
     monkeypatch.setenv(variable, "everywhere")
