@@ -119,12 +119,14 @@ def snapshot(
 
     origin = choose(name, subfolder, **source)
     candidates = [_inside(subfolder, file) for file in weights]
+    if force_download:
+        _bring(origin, [_inside(subfolder, CONFIG)], force_download)
     found = _find_weights(origin, candidates, force_download)
     missing = _missing(origin, found, force_download)
     if missing:
         _check_space(origin, missing)
-    for file, replace in missing.items():
-        _explained(origin, file, lambda file=file, replace=replace: origin.download(file, replace))
+    for file in missing:
+        _explained(origin, file, lambda file=file: origin.download(file, force_download))
     _bring(origin, [_inside(subfolder, file) for file in files], force_download)
     return origin.folder / (subfolder or "")
 
@@ -197,22 +199,18 @@ def _find_weights(origin, candidates: list[str], force: bool) -> str:
     return _explained(origin, "the weights", lambda: _within(PATIENCE, find))
 
 
-def _missing(origin, found: str, force: bool) -> dict[str, bool]:
-    """The weight files to be downloaded -> whether in place of one that is there, which is another than the source has."""
+def _missing(origin, found: str, force: bool) -> list[str]:
+    """The weight files to be downloaded; those that are not the source's have been taken out of the cache."""
     names = _named(origin, found)
-    if force:
-        return dict.fromkeys(names, True)
-    if all(map(origin.cached, names)):
-        return {}
+    if not force and all(map(origin.cached, names)):
+        return []
     if names != [found] and _explained(origin, found, lambda: origin.differs(found)):
         _explained(origin, found, lambda: origin.download(found, force=True))
         names = _named(origin, found)
-    there = {name: bool(origin.cached(name)) for name in names}
-    return {
-        name: is_there
-        for name, is_there in there.items()
-        if not is_there or _explained(origin, name, lambda name=name: origin.differs(name))
-    }
+    for name in names:
+        if origin.cached(name) and _explained(origin, name, lambda name=name: origin.differs(name)):
+            origin.discard(name)
+    return [name for name in names if force or not origin.cached(name)]
 
 
 def _named(origin, found: str) -> list[str]:

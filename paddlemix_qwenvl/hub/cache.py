@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from paddlemix_qwenvl.errors import CheckpointError
 
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
-_WEIGHTS = (".safetensors", ".bin", ".pdparams")
+WEIGHTS = (".safetensors", ".bin", ".pdparams")
 
 
 def is_complete(folder: Path) -> bool:
@@ -18,7 +18,7 @@ def is_complete(folder: Path) -> bool:
         return False
     indexes = [*folder.glob("*.index.json")]
     if not indexes:
-        return any(file.suffix in _WEIGHTS for file in folder.glob("*"))
+        return any(file.suffix in WEIGHTS for file in folder.glob("*"))
     return any(all(os.path.isfile(folder / name) for name in _named_or_none(index)) for index in indexes)
 
 

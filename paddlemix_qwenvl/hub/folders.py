@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from paddlemix_qwenvl.errors import ConfigurationError, DownloadError
-from paddlemix_qwenvl.hub.cache import CONFIG, has_files, is_complete
+from paddlemix_qwenvl.hub.cache import CONFIG, WEIGHTS, has_files, is_complete
 
 
 class FolderSource:
@@ -87,6 +88,8 @@ class FolderSource:
         except transfer.Absent:
             self._remember_absent(file)
             raise
+        if force and file.endswith((CONFIG, ".index.json")):
+            self._discard_beside(file)
         lock = self.root / ".locks" / self.name / f"{file}.lock"
         return transfer.download(remote, self.folder / file, lock, force)
 
@@ -94,6 +97,26 @@ class FolderSource:
         """Whether a file in the cache is another than the source has now, by size and digest; errors as of `download`."""
         self._check_revision(file)
         return not self._matches(file)
+
+    def discard(self, file: str) -> None:
+        """Take a file of another revision out of the cache."""
+        from paddlemix_qwenvl.hub import transfer
+
+        with transfer.writing(self.folder):
+            (self.folder / file).unlink(missing_ok=True)
+
+    def _discard_beside(self, file: str) -> None:
+        """Before a config or an index is replaced by another: what it is of goes, all files of a config, the weights of an index,
+        so that a download which is interrupted leaves no mixture.
+        """
+        if not self.cached(file) or self._matches(file):
+            return
+        path = self.folder / file
+        for other in path.parent.iterdir():
+            if other.is_file() and other != path and (path.name == CONFIG or other.suffix in WEIGHTS):
+                self.discard(str(other.relative_to(self.folder)))
+        if path.name == CONFIG:
+            shutil.rmtree(path.parent / ".no_exist", ignore_errors=True)
 
     def _matches(self, file: str) -> bool:
         from paddlemix_qwenvl.hub import transfer

@@ -82,6 +82,9 @@ class HuggingFace:
         """False: a file of the cache is of its commit."""
         return False
 
+    def discard(self, file: str) -> None:
+        """Nothing: files of another commit lie elsewhere."""
+
     @property
     def _model(self) -> Path:
         return self.root / f"models--{self.name.replace('/', '--')}"

@@ -134,6 +134,32 @@ def test_no_file_joins_those_of_an_older_revision(source, requests, models, tmp_
     assert contents(load(source, force_download=True)) == contents(models[NAME])
 
 
+@each_folder
+@pytest.mark.parametrize("changed", ["config.json", INDEX])
+def test_an_interrupted_replacement_leaves_no_mixture(
+    source, changed, requests, models, faults, tmp_path, stored, monkeypatch
+):
+    load(source)
+    models[NAME] = write_model(tmp_path / "newer", version=222)
+    if changed == INDEX:  # the weights alone are new
+        for file in ("config.json", "tokenizer.json"):
+            shutil.copy(stored / file, models[NAME] / file)
+    faults[SHARDS[0]] = "damaged" if source == "modelscope" else 10
+    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
+    with pytest.raises(DownloadError, match=SHARDS[0]):
+        load(source, force_download=True)
+    faults.clear()
+    assert contents(load(source)) == contents(models[NAME])
+
+
+@each_source
+def test_a_snapshot_alone_fetched_anew(source, requests, models, tmp_path):
+    load(source)
+    models[NAME] = write_model(tmp_path / "newer", version=222)
+    folder = hub.snapshot(NAME, WEIGHTS, FILES, source=source, force_download=True)
+    assert contents(folder) == contents(models[NAME])
+
+
 def test_the_hubs_files_are_of_the_commit_in_the_cache(requests, models, tmp_path, stored, homes):
     folder = load("huggingface")
     (folder / SHARDS[1]).unlink()
