@@ -190,13 +190,14 @@ def _predict(
     with plain_errors():
         from paddlemix_qwenvl.commands.infer import start_ranks
         from paddlemix_qwenvl.engine.streaming import TextStreamer
+        from paddlemix_qwenvl.models.processor import AnswerDecoder
         from paddlemix_qwenvl.static.runner import Predictor
 
         rank = start_ranks(None, device)
         predictor = Predictor(folder, vision_folder, family, model, device)
         content = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": repair(question)}]
         messages = [{"role": "user", "content": content}]
-        streamer = None if as_json or rank else TextStreamer(predictor.prompts)
+        streamer = None if as_json or rank else TextStreamer(AnswerDecoder(predictor.processor))
         prediction = predictor.chat(messages, streamer and streamer.put, **settings)
         report = {
             "text": prediction.texts[0],
