@@ -15,7 +15,6 @@ import pytest
 from cpu_paths import assert_split_alike, split_error
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, parallel
-from paddlemix_qwenvl.commands.infer import start_ranks
 from paddlemix_qwenvl.errors import CheckpointError, ParallelError
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead, VocabParallelEmbedding
 from paddlemix_qwenvl.layers.linear import RowParallelLinear, gate_up_linear
