@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from paddlemix_qwenvl.errors import ConfigurationError, GenerationError
 from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object
+from paddlemix_qwenvl.files import write_json
 
 if TYPE_CHECKING:  # the predictor's process has no PaddleNLP
     from paddlenlp.generation import GenerationConfig
@@ -206,12 +206,7 @@ def write_generation_config(config: GenerationConfig, folder: str | os.PathLike)
     """Write generation_config.json, odd values too, which the host's `save_pretrained` refuses."""
     values = config.to_diff_dict()
     values["max_new_tokens"] = config.max_new_tokens
-    path = Path(folder) / GENERATION_CONFIG
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(
-        json.dumps({name: value for name, value in values.items() if value is not None}, indent=2), encoding="utf-8"
-    )
-    temporary.rename(path)
+    write_json(Path(folder) / GENERATION_CONFIG, {name: value for name, value in values.items() if value is not None})
 
 
 def _checked(given: Mapping[str, Any], source: str) -> dict[str, Any]:

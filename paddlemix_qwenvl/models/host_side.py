@@ -13,6 +13,7 @@ from paddlenlp.transformers.image_processing_utils import BatchFeature
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import ConfigurationError, PromptError, QwenVLError
 from paddlemix_qwenvl.fields import checked
+from paddlemix_qwenvl.files import write_json
 from paddlemix_qwenvl.models.call_options import (
     LOADING,
     TEXT,
@@ -144,7 +145,5 @@ class PortableTokenizer:
         found = {name: value for name, value in found.items() if name not in _LOCAL}
         unset = {name: None for name in NAMED[:4] if name not in found}  # else transformers has its own for these
         found |= {"chat_template": as_saved(self.chat_template)} if self.chat_template else {}
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(json.dumps(found | unset | self.saved_as, ensure_ascii=False, indent=2), encoding="utf-8")
-        temporary.rename(path)
+        write_json(path, found | unset | self.saved_as, ensure_ascii=False)
         return files

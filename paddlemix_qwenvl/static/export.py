@@ -14,6 +14,7 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
+from paddlemix_qwenvl.dtypes import DTYPES, QUANTIZATIONS
 from paddlemix_qwenvl.engine.settings import write_generation_config
 from paddlemix_qwenvl.errors import ConfigurationError, DeployError
 from paddlemix_qwenvl.models.chat_templates import TEMPLATE, TEMPLATE_JSON
@@ -24,8 +25,6 @@ from paddlemix_qwenvl.models.tokenizer_settings import CONFIG
 from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel
 from paddlemix_qwenvl.static.graphs import LanguageGraph, Qwen2_5_VLVision, QWenVLVision, cache_dtype
 from paddlemix_qwenvl.static.manifest import LANGUAGE, NAME, PARTS, VISION, Manifest, graph_name, short_name
-
-DTYPES = ("float32", "float16", "bfloat16", "int8")
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,8 @@ def load(name: str, dtype: str | None = None, model_type: str | None = None, **s
 
     Args:
         name: a folder, or a name as in `from_pretrained`.
-        dtype: one of `DTYPES`, None for the model's own. int8 weights are made of the model's own dtype, which the KV cache keeps.
+        dtype: of `DTYPES` or `QUANTIZATIONS`, None for the model's own, of which
+            int8 weights are made and which the KV cache keeps.
         model_type: what the model must be, as PaddleNLP's export calls it: that of config.json and "-img2txt"; None for either.
         source: where a name is looked up (`from_hf_hub=True`, ...).
 
@@ -112,8 +112,9 @@ def load(name: str, dtype: str | None = None, model_type: str | None = None, **s
     """
     from paddlenlp.transformers import AutoConfig, AutoModelForConditionalGeneration, AutoProcessor
 
-    if dtype not in (None, *DTYPES):
-        raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {', '.join(DTYPES)}.")
+    if dtype not in (None, *DTYPES, *QUANTIZATIONS):
+        known = ", ".join((*DTYPES, *QUANTIZATIONS))
+        raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {known}.")
     config = AutoConfig.from_pretrained(name, **source)
     family_of(config)
     if model_type not in (None, f"{config.model_type}-img2txt"):

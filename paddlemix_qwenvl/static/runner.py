@@ -15,9 +15,9 @@ import numpy as np
 
 from paddlemix_qwenvl.engine.finite import not_finite
 from paddlemix_qwenvl.engine.settings import GENERATION_CONFIG, GenerationSettings, read_generation_file
-from paddlemix_qwenvl.process import collection_paused
 from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError
 from paddlemix_qwenvl.parallel import tensor_parallel
+from paddlemix_qwenvl.process import collection_paused
 from paddlemix_qwenvl.static.manifest import LANGUAGE, STATE, VISION, Manifest, graph_name, short_name
 from paddlemix_qwenvl.static.prompt import Prompt, prompts_of
 from paddlemix_qwenvl.threads import thread_count, use_threads
