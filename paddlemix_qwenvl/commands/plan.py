@@ -12,7 +12,6 @@ from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.commands import options, terminal
 from paddlemix_qwenvl.dtypes import BYTES
 from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
-from paddlemix_qwenvl.models.auto import find_family
 from paddlemix_qwenvl.models.family import Family, families
 from paddlemix_qwenvl.parallel import TensorParallel, using
 
@@ -87,6 +86,8 @@ def config_of(model_path: str, **source) -> tuple[Family, Any]:
     for family in families():
         if size := family.known_size(model_path):
             return family, family.load("config")(**{"torch_dtype": "bfloat16", **family.sizes[size]})
+    from paddlemix_qwenvl.models.auto import find_family
+
     model_path = hub.locate(model_path)
     family = find_family(model_path, **source)
     return family, family.load("config").from_pretrained(model_path, **source)
