@@ -33,12 +33,3 @@ def cpu() -> tuple[str, frozenset[str]]:
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     fields = {name.strip(): value.strip() for name, value in fields.items()}
     return fields.get("vendor_id", ""), frozenset(fields.get("flags", "").split())
-
-
-def how_to_find_operations() -> str:
-    """What to do where the module `paddlemix_qwenvl_ops` is not found, with the folder to name if it was built in this checkout."""
-    built = (Path(__file__).parents[1] / "external_ops" / "build").glob("lib*/paddlemix_qwenvl_ops/_ops.so")
-    folder = max(built, key=os.path.getmtime, default=None)
-    if folder is None:
-        return "run `python setup.py install` in external_ops, and put the folder it installs into on PYTHONPATH if need be"
-    return f"export PYTHONPATH={folder.parents[1]} (or run `python setup.py install` in external_ops again)"

@@ -1,4 +1,4 @@
-"""What this machine and environment offer, what is wrong with them and what to do about it: `paddlemix-qwenvl doctor`."""
+"""What this machine and its installed packages offer, what is wrong with them and what to do about it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,29 @@ from packaging.version import Version
 from paddlemix_qwenvl import environment
 from paddlemix_qwenvl.commands.finding import Finding
 from paddlemix_qwenvl.device import BFLOAT16_CAPABILITY
+from paddlemix_qwenvl.errors import QwenVLError
+from paddlemix_qwenvl.models.family import families
 from paddlemix_qwenvl.threads import thread_count
 
 PACKAGE = "paddlemix_qwenvl"
 PADDLES = ("paddlepaddle", "paddlepaddle-gpu")
-IMPORTS = ("paddle", "paddlenlp.transformers", "paddlemix_qwenvl.models.qwen2_5_vl")
+MODELS = "paddlemix_qwenvl.models"
+IMPORTS = ("paddle", *(f"{MODELS}.{family.name}.{family.classes['model'][0]}" for family in families()))
+# Distribution of a host -> the module that its Auto classes are in. None is needed; PaddleNLP is told of where it is missing, too.
+HOSTS = {
+    "paddlenlp": "paddlenlp.transformers",
+    "paddlemix": "paddlemix.auto",
+    "paddleformers": "paddleformers.transformers",
+}
+# Where downloaded models are kept -> the variable that moves it.
+CACHES = {
+    "paddlenlp": "PPNLP_HOME",
+    "huggingface": "HF_HUB_CACHE",
+    "modelscope": "MODELSCOPE_CACHE",
+    "aistudio": "AISTUDIO_HUB_CACHE",
+}
 # With another version of these inference fails; another version of the rest may do.
-DECISIVE = ("numpy", "paddlenlp", *PADDLES)
+DECISIVE = ("numpy", *PADDLES)
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 OPERATIONS = "paddlemix_qwenvl_ops"
@@ -35,9 +51,10 @@ SET_UP = "sh shell/build_paddle_env.sh && sh shell/build_env.sh"
 
 
 def diagnose() -> list[Finding]:
-    """Look at everything. Takes the seconds that the hosts take to import."""
+    """Look at everything. Takes the seconds that Paddle and the hosts take to import."""
     findings = [python_version(), *package_versions()]
     findings += (imports := [import_of(name) for name in IMPORTS])
+    findings += hosts()
     if not imports[0].fatal:
         findings += devices()
     findings += [cpu(), threads()]
@@ -56,13 +73,13 @@ def python_version() -> Finding:
 
 def package_versions() -> Iterator[Finding]:
     """Versions found against those that the package's own metadata asks for."""
-    try:
-        requirements = [Requirement(line) for line in metadata.requires(PACKAGE) or ()]
-    except metadata.PackageNotFoundError:
+    requirements = _requirements()
+    if requirements is None:
         yield Finding(PACKAGE, "on the path but not installed: versions are not checked", "pip install -e .")
         return
     yield Finding(PACKAGE, metadata.version(PACKAGE))
-    wanted = {r.name: r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})}
+    needed = [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+    wanted = {r.name: r for r in needed if r.name not in HOSTS}
     extra = {r.name: r for r in requirements if r.name in PADDLES}
     paddles = [name for name in PADDLES if _version(name)]
     if len(paddles) != 1:
@@ -85,6 +102,32 @@ def package_version(requirement: Requirement) -> Finding:
     return Finding(name, f"{found}, wanted {specifier}", f'pip install "{name}{specifier}"', fatal=name in DECISIVE)
 
 
+def hosts() -> Iterator[Finding]:
+    """The hosts that are installed, with the versions that this package knows; nothing about them is fatal."""
+    known = {requirement.name: requirement for requirement in _requirements() or () if requirement.name in HOSTS}
+    for name, module in HOSTS.items():
+        subject, version, requirement = f"host {name}", _version(name), known.get(name)
+        if version is None:
+            if name in known:
+                found = f"not installed: needed for its own API alone, then {requirement.specifier or 'any'}"
+                yield Finding(subject, found)
+        elif requirement is not None and not requirement.specifier.contains(Version(version), prereleases=True):
+            remedy = f'to use its API: pip install "{name}{requirement.specifier}"'
+            yield Finding(subject, f"{version}, wanted {requirement.specifier}", remedy)
+        else:
+            imported = import_of(module)
+            remedy = f"to use its API: {imported.remedy}" if imported.remedy else ""
+            yield Finding(subject, f"{version}, its import {imported.found}", remedy)
+
+
+def _requirements() -> list[Requirement] | None:
+    """What the package's metadata asks for, extras included; None where it is not installed."""
+    try:
+        return [Requirement(line) for line in metadata.requires(PACKAGE) or ()]
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
@@ -94,7 +137,7 @@ def _version(name: str) -> str | None:
 
 def import_of(module: str) -> Finding:
     """Import it, its own chatter swallowed."""
-    subject = f"import {module.split('.')[0]}"
+    subject = f"import {module.removeprefix(MODELS + '.')}"
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -178,7 +221,9 @@ def compiled_operations() -> Iterator[Finding]:
 
 def build_of_operations(ways: list[str]) -> Iterator[Finding]:
     """What is wrong with the compiled operations: not built, not of this version, or without oneDNN where it would be used."""
-    subject, remedy = "compiled operations", environment.how_to_find_operations()
+    from paddlemix_qwenvl.ops.location import how_to_find_operations
+
+    subject, remedy = "compiled operations", how_to_find_operations()
     if importlib.util.find_spec(OPERATIONS) is None:
         compiler = "" if shutil.which("g++") else " (install g++ first)"
         yield Finding(subject, "not built: plain Paddle is used, which is slower", remedy + compiler)
@@ -194,10 +239,15 @@ def build_of_operations(ways: list[str]) -> Iterator[Finding]:
 
 
 def model_cache() -> Finding:
-    """Where PaddleNLP keeps downloaded models."""
-    from paddlenlp.utils.env import MODEL_HOME
+    """Where downloaded models of the source that is asked for, or else of the default one, are kept."""
+    from paddlemix_qwenvl.hub.sources import SOURCES, asked
 
-    free = f"{shutil.disk_usage(MODEL_HOME).free / 2**30:.0f} GiB free"
-    if os.access(MODEL_HOME, os.W_OK):
-        return Finding("model cache", f"{MODEL_HOME}, {free}")
-    return Finding("model cache", f"{MODEL_HOME} is not writable", "export PPNLP_HOME=/a/folder/of/yours")
+    try:
+        key = asked() or next(iter(SOURCES))
+    except QwenVLError as error:
+        return Finding("model cache", str(error), "set the variable to one of these, or unset it")
+    root = SOURCES[key]("any/model", None, None).root
+    there = next(folder for folder in (root, *root.parents) if folder.is_dir())
+    if os.access(there, os.W_OK):
+        return Finding("model cache", f"{root}, {shutil.disk_usage(there).free / 2**30:.0f} GiB free")
+    return Finding("model cache", f"{root} is not writable", f"export {CACHES[key]}=/a/folder/of/yours")

@@ -15,10 +15,10 @@ from paddlemix_qwenvl.commands import machine_doctor as doctor
 
 REQUIRES = [
     "numpy<2,>=1.26",
-    "paddlenlp==3.0.0b4",
     "tqdm>=4",
     'paddlepaddle<4,>=3.0; extra == "cpu"',
     'paddlepaddle-gpu<4,>=3.0; extra == "gpu"',
+    'paddlenlp==3.0.0b4; extra == "paddlenlp"',
     'pytest>=8; extra == "test"',
 ]
 GOOD = {doctor.PACKAGE: "0.1.0", "numpy": "1.26.4", "paddlenlp": "3.0.0b4", "tqdm": "4.70.1", "paddlepaddle": "3.3.1"}
@@ -54,7 +54,6 @@ def test_good_versions(installed):
         (doctor.PACKAGE, "0.1.0"),
         ("paddlepaddle", "3.3.1"),
         ("numpy", "1.26.4"),
-        ("paddlenlp", "3.0.0b4"),
         ("tqdm", "4.70.1"),
     ]
     assert not problems(findings)
@@ -66,7 +65,6 @@ def test_good_versions(installed):
         ("numpy", "2.1.0", True, "2.1.0, wanted <2,>=1.26"),
         ("tqdm", "3.9", False, "3.9, wanted >=4"),
         ("tqdm", None, True, "missing, wanted >=4"),
-        ("paddlenlp", "2.8.1", True, "2.8.1, wanted ==3.0.0b4"),
         ("paddlepaddle", "2.6.2", True, "2.6.2, wanted <4,>=3.0"),
     ],
 )
@@ -75,6 +73,37 @@ def test_one_wrong_version(installed, name, version, fatal, found):
     ((subject, finding),) = problems(doctor.package_versions()).items()
     assert (subject, finding.found, finding.fatal) == (name, found, fatal)
     assert f'pip install "{name}' in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("versions", "found"),
+    [
+        ({}, ["host paddlenlp: not installed: needed for its own API alone, then ==3.0.0b4"]),
+        ({"paddlenlp": "2.8.1"}, ["host paddlenlp: 2.8.1, wanted ==3.0.0b4"]),
+        (
+            {"paddlenlp": "3.0.0b4", "paddlemix": "0.1", "paddleformers": "1.2.0"},
+            [
+                "host paddlenlp: 3.0.0b4, its import works",
+                "host paddlemix: 0.1, its import fails: ImportError: broken",
+                "host paddleformers: 1.2.0, its import works",
+            ],
+        ),
+    ],
+)
+def test_hosts_are_told_of_but_not_needed(installed, monkeypatch, versions, found):
+    def load(module):
+        if module == "paddlemix.auto":
+            raise ImportError("broken")
+
+    installed({**{name: version for name, version in GOOD.items() if name != "paddlenlp"}, **versions})
+    monkeypatch.setattr(doctor.importlib, "import_module", load)
+    findings = list(doctor.hosts())
+    assert [f"{finding.subject}: {finding.found}" for finding in findings] == found
+    assert not any(finding.fatal for finding in findings) and not problems(doctor.package_versions())
+    assert all(
+        ("its API: " in finding.remedy) == ("wanted" in finding.found or "fails" in finding.found)
+        for finding in findings
+    )
 
 
 def test_paddle_missing_or_twice(installed):
@@ -125,7 +154,7 @@ def test_this_environment_can_run_inference():
     assert subjects >= {
         "Python",
         "import paddle",
-        "import paddlenlp",
+        "host paddlenlp",
         "CPU",
         "threads",
         "flash attention",
@@ -238,9 +267,19 @@ def test_builds_of_operations(monkeypatch, ways, has_onednn, flags, found):
     assert all("setup.py install" in finding.remedy or "PYTHONPATH" in finding.remedy for finding in findings)
 
 
-def test_a_cache_that_cannot_be_written(monkeypatch):
+@pytest.mark.parametrize(("source", "variable"), doctor.CACHES.items())
+def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path, source, variable):
+    monkeypatch.setenv("QWENVL_SOURCE", source)
+    monkeypatch.setenv(variable, str(tmp_path / "not" / "made"))
+    cache = doctor.model_cache()
+    assert cache.found.startswith(f"{tmp_path}/not/made") and cache.found.endswith("GiB free") and not cache.remedy
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
-    assert "PPNLP_HOME" in doctor.model_cache().remedy
+    assert variable in doctor.model_cache().remedy
+
+
+def test_a_source_that_there_is_not(monkeypatch):
+    monkeypatch.setenv("QWENVL_SOURCE", "nowhere")
+    assert "QWENVL_SOURCE is 'nowhere'" in doctor.model_cache().found and not doctor.model_cache().fatal
 
 
 def test_lines():
