@@ -21,6 +21,7 @@ from pathlib import Path
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import QwenVLError
 from paddlemix_qwenvl.models.family import (
+    Family,
     families,
     family_named,
     family_of,
@@ -160,11 +161,18 @@ def _from_pretrained(kind: str, host_method, cls, /, pretrained_model_name_or_pa
             # What the host's method names in its own signature is meant for the host alone.
             given = inspect.signature(host_method).bind(cls, name, *args, **kwargs).arguments
             kwargs = {key: value for key, value in given.get("kwargs", {}).items() if key not in HOST_ARGUMENTS}
-            loaded = family.load(kind).from_pretrained(name, *given.get("model_args", ()), **kwargs)
+            loaded = host_class(family, kind).from_pretrained(name, *given.get("model_args", ()), **kwargs)
             return (loaded, loaded.tokenizer) if cls.__name__ in RETURNING_PAIRS else loaded
         if family is None and kind != "tokenizer":
             _refuse_mistaken(kind, cls, identity, folder)
     return host_method(cls, pretrained_model_name_or_path, *args, **kwargs)
+
+
+def host_class(family: Family, kind: str) -> type:
+    """The host's kind of a family's class."""
+    from paddlemix_qwenvl.hosts import paddlenlp
+
+    return paddlenlp.adapt(family.load(kind))
 
 
 def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -> None:
@@ -190,7 +198,7 @@ def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -
 def _from_config(host_method, cls, /, config, **kwargs):
     family = family_of(config.to_dict() if hasattr(config, "to_dict") else config)
     if family is not None:
-        return family.load("model")._from_config(config, **kwargs)
+        return host_class(family, "model")._from_config(config, **kwargs)
     return host_method(cls, config, **kwargs)
 
 
