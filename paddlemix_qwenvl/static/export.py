@@ -13,6 +13,7 @@ import paddle
 from paddle import nn
 
 from paddlemix_qwenvl import hub
+from paddlemix_qwenvl.dtypes import DTYPES, QUANTIZATIONS
 from paddlemix_qwenvl.errors import ConfigurationError, DeployError
 from paddlemix_qwenvl.models.auto import find_family
 from paddlemix_qwenvl.models.family import Family, family_of_config
@@ -21,15 +22,14 @@ from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel
 from paddlemix_qwenvl.static.graphs import LanguageGraph, cache_dtype
 from paddlemix_qwenvl.static.manifest import LANGUAGE, NAME, PARTS, VISION, Manifest, graph_name, short_name
 
-DTYPES = ("float32", "float16", "bfloat16", "int8")
-
 
 def load(name: str, dtype: str | None = None, model_type: str | None = None, **source):
     """Model and processor to export.
 
     Args:
         name: a folder, or a name as in `from_pretrained`.
-        dtype: one of `DTYPES`, None for the model's own. int8 weights are made of the model's own dtype, which the KV cache keeps.
+        dtype: of `DTYPES` or `QUANTIZATIONS`, None for the model's own, of which
+            int8 weights are made and which the KV cache keeps.
         model_type: what the model must be, as PaddleNLP's export calls it: that of config.json and "-img2txt"; None for either.
         source: where a name is looked up (`from_hf_hub=True`, ...).
 
@@ -37,8 +37,9 @@ def load(name: str, dtype: str | None = None, model_type: str | None = None, **s
         ConfigurationError: another dtype, or a model of another kind; known from its config, before any weights are read.
         CheckpointError, DownloadError: weights that cannot be had.
     """
-    if dtype not in (None, *DTYPES):
-        raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {', '.join(DTYPES)}.")
+    if dtype not in (None, *DTYPES, *QUANTIZATIONS):
+        known = ", ".join((*DTYPES, *QUANTIZATIONS))
+        raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {known}.")
     name = hub.locate(name)
     family = find_family(name, **source)
     if model_type not in (None, f"{family.model_type}-img2txt"):

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from paddlemix_qwenvl.errors import DeployError
+from paddlemix_qwenvl.files import write_json
 
 NAME = "manifest.json"
 FORMAT = 3
@@ -86,9 +87,7 @@ class Manifest:
         names = sorted(path.name for path in folder.iterdir() if path.name != NAME)
         self.checksums = dict(zip(names, checksums(folder / name for name in names), strict=True))
         self.compiled_ops = compiled_operations(folder)
-        temporary = folder / f".{NAME}.tmp"
-        temporary.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False), encoding="utf-8")
-        temporary.rename(folder / NAME)
+        write_json(folder / NAME, asdict(self), ensure_ascii=False)
 
     @classmethod
     def read(cls, folder: str | Path) -> Manifest:

@@ -15,13 +15,13 @@ import numpy as np
 
 from paddlemix_qwenvl.engine.finite import not_finite
 from paddlemix_qwenvl.engine.settings import GenerationSettings
-from paddlemix_qwenvl.environment import collection_paused
 from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError, QwenVLError
 from paddlemix_qwenvl.models.batch import SIZES
 from paddlemix_qwenvl.models.family import families, family_named
 from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG, read_generation_file
 from paddlemix_qwenvl.models.prompt import PackedInputs
 from paddlemix_qwenvl.parallel import tensor_parallel
+from paddlemix_qwenvl.process import collection_paused
 from paddlemix_qwenvl.static.manifest import LANGUAGE, STATE, VISION, Manifest, graph_name, short_name
 from paddlemix_qwenvl.threads import thread_count, use_threads
 
@@ -351,7 +351,7 @@ def check_machine(manifest: Manifest, device: str | None) -> str:
     with collection_paused():
         import paddle
 
-        from paddlemix_qwenvl.commands.infer import use_device
+        from paddlemix_qwenvl.device import use_device
 
     if manifest.versions["paddle"].split(".")[0] != paddle.__version__.split(".")[0]:
         raise DeployError(
