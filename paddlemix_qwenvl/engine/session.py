@@ -117,12 +117,19 @@ class Assistant:
         """
         return self.answer([question_about(question, images)], on_text, **generation)
 
-    def answer(self, messages: list[dict], on_text: Callable[[str], None] | None = None, **generation) -> Answer:
+    def answer(
+        self,
+        messages: list[dict],
+        on_text: Callable[[str], None] | None = None,
+        max_pixels: int | None = None,
+        **generation,
+    ) -> Answer:
         """The next turn of a conversation.
 
         Args:
             messages: in the Hub's format, with images and videos.
             on_text: gets the answer piece by piece while it is generated.
+            max_pixels: that a picture or a frame is resized to at most; None for the model's own.
             generation: settings of `model.generate`; what is None is left to the model's generation_config.json.
 
         Raises:
@@ -132,7 +139,8 @@ class Assistant:
 
         text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         images, videos = process_vision_info(messages, cache=self.decoded)
-        inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="pd")
+        limits = {} if max_pixels is None else {"max_pixels": max_pixels}
+        inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="pd", **limits)
         streamer = TextStreamer(self.processor.tokenizer, on_text) if on_text else None
         settings = {name: value for name, value in generation.items() if value is not None}
         if "stop_strings" in settings:
