@@ -72,13 +72,14 @@ def _predict(
         from paddlemix_qwenvl.engine.session import question_about
         from paddlemix_qwenvl.engine.streaming import TextStreamer
         from paddlemix_qwenvl.grounding.text import repair
+        from paddlemix_qwenvl.models.processor import AnswerDecoder
         from paddlemix_qwenvl.parallel import start_ranks
         from paddlemix_qwenvl.static.runner import Predictor
 
         rank = start_ranks(None, graphs["device"])
         predictor = Predictor(**graphs)
         messages = [question_about(repair(question), images or ())]
-        streamer = None if as_json or rank else TextStreamer(predictor.prompts)
+        streamer = None if as_json or rank else TextStreamer(AnswerDecoder(predictor.processor))
         prediction = predictor.chat(messages, streamer and streamer.put, **settings)
         if streamer:
             streamer.end()

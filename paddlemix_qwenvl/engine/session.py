@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, field, replace
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.device import usable_dtype, use_device
 from paddlemix_qwenvl.engine import timings
+from paddlemix_qwenvl.engine.generate import generating
 from paddlemix_qwenvl.errors import CheckpointError
-from paddlemix_qwenvl.media import ContentCache, process_vision_info
+from paddlemix_qwenvl.media import ContentCache
 from paddlemix_qwenvl.models.auto import find_family
+from paddlemix_qwenvl.models.processor import AnswerDecoder
 
 DECODED_BYTES = 256 << 20
 
@@ -96,7 +98,7 @@ class Assistant:
         changes = {} if vision_parallel is None else {"vision_parallel": vision_parallel}
         model_path = hub.locate(model_path)
         family = find_family(model_path, **source)
-        model = family.load("model").from_pretrained(
+        model = generating(family.load("model")).from_pretrained(
             model_path, dtype=dtype, quantization=quantization, **changes, **source
         )
         processor = family.load("processor").from_pretrained(model_path, **source)
@@ -138,16 +140,18 @@ class Assistant:
         from paddlemix_qwenvl.engine.streaming import TextStreamer
 
         text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        images, videos = process_vision_info(messages, cache=self.decoded)
+        images, videos = self.processor.fetch_media(messages, self.decoded)
         limits = {} if max_pixels is None else {"max_pixels": max_pixels}
         inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="pd", **limits)
-        streamer = TextStreamer(self.processor.tokenizer, on_text) if on_text else None
+        streamer = TextStreamer(AnswerDecoder(self.processor), on_text) if on_text else None
         settings = {name: value for name, value in generation.items() if value is not None}
         if "stop_strings" in settings:
             settings["tokenizer"] = self.processor.tokenizer
+        if self.processor.stop_token_ids is not None:
+            settings.setdefault("eos_token_id", self.processor.stop_token_ids)
         ids, _ = self.model.generate(**inputs, streamer=streamer, remember_images=self.decoded is not None, **settings)
         return Answer(
-            text=self.processor.batch_decode(ids, skip_special_tokens=True)[0],
+            text=self.processor.post_process(ids)[0],
             token_ids=ids[0].tolist(),
             prompt_tokens=int(inputs["input_ids"].shape[1]),
             seconds={"load": self.load_seconds, **self.model.generation_seconds},

@@ -15,7 +15,6 @@ from paddlemix_qwenvl.errors import ConfigurationError, PromptError
 from paddlemix_qwenvl.fields import wrong
 from paddlemix_qwenvl.files import write_json
 from paddlemix_qwenvl.media.arguments import flat_videos
-from paddlemix_qwenvl.media.messages import process_vision_info
 from paddlemix_qwenvl.models.batch import BatchFeature, tensors
 from paddlemix_qwenvl.models.call_options import LOADING, TEXT, check_names, split_options, texts_of
 from paddlemix_qwenvl.models.chat_templates import Chosen, choose_template, processor_templates, save_templates
@@ -216,7 +215,7 @@ class Qwen2_5_VLProcessor(Processor):
         texts = render_chat(template, conversation, add_generation_prompt, tools=tools, **special, **variables)
         if not tokenize:
             return texts
-        images, videos = process_vision_info(conversation)
+        images, videos = self.fetch_media(conversation)
         inputs = self(images=images, text=texts, videos=videos, **options, **(processor_kwargs or {}))
         return inputs if return_dict else inputs["input_ids"]
 
