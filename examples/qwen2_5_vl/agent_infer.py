@@ -30,7 +30,8 @@ def main(
     answer_file: Annotated[Path | None, typer.Option("--answer_file")] = None,
 ) -> None:
     terminal.quiet()
-    from paddlemix_qwenvl.engine.session import Assistant, question_about
+    from paddlemix_qwenvl.engine.session import Assistant
+    from paddlemix_qwenvl.models.conversations import question_about
 
     with terminal.plain_errors():
         assistant = Assistant.load(model_path)

@@ -14,6 +14,7 @@ from paddlemix_qwenvl.engine.generate import generating
 from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.media import ContentCache
 from paddlemix_qwenvl.models.auto import find_family
+from paddlemix_qwenvl.models.conversations import question_about
 from paddlemix_qwenvl.models.processor import AnswerDecoder
 
 DECODED_BYTES = 256 << 20
@@ -41,12 +42,6 @@ class Answer:
     def as_dict(self) -> dict:
         """All but the sizes."""
         return {name: value for name, value in asdict(self).items() if not name.endswith("_sizes")}
-
-
-def question_about(question: str, images: Sequence = ()) -> dict:
-    """The user's message that shows images and asks a question."""
-    content = [{"type": "image", "image": image} for image in images]
-    return {"role": "user", "content": [*content, {"type": "text", "text": question}]}
 
 
 @dataclass
