@@ -29,12 +29,8 @@ from patches import WEIGHT
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
+from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from paddlemix_qwenvl.files import whole_folder
-from paddlemix_qwenvl.models.qwen2_5_vl import (
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
-)
 
 ADAM_STATE = ("moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0")
 VOCABULARY = 832  # the tokenizer's, rounded up
