@@ -12,7 +12,6 @@ from typing import Annotated
 
 from typer import Option, run
 
-import paddlemix_qwenvl  # noqa: F401, teaches the Auto classes the model
 from paddlemix_qwenvl.commands import terminal
 from paddlemix_qwenvl.errors import QwenVLError
 
@@ -27,11 +26,11 @@ def main(
     allow_pickle: Annotated[bool, Option("--allow_pickle", help="read .pdparams and .bin")] = False,
 ) -> None:
     terminal.quiet()
-    from paddlenlp.transformers import AutoModelForCausalLM, AutoTokenizer
+    from paddlemix_qwenvl import QWenLMHeadModel, QWenVLTokenizer
 
     with terminal.plain_errors():
-        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, from_hf_hub=from_hf_hub)
-        model = AutoModelForCausalLM.from_pretrained(
+        tokenizer = QWenVLTokenizer.from_pretrained(model_name_or_path, from_hf_hub=from_hf_hub)
+        model = QWenLMHeadModel.from_pretrained(
             model_name_or_path, dtype=dtype, from_hf_hub=from_hf_hub, allow_pickle=allow_pickle
         )
         shown = tokenizer.from_list_format([{"image": image} for image in image_file or []])

@@ -11,7 +11,6 @@ from typing import Annotated
 
 from typer import Option, run
 
-import paddlemix_qwenvl  # noqa: F401, teaches the Auto classes the model
 from paddlemix_qwenvl.commands import terminal
 from paddlemix_qwenvl.errors import GroundingError, PromptError
 
@@ -32,12 +31,12 @@ def main(
     allow_pickle: Annotated[bool, Option("--allow_pickle", help="read .pdparams and .bin")] = False,
 ) -> None:
     terminal.quiet()
-    from paddlenlp.transformers import AutoModelForCausalLM, AutoProcessor
+    from paddlemix_qwenvl import QWenLMHeadModel, QWenVLProcessor
 
     prompts = {"caption": CAPTION, "answer": f"Question: {question} Answer:", "boxes": f"<ref>{find}</ref>"}
     with terminal.plain_errors():
-        processor = AutoProcessor.from_pretrained(model_name_or_path, from_hf_hub=from_hf_hub)
-        model = AutoModelForCausalLM.from_pretrained(
+        processor = QWenVLProcessor.from_pretrained(model_name_or_path, from_hf_hub=from_hf_hub)
+        model = QWenLMHeadModel.from_pretrained(
             model_name_or_path, dtype=dtype, from_hf_hub=from_hf_hub, allow_pickle=allow_pickle
         )
         for task, words in {"prompt": prompt}.items() if prompt else prompts.items():
