@@ -59,7 +59,6 @@ RETURNING_PAIRS = ("AutoProcessorMIX",)
 HOST_ARGUMENTS = ("use_fast", "tokenizer_type", "train", "eval")
 # What PaddleNLP 3.0.0b4 takes for a plain language model, or fails on without a word of what it is.
 MISTAKEN = (
-    "qwen2_vl",
     "qwen2_audio",
     "qwen2_5_omni",
     "qwen3_vl",
