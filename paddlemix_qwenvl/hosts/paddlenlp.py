@@ -41,7 +41,8 @@ class HostConfig:
     def to_dict(self, saving_file: bool = False) -> dict:
         """The Hub's form."""
         ours, values = super().to_dict(), PretrainedConfig.to_dict(self, saving_file=saving_file)
-        return {**values, **{name: ours[name] for name in self.parts}, "torch_dtype": values.pop("dtype", None)}
+        dtype = values.pop("dtype", None)
+        return {**values, **{name: ours[name] for name in self.parts}, "torch_dtype": dtype}
 
     def to_diff_dict(self, saving_file: bool = False) -> dict:
         """What is saved: the host leaves out what equals our defaults, but other readers have other defaults."""
