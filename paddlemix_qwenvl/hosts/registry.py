@@ -51,6 +51,8 @@ PARENTS = {
     "paddlemix": ["paddlemix.auto"],
     "paddlemix.auto": [name for name in SEAM if name.startswith("paddlemix")],
 }
+# PaddleMIX's pipelines, which take a model's name too (`hosts.appflow`).
+APPFLOW = "paddlemix.appflow.appflow"
 # Auto classes whose from_pretrained returns the processor and its tokenizer.
 RETURNING_PAIRS = ("AutoProcessorMIX",)
 # Keyword arguments that the hosts' Auto classes take out of **kwargs for themselves.
@@ -72,7 +74,7 @@ def register() -> None:
     """Adapt the hosts: at once what is imported, the rest when it is. Doing it again changes nothing."""
     if not any(isinstance(finder, _HostFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _HostFinder())
-    for name in (*PARENTS, *SEAM):
+    for name in (*PARENTS, *SEAM, APPFLOW):
         if sys.modules.get(name) is not None:
             _adapt(importlib.import_module(name))  # waits for a thread that is in the middle of importing it
 
@@ -81,7 +83,7 @@ class _HostFinder(importlib.abc.MetaPathFinder):
     """Finds the hosts' modules as everyone else does, and has each adapted once it is loaded."""
 
     def find_spec(self, fullname, path=None, target=None):
-        if fullname not in SEAM and fullname not in PARENTS:
+        if fullname not in (*PARENTS, *SEAM, APPFLOW):
             return None
         others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
         spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in others)), None)
@@ -117,6 +119,10 @@ def _adapt(module) -> None:
         _wrap(auto_class, "from_pretrained", functools.partial(_from_pretrained, kind))
         if kind == "model" and inspect.ismethod(getattr(auto_class, "from_config", None)):
             _wrap(auto_class, "from_config", _from_config)
+    if name == APPFLOW:
+        from paddlemix_qwenvl.hosts import appflow
+
+        missing += appflow.adapt(module, _is_ours)
     if missing:
         host = sys.modules[name.partition(".")[0]]
         warnings.warn(
@@ -184,6 +190,11 @@ def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -
         hosts = {"paddlenlp.transformers", f"{auto_class.__module__.partition('.')[0]}.models"}
         if not any(_exists(f"{package}.{model_type}") for package in hosts):
             unsupported.refuse_other_family(identity, "", path)
+
+
+def _is_ours(name: str | os.PathLike, **source) -> bool:
+    """Whether a family claims the model of this name or in this folder; `source` as in `hub.fetch`."""
+    return family_of(_identity(hub.locate(os.fspath(name)), **source)[0]) is not None
 
 
 def _from_config(host_method, cls, /, config, **kwargs):
