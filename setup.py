@@ -16,6 +16,8 @@ setup(
     package_data={"paddlemix_qwenvl": ["demo/*"]},
     install_requires=[
         "av>=12",
+        "filelock>=3.9",
+        "huggingface_hub>=0.30,<3",
         "jinja2>=3.1.6",
         "lxml>=5",
         "numpy>=1.26,<2",
@@ -23,6 +25,7 @@ setup(
         "paddlenlp==3.0.0b4",
         "pillow>=10.1",
         "pydantic>=2.7,<3",
+        "requests>=2.28",
         "safetensors>=0.6",
         "tiktoken>=0.7",
         "tokenizers>=0.21,<0.22",

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paddlemix_qwenvl import hub
+from paddlemix_qwenvl.errors import QwenVLError
 from paddlemix_qwenvl.models.family import (
     families,
     family_named,
@@ -208,7 +209,7 @@ def _identity(name: str, subfolder: str | None = "", **sources) -> tuple[dict, s
     """What a model says of itself, `{}` if nothing that we can read, and the folder where it does, "" if there is none.
 
     Raises:
-        DownloadError: `name` is one of ours, and its `config.json` could not be had.
+        ConfigurationError, DownloadError: `name` is one of ours, and its `config.json` could not be had.
     """
     if os.path.isfile(name):
         return read_identity(name), os.path.dirname(name)
@@ -219,7 +220,7 @@ def _identity(name: str, subfolder: str | None = "", **sources) -> tuple[dict, s
         return {}, ""
     try:
         path = hub.fetch(name, (hub.CONFIG, hub.ADAPTER_CONFIG), subfolder, **sources)
-    except hub.DownloadError:
+    except QwenVLError:
         if any(name.startswith(family.hub_names) for family in families()):
             raise
         return {}, ""

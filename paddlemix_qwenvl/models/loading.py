@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from paddlenlp.transformers.utils import get_checkpoint_shard_files
-from paddlenlp.utils.download import resolve_file_path
-
+from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
 from paddlemix_qwenvl.engine.settings import GENERATION_CONFIG
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
@@ -81,19 +79,13 @@ def check_blocks(config, checkpoint: Checkpoint) -> None:
 
 
 def weights_folder(name_or_path: str | os.PathLike, subfolder: str = "", **source) -> Path:
-    """The local folder with the weights; downloads them by name through PaddleNLP.
+    """The local folder with the weights, which are downloaded if it is a name; arguments as `hub.snapshot`.
 
     Raises:
-        CheckpointError: no source has them.
+        CheckpointError: an index that is none.
+        DownloadError: weights that cannot be had.
     """
     local = Path(name_or_path) / (subfolder or "")
     if local.is_dir():
         return local
-    name = str(name_or_path)
-    found = resolve_file_path(name, [*WEIGHTS], subfolder or "", **source)
-    if found is None:
-        raise CheckpointError(f"no weights of {name!r} were found: check the name, or give a folder.")
-    if str(found).endswith(".json"):
-        get_checkpoint_shard_files(name, found, subfolder=subfolder or "", **source)
-    resolve_file_path(name, [GENERATION_CONFIG], subfolder or "", **source)
-    return Path(found).parent
+    return hub.snapshot(str(name_or_path), WEIGHTS, (GENERATION_CONFIG,), subfolder, **source)

@@ -46,7 +46,6 @@ _HINTS = {
     "load_in_4bit": 'give quantization="int8" instead',
     "quantization_config": 'give quantization="int8" instead',
     "state_dict": "give a folder with the weights",
-    "revision": "download that revision, and give its folder",
 }
 
 

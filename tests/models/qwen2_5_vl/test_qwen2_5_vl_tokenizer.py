@@ -64,7 +64,6 @@ def test_settings_of_the_folder_and_of_loading(folder):
         ({"padding_sid": "left"}, r"'padding_sid' is no setting of the tokenizer \(did you mean 'padding_side'\?\)"),
         ({"padding_side": "up"}, 'from_pretrained: padding_side is "up"'),
         ({"eos_token": "</s>"}, 'eos_token is "</s>", expected a token of the vocabulary'),
-        ({"revision": "main"}, "'revision' is no setting"),
     ],
 )
 def test_settings_of_loading_that_cannot_be(folder, given, message):
