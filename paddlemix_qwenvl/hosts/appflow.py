@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from paddlemix.appflow.apptask import AppTask
 from paddlenlp.transformers import AutoModelForConditionalGeneration, AutoProcessor
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.errors import PromptError
+from paddlemix_qwenvl.errors import GenerationError, PromptError
 from paddlemix_qwenvl.media import process_vision_info
 
 APPLICATION = "image2text_generation"
@@ -51,6 +51,7 @@ class ConversationTask(AppTask):
 
         Raises:
             PromptError: neither `image`, `video` nor `prompt`, or a `prompt` that is no text.
+            GenerationError: `generate_kwargs` that are none.
         """
         media = [(kind, each) for kind in ("image", "video") for each in _listed(inputs.get(kind))]
         words = _listed(inputs.get("prompt")) or ([QUESTION] if media else [])
@@ -61,6 +62,9 @@ class ConversationTask(AppTask):
             )
         content = [{"type": kind, kind: each} for kind, each in [*media, *(("text", word) for word in words)]]
         question = {"role": "user", "content": content}
+        settings = inputs.get("generate_kwargs")
+        if not isinstance(settings, Mapping | None):
+            raise GenerationError(f"generate_kwargs is {settings!r:.200}: give settings of generate as a dict.")
         return {**inputs, "messages": [*([] if media else self.messages), question]}
 
     def _run_model(self, inputs: dict) -> dict:
@@ -68,7 +72,12 @@ class ConversationTask(AppTask):
         text = self._processor.apply_chat_template(inputs["messages"], add_generation_prompt=True, tokenize=False)
         images, videos = process_vision_info(inputs["messages"])
         prompt = self._processor(text=[text], images=images, videos=videos, padding=True, return_tensors="pd")
-        ids, _ = self._model.generate(**prompt, remember_images=True, **inputs.get("generate_kwargs") or {})
+        settings = {
+            "remember_images": True,
+            "tokenizer": self._processor.tokenizer,
+            **(inputs.get("generate_kwargs") or {}),
+        }
+        ids, _ = self._model.generate(**prompt, **settings)
         return {**inputs, "result": ids}
 
     def _postprocess(self, inputs: dict) -> dict:

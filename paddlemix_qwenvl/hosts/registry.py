@@ -29,17 +29,22 @@ from paddlemix_qwenvl.models.family import (
     read_identity,
 )
 
-# Host module -> its Auto classes -> what each of them hands out.
-SEAM = {
-    "paddlenlp.transformers.auto.configuration": {"AutoConfig": "config"},
-    "paddlenlp.transformers.auto.modeling": {
+# Module of a host's `transformers.auto` -> its Auto classes -> what each of them hands out.
+_AUTO = {
+    "configuration": {"AutoConfig": "config"},
+    "modeling": {
         "AutoModel": "model",
         "AutoModelForConditionalGeneration": "model",
         "AutoModelForCausalLM": "model",
     },
-    "paddlenlp.transformers.auto.tokenizer": {"AutoTokenizer": "tokenizer"},
-    "paddlenlp.transformers.auto.processing": {"AutoProcessor": "processor"},
-    "paddlenlp.transformers.auto.image_processing": {"AutoImageProcessor": "image_processor"},
+    "tokenizer": {"AutoTokenizer": "tokenizer"},
+    "processing": {"AutoProcessor": "processor"},
+    "image_processing": {"AutoImageProcessor": "image_processor"},
+}
+_LIBRARIES = ("paddlenlp", "paddleformers")
+# Host module -> its Auto classes -> what each of them hands out.
+SEAM = {
+    **{f"{host}.transformers.auto.{module}": _AUTO[module] for host in _LIBRARIES for module in _AUTO},
     "paddlemix.auto.configuration": {"AutoConfigMIX": "config"},
     "paddlemix.auto.modeling": {"AutoModelMIX": "model"},
     "paddlemix.auto.tokenizer": {"AutoTokenizerMIX": "tokenizer"},
@@ -47,10 +52,16 @@ SEAM = {
 }
 # Packages that must hold these modules, or the host is not the one we know.
 PARENTS = {
-    "paddlenlp.transformers": ["paddlenlp.transformers.auto"],
-    "paddlenlp.transformers.auto": [name for name in SEAM if name.startswith("paddlenlp")],
+    **{f"{host}.transformers": [f"{host}.transformers.auto"] for host in _LIBRARIES},
+    **{f"{host}.transformers.auto": [name for name in SEAM if name.startswith(host)] for host in _LIBRARIES},
     "paddlemix": ["paddlemix.auto"],
     "paddlemix.auto": [name for name in SEAM if name.startswith("paddlemix")],
+}
+# Where each host, and what it builds on, has models of its own.
+MODELS = {
+    "paddlenlp": ("paddlenlp.transformers",),
+    "paddlemix": ("paddlemix.models", "paddlenlp.transformers"),
+    "paddleformers": ("paddleformers.transformers",),
 }
 # PaddleMIX's pipelines, which take a model's name too (`hosts.appflow`).
 APPFLOW = "paddlemix.appflow.appflow"
@@ -187,14 +198,15 @@ def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -
         family_named("qwen_vl").load("config").refuse_others(identity, path)
     if kind in ("config", "model") and not isinstance(model_type, str | None):
         raise wrong(path, "model_type", model_type, "text")
-    if model_type in MISTAKEN:
-        hosts = {"paddlenlp.transformers", f"{auto_class.__module__.partition('.')[0]}.models"}
-        if not any(_exists(f"{package}.{model_type}") for package in hosts):
-            unsupported.refuse_other_family(identity, "", path)
+    packages = MODELS[_host_of(auto_class)]
+    if model_type in MISTAKEN and not any(_exists(f"{package}.{model_type}") for package in packages):
+        unsupported.refuse_other_family(identity, "", path)
 
 
 def _is_ours(name: str | os.PathLike, **source) -> bool:
-    """Whether a family claims the model of this name or in this folder; `source` as in `hub.fetch`."""
+    """Whether a family claims the model of this name or in this folder; `source` as in `hub.fetch`. What is neither is nobody's."""
+    if not isinstance(name, str | os.PathLike):
+        return False
     return family_of(_identity(hub.locate(os.fspath(name)), **source)[0]) is not None
 
 
@@ -227,8 +239,15 @@ def _identity(name: str, subfolder: str | None = "", **sources) -> tuple[dict, s
     return read_identity(path), os.path.dirname(path)
 
 
+def _host_of(auto_class: type) -> str:
+    return auto_class.__module__.partition(".")[0]
+
+
 def _is_built_in(name: str) -> bool:
-    """Whether PaddleNLP knows the model without reading anything, so that we must not make it wait for a download."""
+    """Whether PaddleNLP knows the model without reading anything, so that we must not make it wait for a download. PaddleFormers
+    knows none by heart."""
+    if "paddlenlp.transformers" not in sys.modules:
+        return False
     from paddlenlp.transformers import AutoModel, AutoTokenizer
 
     tables = (getattr(AutoModel, "_pretrained_model_dict", {}), getattr(AutoTokenizer, "_tokenizer_mapping", {}))

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.errors import PromptError
+from paddlemix_qwenvl.errors import GenerationError, PromptError
 
 STANDIN = Path(__file__).parents[1] / "standin"
 ROOT = STANDIN.parent.parent
@@ -89,10 +89,9 @@ def test_a_folder_and_what_the_model_is_loaded_and_asked_with(appflow, tmp_path)
     for name in (str(folder), folder):
         chat = ask(appflow, name, dtype="bfloat16", quantization="int8", meant_for="another model")
         assert chat.task_instances[0]._model.config.dtype == "bfloat16"
-    inputs = {"image": PICTURE, "prompt": "Describe the picture.", "generate_kwargs": {"max_new_tokens": 1}}
+    inputs = {"image": PICTURE, "prompt": "Describe the picture.", "generate_kwargs": {"stop_strings": "green"}}
     said = chat(**inputs, score=7)
-    assert said == {**inputs, "score": 7, "result": said["result"]}
-    assert len(said["result"].split()) == 1
+    assert said == {**inputs, "score": 7, "result": "a green"}
 
 
 @pytest.mark.parametrize("inputs", [{}, {"prompt": []}, {"prompt": 7}, {"image": PICTURE, "prompt": ["a", None]}])
@@ -100,13 +99,19 @@ def test_a_question_that_is_none_leaves_the_conversation_as_it_was(appflow, inpu
     chat = ask(appflow)
     with pytest.raises(PromptError, match="give prompt= as text, or image=, or both"):
         chat(**inputs)
+    with pytest.raises(GenerationError, match="generate_kwargs is 7: give settings"):
+        chat(image=PICTURE, generate_kwargs=7)
     assert chat.task_instances[0].messages == []
 
 
 def test_other_models_and_other_applications_are_the_hosts(appflow, tmp_path):
     assert ask(appflow, "toy/toy", a=1)(prompt="?")["result"].startswith("toy/toy with ['a', 'device_id'")
     assert appflow("image2text_generation")(prompt="?")["result"].startswith("toy/toy")
-    for app, model in [("toy_generation", "demo"), ("image2text_generation", str(tmp_path))]:
+    for app, model in [
+        ("toy_generation", "demo"),
+        ("image2text_generation", str(tmp_path)),
+        ("image2text_generation", 7),
+    ]:
         with pytest.raises(AssertionError, match="is not in task"):
             appflow(app=app, models=[model])
 

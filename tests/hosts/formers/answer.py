@@ -1,7 +1,7 @@
 """Loads a model of each family through every Auto class of the real PaddleFormers and prints what it answers.
 
-`answer.py first` imports the package before PaddleFormers, `answer.py last` after it. Ends with an error if a class is not PaddleFormers'
-kind, if two ways answer differently, or if other models are not as they were.
+`answer.py first` imports the package before PaddleFormers, `answer.py last` after it. Ends with an error if a class is not of
+PaddleFormers' kind, if two ways answer differently, or if other models are not as they were.
 """
 
 import functools
@@ -20,10 +20,10 @@ ORDERS = {
 for module in ORDERS[sys.argv[1]]:
     import_module(module)
 
-import paddle  # noqa: E402
 import paddleformers.transformers as host  # noqa: E402
 import qwen_vl_model  # noqa: E402
 import transformers  # noqa: E402
+from hosts.formers.layout import layout  # noqa: E402
 from reference.qwen_vl import qwen_vl_cases  # noqa: E402
 
 from paddlemix_qwenvl import hub  # noqa: E402
@@ -87,7 +87,7 @@ def check_others() -> None:
     print("others: as before")
 
 
-paddle.seed(0)
+assert layout() == json.loads(Path(__file__).with_name("layout.json").read_text())
 answer_through_all("qwen2_5_vl", hub.DEMO)
 answer_through_all("qwen_vl", write_qwen_vl())
 check_others()
