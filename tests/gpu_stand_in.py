@@ -23,7 +23,7 @@ import pytest
 from paddle.nn import quant
 
 from paddlemix_qwenvl import ops
-from paddlemix_qwenvl.ops import dispatch, gpu
+from paddlemix_qwenvl.ops import definitions, dispatch, gpu
 
 FACTS = json.loads((Path(__file__).parent / "ops" / "paddle_signatures.json").read_text(encoding="utf-8"))
 NEWEST = max(FACTS)
@@ -61,9 +61,9 @@ def card(capability: tuple[int, int], version: str = NEWEST) -> Iterator[pytest.
         _arithmetic(patch)
         own = Own(capability, version)
         patch.setattr(gpu, "_paddle", SimpleNamespace(**{name: own.function(name) for name in gpu.FUNCTIONS}))
-        patch.setattr(dispatch, "_gpu", gpu)
-        for name in dispatch.PLAIN:
-            patch.setattr(ops, name, dispatch.operation(name))
+        patch.setattr(dispatch, "GPU", gpu.versions())
+        for name in definitions.__all__:
+            patch.setattr(ops, name, dispatch.fastest(name))
         gpu._tried.cache_clear()
         yield patch
     gpu._tried.cache_clear()
@@ -140,15 +140,15 @@ class Own:
 
     def swiglu(self, x, y, name):
         assert y is None and x.dtype in FLOATS
-        return dispatch.PLAIN["swiglu"](x)
+        return definitions.swiglu(x)
 
     def fused_rms_norm(self, x, norm_weight, norm_bias, epsilon, begin_norm_axis, bias, residual, quant_scale, **_):
         assert norm_bias is None and bias is None and quant_scale <= 0 and begin_norm_axis == x.ndim - 1
         assert x.dtype in FLOATS and norm_weight.dtype == x.dtype
         if residual is None:
-            return dispatch.PLAIN["rms_norm"](x, norm_weight, epsilon), None, None
+            return definitions.rms_norm(x, norm_weight, epsilon), None, None
         assert residual.dtype == x.dtype and residual.shape == x.shape
-        return *dispatch.PLAIN["rms_norm"](x, norm_weight, epsilon, residual), None
+        return *definitions.rms_norm(x, norm_weight, epsilon, residual), None
 
     def flash_attn_unpadded(self, query, key, value, cu_seqlens_q, cu_seqlens_k, scale, causal, **others):
         if self.capability < (8, 0):
@@ -159,7 +159,7 @@ class Own:
         assert others["dropout"] == 0 and not others["return_softmax"]
         for x, longest in zip(bounds, (others["max_seqlen_q"], others["max_seqlen_k"]), strict=True):
             assert x.dtype == paddle.int32 and type(longest) is int and longest == max(np.diff(x.numpy()))
-        return dispatch.PLAIN["varlen_attention"](*tensors, *bounds, causal, scale), None
+        return definitions.varlen_attention(*tensors, *bounds, causal, scale), None
 
     def weight_quantize(self, x, algo, arch, group_size):
         arch = self._arch("weight_quantize", arch)

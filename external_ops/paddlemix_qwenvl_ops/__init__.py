@@ -8,12 +8,12 @@ from pathlib import Path
 from paddle import _C_ops
 from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
 
-INTERFACE = 2  # counts up whenever what `paddlemix_qwenvl.ops.compiled` calls changes; it asks for the same number
+# Counts up whenever what an operation takes or gives changes: `paddlemix_qwenvl.ops.compiled` asks for the same number. What is
+# not among OPERATIONS it misses by itself.
+INTERFACE = 2
 _LIBRARY = str(Path(__file__).with_name("_ops.so"))
 
 OPERATIONS = frozenset(load_op_meta_info_and_register_op(_LIBRARY))
-# Those of `paddlemix_qwenvl.ops` that are registered with a gradient of their own.
-DIFFERENTIABLE = frozenset({"layer_norm", "linear", "qkv_transpose_split", "rms_norm", "swiglu", "varlen_attention"})
 run = _C_ops._run_custom_op  # run(name, *inputs, *attributes) -> list of outputs
 _c = ctypes.CDLL(_LIBRARY)
 _c.qwenvl_cpu_isa.restype = ctypes.c_char_p

@@ -11,7 +11,7 @@ import numpy as np
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.commands.doctor import Finding
-from paddlemix_qwenvl.engine.settings import GENERATION_CONFIG, read_generation_file
+from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG, read_generation_file
 from paddlemix_qwenvl.environment import cpu_count
 from paddlemix_qwenvl.errors import CheckpointError, QwenVLError
 from paddlemix_qwenvl.models.auto import find_family

@@ -2,75 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from paddlemix_qwenvl.errors import ConfigurationError, GenerationError
-from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object
+from paddlemix_qwenvl.fields import checked
+from paddlemix_qwenvl.models.generation_config import GenerationFields
 
-if TYPE_CHECKING:  # the predictor's process has no PaddleNLP
-    from paddlenlp.generation import GenerationConfig
-
-GENERATION_CONFIG = "generation_config.json"
 _LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 _STRATEGIES = {"greedy_search": (False, 1), "sampling": (True, 1), "beam_search": (False, None)}
-
-
-@dataclass
-class GenerationFields:
-    """What a call of `generate` or a generation_config.json may ask for, None where it does not; PaddleNLP's names among them."""
-
-    max_new_tokens: Count | None = None
-    min_new_tokens: Whole | None = None
-    do_sample: Flag | None = None
-    temperature: Annotated[float, Field(strict=True, ge=0, le=1e6)] | None = None
-    top_k: Whole | None = None
-    top_p: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(strict=True, ge=1e-3, le=1e3)] | None = None
-    eos_token_id: Whole | list[Whole] | None = None
-    pad_token_id: Whole | None = None
-    num_beams: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
-    length_penalty: Annotated[float, Field(strict=True, ge=-100, le=100)] | None = None
-    early_stopping: Flag | None = None
-    seed: Annotated[int, Field(strict=True, ge=0)] | None = None
-    decode_strategy: Literal["greedy_search", "sampling", "beam_search"] | None = None
-    max_length: Count | None = None
-    min_length: Whole | None = None
-
-    def given(self) -> dict[str, Any]:
-        """Those that are asked for."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-
-@dataclass
-class GenerationFile(GenerationFields):
-    """What a generation_config.json may hold besides: what PaddleNLP's `GenerationConfig` takes out of it."""
-
-    max_length: Whole | None = None
-    bos_token_id: Whole | None = None
-    decoder_start_token_id: Whole | None = None
-    forced_bos_token_id: Whole | None = None
-    forced_eos_token_id: Whole | list[Whole] | None = None
-    num_return_sequences: Annotated[int, Field(strict=True, ge=1, le=1)] | None = None
-    num_beam_groups: Annotated[int, Field(strict=True, ge=1, le=1)] | None = None
-    no_repeat_ngram_size: Whole | None = None
-    diversity_rate: Number | None = None
-    trunc_input: Flag | None = None
-    use_cache: Flag | None = None
-    use_fast: Flag | None = None
-    use_fp16_decoding: Flag | None = None
-    fast_ptq_sampling: Flag | None = None
-    chat_format: Text | None = None
-    max_window_size: Count | None = None
-    paddlenlp_version: Text | None = None
-    transformers_version: Text | None = None
 
 
 @dataclass
@@ -120,7 +62,7 @@ class GenerationSettings:
         """Settings from the call's arguments, else from `generation_config.json`, else from the model's config.
 
         Args:
-            defaults: the host's `GenerationConfig`; where its `max_new_tokens` is None, 128 it is.
+            defaults: a `GenerationConfig`, ours or a host's; where its `max_new_tokens` is None, 128 it is.
             config: the model's config.
             given: the call's keyword arguments; those that are settings are taken out of it.
 
@@ -152,66 +94,27 @@ class GenerationSettings:
                     )
 
 
-def check_leftovers(left: dict, inputs: Iterable[str]) -> None:
+def check_leftovers(left: dict, inputs: Iterable[str], defaults: Mapping[str, Any]) -> None:
     """A misspelt setting must not be lost in silence. What asks for nothing passes: None, False, and the host's own defaults.
 
     Args:
         left: the arguments of a call of `generate` that are no settings.
         inputs: names that the model or the grounding knows.
+        defaults: the host's own.
 
     Raises:
         GenerationError: an argument that nobody knows.
     """
-    from paddlenlp.generation import GenerationConfig
-
-    nothing, known = vars(GenerationConfig()), [f.name for f in fields(GenerationSettings)]
+    known = [f.name for f in fields(GenerationSettings)]
     for name in left.keys() - set(inputs):
         value = left[name]
-        if value is None or value is False or (name in nothing and nothing[name] == value):
+        if value is None or value is False or (name in defaults and defaults[name] == value):
             continue
         near = get_close_matches(name, [*known, *inputs], 1) or ["max_new_tokens"]
         raise GenerationError(
             f"generate knows no argument {name!r} (did you mean {near[0]!r}?): settings are {', '.join(known)}; "
             f"everything else is what the processor returned."
         )
-
-
-def read_generation_file(path: str | os.PathLike) -> dict[str, Any]:
-    """What a generation_config.json says; keys that nobody knows are left as they are.
-
-    Raises:
-        ConfigurationError: a file that is no JSON object, or a value that cannot be.
-    """
-    content = read_object(path)
-    checked(GenerationFile, content, path)
-    return {name: value for name, value in content.items() if value is not None}
-
-
-def read_generation_config(folder: str | os.PathLike) -> GenerationConfig:
-    """The host's object of a folder's generation_config.json, its `max_new_tokens` None where the file does not say.
-
-    Raises:
-        ConfigurationError: as `read_generation_file`.
-    """
-    from paddlenlp.generation import GenerationConfig
-
-    values = read_generation_file(Path(folder) / GENERATION_CONFIG)
-    taken = {"self", *dir(GenerationConfig)}
-    config = GenerationConfig(**{name: value for name, value in values.items() if name not in taken})
-    config.max_new_tokens = values.get("max_new_tokens")
-    return config
-
-
-def write_generation_config(config: GenerationConfig, folder: str | os.PathLike) -> None:
-    """Write generation_config.json, odd values too, which the host's `save_pretrained` refuses."""
-    values = config.to_diff_dict()
-    values["max_new_tokens"] = config.max_new_tokens
-    path = Path(folder) / GENERATION_CONFIG
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(
-        json.dumps({name: value for name, value in values.items() if value is not None}, indent=2), encoding="utf-8"
-    )
-    temporary.rename(path)
 
 
 def _checked(given: Mapping[str, Any], source: str) -> dict[str, Any]:

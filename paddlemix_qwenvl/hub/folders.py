@@ -88,7 +88,7 @@ class FolderSource:
         except transfer.Absent:
             self._remember_absent(file)
             raise
-        if force and file.endswith((CONFIG, ".index.json")):
+        if force and (file == _config_beside(file) or file.endswith(".index.json")):
             self._discard_beside(file)
         lock = self.root / ".locks" / self.name / f"{file}.lock"
         return transfer.download(remote, self.folder / file, lock, force)

@@ -1,19 +1,20 @@
-"""What both families' configurations share: a config.json read as data that may be wrong, and what PaddleNLP makes of the rest."""
+"""What the configurations of all families share: a config.json read as data that may be wrong."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from paddlenlp.quantization.quantization_config import QuantizationConfig
-from paddlenlp.transformers import PretrainedConfig
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
+from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object, wrong
 from paddlemix_qwenvl.models import unsupported
 from paddlemix_qwenvl.models.auto import config_file
@@ -48,7 +49,7 @@ DType = Annotated[Literal[DTYPES], BeforeValidator(dtype_name)]
 
 @dataclass
 class HostFields:
-    """What PaddleNLP's `PretrainedConfig` takes out of a config.json. None leaves a field to it."""
+    """What a config.json may hold beside the model's own fields, as the hosts write them; None where it does not say."""
 
     architectures: list[Text] | None = None
     dtype: DType | None = None
@@ -141,8 +142,8 @@ class HostFields:
     begin_suppress_tokens: list[Whole] | None = None
 
 
-class ModelConfig(PretrainedConfig):
-    """Base of both families' configurations. A subclass names the two dataclasses, and says what fits together.
+class ModelConfig:
+    """Base of all families' configurations. A subclass names the two dataclasses, and says what fits together.
 
     Attributes:
         model_fields: the model's own fields, which are always saved.
@@ -150,7 +151,7 @@ class ModelConfig(PretrainedConfig):
         parts: the fields that are objects; changing one of these on loading adds to the file's.
     """
 
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012  (the host's own name and type)
+    model_type: ClassVar[str]
     model_fields: ClassVar[type]
     file_fields: ClassVar[type]
     parts: ClassVar[tuple[str, ...]]
@@ -164,10 +165,21 @@ class ModelConfig(PretrainedConfig):
         self._complete(values, given, source)
         host = {name: getattr(values, name) for name in _HOST_NAMES - {"dtype", "torch_dtype", "quantization_config"}}
         host["dtype"] = values.dtype or values.torch_dtype
-        # What nobody knows stays an attribute, as PaddleNLP has it, unless a class has something else of that name.
+        # What nobody knows stays an attribute, unless a class has something else of that name.
         others = given.keys() - vars(self).keys() - _HOST_NAMES - {"self", *dir(type(self))}
-        kept = {name: value for name, value in host.items() if value is not None}
-        super().__init__(**kept, **{name: given[name] for name in others})
+        self._keep(host, {name: given[name] for name in others})
+
+    def _keep(self, host: dict, others: dict) -> None:
+        """Set the fields of `HostFields`, and those that nobody knows."""
+        vars(self).update(host, dtype=host["dtype"] or "float32", **others)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {json.dumps(self.to_dict(), indent=2, default=str)}"
+
+    def __eq__(self, other: Any) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    __hash__ = None
 
     @classmethod
     def _checked(cls, given: Mapping[str, Any], source: str | os.PathLike) -> dict:
@@ -177,7 +189,7 @@ class ModelConfig(PretrainedConfig):
             ConfigurationError: a value of the wrong type or out of range, or a checkpoint that is quantised.
         """
         given = {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in given.items()}
-        if given.get("quantization_config") == QuantizationConfig().to_dict():  # what the host saves for none
+        if unsupported.is_no_quantisation(given.get("quantization_config")):
             del given["quantization_config"]
         unsupported.refuse_quantised(given, source)
         checked(cls.file_fields, given, source)
@@ -255,21 +267,28 @@ class ModelConfig(PretrainedConfig):
         """All fields that are checked."""
         return {field.name for field in fields(cls.file_fields)}
 
-    def to_dict(self, saving_file: bool = False) -> dict:
+    def to_dict(self) -> dict:
         """The Hub's form."""
-        values = super().to_dict(saving_file=saving_file)
-        values["torch_dtype"] = values.pop("dtype", None)
-        return values
+        kept = {name: value for name, value in vars(self).items() if value is not None}
+        return {**kept, "model_type": self.model_type, "torch_dtype": kept.pop("dtype", None)}
 
-    def to_diff_dict(self, saving_file: bool = False) -> dict:
-        """What is saved: the host leaves out what equals our defaults, but other readers have other defaults."""
-        values = self.to_dict(saving_file=saving_file)
-        always = [*(field.name for field in fields(self.model_fields)), *self.parts, *_ALWAYS_SAVED]
-        return {**super().to_diff_dict(saving_file=saving_file), **{name: values[name] for name in always}}
+    def save_pretrained(self, save_directory: str | os.PathLike) -> None:
+        """Write config.json.
+
+        Raises:
+            ConfigurationError: `save_directory` is a file.
+        """
+        folder = Path(save_directory)
+        if folder.is_file():
+            raise ConfigurationError(f"{folder} is a file: give a folder to save into.")
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / hub.CONFIG
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.rename(path)
 
 
 _HOST_NAMES = {field.name for field in fields(HostFields)}
-_ALWAYS_SAVED = ("tie_word_embeddings", "torch_dtype", "architectures", "model_type")
 
 
 def check_token_ids(

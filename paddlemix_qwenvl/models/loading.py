@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
-from paddlemix_qwenvl.engine.settings import GENERATION_CONFIG
+from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
 from paddlemix_qwenvl.models import unsupported
 from paddlemix_qwenvl.parallel import tensor_parallel
@@ -89,3 +90,17 @@ def weights_folder(name_or_path: str | os.PathLike, subfolder: str = "", **sourc
     if local.is_dir():
         return local
     return hub.snapshot(str(name_or_path), WEIGHTS, (GENERATION_CONFIG,), subfolder, **source)
+
+
+def shard_bytes(size: int | str) -> int:
+    """Bytes of "5GB", "500MB" (powers of 1 000) or "5GiB" (of 1 024).
+
+    Raises:
+        ConfigurationError: no such size.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*([KMGT])(i?)B\s*", str(size), re.IGNORECASE)
+    if not isinstance(size, bool) and isinstance(size, int) and size > 0:
+        return size
+    if not isinstance(size, str) or match is None:
+        raise ConfigurationError(f"max_shard_size is {size!r}: give bytes, or text such as '5GB'.")
+    return int(match[1]) * (1024 if match[3] else 1000) ** ("KMGT".index(match[2].upper()) + 1)

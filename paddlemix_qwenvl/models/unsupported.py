@@ -81,6 +81,12 @@ def refuse_quantised(config: Mapping[str, Any], source: str | os.PathLike) -> No
                 raise _quantised(within[key], method, f"{os.fspath(source)}: {part + '.' if part else ''}{key}")
 
 
+def is_no_quantisation(config: Any) -> bool:
+    """Whether this is the `quantization_config` that PaddleNLP saves of a model without any: it names no method."""
+    ways = ("quant_method", "weight_quantize_algo", "quant_type")
+    return isinstance(config, Mapping) and {*ways} <= config.keys() and not any(map(config.get, ways))
+
+
 def refuse_quantised_folder(folder: Path) -> None:
     """Raises ConfigurationError for a folder that says in a file beside config.json that its weights are quantised."""
     for name, method in _QUANTISED_FILES.items():

@@ -1,64 +1,69 @@
-"""The compiled operations of `external_ops`, behind the signatures of the plain ones."""
+"""The compiled operations of `external_ops`: what each is called with where that differs from its definition, and their table."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+
 import paddle
-import paddlemix_qwenvl_ops
+import paddlemix_qwenvl_ops as library
 from paddle import Tensor
 from paddlemix_qwenvl_ops import run as _run
 
 from ..threads import thread_count
-from . import reference_linear
+from . import definitions
 from .int8 import Int8Weight
-
-__all__ = [
-    "cached_attention",
-    "decode_attention",
-    "encode_rotary_qk",
-    "get_padding_offset",
-    "layer_norm",
-    "linear",
-    "linear_int8",
-    "log_probability",
-    "qkv_attention",
-    "qkv_transpose_split",
-    "qkv_write_cache",
-    "quantize_int8",
-    "rebuild_padding",
-    "rms_norm",
-    "sample",
-    "sample_with_settings",
-    "swiglu",
-    "transpose_remove_padding",
-    "varlen_attention",
-    "write_cache_kv",
-]
+from .version import Version
 
 INTERFACE = 2
-if getattr(paddlemix_qwenvl_ops, "INTERFACE", 1) != INTERFACE:
+if getattr(library, "INTERFACE", 1) != INTERFACE:
     raise ImportError("it was built from another version of external_ops")
-paddlemix_qwenvl_ops.set_threads(thread_count())
 
-DIFFERENTIABLE = paddlemix_qwenvl_ops.DIFFERENTIABLE
-ON_GPU = frozenset()
-if paddlemix_qwenvl_ops.HAS_CUDA:
-    _CPU_ALONE = {"linear", "linear_int8", "log_probability", "quantize_int8", "rms_norm", "swiglu"}
-    ON_GPU = frozenset(__all__) - _CPU_ALONE - {"qkv_attention", "varlen_attention"}
+CPU: dict[str, Version] = {}
+GPU: dict[str, Version] = {}
 
 
-def rms_norm(x: Tensor, weight: Tensor, epsilon: float, residual: Tensor | None = None):
+def _kernel(name: str) -> str:
+    """What Paddle calls a kernel. Raises ImportError where the library was built without it."""
+    if f"qwenvl_{name}" not in library.OPERATIONS:
+        raise ImportError(f"it was built from another version of external_ops, without {name}")
+    return f"qwenvl_{name}"
+
+
+def _forward(name: str) -> Callable:
+    """The kernel of an operation that takes what its definition takes, in the same order."""
+    kernel, signature = _kernel(name), inspect.signature(getattr(definitions, name))
+
+    def run(*args, **kwargs):
+        if kwargs:
+            args = signature.bind(*args, **kwargs).args
+        outputs = _run(kernel, *args)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    return run
+
+
+_ADD_BIAS, _LINEAR, _QUANTIZE_INT8 = map(_kernel, ("add_bias", "linear", "quantize_int8"))
+_RMS_NORM, _ADD_RMS_NORM = map(_kernel, ("rms_norm", "add_rms_norm"))
+_LAYER_NORM, _ADD_LAYER_NORM = map(_kernel, ("layer_norm", "add_layer_norm"))
+_VARLEN_ATTENTION, _QKV_ATTENTION = map(_kernel, ("varlen_attention", "qkv_attention"))
+_CACHED_ATTENTION, _DECODE_ATTENTION = map(_kernel, ("cached_attention", "decode_attention"))
+_SAMPLE = _kernel("sample")
+
+
+def rms_norm(x, weight, epsilon, residual=None):
     weight = _for_now(weight)
     if residual is None:
-        return _run("qwenvl_rms_norm", x, weight, epsilon)[0]
-    y, total = _run("qwenvl_add_rms_norm", x, weight, residual, epsilon)
+        return _run(_RMS_NORM, x, weight, epsilon)[0]
+    y, total = _run(_ADD_RMS_NORM, x, weight, residual, epsilon)
     return y, total
 
 
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float, residual: Tensor | None = None):
+def layer_norm(x, weight, bias, epsilon, residual=None):
     weight, bias = _for_now(weight), _for_now(bias)
     if residual is None:
-        return _run("qwenvl_layer_norm", x, weight, bias, epsilon)[0]
-    y, total = _run("qwenvl_add_layer_norm", x, weight, bias, residual, epsilon)
+        return _run(_LAYER_NORM, x, weight, bias, epsilon)[0]
+    y, total = _run(_ADD_LAYER_NORM, x, weight, bias, residual, epsilon)
     return y, total
 
 
@@ -67,127 +72,92 @@ def _for_now(weight: Tensor) -> Tensor:
     return weight if paddle.is_grad_enabled() or not paddle.in_dynamic_mode() else weight.detach()
 
 
-def swiglu(gate_up: Tensor) -> Tensor:
-    return _run("qwenvl_swiglu", gate_up)[0]
-
-
-def encode_rotary_qk(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    q, k = _run("qwenvl_encode_rotary_qk", q, k, cos, sin)
-    return q, k
-
-
-def qkv_transpose_split(
-    qkv: Tensor, cos: Tensor, sin: Tensor, num_heads: int, num_kv_heads: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v = _run("qwenvl_qkv_transpose_split", qkv, cos, sin, num_heads, num_kv_heads)
-    return q, k, v
-
-
-def write_cache_kv(
-    k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, rows: Tensor, slots: Tensor
-) -> tuple[Tensor, Tensor]:
-    k_cache, v_cache = _run("qwenvl_write_cache_kv", k, v, k_cache, v_cache, rows, slots)
-    return k_cache, v_cache
-
-
-def qkv_write_cache(
-    qkv: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    k_cache: Tensor,
-    v_cache: Tensor,
-    rows: Tensor,
-    slots: Tensor,
-    num_heads: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    q, k_cache, v_cache = _run("qwenvl_qkv_write_cache", qkv, cos, sin, k_cache, v_cache, rows, slots, num_heads)
-    return q, k_cache, v_cache
-
-
-def varlen_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens_q: Tensor,
-    cu_seqlens_k: Tensor,
-    causal: bool = False,
-    scale: float | None = None,
-) -> Tensor:
+def varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=False, scale=None):
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return _run("qwenvl_varlen_attention", q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)[0]
+    return _run(_VARLEN_ATTENTION, q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)[0]
 
 
-def qkv_attention(
-    qkv: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    cu_seqlens: Tensor,
-    num_heads: int,
-    num_kv_heads: int,
-    causal: bool = False,
-) -> Tensor:
+def qkv_attention(qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal=False):
     scale = (2 * cos.shape[-1]) ** -0.5
-    return _run("qwenvl_qkv_attention", qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal, scale)[0]
+    return _run(_QKV_ATTENTION, qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal, scale)[0]
 
 
-def cached_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, cu_seqlens: Tensor, lengths: Tensor) -> Tensor:
-    return _run("qwenvl_cached_attention", q, k_cache, v_cache, cu_seqlens, lengths, q.shape[-1] ** -0.5)[0]
+def cached_attention(q, k_cache, v_cache, cu_seqlens, lengths):
+    return _run(_CACHED_ATTENTION, q, k_cache, v_cache, cu_seqlens, lengths, q.shape[-1] ** -0.5)[0]
 
 
-def decode_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor) -> Tensor:
-    return _run("qwenvl_decode_attention", q, k_cache, v_cache, lengths, q.shape[-1] ** -0.5)[0]
+def decode_attention(q, k_cache, v_cache, lengths):
+    return _run(_DECODE_ATTENTION, q, k_cache, v_cache, lengths, q.shape[-1] ** -0.5)[0]
 
 
-def get_padding_offset(attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    indices, cu_seqlens = _run("qwenvl_get_padding_offset", attention_mask)
-    return indices, cu_seqlens
-
-
-def transpose_remove_padding(x: Tensor, indices: Tensor) -> Tensor:
-    return _run("qwenvl_transpose_remove_padding", x, indices)[0]
-
-
-def rebuild_padding(x: Tensor, indices: Tensor, batch: int, length: int) -> Tensor:
-    return _run("qwenvl_rebuild_padding", x, indices, batch, length)[0]
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x, weight, bias=None):
     if paddle.in_dynamic_mode() and paddle.is_grad_enabled() and not (x.stop_gradient and weight.stop_gradient):
-        y = reference_linear.linear(x, weight)
-        return y if bias is None else _run("qwenvl_add_bias", y, bias)[0]
-    return _run("qwenvl_linear", x, weight, None, bias)[0]
+        y = definitions.linear(x, weight)
+        return y if bias is None else _run(_ADD_BIAS, y, bias)[0]
+    return _run(_LINEAR, x, weight, None, bias)[0]
 
 
-def linear_int8(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Tensor:
-    return _run("qwenvl_linear", x, weight.values, weight.scale, bias)[0]
+def linear_int8(x, weight, bias=None):
+    return _run(_LINEAR, x, weight.values, weight.scale, bias)[0]
 
 
-def quantize_int8(weight: Tensor, largest: Tensor | None = None) -> Int8Weight:
+def quantize_int8(weight, largest=None):
     if largest is None:
-        return Int8Weight(*_run("qwenvl_quantize_int8", weight))
+        return Int8Weight(*_run(_QUANTIZE_INT8, weight))
     # The operation finds the largest of each row in what it is given.
     column = largest.unsqueeze(-1).astype(weight.dtype)
-    values, scale = _run("qwenvl_quantize_int8", paddle.concat([weight, column], axis=-1))
+    values, scale = _run(_QUANTIZE_INT8, paddle.concat([weight, column], axis=-1))
     return Int8Weight(values[:, :-1].contiguous(), scale)
 
 
-def sample(
-    logits: Tensor,
-    seen: Tensor | None,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    repetition_penalty: float,
-    uniform: Tensor,
-) -> Tensor:
-    return _run(
-        "qwenvl_sample", logits, seen, uniform, float(temperature), top_k, float(top_p), float(repetition_penalty)
-    )[0]
+def sample(logits, seen, temperature, top_k, top_p, repetition_penalty, uniform):
+    settings = float(temperature), top_k, float(top_p), float(repetition_penalty)
+    return _run(_SAMPLE, logits, seen, uniform, *settings)[0]
 
 
-def sample_with_settings(logits: Tensor, seen: Tensor, settings: Tensor, uniform: Tensor) -> Tensor:
-    return _run("qwenvl_sample_with_settings", logits, seen, settings, uniform)[0]
+def _kernels() -> str:
+    return f"compiled for {library.isa()}, {library.threads()} threads"
 
 
-def log_probability(logits: Tensor, token_ids: Tensor) -> Tensor:
-    return _run("qwenvl_log_probability", logits, token_ids)[0]
+def _products() -> str:
+    return f"compiled for {library.path()}, {library.threads()} threads, prompts in {library.product('bfloat16', 512)}"
+
+
+def _register(name: str, run: Callable | None = None, differentiable=False, cuda=False, describe=_kernels) -> None:
+    """A compiled version of an operation.
+
+    Args:
+        name: of the operation.
+        run: called with the definition's arguments; None where the kernel takes them as they are.
+        differentiable: it has a gradient, on the CPU.
+        cuda: there is a CUDA kernel of it.
+        describe: what runs on the CPU, for `ops.status()`.
+    """
+    run = run or _forward(name)
+    CPU[name] = Version(run, differentiable, describe)
+    if cuda and library.HAS_CUDA:
+        GPU[name] = Version(run, False, lambda: "compiled for CUDA, on a GPU")
+
+
+_register("cached_attention", cached_attention, cuda=True)
+_register("decode_attention", decode_attention, cuda=True)
+_register("encode_rotary_qk", cuda=True)
+_register("get_padding_offset", cuda=True)
+_register("layer_norm", layer_norm, differentiable=True, cuda=True)
+_register("linear", linear, differentiable=True, describe=_products)
+_register("linear_int8", linear_int8, describe=_products)
+_register("log_probability")
+_register("qkv_attention", qkv_attention)
+_register("qkv_transpose_split", differentiable=True, cuda=True)
+_register("qkv_write_cache", cuda=True)
+_register("quantize_int8", quantize_int8)
+_register("rebuild_padding", cuda=True)
+_register("rms_norm", rms_norm, differentiable=True)
+_register("sample", sample, cuda=True)
+_register("sample_with_settings", cuda=True)
+_register("swiglu", differentiable=True)
+_register("transpose_remove_padding", cuda=True)
+_register("varlen_attention", varlen_attention, differentiable=True)
+_register("write_cache_kv", cuda=True)
+
+library.set_threads(thread_count())

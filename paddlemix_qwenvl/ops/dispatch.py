@@ -6,7 +6,6 @@ import functools
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import NamedTuple
 
 import paddle
 from paddle.jit.dy2static import Call
@@ -14,14 +13,10 @@ from paddle.jit.dy2static import Call
 from ..environment import how_to_find_operations
 from ..errors import OpsError
 from ..threads import use_threads
-from . import reference, reference_attention, reference_cached, reference_linear
+from . import definitions
+from .version import Version
 
 MODES = ("auto", "compiled", "reference")
-PLAIN = {
-    name: getattr(module, name)
-    for module in (reference, reference_attention, reference_cached, reference_linear)
-    for name in module.__all__
-}
 
 
 def _mode() -> str:
@@ -53,39 +48,17 @@ _compiled, _reason = _load_compiled()
 use_threads()
 
 
-def _load_gpu():
-    """The module of Paddle's own GPU operations, None where Paddle has no CUDA or plain Paddle is asked for."""
+def _on_gpus() -> dict[str, Version] | None:
+    """The fast versions for tensors on a GPU, None where Paddle has no CUDA or plain Paddle is asked for."""
     if not paddle.is_compiled_with_cuda() or _mode() == "reference":
         return None
     from . import gpu
 
-    return gpu
+    return getattr(_compiled, "GPU", {}) | gpu.versions()
 
 
-_gpu = _load_gpu()
-
-
-class _Way(NamedTuple):
-    """A fast version of an operation."""
-
-    run: Callable
-    differentiable: bool
-    label: str
-
-
-def _way(module, name: str, label: str) -> _Way | None:
-    run = getattr(module, name, None)
-    return run and _Way(run, name in getattr(module, "DIFFERENTIABLE", ()), label)
-
-
-def _ways(name: str) -> tuple[_Way | None, _Way | None]:
-    """The fast versions for tensors on the CPU and on a GPU."""
-    on_gpu = _way(_gpu, name, "Paddle's own")
-    if on_gpu is not None and _gpu.missing(name):
-        on_gpu = None
-    if on_gpu is None and _gpu is not None and name in getattr(_compiled, "ON_GPU", ()):
-        on_gpu = _Way(getattr(_compiled, name), False, "compiled for CUDA")
-    return _way(_compiled, name, "compiled"), on_gpu
+CPU: dict[str, Version] = getattr(_compiled, "CPU", {})
+GPU: dict[str, Version] | None = _on_gpus()
 
 
 def _on_gpu(x) -> bool:
@@ -95,50 +68,43 @@ def _on_gpu(x) -> bool:
     return paddle.get_device().startswith("gpu")
 
 
-def _open(way: _Way, args) -> bool:
-    """Whether a fast version may be taken: where no gradient is asked for that it has not. Static graphs are for inference."""
-    if way.differentiable or not paddle.in_dynamic_mode() or not paddle.is_grad_enabled():
-        return True
-    return all(x.stop_gradient for x in args if isinstance(x, paddle.Tensor))
+def _asks_for_gradient(args, kwargs) -> bool:
+    """Whether a gradient is asked for. Static graphs are for inference."""
+    if not paddle.is_grad_enabled() or not paddle.in_dynamic_mode():
+        return False
+    return not all(x.stop_gradient for x in (*args, *kwargs.values()) if isinstance(x, paddle.Tensor))
 
 
-def operation(name: str):
-    """The function to call for `name`: the plain one, or one that takes the fast version for its tensors' place."""
-    plain, (cpu, gpu) = PLAIN[name], _ways(name)
+def fastest(name: str) -> Callable:
+    """The function to call for `name`: the definition, or one that takes the fast version for its tensors' place.
+
+    A version without a gradient is taken where none is asked for.
+    """
+    definition, cpu, gpu = getattr(definitions, name), CPU.get(name), (GPU or {}).get(name)
     if cpu is None and gpu is None:
-        return plain
+        return definition
 
-    @functools.wraps(plain)
-    def fastest(*args, **kwargs):
-        way = gpu if _gpu is not None and _on_gpu(args[0]) else cpu
-        run = plain if way is None or not _open(way, (*args, *kwargs.values())) else way.run
+    @functools.wraps(definition)
+    def call(*args, **kwargs):
+        version = gpu if GPU is not None and _on_gpu(args[0]) else cpu
+        if version is None or not (version.differentiable or not _asks_for_gradient(args, kwargs)):
+            run = definition
+        else:
+            run = version.run
         if not paddle.in_dynamic_mode():
             # Sizes that are free are tensors only in what Paddle has converted, and by itself it stops at this function.
             run = Call(run)
         return run(*args, **kwargs)
 
-    return fastest
+    return call
+
+
+FASTEST = {name: fastest(name) for name in definitions.__all__}
 
 
 def status() -> dict[str, str]:
     """What runs each operation: the instruction set and threads of the compiled ones, or why plain Paddle."""
-    if _gpu is not None and _on_gpu(paddle.zeros([1])):
-        return {name: _gpu_status(name) for name in PLAIN}
-    if _compiled is None:
-        return dict.fromkeys(PLAIN, f"plain Paddle ({_reason})")
-    import paddlemix_qwenvl_ops as library
-
-    compiled = f"compiled for {library.isa()}, {library.threads()} threads"
-    products = (
-        f"compiled for {library.path()}, {library.threads()} threads, prompts in {library.product('bfloat16', 512)}"
-    )
-    products = dict.fromkeys(("linear", "linear_int8"), products)
-    return dict.fromkeys(PLAIN, "plain Paddle") | dict.fromkeys(_compiled.__all__, compiled) | products
-
-
-def _gpu_status(name: str) -> str:
-    refusal = _gpu.refusal(name) if name in _gpu.__all__ else ""
-    if refusal:
-        return f"plain Paddle ({refusal})"
-    way = _ways(name)[1]
-    return "plain Paddle" if way is None else f"{way.label}, on a GPU"
+    on_gpu = GPU is not None and _on_gpu(paddle.zeros([1]))
+    versions = GPU if on_gpu else CPU
+    plain = f"plain Paddle ({_reason})" if _compiled is None and not on_gpu else "plain Paddle"
+    return {name: versions[name].describe() if name in versions else plain for name in definitions.__all__}

@@ -9,17 +9,17 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import paddle
 from paddle import Tensor
 
-from . import reference_attention, reference_linear
+from . import definitions
 from .int8 import Int8Weight
+from .version import Version
 
-__all__ = ["linear_int8", "quantize_int8", "rms_norm", "swiglu", "varlen_attention"]
-
-DIFFERENTIABLE = frozenset({"linear_int8", "swiglu", "varlen_attention"})
 FUNCTIONS = {
     "flash_attn_unpadded": ("paddle.nn.functional.flash_attention",),
     "fused_rms_norm": ("paddle.incubate.nn.functional",),
@@ -29,13 +29,6 @@ FUNCTIONS = {
 }
 """Paddle's functions, and the modules that have had them; tests/ops/paddle_signatures.json holds what each version has."""
 
-_NEEDS = {
-    "linear_int8": ("weight_only_linear", "weight_quantize"),
-    "quantize_int8": ("weight_only_linear", "weight_quantize"),
-    "rms_norm": ("fused_rms_norm",),
-    "swiglu": ("swiglu",),
-    "varlen_attention": ("flash_attn_unpadded",),
-}
 _HALVES = (paddle.float16, paddle.bfloat16)
 _FLASH_CAPABILITY = (8, 0)  # Ampere
 _FLASH_LARGEST_HEAD = 256
@@ -57,13 +50,13 @@ _paddle = SimpleNamespace(**{name: find(name) for name in FUNCTIONS})
 
 def missing(operation: str) -> str:
     """Which function of Paddle's an operation lacks, as a sentence; empty if none."""
-    names = [name for name in _NEEDS[operation] if getattr(_paddle, name) is None]
+    names = [name for name in _OWN[operation].needs if getattr(_paddle, name) is None]
     return f"Paddle {paddle.__version__} has no {names[0]}" if names else ""
 
 
 def refusal(operation: str) -> str:
     """Why an operation goes the plain way on the current card, whatever it is given; empty where it need not."""
-    return missing(operation) or _tried(_TRIALS.get(operation), paddle.get_device())
+    return missing(operation) or _tried(_OWN[operation].trial, paddle.get_device())
 
 
 @functools.cache
@@ -85,29 +78,21 @@ def _numbers(*shape: int) -> Tensor:
     return paddle.arange(math.prod(shape), dtype="float32").sin().reshape(shape).astype("float16")
 
 
-def rms_norm(x: Tensor, weight: Tensor, epsilon: float, residual: Tensor | None = None):
+def rms_norm(x, weight, epsilon, residual=None):
     weight = weight.astype(x.dtype)
     y, total = _paddle.fused_rms_norm(x, weight, None, epsilon, x.ndim - 1, residual=residual)[:2]
     return y if residual is None else (y, total)
 
 
-def swiglu(gate_up: Tensor) -> Tensor:
+def swiglu(gate_up):
     return _paddle.swiglu(gate_up)
 
 
-def varlen_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens_q: Tensor,
-    cu_seqlens_k: Tensor,
-    causal: bool = False,
-    scale: float | None = None,
-) -> Tensor:
+def varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=False, scale=None):
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     fits = q.dtype in _HALVES and q.shape[-1] % 8 == 0 and q.shape[-1] <= _FLASH_LARGEST_HEAD
     if not fits or not paddle.in_dynamic_mode() or refusal("varlen_attention"):
-        return reference_attention.varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)
+        return definitions.varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)
     return _flash(q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)
 
 
@@ -132,14 +117,14 @@ def _try_flash() -> tuple[Tensor, Tensor]:
         raise NotImplementedError("flash attention needs compute capability 8.0, this is {}.{}".format(*capability))
     q, bounds = _numbers(5, 2, 64), paddle.to_tensor([0, 5], dtype="int32")
     arguments = q, q, q, bounds, bounds, True, 0.125
-    return _flash(*arguments), reference_attention.varlen_attention(*arguments)
+    return _flash(*arguments), definitions.varlen_attention(*arguments)
 
 
-def quantize_int8(weight: Tensor, largest: Tensor | None = None) -> Int8Weight:
+def quantize_int8(weight, largest=None):
     """Arranged for this card where Paddle has a kernel; each rank then goes by its own `largest`, whose steps are no wider."""
     fits = weight.dtype in _HALVES and weight.shape[0] % _INT8_OUTPUTS == 0
     if not fits or refusal("quantize_int8"):
-        return reference_linear.quantize_int8(weight, largest)
+        return definitions.quantize_int8(weight, largest)
     return _arranged(weight)
 
 
@@ -156,9 +141,9 @@ def _filled(x: Tensor, size: int) -> Tensor:
     return paddle.concat([x, paddle.zeros([*x.shape[:-1], size - x.shape[-1]], x.dtype)], axis=-1)
 
 
-def linear_int8(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Tensor:
+def linear_int8(x, weight, bias=None):
     if not weight.arranged:
-        return reference_linear.linear_int8(x, weight, bias)
+        return definitions.linear_int8(x, weight, bias)
     bias = None if bias is None else bias.astype(x.dtype)
     x = _filled(x, weight.values.shape[1])
     return _paddle.weight_only_linear(x, weight.values, bias, weight.scale, "int8")
@@ -168,7 +153,39 @@ def _try_int8() -> tuple[Tensor, Tensor]:
     weight, x = _numbers(16, 64), _numbers(6, 64)
     arranged = _arranged(weight)
     parts = x[:1], x[1:]  # few rows have a kernel of their own
-    return paddle.concat([linear_int8(part, arranged) for part in parts]), reference_linear.linear(x, weight)
+    return paddle.concat([linear_int8(part, arranged) for part in parts]), definitions.linear(x, weight)
 
 
-_TRIALS = {"linear_int8": _try_int8, "quantize_int8": _try_int8, "varlen_attention": _try_flash}
+class _Own(NamedTuple):
+    """An operation on Paddle's own: the FUNCTIONS it needs, and a trial of them on the card; see `Version`."""
+
+    run: Callable
+    needs: tuple[str, ...]
+    differentiable: bool = False
+    trial: Callable | None = None
+
+
+_OWN = {
+    "linear_int8": _Own(linear_int8, ("weight_only_linear", "weight_quantize"), True, _try_int8),
+    "quantize_int8": _Own(quantize_int8, ("weight_only_linear", "weight_quantize"), False, _try_int8),
+    "rms_norm": _Own(rms_norm, ("fused_rms_norm",)),
+    "swiglu": _Own(swiglu, ("swiglu",), True),
+    "varlen_attention": _Own(varlen_attention, ("flash_attn_unpadded",), True, _try_flash),
+}
+
+
+def versions() -> dict[str, Version]:
+    """By the operation's name. Where this Paddle has not what one needs, it is the definition, which says why."""
+    return {name: _version(name, own) for name, own in _OWN.items()}
+
+
+def _version(name: str, own: _Own) -> Version:
+    describe = functools.partial(_describe, name)
+    if missing(name):
+        return Version(getattr(definitions, name), True, describe)
+    return Version(own.run, own.differentiable, describe)
+
+
+def _describe(name: str) -> str:
+    reason = refusal(name)
+    return f"plain Paddle ({reason})" if reason else "Paddle's own, on a GPU"

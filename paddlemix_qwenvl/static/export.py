@@ -14,7 +14,7 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from paddlemix_qwenvl.engine.settings import write_generation_config
+from paddlemix_qwenvl.models.generation_config import write_generation_config
 from paddlemix_qwenvl.errors import ConfigurationError, DeployError
 from paddlemix_qwenvl.models.chat_templates import TEMPLATE, TEMPLATE_JSON
 from paddlemix_qwenvl.models.qwen2_5_vl.image_settings import PREPROCESSOR, VIDEO_PREPROCESSOR

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from paddlemix_qwenvl.engine.finite import not_finite
-from paddlemix_qwenvl.engine.settings import GENERATION_CONFIG, GenerationSettings, read_generation_file
+from paddlemix_qwenvl.engine.settings import GenerationSettings
+from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG, read_generation_file
 from paddlemix_qwenvl.environment import collection_paused
 from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError
 from paddlemix_qwenvl.parallel import tensor_parallel

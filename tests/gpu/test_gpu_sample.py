@@ -3,19 +3,7 @@
 import numpy as np
 import pytest
 from machine import Sampling
-from op_definitions import sample_row
-
-HOW = [
-    (1, 0, 1),
-    (0.7, 50, 0.9),
-    (1.5, 0, 0.8),
-    (1, 5, 1),
-    (0.01, 0, 1),
-    (1, 0, 1e-6),
-    (0, 0, 1),
-    (1, 1, 1),
-    (1, 9999, 0.5),
-]
+from op_definitions import SAMPLING, sample_row
 
 
 def sample(machine, logits, how, seen=None, penalty=1.0, uniform=None):
@@ -36,7 +24,7 @@ def sample(machine, logits, how, seen=None, penalty=1.0, uniform=None):
 
 
 @pytest.mark.parametrize("penalised", [False, True])
-@pytest.mark.parametrize("how", HOW, ids=str)
+@pytest.mark.parametrize("how", SAMPLING, ids=str)
 def test_sample(machine, how, penalised):
     draws = np.random.default_rng(0)
     rows, vocabulary = 6, 3001

@@ -16,7 +16,7 @@ from paddlemix_qwenvl.errors import CheckpointError, DownloadError
 from paddlemix_qwenvl.hub import transfer
 
 WEIGHTS = (INDEX, "model.safetensors", "model_state.pdparams")
-FILES = ("tokenizer.json", "generation_config.json")  # the model has no generation_config.json
+FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")  # the model has no generation_config.json
 each_source = pytest.mark.parametrize("source", ENDPOINTS)
 each_folder = pytest.mark.parametrize("source", ["paddlenlp", "modelscope", "aistudio"])
 
@@ -142,7 +142,7 @@ def test_an_interrupted_replacement_leaves_no_mixture(
     load(source)
     models[NAME] = write_model(tmp_path / "newer", version=222)
     if changed == INDEX:  # the weights alone are new
-        for file in ("config.json", "tokenizer.json"):
+        for file in ("config.json", "tokenizer.json", "tokenizer_config.json"):
             shutil.copy(stored / file, models[NAME] / file)
     faults[SHARDS[0]] = "damaged" if source == "modelscope" else 10
     monkeypatch.setattr(transfer, "ATTEMPTS", 1)
@@ -150,6 +150,13 @@ def test_an_interrupted_replacement_leaves_no_mixture(
         load(source, force_download=True)
     faults.clear()
     assert contents(load(source)) == contents(models[NAME])
+
+
+@each_folder
+def test_the_weights_stay_where_a_tokenizers_file_alone_is_new(source, requests, stored):
+    load(source)
+    (stored / "tokenizer_config.json").write_text('{"tokens": "new"}')
+    assert contents(load(source, force_download=True)) == contents(stored)
 
 
 @each_source

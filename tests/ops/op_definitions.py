@@ -53,6 +53,19 @@ def attention(q, k, v, query_lengths, key_lengths, causal, scale):
     return out
 
 
+SAMPLING = [  # temperature, top_k, top_p
+    (1, 0, 1),
+    (0.7, 50, 0.9),
+    (1.5, 0, 0.8),
+    (1, 5, 1),
+    (0.01, 0, 1),
+    (1, 0, 1e-6),
+    (0, 0, 1),
+    (1, 1, 1),
+    (1, 9999, 0.5),  # of fewer tokens
+]
+
+
 def sample_row(logits, seen, temperature, top_k, top_p, penalty, uniform) -> int:
     """One row: transformers' processors in their order, then the inverse distribution function by vocabulary order."""
     logits = logits.astype(np.float64)

@@ -1,6 +1,8 @@
 """Which version runs, what says so, and the modules and builds around it."""
 
+import ast
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
@@ -12,10 +14,10 @@ import pytest
 from cpu_paths import FORCED_BY, PATHS, paths_of_this_cpu
 from numpy_ops import float64, int32, tensor
 from op_definitions import layer_norm, rms_norm
-from ways import PLAIN_ONLY
+from ways import PLAIN_ONLY, Way
 
 from paddlemix_qwenvl import environment, ops
-from paddlemix_qwenvl.ops import dispatch
+from paddlemix_qwenvl.ops import definitions, dispatch
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("attention", "gradients", "linear", "norm", "padding", "rotary", "sample")
@@ -28,18 +30,36 @@ def python(*arguments, **environment):
     return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, cwd=ROOT)
 
 
-def test_status_names_every_operation():
-    status = ops.status()
-    assert set(status) == set(dispatch.PLAIN)
-    assert set(ops.__all__) == {*status, "status"}
-    compiled = {name for name, way in status.items() if way.startswith("compiled for ")}
-    assert len(compiled) == (20 if not PLAIN_ONLY else 0)
+def public_functions(folder):
+    for path in folder.glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                yield node.name
+
+
+def test_every_definition_is_an_operation():
+    """Public functions of `definitions`, and nothing else, are in `ops` and in its status."""
+    names = sorted(public_functions(Path(definitions.__file__).parent))
+    assert sorted(definitions.__all__) == sorted(ops.status()) == names
+    assert set(ops.__all__) == {*names, "status", "activation_dtype"}
+    for name in names:
+        definition, operation = getattr(definitions, name), getattr(ops, name)
+        assert inspect.unwrap(operation) is definition and operation.__doc__
+
+
+def test_every_kernel_runs_its_operation():
+    kernels = set()
+    if not PLAIN_ONLY:
+        import paddlemix_qwenvl_ops as library
+
+        kernels = {name for name in definitions.__all__ if f"qwenvl_{name}" in library.OPERATIONS}
+        kernels.add("linear_int8")  # by the kernel of `linear`
+    assert set(dispatch.CPU) == kernels
+    assert {name for name, way in ops.status().items() if way.startswith("compiled for ")} == kernels
 
 
 def test_plain_paddle_on_demand():
-    program = (
-        "from paddlemix_qwenvl import ops; print(ops.status()['linear'], ops.linear is ops.dispatch.PLAIN['linear'])"
-    )
+    program = "from paddlemix_qwenvl import ops; print(ops.status()['linear'], ops.linear is ops.definitions.linear)"
     done = python("-c", program, QWENVL_OPS="reference")
     assert done.stdout.split("\n")[0] == "plain Paddle (QWENVL_OPS=reference) True", done.stderr
 
@@ -51,16 +71,31 @@ def test_compiled_on_demand_says_what_to_do(tmp_path):
     assert "python setup.py install" in done.stderr and "PYTHONPATH" in done.stderr
 
 
-def test_a_build_of_another_version_is_not_used(tmp_path):
+KERNELS = {*definitions.__all__, "add_bias", "add_layer_norm", "add_rms_norm"}
+FULL = "HAS_CUDA = False\nrun = set_threads = print\nINTERFACE = {}\nOPERATIONS = {}\n"
+
+
+@pytest.mark.parametrize(
+    "library, reason",
+    [
+        ("run = None\n", ""),
+        (FULL.format(1, {f"qwenvl_{name}" for name in KERNELS}), ""),
+        (FULL.format(2, {f"qwenvl_{name}" for name in KERNELS - {"write_cache_kv"}}), ", without write_cache_kv"),
+    ],
+    ids=["before it was counted", "another interface", "without an operation"],
+)
+def test_a_build_of_another_version_is_not_used(tmp_path, library, reason):
     """Neither by a model, which runs on plain Paddle and says why, nor on demand, which says what to do."""
     package = tmp_path / "paddlemix_qwenvl_ops"
     package.mkdir()
-    (package / "__init__.py").write_text("run = None\n")
-    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom paddlemix_qwenvl import ops; print(ops.status()['linear'])"
+    (package / "__init__.py").write_text(library)
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom paddlemix_qwenvl import ops\n"
+        "print(ops.status()['linear'], ops.cached_attention is ops.definitions.cached_attention)"
+    )
     done = python("-c", program, QWENVL_OPS="auto")
-    assert done.stdout.startswith(
-        "plain Paddle (paddlemix_qwenvl_ops does not load: it was built from another version"
-    ), done
+    wanted = f"it was built from another version of external_ops{reason}) True"
+    assert done.stdout.startswith(f"plain Paddle (paddlemix_qwenvl_ops does not load: {wanted}"), done
     assert "setup.py install` in external_ops" in python("-c", program, QWENVL_OPS="compiled").stderr
 
 
@@ -145,10 +180,22 @@ if not PLAIN_ONLY:
         ],
     )
     def test_wrong_arguments_are_named(call, message):
-        from paddlemix_qwenvl.ops import compiled
-
         with pytest.raises((RuntimeError, ValueError, OSError), match=message):
-            call(compiled, tensor(np.ones((3, 4))))
+            call(Way("compiled"), tensor(np.ones((3, 4))))
+
+    def test_arguments_by_name():
+        """Of operations whose kernel is called as it is, too."""
+        qkv, tables, heads = (
+            tensor(np.ones((3, 16))),
+            [tensor(np.ones((3, 2)))] * 2,
+            {"num_kv_heads": 1, "num_heads": 2},
+        )
+        for found, wanted in zip(
+            Way("compiled").qkv_transpose_split(qkv, *tables, **heads),
+            definitions.qkv_transpose_split(qkv, *tables, **heads),
+            strict=True,
+        ):
+            assert np.array_equal(found.numpy(), wanted.numpy())
 
     @pytest.mark.parametrize("path", paths_of_this_cpu())
     def test_every_path_of_this_cpu(path):

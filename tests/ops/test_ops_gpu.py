@@ -12,7 +12,8 @@ from numpy_ops import TOLERANCE, close, float64, running_totals, tensor
 from op_definitions import attention, rms_norm, swiglu
 
 from paddlemix_qwenvl import ops
-from paddlemix_qwenvl.ops import gpu
+from paddlemix_qwenvl.dtypes import dtype_name
+from paddlemix_qwenvl.ops import definitions, dispatch, gpu
 from paddlemix_qwenvl.ops.int8 import Int8Weight
 
 DTYPES = ["float32", "bfloat16", "float16"]
@@ -57,7 +58,7 @@ class Recorder:
 def _placeholder(name, x):
     if not isinstance(x, paddle.Tensor):
         return x
-    return paddle.static.data(f"input_{name}", x.shape, str(x.dtype).rpartition(".")[2])
+    return paddle.static.data(f"input_{name}", x.shape, dtype_name(x.dtype))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -127,7 +128,7 @@ def test_attention_that_has_no_flash_kernel(dtype, head_dim, capability):
 def int8_error(x, weight, largest=None) -> np.ndarray:
     """Bound of what int8 and the dtype's rounding may change in `x W^T`."""
     step = (np.abs(float64(weight)).max(1) if largest is None else largest) / 127
-    rounding = TOLERANCE[str(weight.dtype).rpartition(".")[2]] * np.abs(float64(x)) @ np.abs(float64(weight)).T
+    rounding = TOLERANCE[dtype_name(weight.dtype)] * np.abs(float64(x)) @ np.abs(float64(weight)).T
     return np.abs(float64(x)).sum(-1, keepdims=True) * step * 0.51 + rounding / 4 + 1e-6
 
 
@@ -156,7 +157,7 @@ def test_an_arranged_weight_is_no_row_by_row_one():
     weight, x = draw((32, 64)), draw((3, 64), seed=1)
     with card((8, 0)):
         arranged = ops.quantize_int8(weight)
-        by_rows = Int8Weight(*ops.dispatch.PLAIN["quantize_int8"](weight))
+        by_rows = Int8Weight(*definitions.quantize_int8(weight))
         for quantized in (arranged, by_rows, by_rows._replace(scale=by_rows.scale.astype("bfloat16"))):
             y = float64(ops.linear_int8(x, quantized))
             assert (np.abs(y - float64(x) @ float64(weight).T) <= int8_error(x, weight)).all()
@@ -249,7 +250,7 @@ def test_what_a_function_of_paddle_may_be(change, reason):
 def test_operations_whose_function_is_missing(operation, function):
     with card((8, 0)) as patch:
         patch.setattr(gpu._paddle, function, None)
-        assert ops.dispatch._ways(operation)[1] is None
+        assert gpu.versions()[operation].run is getattr(definitions, operation)
         assert ops.status()[operation] == f"plain Paddle (Paddle 3.3.1 has no {function})"
 
 
@@ -258,8 +259,9 @@ def test_the_way_on_a_gpu():
     x, weight, calls = draw((3, 16), "float32"), draw(16, "float32"), []
     with card((8, 0)) as patch:
         for name in ("rms_norm", "swiglu"):
-            patch.setattr(gpu, name, lambda *_, name=name: calls.append(name))
-            patch.setattr(ops, name, ops.dispatch.operation(name))
+            noted = dispatch.GPU[name]._replace(run=lambda *_, name=name: calls.append(name))
+            patch.setitem(dispatch.GPU, name, noted)
+            patch.setattr(ops, name, dispatch.fastest(name))
         ops.rms_norm(x, weight, 1e-6)
         x.stop_gradient = False
         ops.rms_norm(x, weight, 1e-6)

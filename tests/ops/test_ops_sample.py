@@ -4,26 +4,13 @@ import numpy as np
 import paddle
 import pytest
 from numpy_ops import float64, tensor
-from op_definitions import sample_row
+from op_definitions import SAMPLING, sample_row
 
 ROWS, VOCABULARY = 64, 1000
 
 
 @pytest.mark.parametrize("penalised", [False, True])
-@pytest.mark.parametrize(
-    "temperature, top_k, top_p",
-    [
-        (1, 0, 1),
-        (0.7, 50, 0.9),
-        (1.5, 0, 0.8),
-        (1, 5, 1),
-        (0.01, 0, 1),
-        (1, 0, 1e-6),
-        (0, 0, 1),
-        (1, 1, 1),
-        (1, 5000, 0.5),
-    ],
-)
+@pytest.mark.parametrize("temperature, top_k, top_p", SAMPLING)
 def test_sample(way, temperature, top_k, top_p, penalised):
     draws = np.random.default_rng(0)
     logits = draws.normal(0, 3, (ROWS, VOCABULARY)).astype(np.float32)

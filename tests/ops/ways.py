@@ -7,7 +7,7 @@ import os
 
 from cpu_paths import running_product
 
-from paddlemix_qwenvl.ops import dispatch
+from paddlemix_qwenvl.ops import definitions, dispatch
 
 PLAIN_ONLY = os.environ.get("QWENVL_OPS") == "reference"
 
@@ -17,15 +17,13 @@ class Way:
 
     def __init__(self, name: str):
         self.name = name
-        if name == "compiled":
-            from paddlemix_qwenvl.ops import compiled
-
-            self.module = compiled
 
     def product(self, dtype: str, rows: int) -> str:
         """How a product of `rows` rows with weights of `dtype` is computed: see `paddlemix_qwenvl_ops.product`."""
         return "float32" if self.name == "plain" else running_product(dtype, rows)
 
     def __getattr__(self, operation: str):
-        plain = dispatch.PLAIN[operation]
-        return plain if self.name == "plain" else getattr(self.module, operation, plain)
+        definition = getattr(definitions, operation)
+        if self.name == "plain" or operation not in dispatch.CPU:
+            return definition
+        return dispatch.CPU[operation].run

@@ -23,10 +23,11 @@ UNSET = (
 
 
 def write_model(folder, version=1):
-    """A config, an index of two shards and a tokenizer's file, whose contents tell the version."""
+    """A config, an index of two shards and a tokenizer's files, whose contents tell the version."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"version": version}))
-    (folder / "tokenizer.json").write_text(json.dumps({"tokens": version}))
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / file).write_text(json.dumps({file: version}))
     (folder / INDEX).write_text(json.dumps({"weight_map": dict(zip("ab", SHARDS, strict=True)), "version": version}))
     for shard in SHARDS:
         (folder / shard).write_bytes(bytes([version]) * 50_000 + shard.encode())

@@ -108,53 +108,40 @@ std::vector<Tensor> decode_attention(const Tensor& q, const Tensor& k_cache, con
   return {narrow(out, q)};
 }
 
-std::vector<Shape> varlen_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
-std::vector<DataType> varlen_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
-std::vector<Shape> qkv_shape(Shape qkv, Shape, Shape, Shape, int num_heads, int num_kv_heads, bool, float) {
+std::vector<Shape> varlen_attention_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
+std::vector<DataType> varlen_attention_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
+std::vector<Shape> qkv_attention_shape(Shape qkv, Shape, Shape, Shape, int num_heads, int num_kv_heads, bool, float) {
   return {{qkv[0], num_heads, qkv[1] / (num_heads + 2 * num_kv_heads)}};
 }
-std::vector<DataType> qkv_dtype(DataType qkv, DataType, DataType, DataType) { return {qkv}; }
-std::vector<Shape> cached_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
-std::vector<DataType> cached_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
-std::vector<Shape> decode_shape(Shape q, Shape, Shape, Shape) { return {q}; }
-std::vector<DataType> decode_dtype(DataType q, DataType, DataType, DataType) { return {q}; }
+std::vector<DataType> qkv_attention_dtype(DataType qkv, DataType, DataType, DataType) { return {qkv}; }
+std::vector<Shape> cached_attention_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
+std::vector<DataType> cached_attention_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
+std::vector<Shape> decode_attention_shape(Shape q, Shape, Shape, Shape) { return {q}; }
+std::vector<DataType> decode_attention_dtype(DataType q, DataType, DataType, DataType) { return {q}; }
 
 }  // namespace qwenvl
 
-PD_BUILD_OP(qwenvl_varlen_attention)
+QWENVL_BUILD_OP(varlen_attention)
     .Inputs({"q", "k", "v", "cu_seqlens_q", "cu_seqlens_k"})
     .Outputs({"out"})
-    .Attrs({"causal: bool", "scale: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::varlen_attention))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::varlen_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::varlen_dtype));
+    .Attrs({"causal: bool", "scale: float"});
 
-PD_BUILD_OP(qwenvl_qkv_attention)
+QWENVL_BUILD_OP(qkv_attention)
     .Inputs({"qkv", "cos", "sin", "cu_seqlens"})
     .Outputs({"out"})
-    .Attrs({"num_heads: int", "num_kv_heads: int", "causal: bool", "scale: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::qkv_attention))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::qkv_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::qkv_dtype));
+    .Attrs({"num_heads: int", "num_kv_heads: int", "causal: bool", "scale: float"});
 
-PD_BUILD_OP(qwenvl_cached_attention)
+QWENVL_BUILD_OP(cached_attention)
     .Inputs({"q", "k_cache", "v_cache", "cu_seqlens", "lengths"})
     .Outputs({"out"})
-    .Attrs({"scale: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::cached_attention))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::cached_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::cached_dtype));
+    .Attrs({"scale: float"});
 
-PD_BUILD_OP(qwenvl_decode_attention)
+QWENVL_BUILD_OP(decode_attention)
     .Inputs({"q", "k_cache", "v_cache", "lengths"})
     .Outputs({"out"})
-    .Attrs({"scale: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::decode_attention))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::decode_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::decode_dtype));
+    .Attrs({"scale: float"});
 
-PD_BUILD_GRAD_OP(qwenvl_varlen_attention)
+QWENVL_BUILD_GRADIENT(varlen_attention)
     .Inputs({"q", "k", "v", "cu_seqlens_q", "cu_seqlens_k", paddle::Grad("out")})
     .Outputs({paddle::Grad("q"), paddle::Grad("k"), paddle::Grad("v")})
-    .Attrs({"causal: bool", "scale: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::varlen_attention_gradient));
+    .Attrs({"causal: bool", "scale: float"});

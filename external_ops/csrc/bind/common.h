@@ -104,3 +104,13 @@ inline QwenvlKvCache kv_cache(const Tensor& k_cache, const Tensor& v_cache) {
 }
 
 }  // namespace qwenvl
+
+// Declares the op qwenvl_NAME: NAME runs it, NAME_shape and NAME_dtype infer what it gives, all in namespace qwenvl.
+#define QWENVL_BUILD_OP(name)                                \
+  PD_BUILD_OP(qwenvl_##name)                                 \
+      .SetKernelFn(PD_KERNEL(qwenvl::name))                  \
+      .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::name##_shape)) \
+      .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::name##_dtype))
+
+// And its gradient, the function NAME_gradient.
+#define QWENVL_BUILD_GRADIENT(name) PD_BUILD_GRAD_OP(qwenvl_##name).SetKernelFn(PD_KERNEL(qwenvl::name##_gradient))

@@ -45,34 +45,24 @@ std::vector<Shape> linear_shape(Shape x, Shape weight, Shape, Shape) { return {w
 std::vector<DataType> linear_dtype(DataType x, DataType, DataType, DataType) { return {x}; }
 std::vector<Shape> add_bias_shape(Shape y, Shape) { return {y}; }
 std::vector<DataType> add_bias_dtype(DataType y, DataType) { return {y}; }
-std::vector<Shape> quantize_shape(Shape weight) { return {weight, {weight[0]}}; }
-std::vector<DataType> quantize_dtype(DataType) { return {DataType::INT8, DataType::FLOAT32}; }
+std::vector<Shape> quantize_int8_shape(Shape weight) { return {weight, {weight[0]}}; }
+std::vector<DataType> quantize_int8_dtype(DataType) { return {DataType::INT8, DataType::FLOAT32}; }
 
 }  // namespace qwenvl
 
-PD_BUILD_OP(qwenvl_linear)
+QWENVL_BUILD_OP(linear)
     .Inputs({"x", "weight", paddle::Optional("scale"), paddle::Optional("bias")})
-    .Outputs({"y"})
-    .SetKernelFn(PD_KERNEL(qwenvl::linear))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::linear_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::linear_dtype));
+    .Outputs({"y"});
 
-PD_BUILD_OP(qwenvl_add_bias)
+QWENVL_BUILD_OP(add_bias)
     .Inputs({"y", "bias"})
     .Outputs({"out"})
-    .SetInplaceMap({{"y", "out"}})
-    .SetKernelFn(PD_KERNEL(qwenvl::add_bias))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::add_bias_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::add_bias_dtype));
+    .SetInplaceMap({{"y", "out"}});
 
-PD_BUILD_GRAD_OP(qwenvl_add_bias)
+QWENVL_BUILD_GRADIENT(add_bias)
     .Inputs({"bias", paddle::Grad("out")})
-    .Outputs({paddle::Grad("y"), paddle::Grad("bias")})
-    .SetKernelFn(PD_KERNEL(qwenvl::add_bias_gradient));
+    .Outputs({paddle::Grad("y"), paddle::Grad("bias")});
 
-PD_BUILD_OP(qwenvl_quantize_int8)
+QWENVL_BUILD_OP(quantize_int8)
     .Inputs({"weight"})
-    .Outputs({"quantized", "scale"})
-    .SetKernelFn(PD_KERNEL(qwenvl::quantize_int8))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::quantize_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::quantize_dtype));
+    .Outputs({"quantized", "scale"});

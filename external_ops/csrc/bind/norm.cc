@@ -90,84 +90,64 @@ std::vector<Tensor> swiglu_gradient(const Tensor& gate_up, const Tensor& dy) {
   return {narrow(d_gate_up, gate_up)};
 }
 
-std::vector<Shape> norm_shape(Shape x, Shape) { return {x}; }
-std::vector<Shape> add_norm_shape(Shape x, Shape, Shape) { return {x, x}; }
+std::vector<Shape> rms_norm_shape(Shape x, Shape) { return {x}; }
+std::vector<Shape> add_rms_norm_shape(Shape x, Shape, Shape) { return {x, x}; }
 std::vector<Shape> layer_norm_shape(Shape x, Shape, Shape) { return {x}; }
 std::vector<Shape> add_layer_norm_shape(Shape x, Shape, Shape, Shape) { return {x, x}; }
 std::vector<Shape> swiglu_shape(Shape x) { return {with_last(x, x.back() < 0 ? -1 : x.back() / 2)}; }
 
-std::vector<DataType> norm_dtype(DataType x, DataType) { return {x}; }
-std::vector<DataType> add_norm_dtype(DataType x, DataType, DataType) { return {x, x}; }
+std::vector<DataType> rms_norm_dtype(DataType x, DataType) { return {x}; }
+std::vector<DataType> add_rms_norm_dtype(DataType x, DataType, DataType) { return {x, x}; }
 std::vector<DataType> layer_norm_dtype(DataType x, DataType, DataType) { return {x}; }
 std::vector<DataType> add_layer_norm_dtype(DataType x, DataType, DataType, DataType) { return {x, x}; }
 std::vector<DataType> swiglu_dtype(DataType x) { return {x}; }
 
 }  // namespace qwenvl
 
-PD_BUILD_OP(qwenvl_rms_norm)
+QWENVL_BUILD_OP(rms_norm)
     .Inputs({"x", "weight"})
     .Outputs({"y"})
-    .Attrs({"epsilon: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::rms_norm))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::norm_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::norm_dtype));
+    .Attrs({"epsilon: float"});
 
-PD_BUILD_OP(qwenvl_add_rms_norm)
+QWENVL_BUILD_OP(add_rms_norm)
     .Inputs({"x", "weight", "residual"})
     .Outputs({"y", "total"})
-    .Attrs({"epsilon: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::add_rms_norm))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::add_norm_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::add_norm_dtype));
+    .Attrs({"epsilon: float"});
 
-PD_BUILD_OP(qwenvl_layer_norm)
+QWENVL_BUILD_OP(layer_norm)
     .Inputs({"x", "weight", "bias"})
     .Outputs({"y"})
-    .Attrs({"epsilon: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::layer_norm))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::layer_norm_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::layer_norm_dtype));
+    .Attrs({"epsilon: float"});
 
-PD_BUILD_OP(qwenvl_add_layer_norm)
+QWENVL_BUILD_OP(add_layer_norm)
     .Inputs({"x", "weight", "bias", "residual"})
     .Outputs({"y", "total"})
-    .Attrs({"epsilon: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::add_layer_norm))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::add_layer_norm_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::add_layer_norm_dtype));
+    .Attrs({"epsilon: float"});
 
-PD_BUILD_OP(qwenvl_swiglu)
+QWENVL_BUILD_OP(swiglu)
     .Inputs({"gate_up"})
-    .Outputs({"y"})
-    .SetKernelFn(PD_KERNEL(qwenvl::swiglu))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::swiglu_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::swiglu_dtype));
+    .Outputs({"y"});
 
-PD_BUILD_GRAD_OP(qwenvl_rms_norm)
+QWENVL_BUILD_GRADIENT(rms_norm)
     .Inputs({"x", "weight", paddle::Grad("y")})
     .Outputs({paddle::Grad("x"), paddle::Grad("weight")})
-    .Attrs({"epsilon: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::rms_norm_gradient));
+    .Attrs({"epsilon: float"});
 
-PD_BUILD_GRAD_OP(qwenvl_add_rms_norm)
+QWENVL_BUILD_GRADIENT(add_rms_norm)
     .Inputs({"total", "weight", paddle::Grad("y"), paddle::Grad("total")})
     .Outputs({paddle::Grad("x"), paddle::Grad("weight"), paddle::Grad("residual")})
-    .Attrs({"epsilon: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::add_rms_norm_gradient));
+    .Attrs({"epsilon: float"});
 
-PD_BUILD_GRAD_OP(qwenvl_layer_norm)
+QWENVL_BUILD_GRADIENT(layer_norm)
     .Inputs({"x", "weight", "bias", paddle::Grad("y")})
     .Outputs({paddle::Grad("x"), paddle::Grad("weight"), paddle::Grad("bias")})
-    .Attrs({"epsilon: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::layer_norm_gradient));
+    .Attrs({"epsilon: float"});
 
-PD_BUILD_GRAD_OP(qwenvl_add_layer_norm)
+QWENVL_BUILD_GRADIENT(add_layer_norm)
     .Inputs({"total", "weight", "bias", paddle::Grad("y"), paddle::Grad("total")})
     .Outputs({paddle::Grad("x"), paddle::Grad("weight"), paddle::Grad("bias"), paddle::Grad("residual")})
-    .Attrs({"epsilon: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::add_layer_norm_gradient));
+    .Attrs({"epsilon: float"});
 
-PD_BUILD_GRAD_OP(qwenvl_swiglu)
+QWENVL_BUILD_GRADIENT(swiglu)
     .Inputs({"gate_up", paddle::Grad("y")})
-    .Outputs({paddle::Grad("gate_up")})
-    .SetKernelFn(PD_KERNEL(qwenvl::swiglu_gradient));
+    .Outputs({paddle::Grad("gate_up")});

@@ -66,41 +66,32 @@ std::vector<Tensor> rebuild_padding(const Tensor& x, const Tensor& indices, int 
   return {y};
 }
 
-std::vector<Shape> offset_shape(Shape mask) { return {{-1}, {mask[0] < 0 ? -1 : mask[0] + 1}}; }
-std::vector<DataType> offset_dtype(DataType) { return {DataType::INT64, DataType::INT32}; }
-std::vector<Shape> remove_shape(Shape x, Shape indices) {
+std::vector<Shape> get_padding_offset_shape(Shape mask) { return {{-1}, {mask[0] < 0 ? -1 : mask[0] + 1}}; }
+std::vector<DataType> get_padding_offset_dtype(DataType) { return {DataType::INT64, DataType::INT32}; }
+std::vector<Shape> transpose_remove_padding_shape(Shape x, Shape indices) {
   x.erase(x.begin());
   x[0] = indices[0];
   return {x};
 }
-std::vector<DataType> remove_dtype(DataType x, DataType) { return {x}; }
-std::vector<Shape> rebuild_shape(Shape x, Shape, int batch, int length) {
+std::vector<DataType> transpose_remove_padding_dtype(DataType x, DataType) { return {x}; }
+std::vector<Shape> rebuild_padding_shape(Shape x, Shape, int batch, int length) {
   x[0] = length;
   x.insert(x.begin(), batch);
   return {x};
 }
-std::vector<DataType> rebuild_dtype(DataType x, DataType) { return {x}; }
+std::vector<DataType> rebuild_padding_dtype(DataType x, DataType) { return {x}; }
 
 }  // namespace qwenvl
 
-PD_BUILD_OP(qwenvl_get_padding_offset)
+QWENVL_BUILD_OP(get_padding_offset)
     .Inputs({"attention_mask"})
-    .Outputs({"indices", "cu_seqlens"})
-    .SetKernelFn(PD_KERNEL(qwenvl::get_padding_offset))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::offset_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::offset_dtype));
+    .Outputs({"indices", "cu_seqlens"});
 
-PD_BUILD_OP(qwenvl_transpose_remove_padding)
+QWENVL_BUILD_OP(transpose_remove_padding)
+    .Inputs({"x", "indices"})
+    .Outputs({"y"});
+
+QWENVL_BUILD_OP(rebuild_padding)
     .Inputs({"x", "indices"})
     .Outputs({"y"})
-    .SetKernelFn(PD_KERNEL(qwenvl::transpose_remove_padding))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::remove_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::remove_dtype));
-
-PD_BUILD_OP(qwenvl_rebuild_padding)
-    .Inputs({"x", "indices"})
-    .Outputs({"y"})
-    .Attrs({"batch: int", "length: int"})
-    .SetKernelFn(PD_KERNEL(qwenvl::rebuild_padding))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::rebuild_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::rebuild_dtype));
+    .Attrs({"batch: int", "length: int"});

@@ -50,8 +50,8 @@ std::vector<Tensor> qkv_transpose_split(const Tensor& qkv, const Tensor& cos, co
   return {narrow(q, qkv), narrow(k, qkv), narrow(v, qkv)};
 }
 
-std::vector<Tensor> qkv_split_gradient(const Tensor& cos, const Tensor& sin, const Tensor& dq, const Tensor& dk,
-                                       const Tensor& dv, int num_heads, int num_kv_heads) {
+std::vector<Tensor> qkv_transpose_split_gradient(const Tensor& cos, const Tensor& sin, const Tensor& dq,
+                                                 const Tensor& dk, const Tensor& dv, int num_heads, int num_kv_heads) {
   const int64_t tokens = cos.shape()[0], head_dim = 2 * cos.shape()[1];
   const Shape query_shape{tokens, num_heads, head_dim}, key_shape{tokens, num_kv_heads, head_dim};
   const Tensor c = wide(cos), s = wide(sin), q = arriving(dq, query_shape, cos);
@@ -92,61 +92,51 @@ std::vector<Tensor> qkv_write_cache(const Tensor& qkv, const Tensor& cos, const 
   return {narrow(q, qkv)};
 }
 
-std::vector<Shape> rotary_shape(Shape q, Shape k, Shape, Shape) { return {q, k}; }
-std::vector<DataType> rotary_dtype(DataType q, DataType k, DataType, DataType) { return {q, k}; }
-std::vector<Shape> split_shape(Shape qkv, Shape cos, Shape, int num_heads, int num_kv_heads) {
+std::vector<Shape> encode_rotary_qk_shape(Shape q, Shape k, Shape, Shape) { return {q, k}; }
+std::vector<DataType> encode_rotary_qk_dtype(DataType q, DataType k, DataType, DataType) { return {q, k}; }
+std::vector<Shape> qkv_transpose_split_shape(Shape qkv, Shape cos, Shape, int num_heads, int num_kv_heads) {
   const int64_t head_dim = qkv[1] / (num_heads + 2 * num_kv_heads);
   return {{qkv[0], num_heads, head_dim}, {qkv[0], num_kv_heads, head_dim}, {qkv[0], num_kv_heads, head_dim}};
 }
-std::vector<DataType> split_dtype(DataType qkv, DataType, DataType) { return {qkv, qkv, qkv}; }
-std::vector<Shape> write_shape(Shape, Shape, Shape k_cache, Shape v_cache, Shape, Shape) { return {k_cache, v_cache}; }
-std::vector<DataType> write_dtype(DataType, DataType, DataType k_cache, DataType v_cache, DataType, DataType) {
+std::vector<DataType> qkv_transpose_split_dtype(DataType qkv, DataType, DataType) { return {qkv, qkv, qkv}; }
+std::vector<Shape> write_cache_kv_shape(Shape, Shape, Shape k_cache, Shape v_cache, Shape, Shape) {
   return {k_cache, v_cache};
 }
-std::vector<Shape> qkv_write_shape(Shape qkv, Shape, Shape, Shape k_cache, Shape v_cache, Shape, Shape, int num_heads) {
+std::vector<DataType> write_cache_kv_dtype(DataType, DataType, DataType k_cache, DataType v_cache, DataType, DataType) {
+  return {k_cache, v_cache};
+}
+std::vector<Shape> qkv_write_cache_shape(Shape qkv, Shape, Shape, Shape k_cache, Shape v_cache, Shape, Shape,
+                                         int num_heads) {
   return {{qkv[0], num_heads, k_cache[3]}, k_cache, v_cache};
 }
-std::vector<DataType> qkv_write_dtype(DataType qkv, DataType, DataType, DataType k_cache, DataType v_cache, DataType,
-                                      DataType) {
+std::vector<DataType> qkv_write_cache_dtype(DataType qkv, DataType, DataType, DataType k_cache, DataType v_cache,
+                                            DataType, DataType) {
   return {qkv, k_cache, v_cache};
 }
 
 }  // namespace qwenvl
 
-PD_BUILD_OP(qwenvl_encode_rotary_qk)
+QWENVL_BUILD_OP(encode_rotary_qk)
     .Inputs({"q", "k", "cos", "sin"})
-    .Outputs({"q_out", "k_out"})
-    .SetKernelFn(PD_KERNEL(qwenvl::encode_rotary_qk))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::rotary_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::rotary_dtype));
+    .Outputs({"q_out", "k_out"});
 
-PD_BUILD_OP(qwenvl_qkv_transpose_split)
+QWENVL_BUILD_OP(qkv_transpose_split)
     .Inputs({"qkv", "cos", "sin"})
     .Outputs({"q", "k", "v"})
-    .Attrs({"num_heads: int", "num_kv_heads: int"})
-    .SetKernelFn(PD_KERNEL(qwenvl::qkv_transpose_split))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::split_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::split_dtype));
+    .Attrs({"num_heads: int", "num_kv_heads: int"});
 
-PD_BUILD_OP(qwenvl_write_cache_kv)
+QWENVL_BUILD_OP(write_cache_kv)
     .Inputs({"k", "v", "k_cache", "v_cache", "rows", "slots"})
     .Outputs({"k_cache_out", "v_cache_out"})
-    .SetInplaceMap({{"k_cache", "k_cache_out"}, {"v_cache", "v_cache_out"}})
-    .SetKernelFn(PD_KERNEL(qwenvl::write_cache_kv))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::write_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::write_dtype));
+    .SetInplaceMap({{"k_cache", "k_cache_out"}, {"v_cache", "v_cache_out"}});
 
-PD_BUILD_OP(qwenvl_qkv_write_cache)
+QWENVL_BUILD_OP(qkv_write_cache)
     .Inputs({"qkv", "cos", "sin", "k_cache", "v_cache", "rows", "slots"})
     .Outputs({"q", "k_cache_out", "v_cache_out"})
     .SetInplaceMap({{"k_cache", "k_cache_out"}, {"v_cache", "v_cache_out"}})
-    .Attrs({"num_heads: int"})
-    .SetKernelFn(PD_KERNEL(qwenvl::qkv_write_cache))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::qkv_write_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::qkv_write_dtype));
+    .Attrs({"num_heads: int"});
 
-PD_BUILD_GRAD_OP(qwenvl_qkv_transpose_split)
+QWENVL_BUILD_GRADIENT(qkv_transpose_split)
     .Inputs({"cos", "sin", paddle::Grad("q"), paddle::Grad("k"), paddle::Grad("v")})
     .Outputs({paddle::Grad("qkv")})
-    .Attrs({"num_heads: int", "num_kv_heads: int"})
-    .SetKernelFn(PD_KERNEL(qwenvl::qkv_split_gradient));
+    .Attrs({"num_heads: int", "num_kv_heads: int"});

@@ -55,24 +55,15 @@ std::vector<DataType> sample_with_settings_dtype(DataType, DataType, DataType, D
 
 }  // namespace qwenvl
 
-PD_BUILD_OP(qwenvl_sample)
+QWENVL_BUILD_OP(sample)
     .Inputs({"logits", paddle::Optional("seen"), "uniform"})
     .Outputs({"tokens"})
-    .Attrs({"temperature: float", "top_k: int", "top_p: float", "repetition_penalty: float"})
-    .SetKernelFn(PD_KERNEL(qwenvl::sample))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::sample_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::sample_dtype));
+    .Attrs({"temperature: float", "top_k: int", "top_p: float", "repetition_penalty: float"});
 
-PD_BUILD_OP(qwenvl_sample_with_settings)
+QWENVL_BUILD_OP(sample_with_settings)
     .Inputs({"logits", "seen", "settings", "uniform"})
-    .Outputs({"tokens"})
-    .SetKernelFn(PD_KERNEL(qwenvl::sample_with_settings))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::sample_with_settings_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::sample_with_settings_dtype));
+    .Outputs({"tokens"});
 
-PD_BUILD_OP(qwenvl_log_probability)
+QWENVL_BUILD_OP(log_probability)
     .Inputs({"logits", "tokens"})
-    .Outputs({"log_probability"})
-    .SetKernelFn(PD_KERNEL(qwenvl::log_probability))
-    .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::log_probability_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(qwenvl::log_probability_dtype));
+    .Outputs({"log_probability"});

@@ -6,8 +6,6 @@ import os
 from dataclasses import fields
 from typing import Any
 
-from paddlenlp.transformers import PretrainedConfig
-
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.fields import checked, wrong
 from paddlemix_qwenvl.models.config import ModelConfig, check_token_ids
@@ -24,7 +22,7 @@ _NESTED_FIRST = {
 _TOKENS = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
 
 
-class Qwen2_5_VLVisionConfig(PretrainedConfig):
+class Qwen2_5_VLVisionConfig:
     """The vision tower: a ViT with window attention everywhere but in `fullatt_block_indexes` (those beyond `depth` mean nothing).
 
     Sizes in pixels: `patch_size`, `window_size`. `tokens_per_second` scales a video's time positions.
@@ -40,7 +38,6 @@ class Qwen2_5_VLVisionConfig(PretrainedConfig):
     model_type = "qwen2_5_vl"
 
     def __init__(self, source: str | os.PathLike = "the arguments of Qwen2_5_VLVisionConfig", /, **given):
-        super().__init__()
         given = _one_name(given)
         values = checked(VisionFile, given, source)
         for each in fields(Vision):
@@ -51,6 +48,15 @@ class Qwen2_5_VLVisionConfig(PretrainedConfig):
         if not self.window_tokens:
             least = self.spatial_merge_size * self.patch_size
             raise wrong(source, "window_size", self.window_size, f"at least spatial_merge_size * patch_size, {least}")
+
+    def to_dict(self) -> dict:
+        """The Hub's form."""
+        return {**vars(self), "model_type": self.model_type}
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Qwen2_5_VLVisionConfig) and vars(self) == vars(other)
+
+    __hash__ = None
 
     @property
     def head_dim(self) -> int:
@@ -119,11 +125,9 @@ class Qwen2_5_VLConfig(ModelConfig):
             flat["vision_config"] = _one_name(flat["vision_config"])
         return flat
 
-    def to_dict(self, saving_file: bool = False) -> dict:
+    def to_dict(self) -> dict:
         """The Hub's flat form."""
-        vision = {each.name: getattr(self.vision_config, each.name) for each in fields(Vision)}
-        values = super().to_dict(saving_file=saving_file)
-        return {**values, "vision_config": {**vision, "model_type": self.vision_config.model_type}}
+        return {**super().to_dict(), "vision_config": self.vision_config.to_dict()}
 
     @property
     def head_dim(self) -> int:

@@ -14,7 +14,7 @@ from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
 from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.media import content_key
-from paddlemix_qwenvl.models.decoder import DecoderModel, PackedPrompt, put_features
+from paddlemix_qwenvl.models.base import DecoderModel, PackedPrompt, put_features
 from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLConfig
 from paddlemix_qwenvl.models.qwen2_5_vl.language import LanguageModel
 from paddlemix_qwenvl.models.qwen2_5_vl.positions import rope_index

@@ -22,7 +22,7 @@ from paddlemix_qwenvl.models.call_options import LOADING, TEXT, check_names, spl
 from paddlemix_qwenvl.models.chat_templates import Chosen, choose_template, processor_templates, save_templates
 from paddlemix_qwenvl.models.host_side import tensors
 from paddlemix_qwenvl.models.jinja import render_chat, variables_of
-from paddlemix_qwenvl.models.qwen2_5_vl import picture_settings as pictures
+from paddlemix_qwenvl.models.qwen2_5_vl import image_settings as pictures
 from paddlemix_qwenvl.models.qwen2_5_vl.image_processor import OPTIONS, Qwen2_5_VLImageProcessor
 from paddlemix_qwenvl.models.qwen2_5_vl.prompt import IMAGE_TOKEN, VIDEO_TOKEN, grow_placeholders
 from paddlemix_qwenvl.models.qwen2_5_vl.tokenizer import Qwen2_5_VLTokenizer

@@ -14,7 +14,7 @@ from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
 from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.media import content_key
-from paddlemix_qwenvl.models.decoder import DecoderModel, PackedPrompt, put_features
+from paddlemix_qwenvl.models.base import DecoderModel, PackedPrompt, put_features
 from paddlemix_qwenvl.models.qwen_vl.chat import Chat
 from paddlemix_qwenvl.models.qwen_vl.config import QWenVLConfig
 from paddlemix_qwenvl.models.qwen_vl.images import Slot, find_slots, picture_name, read_pictures

@@ -1,4 +1,4 @@
-"""Attention in plain Paddle, float32 inside, never holding the scores of a long sequence whole (dynamic mode)."""
+"""Attention of packed sequences, float32 inside, never holding the scores of a long sequence whole (dynamic mode)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,63 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
-__all__ = ["decode_attention", "qkv_attention", "varlen_attention"]
-
 _SCORES_AT_ONCE = 1 << 23  # elements of one score matrix: 32 MB
+
+
+def varlen_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """Attention of packed sequences: segment i of the queries sees segment i of the keys alone.
+
+    Args:
+        q: [T, H, D].
+        k, v: [Tk, Hkv, D]; H is a multiple of Hkv and head h reads kv head h // (H / Hkv).
+        cu_seqlens_q, cu_seqlens_k: [n + 1] int32 running totals that start at 0 and end at T and Tk.
+        causal: aligned to the bottom right, as in FlashAttention 2.1: the last query of a segment sees its last key.
+        scale: of the scores; D ** -0.5 if None.
+
+    Returns:
+        [T, H, D] in the dtype of `q`; zeros for queries that see no key.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    if paddle.in_dynamic_mode():
+        out = _grouped_attention(q, k, v, cu_seqlens_q.tolist(), cu_seqlens_k.tolist(), causal, scale)
+    else:
+        out = _padded_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)
+    return out.astype(q.dtype)
+
+
+def qkv_attention(
+    qkv: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    cu_seqlens: Tensor,
+    num_heads: int,
+    num_kv_heads: int,
+    causal: bool = False,
+) -> Tensor:
+    """`qkv_transpose_split` and `varlen_attention` in one: queries and keys turn where they are read.
+
+    Made of the two operations, so that where there is no kernel for both (on a GPU, in training) it runs as they do.
+
+    Args:
+        qkv: [T, (H + 2 Hkv) D], heads of queries, keys and values in this order.
+        cos, sin: [T, D/2].
+        cu_seqlens: [B + 1] int32, where each segment begins.
+
+    Returns:
+        [T, H, D] in the dtype of `qkv`.
+    """
+    from paddlemix_qwenvl import ops
+
+    q, k, v = ops.qkv_transpose_split(qkv, cos, sin, num_heads, num_kv_heads)
+    return ops.varlen_attention(q, k, v, cu_seqlens, cu_seqlens, causal)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, allowed: Tensor | None) -> Tensor:
@@ -108,76 +162,3 @@ def _padded_attention(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tenso
     segment = paddle.searchsorted(cu_q[1:], token, right=True)
     place = token - paddle.gather(cu_q, segment)
     return paddle.gather(out.flatten(0, 1), segment * queries.shape[0] + place)
-
-
-def varlen_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens_q: Tensor,
-    cu_seqlens_k: Tensor,
-    causal: bool = False,
-    scale: float | None = None,
-) -> Tensor:
-    """Attention of packed sequences: segment i of the queries sees segment i of the keys alone.
-
-    Args:
-        q: [T, H, D].
-        k, v: [Tk, Hkv, D]; H is a multiple of Hkv and head h reads kv head h // (H / Hkv).
-        cu_seqlens_q, cu_seqlens_k: [n + 1] int32 running totals that start at 0 and end at T and Tk.
-        causal: aligned to the bottom right, as in FlashAttention 2.1: the last query of a segment sees its last key.
-        scale: of the scores; D ** -0.5 if None.
-
-    Returns:
-        [T, H, D] in the dtype of `q`; zeros for queries that see no key.
-    """
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    if paddle.in_dynamic_mode():
-        out = _grouped_attention(q, k, v, cu_seqlens_q.tolist(), cu_seqlens_k.tolist(), causal, scale)
-    else:
-        out = _padded_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)
-    return out.astype(q.dtype)
-
-
-def decode_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor) -> Tensor:
-    """One query a row against the KV cache.
-
-    Args:
-        q: [B, H, D].
-        k_cache, v_cache: [B, Hkv, S, D]; may be of a narrower dtype than `q`.
-        lengths: [B] int32; row b sees slots 0 .. lengths[b] - 1. A row of length 0 gives zeros.
-
-    Returns:
-        [B, H, D] in the dtype of `q`.
-    """
-    allowed = paddle.arange(k_cache.shape[2]) < lengths.astype("int64").reshape([-1, 1, 1, 1, 1])
-    k, v = (cache.transpose([0, 2, 1, 3]) for cache in (k_cache, v_cache))
-    out = _attend(q.unsqueeze(1), k, v, q.shape[-1] ** -0.5, allowed)
-    return out.squeeze(1).astype(q.dtype)
-
-
-def qkv_attention(
-    qkv: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    cu_seqlens: Tensor,
-    num_heads: int,
-    num_kv_heads: int,
-    causal: bool = False,
-) -> Tensor:
-    """`qkv_transpose_split` and `varlen_attention` in one: queries and keys turn where they are read.
-
-    Made of the two operations, so that where there is no kernel for both (on a GPU, in training) it runs as they do.
-
-    Args:
-        qkv: [T, (H + 2 Hkv) D], heads of queries, keys and values in this order.
-        cos, sin: [T, D/2].
-        cu_seqlens: [B + 1] int32, where each segment begins.
-
-    Returns:
-        [T, H, D] in the dtype of `qkv`.
-    """
-    from paddlemix_qwenvl import ops
-
-    q, k, v = ops.qkv_transpose_split(qkv, cos, sin, num_heads, num_kv_heads)
-    return ops.varlen_attention(q, k, v, cu_seqlens, cu_seqlens, causal)

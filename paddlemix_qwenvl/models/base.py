@@ -1,4 +1,4 @@
-"""What both families' models do between embeddings and tokens: packing, prefill, decode, loss."""
+"""What the models of all families do between embeddings and tokens: packing, prefill, decode, loss."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from paddle.nn import functional as F
 
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.dtypes import dtype_name
-from paddlemix_qwenvl.engine.decode import Step
-from paddlemix_qwenvl.engine.settings import GenerationSettings
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.layers.attention import AttentionContext
 from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.media import ContentCache
-from paddlemix_qwenvl.models.pretrained import QwenVLPretrainedModel, check_ids
+from paddlemix_qwenvl.models.inputs import check_ids
+from paddlemix_qwenvl.models.pretrained import LoadableModel
 
 IGNORED = -100
 REMEMBERED_BYTES = 256 << 20  # 64 pictures of Qwen-VL, or some 80 of Qwen2.5-VL 3B with 784 tokens each in bfloat16
@@ -45,7 +44,7 @@ class PackedPrompt:
     shape: tuple[int, int]
 
 
-class DecoderModel(QwenVLPretrainedModel):
+class DecoderModel(LoadableModel):
     """Base of the models that generate.
 
     A subclass has an `lm_head` and offers `decoder`, `pack`, `position_tables`, and the two names below.
@@ -128,8 +127,8 @@ class DecoderModel(QwenVLPretrainedModel):
             cos, sin, prompt.cu_seqlens, cache, rows, slots, lengths, fresh=fresh, query_scale=scale
         )
 
-    def prefill(self, settings: GenerationSettings, **inputs) -> Step:
-        """Run the prompt and keep its keys and values, with room for `settings.max_new_tokens` more."""
+    def prefill(self, room: int, **inputs) -> tuple[paddle.Tensor, KVCache]:
+        """Logits float32 `[B, vocab]` of each row's last token, and the prompt's keys and values, with `room` for more tokens."""
         self.lm_head.parallel.meet()
         self.vision_seconds = 0.0
         batch, length = inputs["input_ids"].shape
@@ -137,10 +136,10 @@ class DecoderModel(QwenVLPretrainedModel):
         for row, (start, stop) in enumerate(pairwise(prompt.cu_seqlens.tolist())):
             if start == stop:
                 raise PromptError(f"row {row} of the batch has no tokens: leave it out, or give it a prompt.")
-        cache = self.allocate_cache(batch, length + settings.max_new_tokens)
+        cache = self.allocate_cache(batch, length + room)
         hidden = self.decoder(prompt.embeddings, self.context(prompt, cache))
         last = hidden.index_select(prompt.cu_seqlens[1:] - 1)
-        return Step(self.lm_head(last), cache, self.decode, dtype_name(cache.keys[0].dtype))
+        return self.lm_head(last), cache
 
     def decode(self, token_ids, cache: KVCache):
         """Logits float32 `[B, vocab]` after one more token a row, `token_ids` int64 `[B]`."""
