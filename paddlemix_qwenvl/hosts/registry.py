@@ -21,6 +21,7 @@ from pathlib import Path
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import QwenVLError
 from paddlemix_qwenvl.models.family import (
+    Family,
     families,
     family_named,
     family_of,
@@ -171,13 +172,16 @@ def _from_pretrained(kind: str, host_method, cls, /, pretrained_model_name_or_pa
     name = pretrained_model_name_or_path
     if isinstance(name, str | os.PathLike):
         name = hub.locate(os.fspath(name))
-        identity, folder = _identity(name, **{key: kwargs[key] for key in hub.SOURCE_OPTIONS if key in kwargs})
+        source = _source(cls, kwargs)
+        identity, folder = _identity(name, **source)
         family = family_of(identity)
         if family is not None and kind in family.classes:
             # What the host's method names in its own signature is meant for the host alone.
             given = inspect.signature(host_method).bind(cls, name, *args, **kwargs).arguments
-            kwargs = {key: value for key, value in given.get("kwargs", {}).items() if key not in HOST_ARGUMENTS}
-            loaded = family.load(kind).from_pretrained(name, *given.get("model_args", ()), **kwargs)
+            kwargs = {
+                key: value for key, value in given.get("kwargs", {}).items() if key not in HOST_ARGUMENTS
+            } | source
+            loaded = _host_class(cls, family, kind).from_pretrained(name, *given.get("model_args", ()), **kwargs)
             return (loaded, loaded.tokenizer) if cls.__name__ in RETURNING_PAIRS else loaded
         if family is None and kind != "tokenizer":
             _refuse_mistaken(kind, cls, identity, folder)
@@ -212,8 +216,8 @@ def _is_ours(name: str | os.PathLike, **source) -> bool:
 
 def _from_config(host_method, cls, /, config, **kwargs):
     family = family_of(config.to_dict() if hasattr(config, "to_dict") else config)
-    if family is not None:
-        return family.load("model")._from_config(config, **kwargs)
+    if family is not None and _host_of(type(config)) not in MODELS:  # a host's own config is of a host's own model
+        return _host_class(cls, family, "model")._from_config(config, **kwargs)
     return host_method(cls, config, **kwargs)
 
 
@@ -239,8 +243,30 @@ def _identity(name: str, subfolder: str | None = "", **sources) -> tuple[dict, s
     return read_identity(path), os.path.dirname(path)
 
 
-def _host_of(auto_class: type) -> str:
-    return auto_class.__module__.partition(".")[0]
+def _host_class(auto_class: type, family: Family, kind: str) -> type:
+    """The core's class for that kind, of the host's kind."""
+    core = family.load(kind)
+    if _host_of(auto_class) == "paddleformers":
+        from paddlemix_qwenvl.hosts import paddleformers
+
+        return paddleformers.host_class(core)
+    return core
+
+
+def _host_of(host_class: type) -> str:
+    return host_class.__module__.partition(".")[0]
+
+
+def _source(auto_class: type, options: dict) -> dict:
+    """Where a name is looked up: as the call says; where it does not, PaddleFormers goes to the Hugging Face Hub."""
+    source = hub.take_source(options.copy())
+    if (
+        _host_of(auto_class) == "paddleformers"
+        and not {"source", "download_hub", "from_hf_hub", "from_aistudio"} & source.keys()
+    ):
+        variables = (os.environ.get(name) for name in ("QWENVL_SOURCE", "DOWNLOAD_SOURCE"))
+        source["download_hub"] = next(filter(None, variables), "huggingface")
+    return source
 
 
 def _is_built_in(name: str) -> bool:
