@@ -6,6 +6,7 @@ PaddleFormers' kind, if two ways answer differently, or if other models are not 
 
 import functools
 import json
+import os
 import sys
 import tempfile
 from importlib import import_module
@@ -20,13 +21,16 @@ ORDERS = {
 for module in ORDERS[sys.argv[1]]:
     import_module(module)
 
+import paddle  # noqa: E402
 import paddleformers.transformers as host  # noqa: E402
 import qwen_vl_model  # noqa: E402
 import transformers  # noqa: E402
 from hosts.formers.layout import layout  # noqa: E402
+from paddleformers.trainer import Trainer, TrainingArguments  # noqa: E402
 from reference.qwen_vl import qwen_vl_cases  # noqa: E402
 
 from paddlemix_qwenvl import hub  # noqa: E402
+from paddlemix_qwenvl.engine.generate import Generates  # noqa: E402
 from paddlemix_qwenvl.models.family import family_named  # noqa: E402
 
 PICTURE = str(TESTS.parent / "examples" / "images" / "shapes.png")
@@ -52,7 +56,8 @@ def ask(model, processor) -> tuple[str, list[int]]:
 
 def answer_through_all(family_name: str, folder: Path) -> None:
     family, load = family_named(family_name), functools.partial(getattr, host)
-    expected = ask(*(family.load(kind).from_pretrained(folder) for kind in ("model", "processor")))
+    core = type("Core", (Generates, family.load("model")), {})
+    expected = ask(core.from_pretrained(folder), family.load("processor").from_pretrained(folder))
     config, processor = (load(name).from_pretrained(folder) for name in ("AutoConfig", "AutoProcessor"))
     assert isinstance(config, family.load("config")) and isinstance(config, host.PretrainedConfig)
     assert isinstance(processor, family.load("processor"))
@@ -75,6 +80,26 @@ def answer_through_all(family_name: str, folder: Path) -> None:
         print(f"{family.title} saved: {', '.join(sorted(path.name for path in Path(saved).iterdir()))}")
 
 
+def train(family_name: str, folder: Path) -> None:
+    """Two steps of PaddleFormers' Trainer, and what it saves."""
+    model, processor = (
+        getattr(host, name).from_pretrained(folder) for name in ("AutoModelForCausalLM", "AutoProcessor")
+    )
+    row = {name: paddle.to_tensor([1, 2, 3, 4]) for name in ("input_ids", "labels")}
+    with tempfile.TemporaryDirectory() as output:
+        settings = {"max_steps": 2, "save_steps": 9, "learning_rate": 1e-3, "per_device_train_batch_size": 2}
+        arguments = TrainingArguments(output, device="cpu", report_to="none", amp_master_grad=False, **settings)
+        trainer = Trainer(model, args=arguments, train_dataset=[row] * 4, processing_class=processor)
+        loss = trainer.train().training_loss
+        trainer.save_model(output, last_fc_to_hf=True)
+        again = host.AutoModel.from_pretrained(output)
+        host.AutoProcessor.from_pretrained(output)
+        model.eval()
+        ids = row["input_ids"].unsqueeze(0)
+        assert (model(input_ids=ids).logits == again(input_ids=ids).logits).all()
+        print(f"{family_named(family_name).title} trained: loss {loss:.3f}, {', '.join(sorted(os.listdir(output)))}")
+
+
 def check_others() -> None:
     """Other models are PaddleFormers' own, and transformers' Auto classes are transformers' own."""
     for model_type, name in [("qwen2", "Qwen2Config"), ("qwen3_vl", "Qwen3VLConfig"), ("qwen3_5", "Qwen3_5Config")]:
@@ -88,6 +113,7 @@ def check_others() -> None:
 
 
 assert layout() == json.loads(Path(__file__).with_name("layout.json").read_text())
-answer_through_all("qwen2_5_vl", hub.DEMO)
-answer_through_all("qwen_vl", write_qwen_vl())
+for family_name, folder in [("qwen2_5_vl", hub.DEMO), ("qwen_vl", write_qwen_vl())]:
+    answer_through_all(family_name, folder)
+    train(family_name, folder)
 check_others()
