@@ -13,9 +13,9 @@ from paddlemix_qwenvl.models.family import families
 _MODULES = {
     "process_vision_info": "paddlemix_qwenvl.media",
     **{
-        name: f"paddlemix_qwenvl.models.{family.name}.{module}"
+        name: "paddlemix_qwenvl.hosts.public"
         for family in families()
-        for kind, (module, name) in family.classes.items()
+        for kind, (_, name) in family.classes.items()
         if kind != "vision_graph"
     },
 }

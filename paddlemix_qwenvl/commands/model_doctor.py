@@ -11,11 +11,11 @@ import numpy as np
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.commands.doctor import Finding
-from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG, read_generation_file
 from paddlemix_qwenvl.environment import cpu_count
 from paddlemix_qwenvl.errors import CheckpointError, QwenVLError
 from paddlemix_qwenvl.models.auto import find_family
 from paddlemix_qwenvl.models.family import family_of, identity_of
+from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG, read_generation_file
 from paddlemix_qwenvl.weights.checkpoint import BLOCK, Checkpoint, name_faults, named_pieces, open_folder
 
 SHOWN = 20  # findings of one kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 
@@ -106,3 +107,11 @@ class Generates:
                 f"where the processor takes one, a smaller max_pixels."
             )
         settings.max_new_tokens = min(settings.max_new_tokens, context - length)
+
+
+@functools.cache
+def generating(model_class: type) -> type:
+    """A class of `models/` with `Generates` in front of it."""
+    return type(
+        model_class.__name__, (Generates, model_class), {"__module__": __name__, "__doc__": model_class.__doc__}
+    )

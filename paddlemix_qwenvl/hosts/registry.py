@@ -178,14 +178,19 @@ def _from_pretrained(kind: str, host_method, cls, /, pretrained_model_name_or_pa
         if family is not None and kind in family.classes:
             # What the host's method names in its own signature is meant for the host alone.
             given = inspect.signature(host_method).bind(cls, name, *args, **kwargs).arguments
-            kwargs = {
-                key: value for key, value in given.get("kwargs", {}).items() if key not in HOST_ARGUMENTS
-            } | source
-            loaded = _host_class(cls, family, kind).from_pretrained(name, *given.get("model_args", ()), **kwargs)
+            kwargs = {key: value for key, value in given.get("kwargs", {}).items() if key not in HOST_ARGUMENTS}
+            loaded_class = host_class(family, kind, _host_of(cls))
+            loaded = loaded_class.from_pretrained(name, *given.get("model_args", ()), **(kwargs | source))
             return (loaded, loaded.tokenizer) if cls.__name__ in RETURNING_PAIRS else loaded
         if family is None and kind != "tokenizer":
             _refuse_mistaken(kind, cls, identity, folder)
     return host_method(cls, pretrained_model_name_or_path, *args, **kwargs)
+
+
+def host_class(family: Family, kind: str, host: str) -> type:
+    """A host's kind of a family's class; PaddleMIX's is PaddleNLP's."""
+    module = importlib.import_module(f"paddlemix_qwenvl.hosts.{'paddlenlp' if host == 'paddlemix' else host}")
+    return module.adapt(family.load(kind))
 
 
 def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -> None:
@@ -216,8 +221,8 @@ def _is_ours(name: str | os.PathLike, **source) -> bool:
 
 def _from_config(host_method, cls, /, config, **kwargs):
     family = family_of(config.to_dict() if hasattr(config, "to_dict") else config)
-    if family is not None and _host_of(type(config)) not in MODELS:  # a host's own config is of a host's own model
-        return _host_class(cls, family, "model")._from_config(config, **kwargs)
+    if family is not None and _package(type(config)) not in MODELS:  # a host's own config is of a host's own model
+        return host_class(family, "model", _host_of(cls))._from_config(config, **kwargs)
     return host_method(cls, config, **kwargs)
 
 
@@ -243,18 +248,13 @@ def _identity(name: str, subfolder: str | None = "", **sources) -> tuple[dict, s
     return read_identity(path), os.path.dirname(path)
 
 
-def _host_class(auto_class: type, family: Family, kind: str) -> type:
-    """The core's class for that kind, of the host's kind."""
-    core = family.load(kind)
-    if _host_of(auto_class) == "paddleformers":
-        from paddlemix_qwenvl.hosts import paddleformers
-
-        return paddleformers.host_class(core)
-    return core
+def _package(of: type) -> str:
+    return of.__module__.partition(".")[0]
 
 
-def _host_of(host_class: type) -> str:
-    return host_class.__module__.partition(".")[0]
+def _host_of(auto_class: type) -> str:
+    """The host of an Auto class, or of what a user's own one inherits from."""
+    return next(filter(MODELS.__contains__, map(_package, auto_class.__mro__)))
 
 
 def _source(auto_class: type, options: dict) -> dict:

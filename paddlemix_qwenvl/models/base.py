@@ -44,6 +44,18 @@ class PackedPrompt:
     shape: tuple[int, int]
 
 
+@dataclass
+class ModelOutput:
+    """Base of what `forward` returns; what is not asked for is None."""
+
+    def __getitem__(self, key: str | int):
+        return getattr(self, key) if isinstance(key, str) else self.to_tuple()[key]
+
+    def to_tuple(self) -> tuple:
+        """What is there, in order."""
+        return tuple(value for value in vars(self).values() if value is not None)
+
+
 class DecoderModel(LoadableModel):
     """Base of the models that generate.
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
-from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
 from paddlemix_qwenvl.models import unsupported
+from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG
 from paddlemix_qwenvl.parallel import tensor_parallel
 from paddlemix_qwenvl.weights.checkpoint import WEIGHTS, Checkpoint
 

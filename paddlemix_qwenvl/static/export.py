@@ -14,9 +14,9 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from paddlemix_qwenvl.models.generation_config import write_generation_config
 from paddlemix_qwenvl.errors import ConfigurationError, DeployError
 from paddlemix_qwenvl.models.chat_templates import TEMPLATE, TEMPLATE_JSON
+from paddlemix_qwenvl.models.generation_config import write_generation_config
 from paddlemix_qwenvl.models.qwen2_5_vl.image_settings import PREPROCESSOR, VIDEO_PREPROCESSOR
 from paddlemix_qwenvl.models.qwen_vl.ranks import EXPORTED
 from paddlemix_qwenvl.models.tokenizer_files import TOKENIZER

@@ -15,9 +15,9 @@ import numpy as np
 
 from paddlemix_qwenvl.engine.finite import not_finite
 from paddlemix_qwenvl.engine.settings import GenerationSettings
-from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG, read_generation_file
 from paddlemix_qwenvl.environment import collection_paused
 from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError
+from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG, read_generation_file
 from paddlemix_qwenvl.parallel import tensor_parallel
 from paddlemix_qwenvl.static.manifest import LANGUAGE, STATE, VISION, Manifest, graph_name, short_name
 from paddlemix_qwenvl.static.prompt import Prompt, prompts_of

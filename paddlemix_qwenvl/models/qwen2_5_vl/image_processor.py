@@ -1,4 +1,4 @@
-"""Pictures and videos to patches: the host-facing side of `media`."""
+"""Pictures and videos to patches."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from paddlenlp.transformers.image_processing_utils import BaseImageProcessor, BatchFeature
-
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.media import preprocess_images, preprocess_videos
 from paddlemix_qwenvl.media.arguments import flat_images, flat_videos
+from paddlemix_qwenvl.models.batch import BatchFeature, tensors
 from paddlemix_qwenvl.models.call_options import LOADING, check_names, plain_options
-from paddlemix_qwenvl.models.host_side import tensors
+from paddlemix_qwenvl.models.processor import ImageProcessor
 from paddlemix_qwenvl.models.qwen2_5_vl.image_settings import (
     COUNTED,
     FILES,
@@ -34,7 +33,7 @@ _ONLY = {
 OPTIONS = (*SETTINGS, *_ONLY)
 
 
-class Qwen2_5_VLImageProcessor(BaseImageProcessor):
+class Qwen2_5_VLImageProcessor(ImageProcessor):
     """Resizes pictures to whole patches within pixel limits and cuts them up; see `media.preprocess_images`.
 
     Args:
@@ -47,11 +46,12 @@ class Qwen2_5_VLImageProcessor(BaseImageProcessor):
         ConfigurationError: a setting that nobody knows, or a value that cannot be.
     """
 
+    processor_class = "Qwen2_5_VLProcessor"  # by which a folder without config.json is known
     model_input_names = ["pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw"]  # noqa: RUF012
 
     def __init__(self, **settings):
         check_names(settings, (*SETTINGS, *IDENTITY), "the image processor")
-        super().__init__(**picture_settings(plain_options(settings), "the image processor"))
+        vars(self).update(picture_settings(plain_options(settings), "the image processor"))
 
     @classmethod
     def from_pretrained(
@@ -87,7 +87,8 @@ class Qwen2_5_VLImageProcessor(BaseImageProcessor):
 
     def to_dict(self) -> dict:
         """What is saved, under the name by which transformers knows this image processor."""
-        return {**super().to_dict(), "image_processor_type": "Qwen2VLImageProcessor"}
+        named = {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": self.processor_class}
+        return {**super().to_dict(), **named}
 
     def preprocess(self, images=None, videos=None, return_tensors: str | None = None, **overrides) -> BatchFeature:
         """Patches, grids and sizes of images and videos.
@@ -116,6 +117,3 @@ class Qwen2_5_VLImageProcessor(BaseImageProcessor):
         if videos := flat_videos(videos):
             data.update(preprocess_videos(videos, **arguments))
         return tensors(data, return_tensors)
-
-    def __call__(self, images=None, videos=None, **kwargs) -> BatchFeature:
-        return self.preprocess(images, videos, **kwargs)

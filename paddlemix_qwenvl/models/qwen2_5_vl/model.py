@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import paddle
 from paddle import nn
-from paddlenlp.transformers.model_outputs import ModelOutput
 
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
 from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.media import content_key
-from paddlemix_qwenvl.models.base import DecoderModel, PackedPrompt, put_features
+from paddlemix_qwenvl.models.base import DecoderModel, ModelOutput, PackedPrompt, put_features
 from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLConfig
 from paddlemix_qwenvl.models.qwen2_5_vl.language import LanguageModel
 from paddlemix_qwenvl.models.qwen2_5_vl.positions import rope_index
@@ -41,7 +40,7 @@ class Qwen2_5_VLOutput(ModelOutput):
 class Qwen2_5_VLForConditionalGeneration(DecoderModel):
     """Images, videos and text in, text out."""
 
-    config_class = Qwen2_5_VLConfig
+    config_class, output_class = Qwen2_5_VLConfig, Qwen2_5_VLOutput
     _tied_weights_keys = ["lm_head.weight"]  # noqa: RUF012  (the host's own name and type)
     weight_prefixes = {  # noqa: RUF012  (transformers 4.52 and later save under longer names)
         "model.language_model.": "model.",
@@ -153,8 +152,8 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
             past_key_values,
         )
         loss, logits, cache = self.run(prompt, labels, past_key_values, use_cache)
-        output = Qwen2_5_VLOutput(loss=loss, logits=logits, past_key_values=cache, rope_deltas=prompt.rope_deltas)
-        return output if return_dict else tuple(value for value in output.values() if value is not None)
+        output = self.output_class(loss=loss, logits=logits, past_key_values=cache, rope_deltas=prompt.rope_deltas)
+        return output if return_dict else output.to_tuple()
 
     def pack(
         self,

@@ -1,4 +1,4 @@
-"""Messages, images and videos to model inputs, and ids back to text: the host-facing side of `media` and `prompt`."""
+"""Messages, images and videos to model inputs, and ids back to text."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from paddlenlp.transformers.image_processing_utils import BatchFeature
-from paddlenlp.transformers.processing_utils import ProcessorMixin
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import ConfigurationError, PromptError
 from paddlemix_qwenvl.fields import wrong
 from paddlemix_qwenvl.media.arguments import flat_videos
 from paddlemix_qwenvl.media.messages import process_vision_info
+from paddlemix_qwenvl.models.batch import BatchFeature, tensors
 from paddlemix_qwenvl.models.call_options import LOADING, TEXT, check_names, split_options, texts_of
 from paddlemix_qwenvl.models.chat_templates import Chosen, choose_template, processor_templates, save_templates
-from paddlemix_qwenvl.models.host_side import tensors
 from paddlemix_qwenvl.models.jinja import render_chat, variables_of
+from paddlemix_qwenvl.models.processor import Processor
 from paddlemix_qwenvl.models.qwen2_5_vl import image_settings as pictures
 from paddlemix_qwenvl.models.qwen2_5_vl.image_processor import OPTIONS, Qwen2_5_VLImageProcessor
 from paddlemix_qwenvl.models.qwen2_5_vl.prompt import IMAGE_TOKEN, VIDEO_TOKEN, grow_placeholders
@@ -43,7 +42,7 @@ _MARKS = {
 }
 
 
-class Qwen2_5_VLProcessor(ProcessorMixin):
+class Qwen2_5_VLProcessor(Processor):
     """Image processor, tokenizer and chat template as one.
 
     Args:
@@ -59,6 +58,7 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
     attributes = ["image_processor", "tokenizer"]  # noqa: RUF012
     image_processor_class = "Qwen2_5_VLImageProcessor"
     tokenizer_class = "Qwen2_5_VLTokenizer"
+    parts = {"image_processor": Qwen2_5_VLImageProcessor, "tokenizer": Qwen2_5_VLTokenizer}  # noqa: RUF012
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         chat_template: Chosen = None,
         **settings,
     ):
-        super().__init__(image_processor, tokenizer)
+        self.image_processor, self.tokenizer = image_processor, tokenizer
         self.video_processor = video_processor or image_processor
         self.chat_template = chat_template or tokenizer.chat_template
         check_names(settings, pictures.SETTINGS, "the processor")
@@ -91,24 +91,25 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         tokenizer_settings = TokenizerSettings.__dataclass_fields__
         given = {name: value for name, value in settings.items() if value is not None and name not in LOADING}
         check_names(given, (*pictures.SETTINGS, *tokenizer_settings), "the processor")
-        folder = hub.gather(pretrained_model_name_or_path, (*Qwen2_5_VLTokenizer.files, *pictures.FILES), **source)
-        tokenizer = Qwen2_5_VLTokenizer.from_pretrained(
+        image_processor, tokenizer = (cls.parts[name] for name in cls.attributes)
+        folder = hub.gather(pretrained_model_name_or_path, (*tokenizer.files, *pictures.FILES), **source)
+        tokenizer = tokenizer.from_pretrained(
             folder, **{name: value for name, value in given.items() if name in tokenizer_settings}
         )
         _check_ids(folder, tokenizer)
         images, videos = pictures.read_picture_settings(folder)
         own = {name: value for name, value in given.items() if name in pictures.SETTINGS}
         return cls(
-            Qwen2_5_VLImageProcessor(**images),
+            image_processor(**images),
             tokenizer,
-            Qwen2_5_VLImageProcessor(**videos) if videos != images else None,
+            image_processor(**videos) if videos != images else None,
             given.get("chat_template") or processor_templates(folder, read_settings(folder)),
             **own,
         )
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike) -> None:
         """Write the Hub's files: preprocessor_config.json, the tokenizer's, and chat_template.json."""
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory)
         folder = Path(save_directory)
         for name in (pictures.PROCESSOR, pictures.VIDEO_PREPROCESSOR):  # an older file would go first
             (folder / name).unlink(missing_ok=True)
@@ -220,19 +221,6 @@ class Qwen2_5_VLProcessor(ProcessorMixin):
         images, videos = process_vision_info(conversation)
         inputs = self(images=images, text=texts, videos=videos, **options, **(processor_kwargs or {}))
         return inputs if return_dict else inputs["input_ids"]
-
-    def batch_decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> list[str]:
-        """Texts of a batch of ids `[B, new]`; also of `generate`'s whole return value."""
-        ids = token_ids[0] if isinstance(token_ids, tuple) else token_ids
-        return self.tokenizer.batch_decode(ids, skip_special_tokens=skip_special_tokens, **kwargs)
-
-    def decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> str:
-        """Text of one row of ids."""
-        return self.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens, **kwargs)
-
-    def post_process(self, token_ids) -> list[str]:
-        """The answers as a user reads them: special tokens dropped, outer spaces stripped."""
-        return [text.strip() for text in self.batch_decode(token_ids, skip_special_tokens=True)]
 
     @property
     def model_input_names(self) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import paddle
 
-from paddlemix_qwenvl.engine.streaming import stream_text
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.models.qwen_vl.prompt import MAX_WINDOW_SIZE, SYSTEM, chat_ids
 from paddlemix_qwenvl.models.qwen_vl.tags import History
@@ -14,7 +13,7 @@ from paddlemix_qwenvl.models.qwen_vl.tokenizer import QWenVLTokenizer
 
 
 class Chat:
-    """What a model with `generate` needs to hold a conversation."""
+    """What a model with `generate` and `stream` (`engine.generate.Generates`) needs to hold a conversation."""
 
     def chat(
         self,
@@ -78,7 +77,7 @@ class Chat:
 
     def _streamed(self, tokenizer, inputs: dict) -> Iterator[str]:
         text = ""
-        for piece in stream_text(self.generate, _Response(tokenizer), **inputs):
+        for piece in self.stream(_Response(tokenizer), **inputs):
             text += piece
             yield text.strip()
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import paddle
 from paddle import nn
-from paddlenlp.transformers.model_outputs import ModelOutput
 
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
 from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.media import content_key
-from paddlemix_qwenvl.models.base import DecoderModel, PackedPrompt, put_features
+from paddlemix_qwenvl.models.base import DecoderModel, ModelOutput, PackedPrompt, put_features
 from paddlemix_qwenvl.models.qwen_vl.chat import Chat
 from paddlemix_qwenvl.models.qwen_vl.config import QWenVLConfig
 from paddlemix_qwenvl.models.qwen_vl.images import Slot, find_slots, picture_name, read_pictures
@@ -41,7 +40,7 @@ class QWenVLOutput(ModelOutput):
 class QWenLMHeadModel(Chat, DecoderModel):
     """Pictures, text and boxes in, text and boxes out."""
 
-    config_class = QWenVLConfig
+    config_class, output_class = QWenVLConfig, QWenVLOutput
     base_model_prefix = "transformer"
     weight_prefixes = {  # noqa: RUF012  (PaddleMIX's own names, and PaddleNLP's)
         "transformer.llm.": "transformer.",
@@ -112,8 +111,8 @@ class QWenLMHeadModel(Chat, DecoderModel):
         """
         prompt = self.pack(input_ids, attention_mask, position_ids, images, cache=past_key_values)
         loss, logits, cache = self.run(prompt, labels, past_key_values, use_cache)
-        output = QWenVLOutput(loss=loss, logits=logits, past_key_values=cache)
-        return output if return_dict else tuple(value for value in output.values() if value is not None)
+        output = self.output_class(loss=loss, logits=logits, past_key_values=cache)
+        return output if return_dict else output.to_tuple()
 
     def pack(
         self,

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from paddlenlp.transformers.image_processing_utils import BaseImageProcessor, BatchFeature
-from paddlenlp.transformers.processing_utils import ProcessorMixin
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.fields import wrong
+from paddlemix_qwenvl.models.batch import BatchFeature, tensors
 from paddlemix_qwenvl.models.call_options import TEXT, check_names, split_options, texts_of
-from paddlemix_qwenvl.models.host_side import tensors
+from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG
+from paddlemix_qwenvl.models.processor import ImageProcessor, Processor
 from paddlemix_qwenvl.models.qwen_vl.config import QWenVLConfig, Visual
 from paddlemix_qwenvl.models.qwen_vl.images import find_slots, picture_name, read_pictures
 from paddlemix_qwenvl.models.qwen_vl.prompt import (
     CHATML,
-    GENERATION_CONFIG,
     plain_parts,
     read_chat_format,
     render_messages,
@@ -32,13 +31,13 @@ GROUPS = {
 """What a call takes, sorted as transformers' processors sort it."""
 
 
-class QWenVLImageProcessor(BaseImageProcessor):
+class QWenVLImageProcessor(ImageProcessor):
     """Pictures as squares of `image_size` pixels, normalized; see `pictures.read_pictures`."""
 
     model_input_names = ["images"]  # noqa: RUF012  (the host's own name and type)
 
     def __init__(self, image_size: int = Visual.image_size):
-        super().__init__(image_size=image_size)
+        self.image_size = image_size
 
     def preprocess(self, images, return_tensors: str | None = None, **options) -> BatchFeature:
         """`images` float32 `[pictures, 3, image_size, image_size]`, and `original_sizes` and `resized_sizes` as (width, height).
@@ -56,19 +55,16 @@ class QWenVLImageProcessor(BaseImageProcessor):
         resized = [(self.image_size, self.image_size)] * len(sizes)
         return tensors({"images": pixels, "original_sizes": sizes, "resized_sizes": resized}, return_tensors)
 
-    def __call__(self, images, **kwargs) -> BatchFeature:
-        return self.preprocess(images, **kwargs)
 
-
-class QWenVLProcessor(ProcessorMixin):
+class QWenVLProcessor(Processor):
     """Tokenizer and image processor as one."""
 
     attributes = ["tokenizer"]  # noqa: RUF012
     tokenizer_class = "QWenVLTokenizer"
+    parts = {"image_processor": QWenVLImageProcessor, "tokenizer": QWenVLTokenizer}  # noqa: RUF012
 
     def __init__(self, tokenizer: QWenVLTokenizer, image_size: int = Visual.image_size, chat_format: str | None = None):
-        super().__init__(tokenizer)
-        self.image_processor = QWenVLImageProcessor(image_size)
+        self.tokenizer, self.image_processor = tokenizer, self.parts["image_processor"](image_size)
         self.chat_format = chat_format or CHATML
 
     @classmethod
@@ -84,8 +80,8 @@ class QWenVLProcessor(ProcessorMixin):
             DownloadError: a name that cannot be had.
         """
         source = hub.take_source(settings)
-        folder = hub.gather(pretrained_model_name_or_path, (*QWenVLTokenizer.files, GENERATION_CONFIG), **source)
-        tokenizer = QWenVLTokenizer.from_pretrained(folder, **settings)
+        folder = hub.gather(pretrained_model_name_or_path, (*cls.parts["tokenizer"].files, GENERATION_CONFIG), **source)
+        tokenizer = cls.parts["tokenizer"].from_pretrained(folder, **settings)
         if not (folder / "config.json").is_file():
             return cls(tokenizer)
         visual = QWenVLConfig.from_pretrained(folder).visual
@@ -187,16 +183,6 @@ class QWenVLProcessor(ProcessorMixin):
             return text
         inputs = self(text=[text], **options)
         return inputs if return_dict else inputs["input_ids"]
-
-    def batch_decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> list[str]:
-        """Texts of a batch of ids `[B, new]`; also of `generate`'s whole return value."""
-        ids = token_ids[0] if isinstance(token_ids, tuple) else token_ids
-        return [self.decode(row, skip_special_tokens, **kwargs) for row in ids]
-
-    def decode(self, token_ids, skip_special_tokens: bool = False, **kwargs) -> str:
-        """Text of one row of ids, or of the first row of several."""
-        ids = np.asarray(token_ids)
-        return self.tokenizer.decode(ids.reshape([-1, ids.shape[-1]])[0].tolist(), skip_special_tokens, **kwargs)
 
     @property
     def model_input_names(self) -> list[str]:

@@ -9,11 +9,11 @@ from typing import Literal
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.fields import checked, read_object
 from paddlemix_qwenvl.models.conversations import check_conversation
+from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG
 from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_TAGS, History, TaggedText
 
 SYSTEM = "You are a helpful assistant."
 MAX_WINDOW_SIZE = 6144
-GENERATION_CONFIG = "generation_config.json"
 CHATML = "chatml"
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
-from dataclasses import dataclass
+from base64 import b64decode, b64encode
 from pathlib import Path
-from typing import Literal
 
 from paddlemix_qwenvl.errors import ConfigurationError
-from paddlemix_qwenvl.fields import Whole, checked, read_object, read_text, wrong
+from paddlemix_qwenvl.fields import read_text, wrong
 from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_TAGS
-from paddlemix_qwenvl.models.tokenizer_settings import END, PATTERN, Name
+from paddlemix_qwenvl.models.tokenizer_settings import END, PATTERN
 
-RANKS, EXPORTED = "qwen.tiktoken", "tiktoken.json"
+RANKS = "qwen.tiktoken"
+SPECIAL = (END, "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205)))
+"""The special tokens of text-only Qwen; those of Qwen-VL follow."""
 
 
-@dataclass(kw_only=True)
-class Exported:
-    """What an export adds to the ranks."""
-
-    pattern: Literal[PATTERN]
-    special_tokens: dict[Name, Whole]
+def special_tokens(first: int) -> dict[str, int]:
+    """The special tokens and their ids, which follow the ranks from `first` on."""
+    return {token: first + i for i, token in enumerate((*SPECIAL, *IMAGE_TAGS))}
 
 
 def read_ranks(path: Path) -> dict[bytes, int]:
@@ -46,21 +43,11 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     return ranks
 
 
-def read_exported(folder: Path, ranks: dict[bytes, int]) -> Exported:
-    """The splitting pattern and the special tokens of an export.
-
-    Raises:
-        ConfigurationError: they are not Qwen-VL's, or their ids do not follow the ranks.
-    """
-    path = folder / EXPORTED
-    found = checked(Exported, read_object(path), path)
-    first = len(ranks)
-    if sorted(found.special_tokens.values()) != list(range(first, first + len(found.special_tokens))):
-        raise wrong(path, "special_tokens", found.special_tokens, f"ids from {first} on, each once")
-    for token in (END, "<|im_start|>", "<|im_end|>", *IMAGE_TAGS):
-        if token not in found.special_tokens:
-            raise ConfigurationError(f"{path}: special_tokens has no {token}, which prompts are made of: export again.")
-    return found
+def write_ranks(ranks: dict[bytes, int], path: Path) -> None:
+    """Write the ranks as `read_ranks` reads them."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(f"{b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()))
+    temporary.rename(path)
 
 
 def encoding_of(ranks: dict[bytes, int], special_tokens: dict[str, int]):

@@ -1,72 +1,34 @@
-"""The tokenizer of Qwen-VL: Qwen's byte-level BPE on `tiktoken`, through PaddleNLP, with tags for pictures and boxes."""
+"""The tokenizer of Qwen-VL: Qwen's byte-level BPE on `tiktoken`, with tags for pictures and boxes."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
-from paddlenlp.transformers.qwen.tokenizer import QWenTokenizer
 from PIL import Image
 
 from paddlemix_qwenvl.errors import GroundingError
 from paddlemix_qwenvl.grounding import Item, draw, parse
 from paddlemix_qwenvl.grounding.text import half_width
 from paddlemix_qwenvl.media import load_image
-from paddlemix_qwenvl.models.host_side import PortableTokenizer
-from paddlemix_qwenvl.models.qwen_vl.ranks import RANKS, read_ranks
+from paddlemix_qwenvl.models.qwen_vl.ranks import RANKS, SPECIAL, encoding_of, read_ranks, special_tokens, write_ranks
 from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_TAGS, KINDS, History, TaggedText
+from paddlemix_qwenvl.models.tokenizer import Tokenizer
 from paddlemix_qwenvl.models.tokenizer_settings import CONFIG, END, TokenizerSettings
 
-_OWN = ("model_max_length", "padding_side", "truncation_side", "errors")
 _IMAGE = re.compile(r"<img>(.*?)</img>", re.DOTALL)
 _SHAPE = re.compile(r"<(box|quad)>((?:(?!</?(?:ref|box|quad)>).)*)</\1>", re.DOTALL)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _EXPECTED = {"box": (4, "(x1,y1),(x2,y2)"), "quad": (8, "(x1,y1),(x2,y2),(x3,y3),(x4,y4)")}
 
 
-class QWenVLTokenizer(TaggedText, PortableTokenizer, QWenTokenizer):
-    """Text, and in it `<img>path or address</img>`, `<ref>words</ref>`, `<box>(x1,y1),(x2,y2)</box>` and `<quad>`.
+class QWenVLText(TaggedText):
+    """What Qwen-VL's tokenizers read and draw, ours and the hosts'.
 
-    A picture takes `IMAGE_SPAN` tokens between its tags: the bytes of its path, an id a byte, then `<imgpad>`.
-
-    Source: tokenization_qwen.py of Qwen/Qwen-VL-Chat.
+    Needs `tokenizer`, `decoder`, `special_tokens` and `eod_id`, as `TaggedText`.
     """
-
-    files = (RANKS, CONFIG)
-    saved_as = {"tokenizer_class": "QWenVLTokenizer"}  # noqa: RUF012  (by which the registry knows a folder without config.json)
-    options = (
-        *(name for name in PortableTokenizer.options if name != "return_offsets_mapping"),
-        "allowed_special",
-        "disallowed_special",
-    )
-    model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012  (the host's own name and type)
-
-    def __init__(self, vocab_file: str, errors: str = "replace", padding_side: str = "left", **kwargs):
-        read_ranks(Path(vocab_file))  # which says what is wrong with them
-        super().__init__(vocab_file, errors=errors, padding_side=padding_side, **kwargs)
-        self._update_tiktoken(list(IMAGE_TAGS), special_tokens=True)
-        self.name_tags()
-        self.pad_token = self.eos_token = END
-
-    @classmethod
-    def _of_folder(cls, folder: Path, settings: TokenizerSettings):
-        given = cls._host_settings(settings)
-        return cls(str(folder / RANKS), **{name: given[name] for name in _OWN if name in given})
-
-    def tokenize(
-        self,
-        text: str,
-        allowed_special: Collection[str] | str = "all",
-        disallowed_special: Collection[str] | str = (),
-        **kwargs,
-    ) -> list[bytes | str]:
-        """Tokens of a text: bytes, and special tokens as text; arguments as in `ids`."""
-        return [self.decoder[i] for i in self.ids(text, allowed_special, disallowed_special)]
-
-    def _decode(self, token_ids, skip_special_tokens: bool = False, errors: str | None = None, **kwargs) -> str:
-        return super()._decode(self.plain_ids(token_ids), skip_special_tokens, errors)
 
     def to_list_format(self, text: str) -> list[dict]:
         """The parts of a text in order: `{"image": ...}`, `{"ref": ...}`, `{"box": ...}`, `{"quad": ...}`, `{"text": ...}`.
@@ -123,3 +85,53 @@ class QWenVLTokenizer(TaggedText, PortableTokenizer, QWenTokenizer):
         picture = load_image(source)
         items = self.boxes(response, picture.size)
         return draw(picture, items) if items else None
+
+
+class QWenVLTokenizer(QWenVLText, Tokenizer):
+    """Text, and in it `<img>path or address</img>`, `<ref>words</ref>`, `<box>(x1,y1),(x2,y2)</box>` and `<quad>`.
+
+    A picture takes `IMAGE_SPAN` tokens between its tags: the bytes of its path, an id a byte, then `<imgpad>`.
+
+    Source: tokenization_qwen.py of Qwen/Qwen-VL-Chat.
+
+    Args:
+        ranks: bytes of each token -> its id.
+        settings: as tokenizer_config.json has them; the end and pad tokens are always `<|endoftext|>`.
+    """
+
+    files = (RANKS, CONFIG)
+    saved_as = {"tokenizer_class": "QWenVLTokenizer"}  # noqa: RUF012  (by which a folder without config.json is known)
+    options = tuple(name for name in Tokenizer.options if name != "return_offsets_mapping")
+    shared = (QWenVLText,)
+    """What a host's tokenizer of this kind has of ours."""
+
+    def __init__(self, ranks: dict[bytes, int], settings: TokenizerSettings):
+        super().__init__(replace(settings, eos_token=END, pad_token=END))
+        self._ranks, self.special_tokens = ranks, special_tokens(len(ranks))
+        self.tokenizer = encoding_of(ranks, self.special_tokens)
+        self.decoder = {rank: token for token, rank in (ranks | self.special_tokens).items()}
+        self.name_tags()
+        self.eod_id, self.im_start_id, self.im_end_id = (self.special_tokens[token] for token in SPECIAL[:3])
+
+    @classmethod
+    def _of_folder(cls, folder: Path, settings: TokenizerSettings):
+        return cls(read_ranks(folder / RANKS), settings)
+
+    def __len__(self) -> int:
+        return self.tokenizer.n_vocab
+
+    def _encode(self, text: str, special: bool) -> tuple[list[int], list]:
+        return self.ids(text), []
+
+    def _decode(self, ids: list[int], skip_special_tokens: bool, errors: str | None = None) -> str:
+        ids = [i for i in self.plain_ids(ids) if not (skip_special_tokens and i >= self.eod_id)]
+        return self.tokenizer.decode(ids, errors=errors or self.settings.errors)
+
+    def _id_of(self, token: str) -> int | None:
+        return self.special_tokens.get(token, self._ranks.get(token.encode()))
+
+    def _special_ids(self) -> set[int]:
+        return {*self.special_tokens.values()}
+
+    def _save_vocabulary(self, folder: Path) -> None:
+        write_ranks(self._ranks, folder / RANKS)

@@ -1,0 +1,82 @@
+"""What the processors of all families share. Needs neither Paddle nor a host."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from paddlemix_qwenvl.errors import ConfigurationError
+from paddlemix_qwenvl.models.batch import BatchFeature
+
+PREPROCESSOR = "preprocessor_config.json"
+
+
+class ImageProcessor:
+    """Base of image processors, whose attributes are their settings. A subclass has `preprocess`."""
+
+    def __call__(self, images=None, **options) -> BatchFeature:
+        return self.preprocess(images, **options)
+
+    def preprocess(self, images=None, **options) -> BatchFeature:
+        """Pictures as arrays."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict:
+        """What is saved."""
+        return {**vars(self), "image_processor_type": type(self).__name__}
+
+    def save_pretrained(self, save_directory: str | os.PathLike) -> None:
+        """Write preprocessor_config.json."""
+        path = folder_to_save(save_directory) / PREPROCESSOR
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(json.dumps(self.to_dict(), indent=2), encoding="utf-8")
+        temporary.rename(path)
+
+
+class Processor:
+    """Base of processors.
+
+    Attributes:
+        attributes: names of its parts, which are saved with it.
+        parts: the classes of these that it loads, of ours or of a host's kind.
+    """
+
+    attributes: list[str]
+    parts: dict[str, type]
+
+    def save_pretrained(self, save_directory: str | os.PathLike) -> None:
+        """Write the files of its parts."""
+        folder = folder_to_save(save_directory)
+        for name in self.attributes:
+            getattr(self, name).save_pretrained(str(folder))
+
+    def batch_decode(self, token_ids, skip_special_tokens: bool = False, **options) -> list[str]:
+        """Texts of a batch of ids `[B, new]`; also of `generate`'s whole return value."""
+        ids = token_ids[0] if isinstance(token_ids, tuple) else token_ids
+        return [self.decode(row, skip_special_tokens, **options) for row in ids]
+
+    def decode(self, token_ids, skip_special_tokens: bool = False, **options) -> str:
+        """Text of one row of ids, or of the first row of several."""
+        ids = np.asarray(token_ids)
+        ids = ids.reshape([-1, ids.shape[-1]])[0].tolist() if ids.ndim else [int(ids)]
+        return self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens, **options)
+
+    def post_process(self, token_ids) -> list[str]:
+        """The answers as a user reads them and `grounding` takes them: special tokens dropped, outer spaces stripped."""
+        return [text.strip() for text in self.batch_decode(token_ids, skip_special_tokens=True)]
+
+
+def folder_to_save(save_directory: str | os.PathLike) -> Path:
+    """The folder, made.
+
+    Raises:
+        ConfigurationError: it is a file.
+    """
+    folder = Path(save_directory)
+    if folder.is_file():
+        raise ConfigurationError(f"{folder} is a file: give a folder to save into.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
