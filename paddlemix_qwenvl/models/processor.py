@@ -17,8 +17,8 @@ PREPROCESSOR = "preprocessor_config.json"
 class ImageProcessor:
     """Base of image processors, whose attributes are their settings. A subclass has `preprocess`."""
 
-    def __call__(self, images=None, **options) -> BatchFeature:
-        return self.preprocess(images, **options)
+    def __call__(self, *args, **options) -> BatchFeature:
+        return self.preprocess(*args, **options)
 
     def preprocess(self, images=None, **options) -> BatchFeature:
         """Pictures as arrays."""
