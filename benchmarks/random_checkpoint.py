@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from paddlemix_qwenvl.files import whole_file, write_json
 from paddlemix_qwenvl.weights.checkpoint import SAFETENSORS_INDEX, to_bfloat16
 
 SHARD_BYTES = 2 * 1024**3
@@ -125,8 +126,8 @@ def write_checkpoint(
         _write_shard(folder / file, shard, np.random.default_rng([seed, index]))
     total = sum(map(math.prod, shapes.values()))
     index = {"metadata": {"total_size": 2 * total}, "weight_map": weight_map}
-    _write_json(folder / SAFETENSORS_INDEX, index)
-    _write_json(folder / "config.json", config)
+    write_json(folder / SAFETENSORS_INDEX, index)
+    write_json(folder / "config.json", config)
     return total
 
 
@@ -138,8 +139,7 @@ def _write_shard(path: Path, shapes: dict[str, tuple[int, ...]], generator: np.r
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "wb") as file:
+    with whole_file(path) as unfinished, open(unfinished, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, shape in shapes.items():
             is_norm = ("norm" in name or "ln_" in name) and name.endswith("weight")
@@ -147,17 +147,10 @@ def _write_shard(path: Path, shapes: dict[str, tuple[int, ...]], generator: np.r
             for start in range(0, math.prod(shape), DRAW):
                 count = min(DRAW, math.prod(shape) - start)
                 file.write(to_bfloat16(mean + deviation * generator.standard_normal(count, np.float32)).tobytes())
-    temporary.rename(path)
 
 
 def _deviation(shape: tuple[int, ...]) -> float:
     return math.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.1
-
-
-def _write_json(path: Path, content: dict) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.rename(path)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def export(folder: Path, dtype: str) -> None:
 
 @app.command(hidden=True)
 def dynamic(folder: Path, dtype: str, new_tokens: int, repeats: int) -> None:
-    from paddlemix_qwenvl.commands.infer import Assistant
+    from paddlemix_qwenvl.engine.session import Assistant
     from paddlemix_qwenvl.static import export as exporter
 
     load, loaded = timed(lambda: exporter.load(str(folder), dtype))

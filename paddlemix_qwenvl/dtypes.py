@@ -2,7 +2,13 @@
 
 from typing import Any
 
-DTYPES = ("float32", "float16", "bfloat16")
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+"""Bytes of a number."""
+DTYPES = (*BYTES,)
+QUANTIZATIONS = ("int8",)
+"""What the weights of linear layers can be made of beside these."""
+SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+"""Their names in a safetensors file."""
 
 
 def dtype_name(dtype: Any) -> str:

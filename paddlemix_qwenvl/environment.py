@@ -1,41 +1,9 @@
-"""The machine and the process that this runs in. Imports nothing heavy."""
+"""The CPUs that this process may use, and what they can do. Imports nothing heavy."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next array instead of giving it back to the system: for processes of our own.
-
-    An activation of a long prompt is tens of megabytes; taken from the system anew in every layer, its page faults cost a
-    tenth of the prefill. Elsewhere than on glibc nothing happens.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return
-    mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-@contextmanager
-def collection_paused() -> Iterator[None]:
-    """No garbage collection in this context: while Paddle is imported it takes about 0.1 s."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def cpu_count() -> int:
@@ -65,12 +33,3 @@ def cpu() -> tuple[str, frozenset[str]]:
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     fields = {name.strip(): value.strip() for name, value in fields.items()}
     return fields.get("vendor_id", ""), frozenset(fields.get("flags", "").split())
-
-
-def how_to_find_operations() -> str:
-    """What to do where the module `paddlemix_qwenvl_ops` is not found, with the folder to name if it was built in this checkout."""
-    built = (Path(__file__).parents[1] / "external_ops" / "build").glob("lib*/paddlemix_qwenvl_ops/_ops.so")
-    folder = max(built, key=os.path.getmtime, default=None)
-    if folder is None:
-        return "run `python setup.py install` in external_ops, and put the folder it installs into on PYTHONPATH if need be"
-    return f"export PYTHONPATH={folder.parents[1]} (or run `python setup.py install` in external_ops again)"

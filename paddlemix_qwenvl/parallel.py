@@ -8,6 +8,7 @@ returns its argument untouched.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NoReturn
 
+from paddlemix_qwenvl.device import use_device
 from paddlemix_qwenvl.errors import ParallelError
 
 # Seconds that a rank outlives the one it waited for in vain: the launcher looks every second, and names whom it finds ended.
@@ -186,6 +188,22 @@ def init_tensor_parallel(degree: int | None = None) -> TensorParallel:
         group = dist.init_parallel_env()
         _launched = TensorParallel(group.rank, degree, group)
     return tensor_parallel()
+
+
+def start_ranks(mp_degree: int | None, device: str | None) -> int:
+    """Join the other processes that `paddle.distributed.launch` started, if any; returns this one's rank.
+
+    Raises:
+        ParallelError: another number of processes was launched than `mp_degree`, or all are given the same card.
+    """
+    if mp_degree is None and os.environ.get("PADDLE_TRAINERS_NUM", "1") == "1":
+        return 0
+    if device is not None and ":" in device and mp_degree != 1:
+        raise ParallelError(
+            f"device is {device!r}, which every rank would take: give gpu, and let GPUS (--gpus of the launcher) name the cards."
+        )
+    use_device(device)
+    return init_tensor_parallel(mp_degree).rank
 
 
 def _use_plain_store() -> None:

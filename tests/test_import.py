@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import paddlemix_qwenvl
+from paddlemix_qwenvl.models.family import families
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,9 +32,12 @@ def test_errors_and_dir_load_nothing_either():
 
 
 def test_every_public_name_is_what_its_module_holds():
-    from paddlemix_qwenvl.hosts import registry
-
-    names = {name: family.module for family in registry.FAMILIES for name in family.classes.values()}
+    names = {
+        name: f"paddlemix_qwenvl.models.{family.name}.{module}"
+        for family in families()
+        for kind, (module, name) in family.classes.items()
+        if kind != "vision_graph"
+    }
     assert set(names) <= set(paddlemix_qwenvl.__all__) <= set(dir(paddlemix_qwenvl))
     for name in paddlemix_qwenvl.__all__:
         value = getattr(paddlemix_qwenvl, name)

@@ -15,11 +15,10 @@ import pytest
 from cpu_paths import assert_split_alike, split_error
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, parallel
-from paddlemix_qwenvl.commands.infer import start_ranks
 from paddlemix_qwenvl.errors import CheckpointError, ParallelError
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead, VocabParallelEmbedding
 from paddlemix_qwenvl.layers.linear import RowParallelLinear, gate_up_linear
-from paddlemix_qwenvl.parallel import TensorParallel, init_tensor_parallel, tensor_parallel, using
+from paddlemix_qwenvl.parallel import TensorParallel, init_tensor_parallel, start_ranks, tensor_parallel, using
 
 MLP_SHAPES = {"gate.weight": (3420, 8), "gate.bias": (3420,), "up.weight": (3420, 8), "up.bias": (3420,)}
 MLP_SHAPES |= {"down.weight": (8, 3420), "down.bias": (8,)}

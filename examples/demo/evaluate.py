@@ -17,9 +17,9 @@ os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")  # the fast path of Paddle's MK
 import scenes
 from tqdm import tqdm
 
-from paddlemix_qwenvl.commands.infer import start_ranks
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from paddlemix_qwenvl.grounding import parse
-from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from paddlemix_qwenvl.parallel import start_ranks
 
 LONGEST_ANSWER = 120  # tokens; five boxes take 100
 

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import tokenizer as demo_tokenizer
-from folders import replaced
+
+from paddlemix_qwenvl.files import whole_folder
 
 
 def ship(checkpoint: Path, folder: Path) -> None:
     """Weights and config of `checkpoint` beside freshly written tokenizer, processor and generation files."""
-    with replaced(folder) as part:
+    with whole_folder(folder) as part:
         demo_tokenizer.save_processor(part)
         for name in ("model.safetensors", "config.json"):
             shutil.copyfile(checkpoint / name, part / name)

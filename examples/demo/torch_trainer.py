@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from folders import replaced
 from patches import COORDINATES, DIGITS, FEATURE_LABELS, IGNORED, PLACES, WEIGHT
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from paddlemix_qwenvl.files import whole_folder
 from paddlemix_qwenvl.media.patches import IMAGE_MEAN, IMAGE_STD
 
 MOMENTUM, WEIGHT_DECAY = 0.95, 0.03  # Muon's, as in muon.py
@@ -193,7 +193,7 @@ class Trainer:
         heads = {"on_features": self.model.on_features, "on_hidden": self.model.on_hidden}
         state = {f"heads {name}.weight": layer.weight.detach().T.cpu().contiguous() for name, layer in heads.items()}
         state |= {f"heads {name}.bias": layer.bias.detach().cpu() for name, layer in heads.items()}
-        with replaced(folder) as part:
+        with whole_folder(folder) as part:
             save_file(weights, part / "model.safetensors", metadata={"format": "pt"})
             save_file(state, part / "trainer.safetensors")
             for file in self.folder.iterdir():

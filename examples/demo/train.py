@@ -21,7 +21,6 @@ import paddle.distributed as dist
 import paddle.nn.functional as F
 import scenes
 import tokenizer as demo_tokenizer
-from folders import replaced
 from heads import PatchHeads
 from lessons import CURRICULUM, IGNORED, file_batches, in_background, scene_batches
 from lora import add_lora, merged
@@ -30,6 +29,7 @@ from patches import WEIGHT
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
+from paddlemix_qwenvl.files import whole_folder
 from paddlemix_qwenvl.models.qwen2_5_vl import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -161,7 +161,7 @@ class Trainer:
 
     def save(self, folder: Path, processor) -> None:
         """Model, processor and training state into `folder`, whole or not at all."""
-        with replaced(folder) as part:
+        with whole_folder(folder) as part:
             with merged(self.model, self.adapters):
                 self.model.save_pretrained(str(part))
             processor.save_pretrained(str(part))

@@ -6,7 +6,7 @@ python examples/qwen2_5_vl/export_image_encoder.py --model_name_or_path Qwen/Qwe
 
 import typer
 
-from paddlemix_qwenvl.commands.static import export_image_encoder
+from paddlemix_qwenvl.commands.export import export_image_encoder
 
 if __name__ == "__main__":
     typer.run(export_image_encoder)

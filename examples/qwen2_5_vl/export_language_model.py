@@ -6,7 +6,7 @@ python examples/qwen2_5_vl/export_language_model.py --model_name_or_path Qwen/Qw
 
 import typer
 
-from paddlemix_qwenvl.commands.static import export_language_model
+from paddlemix_qwenvl.commands.export import export_language_model
 
 if __name__ == "__main__":
     typer.run(export_language_model)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import typer
 
-from paddlemix_qwenvl.cli import with_defaults
-from paddlemix_qwenvl.commands.static import predict_command
+from paddlemix_qwenvl.commands.options import with_defaults
+from paddlemix_qwenvl.commands.predict import predict_command
 
 PICTURE = Path(__file__).parents[1] / "images" / "shapes.png"
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import typer
 
-from paddlemix_qwenvl.cli import infer, with_defaults
+from paddlemix_qwenvl.commands.infer import infer
+from paddlemix_qwenvl.commands.options import with_defaults
 
 PICTURE = Path(__file__).parents[1] / "images" / "shapes.png"
 

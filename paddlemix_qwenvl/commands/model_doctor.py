@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.commands.doctor import Finding
+from paddlemix_qwenvl.commands.finding import Finding
 from paddlemix_qwenvl.environment import cpu_count
 from paddlemix_qwenvl.errors import CheckpointError, QwenVLError
 from paddlemix_qwenvl.models.auto import find_family

@@ -1,15 +1,20 @@
-"""How much memory a model takes on each rank, worked out from shapes alone: no weights, no memory."""
+"""`paddlemix-qwenvl plan`: how much memory a model takes on each rank, worked out from shapes alone: no weights, no memory."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Annotated, Any
 
-import numpy as np
+import typer
 
+from paddlemix_qwenvl import hub
+from paddlemix_qwenvl.commands import options, terminal
+from paddlemix_qwenvl.dtypes import BYTES
 from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
+from paddlemix_qwenvl.models.family import Family, families
 from paddlemix_qwenvl.parallel import TensorParallel, using
 
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 # Left free on a card for activations, the collectives' buffers and the framework itself.
 RESERVE = 0.1
 
@@ -34,13 +39,67 @@ class RankPlan:
         return max(0, min(limit, int(free // self.cache_bytes_per_token)))
 
 
+def plan(
+    model_path: Annotated[
+        str, typer.Option("--model_path", help="a name, a folder, demo, or a size: 3B, 7B, 32B, 72B")
+    ] = "demo",
+    dtype: options.ModelDType = None,
+    quantization: options.Int8 = None,
+    vision_parallel: options.OverRanks = None,
+    card_gib: options.CardGiB = 80,
+    source: options.FromSource = None,
+    from_hf_hub: options.FromHub = False,
+) -> None:
+    """Print the memory that each rank would take at each degree of tensor parallelism, without weights."""
+    terminal.quiet()
+    terminal.import_paddle()
+    how = options.given(dtype=dtype, quantization=quantization, vision_parallel=vision_parallel)
+    with terminal.plain_errors():
+        for line in plan_lines(model_path, card_gib, **how, **options.given(source=source, from_hf_hub=from_hf_hub)):
+            typer.echo(line)
+
+
+def plan_lines(
+    model_path: str,
+    card_gib: float,
+    dtype: str | None = None,
+    quantization: str | None = None,
+    vision_parallel: str | None = None,
+    **source,
+) -> list[str]:
+    """What each rank of a model would take, for a folder, a name, or a size such as "72B" (by name without any download).
+
+    Arguments as in `Assistant.load`.
+
+    Raises:
+        ConfigurationError, DownloadError: no such model.
+    """
+    family, config = config_of(model_path, **source)
+    if vision_parallel is not None:
+        config.vision_parallel = vision_parallel
+    plans = plan_ranks(family.load("model"), config, dtype or config.dtype, quantization=quantization)
+    return table(plans, card_gib, config.max_position_embeddings)
+
+
+def config_of(model_path: str, **source) -> tuple[Family, Any]:
+    """The family and the config of a released model that is known by its size, or of one that is there or fetched."""
+    for family in families():
+        if size := family.known_size(model_path):
+            return family, family.load("config")(**{"torch_dtype": "bfloat16", **family.sizes[size]})
+    from paddlemix_qwenvl.models.auto import find_family
+
+    model_path = hub.locate(model_path)
+    family = find_family(model_path, **source)
+    return family, family.load("config").from_pretrained(model_path, **source)
+
+
 def plan_ranks(
     model_class, config, dtype: str, degrees=(1, 2, 4, 8, 16), quantization: str | None = None
 ) -> list[RankPlan]:
     """The plan of each degree that the model's heads can be split by.
 
     Args:
-        model_class: `Qwen2_5_VLForConditionalGeneration` or `QWenLMHeadModel`.
+        model_class: the family's.
         config: its config.
         dtype: of weights and KV cache.
         quantization: "int8" or None.
@@ -65,7 +124,7 @@ def plan_ranks(
 
 
 def _numbers(parameter) -> int:
-    return int(np.prod(parameter.shape))
+    return math.prod(parameter.shape)
 
 
 def _int8_bytes(model, width: int) -> int:

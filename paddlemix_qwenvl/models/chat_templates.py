@@ -11,6 +11,7 @@ from pathlib import Path
 
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.fields import checked, read_object, read_text, wrong
+from paddlemix_qwenvl.files import write_text
 from paddlemix_qwenvl.models.tokenizer_settings import Templates, TokenizerSettings
 
 TEMPLATE, TEMPLATE_JSON, MORE_TEMPLATES = "chat_template.jinja", "chat_template.json", "additional_chat_templates"
@@ -84,10 +85,7 @@ def save_templates(templates: str | dict[str, str], folder: Path) -> None:
     for path in (folder / TEMPLATE, folder / TEMPLATE_JSON, *(folder / MORE_TEMPLATES).glob("*.jinja")):
         path.unlink(missing_ok=True)
     for name, text in files.items():
-        path = folder / name
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.rename(path)
+        write_text(folder / name, text)
 
 
 def as_saved(templates: Chosen) -> str | list[dict[str, str]] | None:

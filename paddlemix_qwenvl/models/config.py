@@ -148,6 +148,7 @@ class ModelConfig:
     Attributes:
         model_fields: the model's own fields, which are always saved.
         file_fields: all that a config.json may hold and that is checked: the model's, the host's, and older spellings.
+        vision_part: the field that holds the vision tower's.
         parts: the fields that are objects; changing one of these on loading adds to the file's.
     """
 
@@ -155,6 +156,7 @@ class ModelConfig:
     model_fields: ClassVar[type]
     file_fields: ClassVar[type]
     parts: ClassVar[tuple[str, ...]]
+    vision_part: ClassVar[str] = "vision_config"
 
     def __init__(self, source: str | os.PathLike | None = None, /, **given):
         source = source or f"the arguments of {type(self).__name__}"

@@ -31,8 +31,8 @@ class Family:
         name: of its folder, and in an export's manifest.
         title: as people write it.
         model_type: in a `config.json`.
-        classes: kind ("config", "model", "tokenizer", "processor", "image_processor", "vision_graph") -> module and name of
-            the class.
+        classes: kind ("config", "model", "tokenizer", "processor", "image_processor") -> module and name of the class;
+            "vision_graph", the layer that an export traces, and "pack_inputs", what the graphs take of a processor's output.
         claims: tells from the content of one of the `IDENTITY_FILES`.
         hub_names: how its names on the hubs begin. A download that fails is reported by us for these, by the host for others.
         sizes: "7B" -> what is given to the config's class, of the checkpoints that are known without a download.

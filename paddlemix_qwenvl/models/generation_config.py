@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object
+from paddlemix_qwenvl.files import write_json
 
 GENERATION_CONFIG = "generation_config.json"
 
@@ -95,9 +95,4 @@ def read_generation_file(path: str | os.PathLike) -> dict[str, Any]:
 def write_generation_config(config, folder: str | os.PathLike) -> None:
     """Write generation_config.json, odd values too, of our `GenerationConfig` or a host's."""
     values = {**config.to_diff_dict(), "max_new_tokens": config.max_new_tokens}
-    path = Path(folder) / GENERATION_CONFIG
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(
-        json.dumps({name: value for name, value in values.items() if value is not None}, indent=2), encoding="utf-8"
-    )
-    temporary.rename(path)
+    write_json(Path(folder) / GENERATION_CONFIG, {name: value for name, value in values.items() if value is not None})

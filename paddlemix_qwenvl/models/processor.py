@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from paddlemix_qwenvl.errors import ConfigurationError
+from paddlemix_qwenvl.media import ContentCache, process_vision_info
 from paddlemix_qwenvl.models.batch import BatchFeature
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -17,11 +18,11 @@ PREPROCESSOR = "preprocessor_config.json"
 class ImageProcessor:
     """Base of image processors, whose attributes are their settings. A subclass has `preprocess`."""
 
-    def __call__(self, *args, **options) -> BatchFeature:
-        return self.preprocess(*args, **options)
+    def __call__(self, *media, **options) -> BatchFeature:
+        return self.preprocess(*media, **options)
 
-    def preprocess(self, images=None, **options) -> BatchFeature:
-        """Pictures as arrays."""
+    def preprocess(self, *media, **options) -> BatchFeature:
+        """Pictures, and videos where there are any, as arrays."""
         raise NotImplementedError
 
     def to_dict(self) -> dict:
@@ -64,9 +65,36 @@ class Processor:
         ids = ids.reshape([-1, ids.shape[-1]])[0].tolist() if ids.ndim else [int(ids)]
         return self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens, **options)
 
+    stop_token_ids: list[int] | None = None
+    """What ends an answer, where the model's generation config does not tell."""
+
+    def fetch_media(self, conversations, cache: ContentCache | None = None) -> tuple[list | None, list | None]:
+        """Images and videos of messages, in the order of their placeholders, as the call takes them.
+
+        Raises:
+            PromptError, MediaError: as `process_vision_info`.
+        """
+        return process_vision_info(conversations, cache=cache)
+
+    def answer_text(self, token_ids: list[int]) -> str:
+        """One answer, or a part of it, as a user reads it and `grounding` takes it: without special tokens."""
+        return self.tokenizer.decode(token_ids, skip_special_tokens=True)
+
     def post_process(self, token_ids) -> list[str]:
-        """The answers as a user reads them and `grounding` takes them: special tokens dropped, outer spaces stripped."""
-        return [text.strip() for text in self.batch_decode(token_ids, skip_special_tokens=True)]
+        """The answers of a batch of ids `[B, new]`, or of `generate`'s whole return value, outer spaces stripped."""
+        ids = token_ids[0] if isinstance(token_ids, tuple) else token_ids
+        return [self.answer_text(np.asarray(row).tolist()).strip() for row in ids]
+
+
+class AnswerDecoder:
+    """A processor's `answer_text` where a tokenizer is wanted, for streaming."""
+
+    def __init__(self, processor: Processor):
+        self._processor = processor
+
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
+        """As `Processor.answer_text`."""
+        return self._processor.answer_text(token_ids)
 
 
 def folder_to_save(save_directory: str | os.PathLike) -> Path:

@@ -10,10 +10,10 @@ from importlib.util import find_spec
 import paddle
 from paddle.jit.dy2static import Call
 
-from ..environment import how_to_find_operations
 from ..errors import OpsError
 from ..threads import use_threads
 from . import definitions
+from .location import how_to_find_operations
 from .version import Version
 
 MODES = ("auto", "compiled", "reference")

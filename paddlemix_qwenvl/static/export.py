@@ -3,98 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import paddle
 from paddle import nn
 
+from paddlemix_qwenvl import hub
+from paddlemix_qwenvl.dtypes import DTYPES, QUANTIZATIONS
 from paddlemix_qwenvl.errors import ConfigurationError, DeployError
-from paddlemix_qwenvl.models.chat_templates import TEMPLATE, TEMPLATE_JSON
+from paddlemix_qwenvl.models.auto import find_family
+from paddlemix_qwenvl.models.family import Family, family_of_config
 from paddlemix_qwenvl.models.generation_config import write_generation_config
-from paddlemix_qwenvl.models.qwen2_5_vl.image_settings import PREPROCESSOR, VIDEO_PREPROCESSOR
-from paddlemix_qwenvl.models.qwen_vl.ranks import EXPORTED
-from paddlemix_qwenvl.models.tokenizer_files import TOKENIZER
-from paddlemix_qwenvl.models.tokenizer_settings import CONFIG
 from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel
-from paddlemix_qwenvl.static.graphs import LanguageGraph, Qwen2_5_VLVision, QWenVLVision, cache_dtype
+from paddlemix_qwenvl.static.graphs import LanguageGraph, cache_dtype
 from paddlemix_qwenvl.static.manifest import LANGUAGE, NAME, PARTS, VISION, Manifest, graph_name, short_name
-
-DTYPES = ("float32", "float16", "bfloat16", "int8")
-
-
-@dataclass(frozen=True)
-class Family:
-    """What an export of one family has of its own.
-
-    Attributes:
-        name: in the manifest.
-        vision: makes the vision graph of a model.
-        describe: `tokens` and `vision` of the manifest from a model's config.
-        files: of the processor's, those that the predictor reads.
-        save: writes what the predictor needs beside them, `(processor, folder)`.
-    """
-
-    name: str
-    vision: Callable[..., nn.Layer]
-    describe: Callable[..., tuple[dict, dict]]
-    files: tuple[str, ...]
-    save: Callable[..., None] = lambda processor, folder: None
-
-
-def _describe_qwen2_5_vl(config) -> tuple[dict, dict]:
-    vision = config.vision_config
-    return {"image": config.image_token_id, "video": config.video_token_id}, {
-        "window": vision.window_tokens,
-        "merge": vision.spatial_merge_size,
-        "tokens_per_second": vision.tokens_per_second,
-    }
-
-
-def _describe_qwen_vl(config) -> tuple[dict, dict]:
-    visual = config.visual
-    return {"image_start": visual["image_start_id"]}, {
-        "image_size": visual["image_size"],
-        "n_queries": visual["n_queries"],
-        "ntk_length": config.seq_length if config.use_dynamic_ntk else None,
-    }
-
-
-def _save_qwen_vl(processor, folder: Path) -> None:
-    tokenizer = processor.tokenizer
-    fields = {"pattern": tokenizer.tokenizer._pat_str, "special_tokens": tokenizer.special_tokens}
-    (folder / EXPORTED).write_text(json.dumps(fields), encoding="utf-8")
-
-
-FAMILIES = {
-    "qwen2_5_vl": Family(
-        "qwen2_5_vl",
-        Qwen2_5_VLVision,
-        _describe_qwen2_5_vl,
-        (TOKENIZER, CONFIG, TEMPLATE, TEMPLATE_JSON, PREPROCESSOR, VIDEO_PREPROCESSOR),
-    ),
-    "qwen": Family(
-        "qwen_vl", QWenVLVision, _describe_qwen_vl, ("qwen.tiktoken", "tokenizer_config.json"), _save_qwen_vl
-    ),
-}
-
-
-def family_of(config) -> Family:
-    """What an export of a model with this config has of its own.
-
-    Raises:
-        ConfigurationError: a model of another kind.
-    """
-    if config.model_type not in FAMILIES:
-        raise ConfigurationError(
-            f"model_type is {config.model_type!r}: models of {', '.join(FAMILIES)} can be exported."
-        )
-    return FAMILIES[config.model_type]
 
 
 def load(name: str, dtype: str | None = None, model_type: str | None = None, **source):
@@ -102,7 +28,8 @@ def load(name: str, dtype: str | None = None, model_type: str | None = None, **s
 
     Args:
         name: a folder, or a name as in `from_pretrained`.
-        dtype: one of `DTYPES`, None for the model's own. int8 weights are made of the model's own dtype, which the KV cache keeps.
+        dtype: of `DTYPES` or `QUANTIZATIONS`, None for the model's own, of which
+            int8 weights are made and which the KV cache keeps.
         model_type: what the model must be, as PaddleNLP's export calls it: that of config.json and "-img2txt"; None for either.
         source: where a name is looked up (`from_hf_hub=True`, ...).
 
@@ -110,19 +37,18 @@ def load(name: str, dtype: str | None = None, model_type: str | None = None, **s
         ConfigurationError: another dtype, or a model of another kind; known from its config, before any weights are read.
         CheckpointError, DownloadError: weights that cannot be had.
     """
-    from paddlenlp.transformers import AutoConfig, AutoModelForConditionalGeneration, AutoProcessor
-
-    if dtype not in (None, *DTYPES):
-        raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {', '.join(DTYPES)}.")
-    config = AutoConfig.from_pretrained(name, **source)
-    family_of(config)
-    if model_type not in (None, f"{config.model_type}-img2txt"):
+    if dtype not in (None, *DTYPES, *QUANTIZATIONS):
+        known = ", ".join((*DTYPES, *QUANTIZATIONS))
+        raise ConfigurationError(f"dtype is {dtype!r}: it must be one of {known}.")
+    name = hub.locate(name)
+    family = find_family(name, **source)
+    if model_type not in (None, f"{family.model_type}-img2txt"):
         raise ConfigurationError(
-            f"model_type is {model_type!r}, but {name} is of {config.model_type!r}: give {config.model_type}-img2txt."
+            f"model_type is {model_type!r}, but {name} is of {family.model_type!r}: give {family.model_type}-img2txt."
         )
     weights = {"quantization": "int8"} if dtype == "int8" else {"dtype": dtype}
-    model = AutoModelForConditionalGeneration.from_pretrained(name, allow_pickle=True, **weights, **source)
-    return model, AutoProcessor.from_pretrained(name, **source)
+    model = family.load("model").from_pretrained(name, allow_pickle=True, **weights, **source)
+    return model, family.load("processor").from_pretrained(name, **source)
 
 
 def export(
@@ -148,18 +74,18 @@ def export(
         DeployError: the folder holds something else, or Paddle could not trace or write a graph.
         ParallelError: another rank failed.
     """
-    family = family_of(model.config)
+    family = family_of_config(model.config)
     parallel = tensor_parallel()
     say = say if parallel.rank == 0 else _silent
     manifest = describe(model, family, parts, name)
     with finished_folder(Path(folder), parallel, manifest, say) as unfinished:
-        for part, graph in ((VISION, family.vision), (LANGUAGE, LanguageGraph)):
+        for part, graph in ((VISION, family.load("vision_graph")), (LANGUAGE, LanguageGraph)):
             if part in parts:
                 say(f"exporting the {part} graph")
                 save_graph(graph(model), unfinished / graph_name(part, parallel.rank, parallel.degree))
         if parallel.rank == 0:
             say("writing tokenizer, processor and configs")
-            save_files(model, processor, unfinished, family)
+            save_files(model, processor, unfinished)
     say(f"done: {folder}")
     return manifest
 
@@ -225,14 +151,9 @@ def save_graph(graph: nn.Layer, path: Path) -> None:
         raise DeployError(f"Paddle {paddle.__version__} wrote no {path.name}.json: use Paddle 3.x.")
 
 
-def save_files(model, processor, folder: Path, family: Family) -> None:
+def save_files(model, processor, folder: Path) -> None:
     """What belongs to a model beside its graphs."""
-    before = set(folder.iterdir())
     processor.save_pretrained(str(folder))
-    for path in set(folder.iterdir()) - before:
-        if path.is_file() and path.name not in family.files:
-            path.unlink()
-    family.save(processor, folder)
     model.config.save_pretrained(folder)
     write_generation_config(model.generation_config, folder)
 
@@ -243,7 +164,6 @@ def describe(model, family: Family, parts: tuple[str, ...], name: str) -> Manife
     eos = defaults.eos_token_id if defaults.eos_token_id is not None else config.eos_token_id
     eos = [int(token) for token in (eos if isinstance(eos, list | tuple) else [eos]) if token is not None]
     pad = next((token for token in (defaults.pad_token_id, config.pad_token_id, *eos) if token is not None), 0)
-    tokens, vision = family.describe(config)
     quantized = any(getattr(layer, "scale", None) is not None for layer in model.sublayers())
     arranged = any(getattr(layer, "arranged", False) for layer in model.sublayers())
     return Manifest(
@@ -260,9 +180,10 @@ def describe(model, family: Family, parts: tuple[str, ...], name: str) -> Manife
             "head_dim": heads.head_dim,
             "dtype": cache_dtype(model),
         },
-        tokens={**tokens, "eos": eos, "pad": int(pad), "vocab_size": config.vocab_size},
-        vision={**vision, "hidden_size": config.hidden_size},
+        tokens={"eos": eos, "pad": int(pad), "vocab_size": config.vocab_size},
+        vision=config.to_dict()[config.vision_part],
         position_rows=model.position_rows,
+        hidden_size=config.hidden_size,
         context=config.max_position_embeddings,
         capability="{}.{}".format(*paddle.device.cuda.get_device_capability()) if arranged else None,
     )

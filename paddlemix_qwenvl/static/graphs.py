@@ -1,4 +1,4 @@
-"""The two graphs of an export: vision, and one step of the language model (prefill and decode alike)."""
+"""The language graph of an export: one step of the language model, prefill and decode alike. Families bring the vision graph."""
 
 from __future__ import annotations
 
@@ -10,53 +10,6 @@ from paddle.static import InputSpec
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.layers.attention import AttentionContext
 from paddlemix_qwenvl.layers.kv_cache import KVCache
-
-
-class Qwen2_5_VLVision(nn.Layer):
-    """Patches of any number of images or frames of any size to features. The layout comes from the host.
-
-    Windows and positions depend on nothing but the grids, a few numbers: NumPy makes them in less than a millisecond, and in a
-    graph they would be loops over a dynamic number of pictures.
-    """
-
-    def __init__(self, model):
-        super().__init__()
-        self.visual = model.visual
-
-    def forward(self, pixel_values, order, restore, positions, cu_seqlens, cu_window_seqlens):
-        """As `VisionTower.encode`; returns float32 `[F, hidden]`."""
-        features = self.visual.encode(pixel_values, order, restore, positions, cu_seqlens, cu_window_seqlens)
-        unused = (
-            cu_seqlens[0] + cu_window_seqlens[0]
-        )  # 0; Paddle refuses an input that a model with one kind of block leaves out
-        return features.astype("float32") + unused.astype("float32")
-
-    def input_spec(self) -> list[InputSpec]:
-        """Inputs, in order, with free lengths."""
-        return [
-            InputSpec([None, self.visual.config.patch_dim], "float32", "pixel_values"),
-            InputSpec([None], "int64", "order"),
-            InputSpec([None], "int64", "restore"),
-            InputSpec([None, 2], "float32", "positions"),
-            InputSpec([None], "int32", "cu_seqlens"),
-            InputSpec([None], "int32", "cu_window_seqlens"),
-        ]
-
-
-class QWenVLVision(nn.Layer):
-    """Any number of pictures of the model's one size to features."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.visual, self.side = model.transformer.visual, model.config.visual["image_size"]
-
-    def forward(self, images):
-        """`images` as the processor gives them; returns float32 `[F, hidden]`."""
-        return self.visual(images).flatten(0, 1).astype("float32")
-
-    def input_spec(self) -> list[InputSpec]:
-        """The input, with a free number of pictures."""
-        return [InputSpec([None, 3, self.side, self.side], "float32", "images")]
 
 
 class LanguageGraph(nn.Layer):

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from paddlemix_qwenvl.errors import DeployError
+from paddlemix_qwenvl.files import write_json
 
 NAME = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 PARTS = VISION, LANGUAGE = ("vision", "language")
 STATE = (
     "ids",
@@ -45,7 +46,7 @@ class Manifest:
     """The description of an export.
 
     Attributes:
-        family: "qwen2_5_vl" or "qwen_vl".
+        family: name of the family (`models/family.py`).
         model: what the model is called.
         parts: which graphs there are, "vision" and "language".
         degree: ranks of tensor parallelism, each of which has graphs of its own.
@@ -53,9 +54,10 @@ class Manifest:
         device: "cpu" or "gpu", where the graphs can run.
         versions: of Paddle and of this package.
         cache: layers, KV heads (of a rank), head width and dtype of the KV cache.
-        tokens: ids the predictor needs ("pad", "eos" (a list), those of the family).
-        vision: numbers of the vision layout, and the features' width.
+        tokens: "pad", "eos" (a list) and "vocab_size".
+        vision: the vision tower's fields of the config.
         position_rows: how many positions a token has.
+        hidden_size: width of the features.
         context: tokens of prompt and answer together, at most.
         capability: compute capability of the cards that int8 weights are arranged for, None for any.
         compiled_ops: this package's compiled operations that the graphs call.
@@ -73,6 +75,7 @@ class Manifest:
     tokens: dict
     vision: dict
     position_rows: int
+    hidden_size: int
     context: int
     capability: str | None = None
     compiled_ops: list[str] = field(default_factory=list)
@@ -84,9 +87,7 @@ class Manifest:
         names = sorted(path.name for path in folder.iterdir() if path.name != NAME)
         self.checksums = dict(zip(names, checksums(folder / name for name in names), strict=True))
         self.compiled_ops = compiled_operations(folder)
-        temporary = folder / f".{NAME}.tmp"
-        temporary.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False), encoding="utf-8")
-        temporary.rename(folder / NAME)
+        write_json(folder / NAME, asdict(self), ensure_ascii=False)
 
     @classmethod
     def read(cls, folder: str | Path) -> Manifest:

@@ -1,4 +1,4 @@
-"""Serves an export: Paddle's inference engine, NumPy, Pillow, a tokenizer's library; neither PaddleNLP nor modelling code."""
+"""Serves an export: Paddle's inference engine and the family's own processor; no layer is made."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ import numpy as np
 
 from paddlemix_qwenvl.engine.finite import not_finite
 from paddlemix_qwenvl.engine.settings import GenerationSettings
-from paddlemix_qwenvl.environment import collection_paused
-from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError
+from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError, QwenVLError
+from paddlemix_qwenvl.models.batch import SIZES
+from paddlemix_qwenvl.models.family import families, family_named
 from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG, read_generation_file
+from paddlemix_qwenvl.models.prompt import PackedInputs
 from paddlemix_qwenvl.parallel import tensor_parallel
+from paddlemix_qwenvl.process import collection_paused
 from paddlemix_qwenvl.static.manifest import LANGUAGE, STATE, VISION, Manifest, graph_name, short_name
-from paddlemix_qwenvl.static.prompt import Prompt, prompts_of
 from paddlemix_qwenvl.threads import thread_count, use_threads
 
 
@@ -49,7 +51,7 @@ class Predictor:
     Args:
         folder: what `deploy.export.export` wrote.
         vision_folder: the export that holds the vision graph, if another.
-        family: "qwen2_5_vl" or "qwen_vl", if it must be that.
+        family: name of the family, if it must be that.
         model: name or folder of the model that it must be an export of.
         device: "cpu", "gpu" or "gpu:N"; None for Paddle's choice.
         threads: CPU threads; None for as many as OpenMP has.
@@ -92,7 +94,8 @@ class Predictor:
             for future in checked:
                 future.result()
         self.generation = SimpleNamespace(**read_generation_file(folders[LANGUAGE] / GENERATION_CONFIG))
-        self.prompts = prompts_of(folders[LANGUAGE], self.manifest)
+        self._family = self._known_family(folders[LANGUAGE])
+        self.config, self.processor = (self._read(kind, folders[LANGUAGE]) for kind in ("config", "processor"))
         threads = threads or thread_count()
         self._graphs = {
             part: Graph(path / graph_name(part, self.parallel.rank, self.parallel.degree), device, threads)
@@ -110,9 +113,11 @@ class Predictor:
             MediaError, PromptError, GenerationError: what was given cannot be used.
         """
         conversations = messages if messages and isinstance(messages[0], list) else [messages]
-        if self.prompts.ends is not None:
-            generation.setdefault("eos_token_id", self.prompts.ends)
-        return self.answer(*self.prompts.render(conversations), on_token, **generation)
+        if self.processor.stop_token_ids is not None:
+            generation.setdefault("eos_token_id", self.processor.stop_token_ids)
+        texts = [self.processor.apply_chat_template(one, add_generation_prompt=True) for one in conversations]
+        images, videos = self.processor.fetch_media(conversations)
+        return self.answer(texts, images or (), videos or (), on_token, **generation)
 
     def answer(
         self,
@@ -124,7 +129,10 @@ class Predictor:
     ) -> Prediction:
         """Answer prompts with one placeholder an image or video, as the processor's call takes them; the rest as `chat`."""
         settings = self._settings(generation)
-        prompt = self.prompts.prepare(texts, list(images), list(videos))
+        inputs = self.processor(
+            text=texts, images=list(images) or None, videos=list(videos) or None, padding=True, return_tensors="np"
+        )
+        prompt = self._family.load("pack_inputs")(self.config, inputs)
         longest = self._check_lengths(prompt)
         settings.max_new_tokens = min(settings.max_new_tokens, self.manifest.context - longest)
         started = time.perf_counter()
@@ -138,12 +146,26 @@ class Predictor:
         token_ids = run.decode(tokens, on_token)
         seconds["decode"] = time.perf_counter() - started
         return Prediction(
-            texts=[self.prompts.decode(ids).strip() for ids in token_ids],
+            texts=self.processor.post_process(token_ids),
             token_ids=token_ids,
             prompt_tokens=[len(row) for row in prompt.rows],
             seconds=seconds,
-            sizes=prompt.sizes,
+            sizes={name: inputs[name] for name in SIZES if name in inputs},
         )
+
+    def _known_family(self, folder: Path):
+        family = family_named(self.manifest.family)
+        if family is None:
+            known = ", ".join(family.name for family in families())
+            raise DeployError(f"{folder} is an export of {self.manifest.family!r}: known are {known}.")
+        return family
+
+    def _read(self, kind: str, folder: Path):
+        """The family's config or processor of an export."""
+        try:
+            return self._family.load(kind).from_pretrained(folder)
+        except (QwenVLError, OSError, ValueError) as error:
+            raise DeployError(f"the {kind} of {folder} cannot be read ({error}): export again.") from error
 
     def _settings(self, given: dict) -> GenerationSettings:
         given = {name: value for name, value in given.items() if value is not None}
@@ -165,7 +187,7 @@ class Predictor:
         seed = int.from_bytes(os.urandom(3), "little") if seed is None else seed
         return int(self.parallel.first_rank(tensor(np.array([seed]))))
 
-    def _check_lengths(self, prompt: Prompt) -> int:
+    def _check_lengths(self, prompt: PackedInputs) -> int:
         """The longest row's."""
         lengths = [len(row) for row in prompt.rows]
         if min(lengths) == 0:
@@ -177,7 +199,7 @@ class Predictor:
             )
         return max(lengths)
 
-    def _features(self, prompt: Prompt) -> list:
+    def _features(self, prompt: PackedInputs) -> list:
         """What the vision graph makes of each of its runs' inputs."""
         runs = ({name: tensor(array) for name, array in inputs.items()} for inputs in prompt.vision)
         return [self._graphs[VISION].run(inputs)[0] for inputs in runs]
@@ -186,7 +208,9 @@ class Predictor:
 class _Run:
     """One batch from prompt to last token."""
 
-    def __init__(self, graph: Graph, manifest: Manifest, prompt: Prompt, settings: GenerationSettings, longest: int):
+    def __init__(
+        self, graph: Graph, manifest: Manifest, prompt: PackedInputs, settings: GenerationSettings, longest: int
+    ):
         import paddle
 
         self.graph, self.manifest, self.settings, self.batch = graph, manifest, settings, len(prompt.rows)
@@ -210,7 +234,7 @@ class _Run:
     def _give(self, **arrays) -> None:
         self.inputs |= {name: tensor(array) for name, array in arrays.items()}
 
-    def prefill(self, prompt: Prompt, features: list) -> np.ndarray:
+    def prefill(self, prompt: PackedInputs, features: list) -> np.ndarray:
         """The first new token of each row."""
         import paddle
 
@@ -222,7 +246,7 @@ class _Run:
         seen = np.zeros((self.batch, self.manifest.tokens["vocab_size"]), bool)
         for index, row in enumerate(prompt.rows):
             seen[index, row] = True
-        width = self.manifest.vision["hidden_size"]
+        width = self.manifest.hidden_size
         self.inputs["features"] = paddle.concat(features) if features else paddle.zeros([1, width])
         self._give(
             ids=ids,
@@ -327,7 +351,7 @@ def check_machine(manifest: Manifest, device: str | None) -> str:
     with collection_paused():
         import paddle
 
-        from paddlemix_qwenvl.commands.infer import use_device
+        from paddlemix_qwenvl.device import use_device
 
     if manifest.versions["paddle"].split(".")[0] != paddle.__version__.split(".")[0]:
         raise DeployError(

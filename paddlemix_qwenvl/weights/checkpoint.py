@@ -18,6 +18,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from paddlemix_qwenvl.dtypes import SAFETENSORS_DTYPES
 from paddlemix_qwenvl.environment import cpu_count
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
 from paddlemix_qwenvl.fields import Text, checked, read_object
@@ -34,7 +35,6 @@ WEIGHTS = (  # what a folder's weights may be called, the first choice first
     "pytorch_model.bin.index.json",
     "pytorch_model.bin",
 )
-SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 FileName = Annotated[str, Field(strict=True, pattern=r"^[^/\\]{1,200}\.(safetensors|bin|pdparams)$")]
 BLOCK = 1 << 18  # numbers that are read and cast at a time
 

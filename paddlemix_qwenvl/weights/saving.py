@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlemix_qwenvl.dtypes import dtype_name
+from paddlemix_qwenvl.dtypes import SAFETENSORS_DTYPES, dtype_name
 from paddlemix_qwenvl.errors import CheckpointError
+from paddlemix_qwenvl.files import whole_file, write_json
 from paddlemix_qwenvl.layers.parameter import pieces_of
-from paddlemix_qwenvl.weights.checkpoint import SAFETENSORS, SAFETENSORS_DTYPES, SAFETENSORS_INDEX
+from paddlemix_qwenvl.weights.checkpoint import SAFETENSORS, SAFETENSORS_INDEX
 
 
 def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 1024**3) -> None:
@@ -25,23 +27,21 @@ def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 10
     shards = _shards(model, max_shard_bytes)
     names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
     names = names if len(shards) > 1 else [SAFETENSORS]
-    written = []
-    for name, shard in zip(names, shards, strict=True):
-        temporary = folder / f".{name}.tmp"
-        _write_safetensors(temporary, shard)
-        written.append((temporary, folder / name))
-    for path in [*folder.glob("model-?????-of-?????.safetensors"), folder / SAFETENSORS, folder / SAFETENSORS_INDEX]:
-        path.unlink(missing_ok=True)
-    for temporary, final in written:
-        temporary.rename(final)
+    with contextlib.ExitStack() as files:
+        for name, shard in zip(names, shards, strict=True):
+            _write_safetensors(files.enter_context(whole_file(folder / name)), shard)
+        for path in [
+            *folder.glob("model-?????-of-?????.safetensors"),
+            folder / SAFETENSORS,
+            folder / SAFETENSORS_INDEX,
+        ]:
+            path.unlink(missing_ok=True)
     if len(shards) > 1:
         index = {
             "metadata": {"total_size": sum(_bytes(*entry) for shard in shards for entry in shard.values())},
             "weight_map": {n: f for f, s in zip(names, shards, strict=True) for n in s},
         }
-        temporary = folder / f".{SAFETENSORS_INDEX}.tmp"
-        temporary.write_text(json.dumps(index, indent=2, sort_keys=True))
-        temporary.rename(folder / SAFETENSORS_INDEX)
+        write_json(folder / SAFETENSORS_INDEX, index, sort_keys=True)
 
 
 def _write_safetensors(path: Path, shard: dict) -> None:

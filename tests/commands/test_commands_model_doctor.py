@@ -13,7 +13,7 @@ from standin.tiny import write_tiny_model
 from typer.testing import CliRunner
 
 from paddlemix_qwenvl import cli
-from paddlemix_qwenvl.commands import doctor, model_doctor
+from paddlemix_qwenvl.commands import machine_doctor, model_doctor
 from paddlemix_qwenvl.weights.checkpoint import open_folder
 
 CONFIG = hub_model.config()
@@ -121,7 +121,7 @@ def test_what_is_no_model_of_ours(tmp_path):
 
 
 def test_the_command(folder, hub_tensors, monkeypatch):
-    monkeypatch.setattr(doctor, "diagnose", lambda: [])
+    monkeypatch.setattr(machine_doctor, "diagnose", lambda: [])
     where = folder(**{Q_PROJ: hub_tensors[Q_PROJ] * np.float32("nan")})
     with_tokenizer(where)
     result = CliRunner().invoke(cli.app, ["doctor", "--model_path", str(where)])

@@ -16,8 +16,8 @@ from numpy_ops import float64, int32, tensor
 from op_definitions import layer_norm, rms_norm
 from ways import PLAIN_ONLY, Way
 
-from paddlemix_qwenvl import environment, ops
-from paddlemix_qwenvl.ops import definitions, dispatch
+from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.ops import definitions, dispatch, location
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("attention", "gradients", "linear", "norm", "padding", "rotary", "sample")
@@ -100,12 +100,12 @@ def test_a_build_of_another_version_is_not_used(tmp_path, library, reason):
 
 
 def test_the_folder_of_a_build_that_is_not_found_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "paddlemix_qwenvl" / "environment.py"))
-    assert environment.how_to_find_operations().startswith("run `python setup.py install` in external_ops")
+    monkeypatch.setattr(location, "CHECKOUT", tmp_path)
+    assert location.how_to_find_operations().startswith("run `python setup.py install` in external_ops")
     built = tmp_path / "external_ops" / "build" / "lib.linux" / "paddlemix_qwenvl_ops" / "_ops.so"
     built.parent.mkdir(parents=True)
     built.touch()
-    assert f"export PYTHONPATH={built.parents[1]} " in environment.how_to_find_operations()
+    assert f"export PYTHONPATH={built.parents[1]} " in location.how_to_find_operations()
 
 
 def test_an_unknown_way_is_refused():

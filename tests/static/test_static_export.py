@@ -1,10 +1,12 @@
 """Graphs of Qwen2.5-VL: what they answer is what the dynamic model answers."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
-from paddlemix_qwenvl.errors import GenerationError, PromptError
+from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError
 from paddlemix_qwenvl.static.export import export
 from paddlemix_qwenvl.static.runner import Predictor
 
@@ -134,3 +136,11 @@ def test_the_steps_of_a_stream(predictor, conversations):
         **{**GREEDY, "max_new_tokens": 64},
     )
     assert np.array(steps).T.tolist() == prediction.token_ids
+
+
+def test_an_export_in_an_export_is_not_lost(folder, model, processor, tmp_path):
+    shutil.copytree(folder, tmp_path / "export")
+    shutil.copytree(folder, tmp_path / "export" / "qwen")
+    with pytest.raises(DeployError, match="holds others"):
+        export(model, processor, tmp_path / "export", say=print)
+    assert (tmp_path / "export" / "qwen" / "manifest.json").is_file()

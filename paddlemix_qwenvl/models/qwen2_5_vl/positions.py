@@ -6,11 +6,14 @@ Sources: Qwen2.5-VL technical report (arXiv:2502.13923), sections 2.1 and 2.2; `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from paddlemix_qwenvl.errors import MediaError, PromptError
+from paddlemix_qwenvl.models.prompt import PackedInputs
 
 
 @dataclass(frozen=True)
@@ -180,3 +183,43 @@ class _Grids:
                 raise PromptError(
                     f"{len(left)} {kind}(s) were given that the text has no placeholder for: add one placeholder for each {kind}."
                 )
+
+
+def pack_inputs(config, inputs: Mapping[str, Any]) -> PackedInputs:
+    """What graphs take of what the processor returned.
+
+    Args:
+        config: the model's `Qwen2_5_VLConfig`.
+        inputs: NumPy arrays.
+
+    Raises:
+        PromptError, MediaError: as `rope_index` and `vision_layout`.
+    """
+    ids, mask, vision = inputs["input_ids"], inputs["attention_mask"].astype(bool), config.vision_config
+    media = {
+        config.image_token_id: (inputs.get("pixel_values"), inputs.get("image_grid_thw")),
+        config.video_token_id: (inputs.get("pixel_values_videos"), inputs.get("video_grid_thw")),
+    }
+    media = {token: (pixels, grid) for token, (pixels, grid) in media.items() if grid is not None}
+    positions, deltas = rope_index(
+        ids,
+        mask,
+        image_token_id=config.image_token_id,
+        video_token_id=config.video_token_id,
+        merge=vision.spatial_merge_size,
+        tokens_per_second=vision.tokens_per_second,
+        image_grid_thw=inputs.get("image_grid_thw"),
+        video_grid_thw=inputs.get("video_grid_thw"),
+        second_per_grid_ts=inputs.get("second_per_grid_ts"),
+    )
+    packed = ids[mask]
+    return PackedInputs(
+        rows=[row[kept] for row, kept in zip(ids, mask, strict=True)],
+        vision=[
+            {"pixel_values": pixels, **vars(vision_layout(grid, vision.window_tokens, vision.spatial_merge_size))}
+            for pixels, grid in media.values()
+        ],
+        is_feature=[packed == token for token in media],
+        position_ids=positions[:, mask],
+        next_positions=(deltas + ids.shape[1])[:, 0],
+    )

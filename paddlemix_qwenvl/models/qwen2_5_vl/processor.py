@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from numbers import Real
@@ -14,8 +13,8 @@ import numpy as np
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import ConfigurationError, PromptError
 from paddlemix_qwenvl.fields import wrong
+from paddlemix_qwenvl.files import write_json
 from paddlemix_qwenvl.media.arguments import flat_videos
-from paddlemix_qwenvl.media.messages import process_vision_info
 from paddlemix_qwenvl.models.batch import BatchFeature, tensors
 from paddlemix_qwenvl.models.call_options import LOADING, TEXT, check_names, split_options, texts_of
 from paddlemix_qwenvl.models.chat_templates import Chosen, choose_template, processor_templates, save_templates
@@ -115,9 +114,7 @@ class Qwen2_5_VLProcessor(Processor):
             (folder / name).unlink(missing_ok=True)
         if self.video_processor.settings != self.image_processor.settings:
             found = {**self.video_processor.settings, "video_processor_type": "Qwen2VLVideoProcessor"}
-            temporary = folder / f".{pictures.VIDEO_PREPROCESSOR}.tmp"
-            temporary.write_text(json.dumps(found, indent=2), encoding="utf-8")
-            temporary.rename(folder / pictures.VIDEO_PREPROCESSOR)
+            write_json(folder / pictures.VIDEO_PREPROCESSOR, found)
         if self.chat_template is not None:
             save_templates(self.chat_template, folder)
 
@@ -218,7 +215,7 @@ class Qwen2_5_VLProcessor(Processor):
         texts = render_chat(template, conversation, add_generation_prompt, tools=tools, **special, **variables)
         if not tokenize:
             return texts
-        images, videos = process_vision_info(conversation)
+        images, videos = self.fetch_media(conversation)
         inputs = self(images=images, text=texts, videos=videos, **options, **(processor_kwargs or {}))
         return inputs if return_dict else inputs["input_ids"]
 

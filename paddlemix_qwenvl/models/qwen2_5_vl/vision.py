@@ -7,6 +7,7 @@ from dataclasses import astuple
 import numpy as np
 import paddle
 from paddle import nn
+from paddle.static import InputSpec
 
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.errors import ConfigurationError, MediaError, ParallelError
@@ -202,3 +203,34 @@ def _places(counts: np.ndarray, chosen: list[int]) -> np.ndarray:
     """Where the `chosen` groups lie in a sequence of groups of `counts` members each."""
     stops = np.cumsum(counts)
     return np.concatenate([np.arange(0), *(np.arange(stops[i] - counts[i], stops[i]) for i in chosen)])
+
+
+class VisionGraph(nn.Layer):
+    """Patches of any number of images or frames of any size to features. The layout comes from the host.
+
+    Windows and positions depend on nothing but the grids, a few numbers: NumPy makes them in less than a millisecond, and in a
+    graph they would be loops over a dynamic number of pictures.
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        self.visual = model.visual
+
+    def forward(self, pixel_values, order, restore, positions, cu_seqlens, cu_window_seqlens):
+        """As `VisionTower.encode`; returns float32 `[F, hidden]`."""
+        features = self.visual.encode(pixel_values, order, restore, positions, cu_seqlens, cu_window_seqlens)
+        unused = (
+            cu_seqlens[0] + cu_window_seqlens[0]
+        )  # 0; Paddle refuses an input that a model with one kind of block leaves out
+        return features.astype("float32") + unused.astype("float32")
+
+    def input_spec(self) -> list[InputSpec]:
+        """Inputs, in order, with free lengths."""
+        return [
+            InputSpec([None, self.visual.config.patch_dim], "float32", "pixel_values"),
+            InputSpec([None], "int64", "order"),
+            InputSpec([None], "int64", "restore"),
+            InputSpec([None, 2], "float32", "positions"),
+            InputSpec([None], "int32", "cu_seqlens"),
+            InputSpec([None], "int32", "cu_window_seqlens"),
+        ]

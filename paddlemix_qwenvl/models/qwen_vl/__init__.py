@@ -12,6 +12,7 @@ FAMILY = Family(
         "tokenizer": ("tokenizer", "QWenVLTokenizer"),
         "processor": ("processor", "QWenVLProcessor"),
         "vision_graph": ("vision", "VisionGraph"),
+        "pack_inputs": ("positions", "pack_inputs"),
     },
     # Text-only Qwen shares model type and architecture.
     claims=lambda content: (

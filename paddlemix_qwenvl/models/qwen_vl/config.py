@@ -100,6 +100,7 @@ class QWenVLConfig(ModelConfig):
     model_type = "qwen"
     model_fields, file_fields = Language, ConfigFile
     parts = ("visual",)
+    vision_part = "visual"
 
     @classmethod
     def refuse_others(cls, config: Mapping[str, Any], source: str | os.PathLike) -> None:

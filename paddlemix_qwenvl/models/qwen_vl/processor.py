@@ -9,6 +9,7 @@ import numpy as np
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.fields import wrong
+from paddlemix_qwenvl.media.messages import extract_vision_info
 from paddlemix_qwenvl.models.batch import BatchFeature, tensors
 from paddlemix_qwenvl.models.call_options import TEXT, check_names, split_options, texts_of
 from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG
@@ -183,6 +184,25 @@ class QWenVLProcessor(Processor):
             return text
         inputs = self(text=[text], **options)
         return inputs if return_dict else inputs["input_ids"]
+
+    @property
+    def stop_token_ids(self) -> list[int] | None:
+        """What ends an answer: of a chat model, a turn's end as well as the text's."""
+        tokenizer = self.tokenizer
+        turn = [tokenizer.im_end_id, tokenizer.im_start_id, tokenizer.eod_id]
+        return turn if self.chat_format == CHATML else None
+
+    def fetch_media(self, conversations, cache=None) -> tuple[list, list]:
+        """Pictures and videos of messages as they are: the call makes squares of the pictures, whatever their size."""
+        elements = extract_vision_info(conversations)
+        images, videos = ([element[kind] for element in elements if kind in element] for kind in ("image", "video"))
+        return images, videos
+
+    def answer_text(self, token_ids: list[int]) -> str:
+        """One answer, or a part of it, up to where the turn ends, tags of boxes and all."""
+        ends = {self.tokenizer.eod_id, *(self.stop_token_ids or ())}
+        stop = next((place for place, token in enumerate(token_ids) if token in ends), len(token_ids))
+        return self.tokenizer.decode(token_ids[:stop], skip_special_tokens=False)
 
     @property
     def model_input_names(self) -> list[str]:

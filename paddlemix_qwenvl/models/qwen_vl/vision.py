@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
+from paddle.static import InputSpec
 
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.errors import ParallelError
@@ -216,3 +217,19 @@ def sincos_positions(width: int, side: int) -> np.ndarray:
     return np.concatenate([half for angle in angles for half in (np.sin(angle), np.cos(angle))], axis=1).astype(
         np.float32
     )
+
+
+class VisionGraph(nn.Layer):
+    """Any number of pictures of the model's one size to features."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.visual, self.side = model.transformer.visual, model.config.visual["image_size"]
+
+    def forward(self, images):
+        """`images` as the processor gives them; returns float32 `[F, hidden]`."""
+        return self.visual(images).flatten(0, 1).astype("float32")
+
+    def input_spec(self) -> list[InputSpec]:
+        """The input, with a free number of pictures."""
+        return [InputSpec([None, 3, self.side, self.side], "float32", "images")]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from paddlemix_qwenvl import QWenVLProcessor
-from paddlemix_qwenvl.commands.infer import Assistant
+from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.errors import MediaError, PromptError
 from paddlemix_qwenvl.grounding import parse
 

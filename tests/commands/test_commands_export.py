@@ -1,12 +1,10 @@
-"""The commands `export` and `predict`, and the example scripts."""
+"""The commands `export` and `predict`, one after the other, and the example scripts' commands."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import hub_model
 import pytest
@@ -15,25 +13,15 @@ from reference.qwen_vl import qwen_vl_cases
 from typer.testing import CliRunner
 
 from paddlemix_qwenvl import cli
-from paddlemix_qwenvl.commands import static as commands
+from paddlemix_qwenvl.commands import export
+from paddlemix_qwenvl.commands.predict import predict_command
 from paddlemix_qwenvl.errors import DeployError
 from paddlemix_qwenvl.static import manifest
-from paddlemix_qwenvl.static.export import export
 from paddlemix_qwenvl.static.manifest import Manifest
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "examples" / "images" / "shapes.png"
 ASKED = ("--image_file", PICTURE, "--question", "What?", "--max_new_tokens", 6, "--json")
-
-
-@pytest.fixture(autouse=True)
-def hosts_as_loud_as_before(monkeypatch):
-    """The commands silence Python's warnings, PaddleNLP's logger and Paddle's for their process; here that is the tests' own."""
-    import paddlenlp.utils.log  # noqa: F401
-
-    monkeypatch.setattr(cli, "quiet_hosts", lambda: None)
-    monkeypatch.setattr(commands.warnings, "simplefilter", lambda action: None)
-    monkeypatch.setenv("GLOG_minloglevel", "2")
 
 
 def run(app, *arguments):
@@ -46,17 +34,24 @@ def script(command) -> typer.Typer:
     return app
 
 
+@pytest.fixture(scope="module")
+def exported(hub_folder, tmp_path_factory):
+    """An export of the tiny model, as the command wrote it."""
+    folder = tmp_path_factory.mktemp("exported") / "export"
+    done = run(cli.app, "export", "--model_path", hub_folder, "--output_path", folder)
+    assert done.exit_code == 0, done.output
+    assert "exporting the vision graph" in done.stderr and not done.stdout
+    return folder
+
+
 def last_line(result) -> dict:
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_export_and_predict_answer_as_infer_does(hub_folder, tmp_path):
-    exported = run(cli.app, "export", "--model_path", hub_folder, "--output_path", tmp_path / "export")
-    assert exported.exit_code == 0, exported.output
-    assert "exporting the vision graph" in exported.stderr and not exported.stdout
+def test_export_and_predict_answer_as_infer_does(hub_folder, exported):
     expected = last_line(run(cli.app, "infer", "--model_path", hub_folder, *ASKED))
-    found = last_line(run(cli.app, "predict", "--model_path", tmp_path / "export", *ASKED, "--benchmark"))
+    found = last_line(run(cli.app, "predict", "--model_path", exported, *ASKED, "--benchmark"))
     for name in ("token_ids", "prompt_tokens"):
         assert found[name] == expected[name]
     assert set(found["seconds"]) == {"load", "vision", "prefill", "decode"}
@@ -67,9 +62,9 @@ def test_export_and_predict_answer_as_infer_does(hub_folder, tmp_path):
 def test_the_three_scripts_of_a_family(hub_folder, tmp_path):
     vision, language = tmp_path / "encode_image" / "vision", tmp_path / "encode_text"
     given = ("--model_name_or_path", hub_folder)
-    done = run(script(commands.export_image_encoder), *given, "--save_path", vision)
+    done = run(script(export.export_image_encoder), *given, "--save_path", vision)
     assert done.exit_code == 0, done.output
-    done = run(script(commands.export_language_model), *given, "--output_path", language, "--dtype", "int8")
+    done = run(script(export.export_language_model), *given, "--output_path", language, "--dtype", "int8")
     assert done.exit_code == 0, done.output
     command = [sys.executable, ROOT / "examples" / "qwen2_5_vl" / "run_static_predict.py", *given, *ASKED]
     command += ["--first_model_path", vision, "--second_model_path", language]
@@ -79,7 +74,7 @@ def test_the_three_scripts_of_a_family(hub_folder, tmp_path):
     assert len(json.loads(shown.stdout.splitlines()[-1])["token_ids"]) <= 6
     for family, message in (("qwen_vl", "not of 'qwen_vl'"), ("qwen2_5_vl", "not of 'another'")):
         arguments = ("--first_model_path", vision, "--second_model_path", language, "--model_name_or_path", "another")
-        refused = run(script(commands.predict_command(family)), *arguments, *ASKED)
+        refused = run(script(predict_command(family)), *arguments, *ASKED)
         assert refused.exit_code == 1 and message in refused.stderr
 
 
@@ -87,31 +82,21 @@ def test_the_three_scripts_of_a_family(hub_folder, tmp_path):
 def test_a_prefix_is_a_folder_in_the_output_path(hub_folder, tmp_path, slash):
     language = f"{tmp_path}/encode_text{slash}"
     given = ("--model_name_or_path", f"{hub_folder}{slash}", "--output_path", language, "--model_prefix", "qwen")
-    done = run(
-        script(commands.export_language_model), *given, "--model_type", "qwen2_5_vl-img2txt", "--dtype", "float16"
-    )
+    done = run(script(export.export_language_model), *given, "--model_type", "qwen2_5_vl-img2txt", "--dtype", "float16")
     assert done.exit_code == 0, done.output
     assert [path.name for path in (tmp_path / "encode_text").iterdir()] == ["qwen"]
     written = Manifest.read(f"{language}{slash}/qwen{slash}")
     assert (written.dtype, written.parts, written.model) == ("float16", ["language"], hub_folder.name)
     with pytest.raises(DeployError, match=rf"encode_text holds no export .*: give {tmp_path}/encode_text/qwen\."):
         Manifest.read(language)
-    refused = run(script(commands.export_language_model), "--model_name_or_path", hub_folder, "--output_path", language)
+    refused = run(script(export.export_language_model), "--model_name_or_path", hub_folder, "--output_path", language)
     assert refused.exit_code == 1 and "is no export, or holds others: give another folder" in refused.stderr
     assert (tmp_path / "encode_text" / "qwen" / "manifest.json").is_file()
 
 
-def test_an_export_in_an_export_is_not_lost(folder, model, processor, tmp_path):
-    shutil.copytree(folder, tmp_path / "export")
-    shutil.copytree(folder, tmp_path / "export" / "qwen")
-    with pytest.raises(DeployError, match="holds others"):
-        export(model, processor, tmp_path / "export", say=print)
-    assert (tmp_path / "export" / "qwen" / "manifest.json").is_file()
-
-
 @pytest.mark.parametrize("prefix", ["a/b", "..", "/qwen", "qwen/"])
 def test_a_prefix_that_is_no_name(prefix):
-    refused = run(script(commands.export_language_model), "--model_prefix", prefix)
+    refused = run(script(export.export_language_model), "--model_prefix", prefix)
     assert refused.exit_code == 1 and refused.stderr.startswith(f"error: --model_prefix is '{prefix}': give one name")
 
 
@@ -122,7 +107,7 @@ def test_a_model_type_that_does_not_fit(tmp_path):
         folder = hub_model.write_config(tmp_path / name, config)
         for given in ("llama-img2txt", *(f"{other}-img2txt" for other in families if other != name)):
             arguments = ("--model_name_or_path", folder, "--output_path", tmp_path / "out", "--model_type", given)
-            refused = run(script(commands.export_language_model), *arguments)
+            refused = run(script(export.export_language_model), *arguments)
             error = f"error: model_type is '{given}', but {folder} is of '{name}': give {name}-img2txt."
             assert refused.exit_code == 1 and refused.stderr.splitlines()[-1] == error
     assert not (tmp_path / "out").exists()
@@ -132,25 +117,13 @@ def test_a_model_type_that_does_not_fit(tmp_path):
 def test_an_inference_model_says_if_it_is_of_plain_paddle(hub_folder, tmp_path, monkeypatch, called):
     monkeypatch.setattr(manifest, "compiled_operations", lambda folder: called)
     given = ("--model_name_or_path", hub_folder, "--output_path", tmp_path / "out", "--inference_model")
-    done = run(script(commands.export_language_model), *given)
+    done = run(script(export.export_language_model), *given)
     assert done.exit_code == 0, done.output
     assert ("the graph is of plain Paddle" in done.stderr) == (not called)
 
 
-def test_the_scripts_take_a_picture_by_default():
-    asked = []
-
-    def ask(image_file: Annotated[list[str] | None, typer.Option("--image_file")] = None, question: str = "What?"):
-        asked.append((image_file, question))
-
-    command = script(cli.with_defaults(ask, image_file=["a.png"]))
-    for arguments in ([], ["--image_file", "b.png", "--image_file", "c.png"]):
-        assert run(command, *arguments).exit_code == 0
-    assert asked == [(["a.png"], "What?"), (["b.png", "c.png"], "What?")]
-
-
-def test_a_picture_or_a_folder_that_is_not_there(folder, tmp_path):
+def test_a_picture_or_a_folder_that_is_not_there(exported, tmp_path):
     refused = run(cli.app, "predict", "--model_path", tmp_path, *ASKED)
     assert refused.exit_code == 1 and refused.stderr.startswith(f"error: {tmp_path} holds no export")
-    refused = run(cli.app, "predict", "--model_path", folder, "--image_file", "nowhere.png")
+    refused = run(cli.app, "predict", "--model_path", exported, "--image_file", "nowhere.png")
     assert refused.exit_code == 1 and refused.stderr.startswith("error: nowhere.png")
