@@ -16,6 +16,7 @@ from paddlemix_qwenvl.errors import GenerationError, PromptError
 STANDIN = Path(__file__).parents[1] / "standin"
 ROOT = STANDIN.parent.parent
 PICTURE = str(ROOT / "examples" / "images" / "shapes.png")
+NLP_MODELS = ("AutoModel", "AutoModelForConditionalGeneration", "AutoModelForCausalLM")
 # The stand-in always, the real one where its checkout is given.
 PADDLEMIX = {"standin": [STANDIN / "host"]}
 if "PADDLEMIX_HOME" in os.environ:
@@ -40,7 +41,7 @@ LAYOUT = {
 def test_either_order_of_imports_and_a_layout_we_know(host, order):
     path = os.pathsep.join(map(str, [*PADDLEMIX[host], ROOT]))
     done = subprocess.run(
-        [sys.executable, STANDIN / "ask_appflow.py", PICTURE, *order],
+        [sys.executable, STANDIN / "ask.py", PICTURE, *order],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -48,7 +49,9 @@ def test_either_order_of_imports_and_a_layout_we_know(host, order):
     )
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["said"] == found["expected"] and found["said"]["result"]
+    answer = found["appflow"]["result"]
+    assert found["answers"] == dict.fromkeys(["AutoModelMIX", *NLP_MODELS], answer)
+    assert found["appflow"] == {"image": PICTURE, "prompt": "Describe the picture.", "result": answer}
     assert found["layout"] == LAYOUT
 
 
