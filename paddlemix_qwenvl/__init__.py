@@ -12,12 +12,7 @@ from paddlemix_qwenvl.models.family import families
 
 _MODULES = {
     "process_vision_info": "paddlemix_qwenvl.media",
-    **{
-        name: "paddlemix_qwenvl.hosts.public"
-        for family in families()
-        for kind, (_, name) in family.classes.items()
-        if kind != "vision_graph"
-    },
+    **{name: "paddlemix_qwenvl.hosts.public" for family in families() for _, name in family.classes.values()},
 }
 
 __all__ = [*_MODULES]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import hub_model
 import qwen_vl_model
@@ -14,9 +13,8 @@ from PIL import Image
 from reference.qwen_vl import qwen_vl_cases
 
 import paddlemix_qwenvl  # noqa: F401  (which makes the hosts know its models)
-from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_TAGS
-from paddlemix_qwenvl.models.tokenizer_settings import END, PATTERN
-from paddlemix_qwenvl.static.prompt import Qwen2_5_VLPrompts, QWenVLPrompts
+from paddlemix_qwenvl.models.auto import find_family
+from paddlemix_qwenvl.models.tokenizer_settings import END
 
 PICTURE = Image.effect_noise((70, 50), 60).convert("RGB")
 MESSAGES = [
@@ -37,17 +35,16 @@ def use_processor(folder: Path) -> None:
     processor.tokenizer(["a", "ab"], padding=True, return_tensors="np")
 
 
-def use_predictor(folder: Path) -> None:
-    """The same for an export, whose graphs are not needed for it."""
-    if (folder / "tiktoken.json").is_file():
-        vision = {"image_size": 112, "n_queries": 256, "ntk_length": None}
-        prompts = QWenVLPrompts(folder, SimpleNamespace(vision=vision))
-    else:
-        vision = {"window": 4, "merge": 2, "tokens_per_second": 2}
-        tokens = {"image": 277, "video": 278, "pad": 265}
-        prompts = Qwen2_5_VLPrompts(folder, SimpleNamespace(vision=vision, tokens=tokens))
-    prompt = prompts.prepare(*prompts.render([MESSAGES]))
-    prompts.decode(prompt.rows[0].tolist())
+def use_core(folder: Path) -> None:
+    """The same with our own classes, which the commands and static graphs take."""
+    family = find_family(folder)
+    processor, config = (family.load(kind).from_pretrained(folder) for kind in ("processor", "config"))
+    text = processor.apply_chat_template(MESSAGES, add_generation_prompt=True)
+    images, videos = processor.fetch_media(MESSAGES)
+    inputs = processor(text=[text], images=images, videos=videos, return_tensors="np")
+    packed = family.module("positions").pack_inputs(config, inputs)
+    processor.answer_text(packed.rows[0].tolist())
+    processor.tokenizer(["a", "ab"], padding=True, return_tensors="np")
 
 
 TARGETS = [
@@ -69,11 +66,11 @@ TARGETS = [
     Target("qwen_vl_processor", "qwen.tiktoken", use_processor),
     Target("qwen_vl_processor", "tokenizer_config.json", use_processor),
     Target("qwen_vl_processor", "generation_config.json", use_processor, in_part=True),
-    Target("hub", "tokenizer.json", use_predictor),
-    Target("hub", "preprocessor_config.json", use_predictor),
-    Target("hub", "chat_template.json", use_predictor),
-    Target("qwen_vl_processor", "qwen.tiktoken", use_predictor),
-    Target("qwen_vl_processor", "tiktoken.json", use_predictor),
+    Target("hub", "tokenizer.json", use_core),
+    Target("hub", "preprocessor_config.json", use_core),
+    Target("hub", "chat_template.json", use_core),
+    Target("qwen_vl_processor", "qwen.tiktoken", use_core),
+    Target("qwen_vl_processor", "tokenizer_config.json", use_core),
 ]
 
 
@@ -89,9 +86,6 @@ def write_folders(root: Path) -> dict[str, Path]:
     _change(
         folders["qwen_vl_processor"] / "tokenizer_config.json", tokenizer_class="QWenVLTokenizer", padding_side="left"
     )
-    special = [END, "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205)), *IMAGE_TAGS]
-    numbered = {token: qwen_vl_cases.RANKS + index for index, token in enumerate(special)}
-    _change(folders["qwen_vl_processor"] / "tiktoken.json", pattern=PATTERN, special_tokens=numbered)
     return folders
 
 

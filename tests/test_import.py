@@ -10,6 +10,7 @@ import pytest
 
 import paddlemix_qwenvl
 from paddlemix_qwenvl.models.family import families
+from paddlemix_qwenvl.models.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,20 +32,14 @@ def test_errors_and_dir_load_nothing_either():
     assert not loaded_by(code) & {"paddle", "paddlenlp", "paddlemix", "numpy", "PIL"}
 
 
-def test_every_public_name_is_what_its_module_holds():
-    names = {
-        name: f"paddlemix_qwenvl.models.{family.name}.{module}"
-        for family in families()
-        for kind, (module, name) in family.classes.items()
-        if kind != "vision_graph"
-    }
-    assert set(names) <= set(paddlemix_qwenvl.__all__) <= set(dir(paddlemix_qwenvl))
-    for name in paddlemix_qwenvl.__all__:
+def test_every_public_name_is_the_hosts_kind_of_its_core_class():
+    names = {name: family.load(kind) for family in families() for kind, (_, name) in family.classes.items()}
+    assert set(paddlemix_qwenvl.__all__) == {*names, "process_vision_info"} <= set(dir(paddlemix_qwenvl))
+    for name, core in names.items():
         value = getattr(paddlemix_qwenvl, name)
-        assert value.__name__ == name
-        assert value is getattr(paddlemix_qwenvl, name)
-    for name, module in names.items():
-        assert getattr(paddlemix_qwenvl, name) is getattr(importlib.import_module(module), name)
+        assert value.__name__ == name and value is getattr(paddlemix_qwenvl, name)
+        assert issubclass(value, core.shared if issubclass(core, Tokenizer) else core)
+        assert getattr(importlib.import_module(value.__module__), name) is value  # pickle finds it there
 
 
 def test_an_unknown_name_is_an_attribute_error():

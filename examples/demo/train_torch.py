@@ -33,7 +33,6 @@ from paddlemix_qwenvl.models.jinja import render_chat
 from paddlemix_qwenvl.models.qwen2_5_vl.positions import rope_index, vision_layout
 from paddlemix_qwenvl.models.tokenizer_files import read_tokenizer
 from paddlemix_qwenvl.models.tokenizer_settings import read_settings
-from paddlemix_qwenvl.static.prompt import padded
 
 CUT = PatchSettings()
 PATCH, MERGE = CUT.patch_size, CUT.merge_size
@@ -60,9 +59,10 @@ class Processor:
     def __call__(self, given: list, **how) -> dict[str, np.ndarray]:
         """Texts to ids and mask, or pictures to uint8 `[P, 3 * 14 * 14]` and their grids."""
         if isinstance(given[0], str):
-            rows = [np.array(found.ids) for found in self.tokens.encode_batch(given, add_special_tokens=False)]
-            ids, mask = padded(rows, self.convert_tokens_to_ids("<|endoftext|>"))
-            return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+            self.tokens.enable_padding(pad_id=self.convert_tokens_to_ids("<|endoftext|>"))
+            rows = self.tokens.encode_batch(given, add_special_tokens=False)
+            masks = [row.attention_mask for row in rows]
+            return {"input_ids": np.array([row.ids for row in rows]), "attention_mask": np.array(masks)}
         sizes = [scenes.resized(picture.size) for picture in given]
         frames = [np.asarray(p.resize(s, Image.Resampling.BICUBIC)) for p, s in zip(given, sizes, strict=True)]
         grids = [(1, height // PATCH, width // PATCH) for width, height in sizes]

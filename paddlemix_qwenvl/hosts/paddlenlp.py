@@ -120,6 +120,6 @@ _BASES = (
 def __getattr__(name: str) -> type:
     for family in families():
         for kind, (_, class_name) in family.classes.items():
-            if class_name == name and kind != "vision_graph":
+            if class_name == name:
                 return adapt(family.load(kind))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ from paddlemix_qwenvl.models.family import families
 def __getattr__(name: str) -> type:
     for family in families():
         for kind, (_, class_name) in family.classes.items():
-            if class_name == name and kind != "vision_graph":
+            if class_name == name:
                 return _public(family.load(kind), kind)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 
 from paddlemix_qwenvl.errors import ConfigurationError
 
@@ -31,8 +32,7 @@ class Family:
         name: of its folder, and in an export's manifest.
         title: as people write it.
         model_type: in a `config.json`.
-        classes: kind ("config", "model", "tokenizer", "processor", "image_processor") -> module and name of the class;
-            "vision_graph", the layer that an export traces, and "pack_inputs", what the graphs take of a processor's output.
+        classes: kind ("config", "model", "tokenizer", "processor", "image_processor") -> module and name of the class.
         claims: tells from the content of one of the `IDENTITY_FILES`.
         hub_names: how its names on the hubs begin. A download that fails is reported by us for these, by the host for others.
         sizes: "7B" -> what is given to the config's class, of the checkpoints that are known without a download.
@@ -49,7 +49,11 @@ class Family:
     def load(self, kind: str) -> type:
         """The class for that kind, imported if need be."""
         module, name = self.classes[kind]
-        return getattr(importlib.import_module(f"paddlemix_qwenvl.models.{self.name}.{module}"), name)
+        return getattr(self.module(module), name)
+
+    def module(self, name: str) -> ModuleType:
+        """A file of the family's folder: `vision` has a `VisionGraph` to export, `positions` a `pack_inputs` for graphs."""
+        return importlib.import_module(f"paddlemix_qwenvl.models.{self.name}.{name}")
 
     def known_size(self, name: str) -> str | None:
         """The one of `sizes` that `name` is, or is the hubs' name of."""

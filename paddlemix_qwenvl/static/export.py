@@ -79,7 +79,7 @@ def export(
     say = say if parallel.rank == 0 else _silent
     manifest = describe(model, family, parts, name)
     with finished_folder(Path(folder), parallel, manifest, say) as unfinished:
-        for part, graph in ((VISION, family.load("vision_graph")), (LANGUAGE, LanguageGraph)):
+        for part, graph in ((VISION, family.module("vision").VisionGraph), (LANGUAGE, LanguageGraph)):
             if part in parts:
                 say(f"exporting the {part} graph")
                 save_graph(graph(model), unfinished / graph_name(part, parallel.rank, parallel.degree))

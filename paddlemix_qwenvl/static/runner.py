@@ -132,7 +132,7 @@ class Predictor:
         inputs = self.processor(
             text=texts, images=list(images) or None, videos=list(videos) or None, padding=True, return_tensors="np"
         )
-        prompt = self._family.load("pack_inputs")(self.config, inputs)
+        prompt = self._family.module("positions").pack_inputs(self.config, inputs)
         longest = self._check_lengths(prompt)
         settings.max_new_tokens = min(settings.max_new_tokens, self.manifest.context - longest)
         started = time.perf_counter()

@@ -11,7 +11,7 @@ import scenes
 import tokenizer as demo_tokenizer
 from lessons import BOX, IGNORED, Stage, answer_weights, draw, lesson
 
-from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLProcessor
+from paddlemix_qwenvl import Qwen2_5_VLProcessor
 
 STAGE = Stage(10**9, (84, 140), 112 * 112, 3, batch=4)
 

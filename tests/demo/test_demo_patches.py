@@ -12,7 +12,7 @@ from patches import COLORS, IGNORED, KINDS, LETTERS, patch_labels
 from PIL import Image
 from train import Trainer, demo_config, new_model
 
-from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 
 def test_tokens_under_a_shape_carry_its_name_and_its_box():

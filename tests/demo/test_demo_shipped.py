@@ -8,7 +8,7 @@ import pytest
 import scenes
 
 import paddlemix_qwenvl
-from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 FOLDER = paddlemix_qwenvl.__path__[0] + "/demo"
 EXAMPLES = 20  # of a task

@@ -4,7 +4,7 @@ import pytest
 import scenes
 import tokenizer as demo_tokenizer
 
-from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLProcessor
+from paddlemix_qwenvl import Qwen2_5_VLProcessor
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from lora import add_lora, merged
 from muon import orthogonalize
 from train import Trainer, answer_loss, demo_config, new_model
 
-from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 
 @pytest.fixture(scope="module")

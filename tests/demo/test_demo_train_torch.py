@@ -12,9 +12,9 @@ import train_torch
 from lessons import CURRICULUM, encode_pictures, encode_text
 from safetensors.numpy import load_file
 
+from paddlemix_qwenvl import Qwen2_5_VLProcessor
 from paddlemix_qwenvl.hub import DEMO
 from paddlemix_qwenvl.media.patches import IMAGE_MEAN, IMAGE_STD
-from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLProcessor
 
 
 @pytest.fixture(scope="module")

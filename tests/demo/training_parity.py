@@ -30,7 +30,7 @@ def write(folder: Path) -> None:
     from safetensors.numpy import save_file
     from train import answer_loss
 
-    from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+    from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained("demo", dtype="float32")
     processor = Qwen2_5_VLProcessor.from_pretrained("demo")

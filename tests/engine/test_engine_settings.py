@@ -11,10 +11,10 @@ from paddlenlp.generation import GenerationConfig
 from paddlemix_qwenvl.engine.settings import (
     GenerationSettings,
     check_leftovers,
-    read_generation_config,
-    write_generation_config,
 )
 from paddlemix_qwenvl.errors import ConfigurationError, GenerationError
+from paddlemix_qwenvl.hosts.paddlenlp import HostModel
+from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG, read_generation_file, write_generation_config
 
 CONFIG = SimpleNamespace(eos_token_id=7, pad_token_id=None)
 HUB_FILE = {
@@ -26,6 +26,10 @@ HUB_FILE = {
     "temperature": 0.000001,
     "transformers_version": "4.49.0",
 }
+
+
+def read_generation_config(folder) -> GenerationConfig:
+    return HostModel.generation_config_of(read_generation_file(folder / GENERATION_CONFIG))
 
 
 def resolve(defaults=None, config=CONFIG, **given) -> GenerationSettings:
@@ -233,12 +237,12 @@ def test_twenty_tokens_in_a_file_are_twenty_tokens(tmp_path, said):
 )
 def test_arguments_that_nobody_knows(left, message):
     with pytest.raises(GenerationError, match=message):
-        check_leftovers(left, ["pixel_values"])
+        check_leftovers(left, ["pixel_values"], vars(GenerationConfig()))
 
 
 def test_arguments_that_ask_for_nothing():
     nothing = {"use_cache": True, "num_return_sequences": 1, "output_scores": False, "negative_prompt_ids": None}
-    check_leftovers({**nothing, "pixel_values": object()}, ["pixel_values"])
+    check_leftovers({**nothing, "pixel_values": object()}, ["pixel_values"], vars(GenerationConfig()))
 
 
 @pytest.mark.parametrize("given", [{"eos_token_id": [5, 100]}, {"pad_token_id": 100}], ids=str)

@@ -6,11 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import paddle
 import pytest
+import standin.family
 from standin.folders import QWEN, QWEN2, QWEN2_5_VL, QWEN_VL, write
 from standin.tiny import write_tiny_model
 
@@ -18,19 +18,15 @@ import paddlemix_qwenvl
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.hosts import registry
+from paddlemix_qwenvl.models import family as family_records
+from paddlemix_qwenvl.models.family import Family, family_named
 
 STANDIN = Path(__file__).parents[1] / "standin"
 ROOT = STANDIN.parent.parent
-OURS = registry.FAMILIES[0].classes
+FAMILY = family_named("qwen2_5_vl")
+OURS = {kind: name for kind, (_, name) in FAMILY.classes.items()}
 AUTO_CLASSES = {name: kind for classes in registry.SEAM.values() for name, kind in classes.items()}
 NLP = {name: kind for name, kind in AUTO_CLASSES.items() if not name.endswith("MIX")}
-MODULES = {
-    "config": "configuration.Qwen2_5_VLConfig",
-    "model": "modeling.Qwen2_5_VLForConditionalGeneration",
-    "tokenizer": "tokenizer.Qwen2_5_VLTokenizer",
-    "processor": "processing.Qwen2_5_VLProcessor",
-    "image_processor": "image_processing.Qwen2_5_VLImageProcessor",
-}
 # The stand-in always, the real one where its checkout is given.
 PADDLEMIX = {"standin": [STANDIN / "host"]}
 if "PADDLEMIX_HOME" in os.environ:
@@ -51,8 +47,7 @@ def run(*command, path=()):
 @pytest.fixture
 def recorded(monkeypatch):
     """Our families' classes record their calls instead of loading a model."""
-    families = [replace(family, module="standin.family") for family in registry.FAMILIES]
-    monkeypatch.setattr(registry, "FAMILIES", families)
+    monkeypatch.setattr(registry, "host_class", lambda family, kind: getattr(standin.family, family.classes[kind][1]))
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +102,7 @@ def test_folder_is_ours(recorded, tmp_path, name, kind):
     ],
 )
 def test_what_a_config_must_say(config, ours):
-    assert registry.FAMILIES[0].claims(config) is ours
+    assert FAMILY.claims(config) is ours
 
 
 def test_processor_saved_alone_is_ours(recorded, tmp_path):
@@ -248,16 +243,18 @@ def test_nothing_is_read_for_names_the_host_knows_by_heart(monkeypatch):
 
 
 def test_a_second_family_is_one_entry(recorded, monkeypatch, tmp_path):
-    family = registry.Family(
-        module="standin.family",
-        classes={"config": "QWenVLConfig", "model": "QWenLMHeadModel", "tokenizer": "QWenVLTokenizer"},
+    family = Family(
+        name="qwen_vl_again",
+        title="Qwen-VL",
+        model_type="qwen",
+        classes={kind: ("", name) for kind, name in (("config", "C"), ("model", "M"), ("tokenizer", "T"))},
         claims=lambda config: config.get("model_type") == "qwen" and "visual" in config,
-        names=("Qwen/Qwen-VL", "qwen-vl/qwen-vl-"),
+        hub_names=("Qwen/Qwen-VL", "qwen-vl/qwen-vl-"),
     )
-    monkeypatch.setattr(registry, "FAMILIES", [*registry.FAMILIES, family])
+    monkeypatch.setattr(family_records, "families", lambda: (FAMILY, family))
     vision, text = write(tmp_path / "vision", QWEN_VL), write(tmp_path / "text", QWEN)
-    assert auto("AutoModelForCausalLM").from_pretrained(vision).by == "QWenLMHeadModel"
-    assert auto("AutoTokenizer").from_pretrained(vision).by == "QWenVLTokenizer"
+    assert auto("AutoModelForCausalLM").from_pretrained(vision).by == "M"
+    assert auto("AutoTokenizer").from_pretrained(vision).by == "T"
     assert type(auto("AutoConfig").from_pretrained(text)).__module__ == "paddlenlp.transformers.qwen.configuration"
     with pytest.raises(FileNotFoundError):  # it has no image processor: left to the host, which finds none either
         auto("AutoImageProcessor").from_pretrained(vision)
@@ -287,7 +284,7 @@ def test_any_order_of_imports_and_a_layout_we_know(host, order, tiny):
     done = run(STANDIN / "order.py", tiny, *order, path=PADDLEMIX[host])
     found = json.loads(done.stdout.splitlines()[-1])
     assert Path(found["paddlemix"]) == PADDLEMIX[host][0] / "paddlemix" / "__init__.py"
-    expected = {name: f"paddlemix_qwenvl.models.qwen2_5_vl.{MODULES[kind]}" for name, kind in AUTO_CLASSES.items()}
+    expected = {name: f"paddlemix_qwenvl.hosts.paddlenlp.{OURS[kind]}" for name, kind in AUTO_CLASSES.items()}
     expected["AutoProcessorMIX"] = [expected["AutoProcessorMIX"], expected["AutoTokenizerMIX"]]
     assert found["classes"] == expected
     # As the real PaddleMIX of February 2025 printed it: the stand-in must be like it, and so must a checkout given.

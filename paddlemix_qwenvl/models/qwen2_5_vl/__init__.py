@@ -9,8 +9,6 @@ _CLASSES = {
     "tokenizer": ("tokenizer", "Qwen2_5_VLTokenizer"),
     "processor": ("processor", "Qwen2_5_VLProcessor"),
     "image_processor": ("image_processor", "Qwen2_5_VLImageProcessor"),
-    "vision_graph": ("vision", "VisionGraph"),
-    "pack_inputs": ("positions", "pack_inputs"),
 }
 _NAMES = [name for _, name in _CLASSES.values()]
 

@@ -11,8 +11,6 @@ FAMILY = Family(
         "model": ("model", "QWenLMHeadModel"),
         "tokenizer": ("tokenizer", "QWenVLTokenizer"),
         "processor": ("processor", "QWenVLProcessor"),
-        "vision_graph": ("vision", "VisionGraph"),
-        "pack_inputs": ("positions", "pack_inputs"),
     },
     # Text-only Qwen shares model type and architecture.
     claims=lambda content: (

@@ -7,8 +7,8 @@ import pytest
 
 from paddlemix_qwenvl import Qwen2_5_VLConfig
 from paddlemix_qwenvl.errors import ConfigurationError
-from paddlemix_qwenvl.models.qwen2_5_vl import Qwen2_5_VLVisionConfig
-from paddlemix_qwenvl.models.qwen2_5_vl.config import known_size
+from paddlemix_qwenvl.models.qwen2_5_vl import FAMILY
+from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLVisionConfig
 
 # What Qwen/Qwen2.5-VL-{3B,7B,32B,72B}-Instruct say in their config.json.
 COMMON = {
@@ -106,7 +106,7 @@ def test_names_of_released_sizes():
         "Qwen/Qwen2.5-VL-7B": "7B",
         "Qwen/Qwen2.5-VL-8B": None,
     }
-    assert {name: known_size(name) for name in names} == names
+    assert {name: FAMILY.known_size(name) for name in names} == names
 
 
 def test_defaults_are_the_7b():

@@ -15,7 +15,7 @@ from standin.folders import write
 import paddlemix_qwenvl
 from paddlemix_qwenvl import QWenVLConfig
 from paddlemix_qwenvl.errors import ConfigurationError
-from paddlemix_qwenvl.hosts import registry
+from paddlemix_qwenvl.models.qwen_vl import FAMILY
 
 # config.json of Qwen/Qwen-VL-Chat, as far as the model is described by it.
 HUB = {
@@ -169,7 +169,7 @@ def test_the_hosts_find_the_family(folder):
     ],
 )
 def test_what_a_config_must_say(content, ours):
-    assert registry.FAMILIES[1].claims(content) is ours
+    assert FAMILY.claims(content) is ours
 
 
 @pytest.mark.parametrize(
@@ -177,4 +177,4 @@ def test_what_a_config_must_say(content, ours):
     ["Qwen/Qwen-VL", "Qwen/Qwen-VL-Chat", "qwen-vl/qwen-vl-7b", "qwen-vl/qwen-vl-chat-7b", "qwen-vl/qwen-vl-7b-static"],
 )
 def test_names(name):
-    assert name.startswith(registry.FAMILIES[1].names)
+    assert name.startswith(FAMILY.hub_names)
