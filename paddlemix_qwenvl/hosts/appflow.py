@@ -11,15 +11,16 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import paddle
 from paddlemix.appflow.apptask import AppTask
 from paddlenlp.transformers import AutoModelForConditionalGeneration, AutoProcessor
 
 from paddlemix_qwenvl import hub
+from paddlemix_qwenvl.device import usable_dtype
 from paddlemix_qwenvl.errors import GenerationError, PromptError
 from paddlemix_qwenvl.media import process_vision_info
 
 APPLICATION = "image2text_generation"
-MODEL_OPTIONS = ("dtype", "quantization")
 QUESTION = "Describe this image."  # where a picture comes alone
 
 
@@ -36,13 +37,15 @@ class ConversationTask(AppTask):
         Args:
             model: a name or a folder.
             task: the application.
-            options: `dtype`, `quantization` and where a name is looked up (`hub.SOURCE_OPTIONS`) are as in `from_pretrained`; the
-                rest is Appflow's, or meant for another model of its chain.
+            options: `dtype`, `quantization` and where a name is looked up (`hub.SOURCE_OPTIONS`) are as in `from_pretrained`, but
+                for float16 on a GPU that has no bfloat16; the rest is Appflow's, or meant for another model of its chain.
         """
         super().__init__(model=model, task=task, **options)
         source = hub.take_source(options)
-        chosen = {name: options[name] for name in MODEL_OPTIONS if name in options}
-        self._model = AutoModelForConditionalGeneration.from_pretrained(model, **chosen, **source)
+        dtype = usable_dtype(options.get("dtype"), paddle.device.get_device())
+        self._model = AutoModelForConditionalGeneration.from_pretrained(
+            model, dtype=dtype, quantization=options.get("quantization"), **source
+        )
         self._processor = AutoProcessor.from_pretrained(model, **source)
         self.messages: list[dict] = []
 
