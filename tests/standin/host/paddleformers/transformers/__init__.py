@@ -1,23 +1,5 @@
-from .auto import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForConditionalGeneration,
-    AutoProcessor,
-    AutoTokenizer,
-)
+from .auto import *  # noqa: F403
 from .configuration_utils import PretrainedConfig
 from .model_utils import PretrainedModel
 
-__all__ = [
-    "AutoConfig",
-    "AutoImageProcessor",
-    "AutoModel",
-    "AutoModelForCausalLM",
-    "AutoModelForConditionalGeneration",
-    "AutoProcessor",
-    "AutoTokenizer",
-    "PretrainedConfig",
-    "PretrainedModel",
-]
+__all__ = ["PretrainedConfig", "PretrainedModel"]

@@ -1,12 +1,3 @@
-class _TransformersAutoImageProcessor:
-    """Where the real one inherits from transformers' class of the same name."""
+from .made import make_over_transformers
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *inputs, **kwargs):
-        return "transformers' own"
-
-
-class AutoImageProcessor(_TransformersAutoImageProcessor):
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *inputs, **kwargs):
-        return "the host's"
+AutoImageProcessor = make_over_transformers("AutoImageProcessor")

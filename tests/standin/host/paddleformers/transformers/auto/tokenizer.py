@@ -1,12 +1,3 @@
-class _TransformersAutoTokenizer:
-    """Where the real one inherits from transformers' class of the same name."""
+from .made import make_over_transformers
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *inputs, **kwargs):
-        return "transformers' own"
-
-
-class AutoTokenizer(_TransformersAutoTokenizer):
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *inputs, **kwargs):
-        return "the host's"
+AutoTokenizer = make_over_transformers("AutoTokenizer")
