@@ -47,7 +47,9 @@ def run(*command, path=()):
 @pytest.fixture
 def recorded(monkeypatch):
     """Our families' classes record their calls instead of loading a model."""
-    monkeypatch.setattr(registry, "host_class", lambda family, kind: getattr(standin.family, family.classes[kind][1]))
+    monkeypatch.setattr(
+        registry, "host_class", lambda family, kind, host: getattr(standin.family, family.classes[kind][1])
+    )
 
 
 @pytest.fixture(scope="session")
