@@ -8,6 +8,7 @@ For Chinese labels it needs a font that has them (Debian, Ubuntu: apt-get instal
 import contextlib
 import importlib.util
 import io
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -104,6 +105,7 @@ def section(number: int, title: str, script: str, arguments: dict, before: tuple
 
 
 def main() -> None:
+    sys.path.insert(0, str(EXAMPLES))  # the scripts share a module
     PICTURES.mkdir(exist_ok=True)
     sections = [section(number, *shown) for number, shown in enumerate(SHOWN, 1)]
     introduction = INTRODUCTION.format(date=datetime.now(UTC).strftime("%d %B %Y"))
