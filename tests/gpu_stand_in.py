@@ -87,7 +87,7 @@ def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str
     patch.setattr(paddle.base.core, "get_cuda_device_count", lambda: 0, raising=False)
     patch.setattr(paddle.base.core, "gpu_memory_available", lambda: properties.total_memory, raising=False)
     patch.setattr(paddle.Tensor, "place", property(lambda x: place))
-    # Graphs run as they were traced, on the CPU; as deploy.predictor has it there, without oneDNN's passes.
+    # Graphs run as they were traced, on the CPU; as static.runner has it there, without oneDNN's passes.
     patch.setattr(paddle.inference.Config, "enable_use_gpu", lambda config, *_: config.disable_mkldnn())
 
 

@@ -99,7 +99,7 @@ def generate_tokens(
         step: the model after its prefill.
         prompt_ids: int64 `[B, S]`, for the repetition penalty and the criteria.
         streamer: `put(token_ids [B])` each step, with the pad token for rows that have ended, and `end()` once.
-        stopping_criteria: callables as in `generation.stopping`.
+        stopping_criteria: callables as in `engine.stopping`.
 
     Raises:
         GenerationError: the model computed what is no number.

@@ -47,7 +47,7 @@ class Generates:
         Args:
             input_ids: int64 `[B, S]`, padded on the left.
             generation_config: defaults in place of the model's `generation_config.json`.
-            stopping_criteria: one or several callables as in `generation.stopping`.
+            stopping_criteria: one or several callables as in `engine.stopping`.
             streamer: gets the new tokens of every step by `put`, then `end`.
             stop_strings, tokenizer: a row ends with the first of these strings that its text holds, which stays there.
             kwargs: settings (`max_new_tokens`, `min_new_tokens`, `do_sample`, `temperature`, `top_k`, `top_p`,

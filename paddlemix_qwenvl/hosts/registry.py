@@ -1,7 +1,7 @@
 """Makes the hosts' Auto classes find this package's models; no other file touches PaddleNLP's or PaddleMIX's registry.
 
 The seam is the public `from_pretrained` of each Auto class, and `from_config` of those of models: a wrapper reads the
-model's `config.json`, hands over to our class if one of `FAMILIES` claims it, and to the host's own method otherwise.
+model's `config.json`, hands over to our class if a family claims it, and to the host's own method otherwise.
 A host that is not imported yet is adapted the moment it is, module by module, by a finder on `sys.meta_path`.
 """
 

@@ -49,7 +49,7 @@ class Predictor:
     """An export, loaded.
 
     Args:
-        folder: what `deploy.export.export` wrote.
+        folder: what `static.export.export` wrote.
         vision_folder: the export that holds the vision graph, if another.
         family: name of the family, if it must be that.
         model: name or folder of the model that it must be an export of.

@@ -1,4 +1,4 @@
-"""Weight files into a model; `weight_saving` writes them.
+"""Weight files into a model; `saving` writes them.
 
 A model's parameters say by their pieces (`layers/parameter.py`) which tensors of a Hub checkpoint they are made of, so one table
 serves reading, saving and tensor parallelism. Files are mapped and tensors are read one at a time, only this rank's part.
