@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
-from measure import timed
+from measure import timed, torch_main
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "reference" / "qwen_vl"))
 from make_golden import original
