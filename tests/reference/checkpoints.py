@@ -5,7 +5,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import torch
-from tokenizer_files import special_token_ids, write_text, write_tokenizer_files
+from tokenizer_files import config_ids, special_token_ids, write_text, write_tokenizer_files
 from transformers import (
     PretrainedConfig,
     Qwen2_5_VLConfig,
@@ -128,13 +128,7 @@ def model_config(shape: Checkpoint) -> PretrainedConfig:
         rope_scaling={"type": "mrope", "mrope_section": list(shape.mrope_section)},
         tie_word_embeddings=shape.tied,
         max_window_layers=shape.layers,
-        bos_token_id=ids["<|endoftext|>"],
-        eos_token_id=ids["<|im_end|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-        vision_token_id=ids["<|vision_pad|>"],
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
+        **config_ids(ids),
         vision_config=shape.vision_config(),
     )
 

@@ -7,6 +7,7 @@ PaddleFormers' kind, if two ways answer differently, or if other models are not 
 import functools
 import json
 import os
+import shutil
 import sys
 import tempfile
 from importlib import import_module
@@ -31,7 +32,7 @@ from reference.qwen_vl import qwen_vl_cases  # noqa: E402
 
 from paddlemix_qwenvl import hub  # noqa: E402
 from paddlemix_qwenvl.engine.generate import Generates  # noqa: E402
-from paddlemix_qwenvl.models.family import family_named  # noqa: E402
+from paddlemix_qwenvl.models.family import families, family_named  # noqa: E402
 
 PICTURE = str(TESTS.parent / "examples" / "images" / "shapes.png")
 MODELS = ("AutoModel", "AutoModelForConditionalGeneration", "AutoModelForCausalLM")
@@ -40,6 +41,19 @@ MODELS = ("AutoModel", "AutoModelForConditionalGeneration", "AutoModelForCausalL
 def write_qwen_vl() -> Path:
     config = qwen_vl_cases.CONFIGS["wide"]
     return qwen_vl_model.write(Path(tempfile.mkdtemp()), config, qwen_vl_cases.tensors(config))
+
+
+def write_qwen2_vl() -> Path:
+    """The demo's tokenizer and processor beside a random model."""
+    folder = shutil.copytree(hub.DEMO, Path(tempfile.mkdtemp(), "model"))
+    family, config = family_named("qwen2_vl"), json.loads((folder / "config.json").read_text())
+    vision = {"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2, "hidden_size": config["hidden_size"]}
+    names = {"model_type": family.model_type, "architectures": [family.classes["model"][1]]}
+    (folder / "config.json").write_text(json.dumps({**config, **names, "vision_config": vision}))
+    paddle.seed(0)
+    model = family.load("model")._from_config(family.load("config").from_pretrained(folder), dtype="float32")
+    model.save_pretrained(folder)
+    return folder
 
 
 def ask(model, processor) -> tuple[str, list[int]]:
@@ -113,7 +127,9 @@ def check_others() -> None:
 
 
 assert layout() == json.loads(Path(__file__).with_name("layout.json").read_text())
-for family_name, folder in [("qwen2_5_vl", hub.DEMO), ("qwen_vl", write_qwen_vl())]:
+folders = {"qwen2_5_vl": hub.DEMO, "qwen2_vl": write_qwen2_vl(), "qwen_vl": write_qwen_vl()}
+assert folders.keys() == {family.name for family in families()}
+for family_name, folder in folders.items():
     answer_through_all(family_name, folder)
     train(family_name, folder)
 check_others()
