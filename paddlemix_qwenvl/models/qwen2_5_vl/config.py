@@ -150,7 +150,9 @@ class Qwen2_5_VLConfig(ModelConfig):
 
     def _complete(self, values: ConfigFile, given: dict, source: str | os.PathLike) -> None:
         within, out_field = f"{os.fspath(source)}: vision_config", self.vision_class.out_field
-        self.vision_config = self.vision_class(within, **{out_field: self.hidden_size, **given.get("vision_config", {})})
+        self.vision_config = self.vision_class(
+            within, **{out_field: self.hidden_size, **given.get("vision_config", {})}
+        )
         self.vision_parallel = values.vision_parallel
         self._check_heads(values, source)
         self.rope_scaling = {"type": "mrope", "mrope_section": self._sections(values.rope_scaling or Rope(), source)}
