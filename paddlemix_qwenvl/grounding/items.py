@@ -10,14 +10,16 @@ from .geometry import Size, check_sizes, ordered_box, to_original
 from .images import assign_pictures, named_picture, picture_key
 from .text import check_text, half_width
 
-QWEN_VL_GRID = (1000, 1000)
+TAG_GRID = (1000, 1000)
 
 _NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?"
 _NUMBERS = re.compile(_NUMBER)
+_ANY_TAG = r"</?(?:ref|box|quad)>|<\|(?:object_ref|box|quad)_(?:start|end)\|>"
 _TAG = re.compile(
-    r"<(?P<plain>ref|box|quad)>(?P<body>(?:(?!</?(?:ref|box|quad)>)[\s\S])*)</(?P=plain)>"
-    r"|<\|(?P<special>object_ref|box|quad)_start\|>(?P<inner>(?:(?!<\|)[\s\S])*)<\|(?P=special)_end\|>"
+    r"(?:<(?P<plain>ref|box|quad)>|<\|(?P<special>object_ref|box|quad)_start\|>)"
+    rf"(?P<body>(?:(?!{_ANY_TAG})[\s\S])*)(?P<end></(?P=plain)>|<\|(?P=special)_end\|>)?"
 )
+_WHOLE_PAIRS = re.compile(rf"(?:[\s,]*\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\))*")
 _POINTS = re.compile(
     r"<points?\b(?P<attributes>[^<>]*)>(?:(?P<phrase>(?:(?!</?points?\b)[\s\S])*)</points?>|(?P<unclosed>[^<]*))"
 )
@@ -27,7 +29,8 @@ _LINE = re.compile(
     rf"^[ \t]*(?:[-*][ \t]+)?(?P<box>{_NUMBER}(?:[ \t]*,[ \t]*{_NUMBER}){{3}})[)\]]?(?:[ \t]+(?P<label>[^\n]*))?$",
     re.MULTILINE,
 )
-_BETWEEN_BOXES = re.compile(r"[\s,;，；、]*")
+_TAG_SHAPES = {"box": ("box", 4), "quad": ("polygon", 8)}
+_BETWEEN_BOXES = re.compile(r"[\s,;:()，；：（）、]*")
 
 _KINDS = {
     **dict.fromkeys(("bbox_2d", "bbox", "box_2d", "box"), "box"),
@@ -78,16 +81,17 @@ class _Found:
 def parse(text: str, original_sizes: Sequence[Size], resized_sizes: Sequence[Size]) -> list[Item]:
     """Everything an answer points at, in the order of the text.
 
-    text: one answer of either family. Understood are, anywhere in it and mixed with prose:
+    text: one answer of any family. Understood are, anywhere in it and mixed with prose:
         - JSON, fenced or not, one object or many, also cut off or malformed (see `loose_json`), with `bbox_2d`,
           `point_2d` or `polygon`, `label` and `text_content`; several shapes under one key; a bare list of four numbers;
         - `x1,y1,x2,y2 label` on a line of its own;
         - `<points x1=".." y1=".." alt="..">label</points>`;
-        - Qwen-VL's `<ref>label</ref><box>(x1,y1),(x2,y2)</box>` and `<quad>`, on its grid of 0 to 999 over the original
-          (`draw_bbox_on_latest_picture` in Qwen-VL-Chat's tokenization_qwen.py). Decode with `skip_special_tokens=False`,
-          or the tokenizer drops these tags;
-        - `<|object_ref_start|>`, `<|box_start|>` and `<|quad_start|>` of Qwen2.5-VL's vocabulary.
-        All but Qwen-VL's tags count in pixels of the resized picture, as Qwen2.5-VL does.
+        - Qwen-VL's `<ref>label</ref><box>(x1,y1),(x2,y2)</box>` and `<quad>`, and Qwen2-VL's `<|object_ref_start|>`,
+          `<|box_start|>` and `<|quad_start|>` with their `_end`, on a grid of 0 to 1000 over the picture, several shapes
+          after one label, a point as a box of one pair, the last tag not closed. Decode with `skip_special_tokens=False`,
+          or by the processor's `post_process`: a tokenizer drops these tags.
+          Source: `draw_bbox_on_latest_picture` in Qwen-VL-Chat's tokenization_qwen.py; arXiv:2409.12191, section 2.2.1.
+        All but the tags count in pixels of the resized picture, as Qwen2.5-VL does.
     original_sizes, resized_sizes: (width, height) of each picture of the prompt, upright (after its EXIF rotation), as the
         user gave it and as the model saw it. The processor returns both.
 
@@ -132,28 +136,35 @@ def _from_tags(text: str, found: list[_Found]) -> str:
     spans = []
     label, label_end = "", -1
     for match in _TAG.finditer(text):
-        spans.append(match.span())
-        tag, body = match["plain"] or match["special"], match["body"] or match["inner"] or ""
+        tag, body, end = match["plain"] or match["special"], match["body"], match.end()
         if tag in ("ref", "object_ref"):
-            label, label_end = body.strip(), match.end()
+            label, label_end = body.strip(), end
+            spans += [match.span()] if match["end"] else []
             continue
         if not _BETWEEN_BOXES.fullmatch(text, label_end, match.start()):
             label = ""
-        grid = QWEN_VL_GRID if match["plain"] else None
-        for kind, coords in _split(_numbers(body), "polygon" if tag == "quad" else "box"):
-            found.append(_Found(*match.span(), kind, coords, label, grid=grid))
-        label_end = match.end()
+        shapes, end = _tag_shapes(match, *_TAG_SHAPES[tag])
+        for kind, coords in shapes:
+            found.append(_Found(match.start(), end, kind, coords, label, grid=TAG_GRID))
+        if shapes or match["end"]:
+            spans.append((match.start(), end))
+        label_end = end
     return _blank(text, spans)
 
 
-def _split(numbers: tuple[float, ...], kind: str) -> list[tuple[str, tuple[float, ...]]]:
-    """The shapes in the numbers of one tag: a lone pair is a point, and a box tag may hold several boxes."""
-    if len(numbers) == 2:
-        return [("point", numbers)]
-    step = 8 if kind == "polygon" else 4
-    if not numbers or len(numbers) % step:
-        return []
-    return [(kind, numbers[i : i + step]) for i in range(0, len(numbers), step)]
+def _tag_shapes(match: re.Match, kind: str, step: int) -> tuple[list[tuple[str, tuple[float, ...]]], int]:
+    """The shapes in a tag, and where it ends: a lone pair is a point, and a box tag may hold several boxes. A tag that is not
+    closed ends with its last whole pair, and may be cut off: a lone pair is half a box there."""
+    if match["end"]:
+        numbers, end = _numbers(match["body"]), match.end()
+        if len(numbers) == 2:
+            return [("point", numbers)], end
+        count = 0 if len(numbers) % step else len(numbers)
+    else:
+        whole = _WHOLE_PAIRS.match(half_width(match["body"]))[0]
+        numbers, end = _numbers(whole), match.start("body") + len(whole)
+        count = len(numbers) // step * step
+    return [(kind, numbers[i : i + step]) for i in range(0, count, step)], end
 
 
 def _from_points(text: str, found: list[_Found]) -> str:

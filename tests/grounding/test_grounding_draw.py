@@ -10,7 +10,7 @@ from fontTools.ttLib import TTFont
 from PIL import ExifTags, Image, ImageFont
 
 from paddlemix_qwenvl.errors import GroundingError
-from paddlemix_qwenvl.grounding import Item, draw, fonts
+from paddlemix_qwenvl.grounding import Item, draw, fonts, parse
 from paddlemix_qwenvl.grounding.drawing import colour
 from paddlemix_qwenvl.grounding.layout import Layout
 
@@ -225,3 +225,10 @@ def test_system_fonts_are_ranked_and_readable(monkeypatch, tmp_path):
 def test_nothing_to_draw_on():
     with pytest.raises(GroundingError, match=r"PIL\.Image\.Image to draw on, got str"):
         draw("picture.png", [])
+
+
+def test_boxes_in_tags_are_drawn_in_the_pixels_of_the_picture():
+    answer = "<|object_ref_start|><|object_ref_end|><|box_start|>(250,100),(750,500)<|box_end|>"
+    image = Image.new("RGB", (800, 400), "white")
+    drawn = draw(image, parse(answer, [image.size], [(784, 392)]))
+    assert pixels(drawn, colour(0))[0] == (201, 41, 599, 199)  # 1 pixel of dark frame around it

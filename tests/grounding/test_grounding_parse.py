@@ -19,6 +19,14 @@ def read(text):
     return [(i.kind, i.label, i.coords) for i in parse(text, [ORIGINAL], [RESIZED])]
 
 
+def qwen2_vl_tags(text):
+    """`text` with Qwen2-VL's tags in place of Qwen-VL's."""
+    for short, long in (("ref", "object_ref"), ("box", "box"), ("quad", "quad")):
+        text = text.replace(f"<{short}>", f"<|{long}_start|>").replace(f"</{short}>", f"<|{long}_end|>")
+    return text
+
+
+TAGS = (str, qwen2_vl_tags)  # what makes of Qwen-VL's tags those of each family
 CAKE = ("box", "cake", (20.0, 40.0, 60.0, 80.0))
 
 
@@ -47,13 +55,33 @@ CAKE = ("box", "cake", (20.0, 40.0, 60.0, 80.0))
         '```json\n[{"bbox_2d": [10, 20, 30, 40], "label": "cake"}\n```\nIt\'s "the" {best} cake.',
         "10,20,30,40 cake",
         "- 10, 20, 30, 40 cake",
-        "<|object_ref_start|>cake<|object_ref_end|><|box_start|>(10,20),(30,40)<|box_end|>",
-        "<ref>cake</ref><box>(10,40),(30,80)</box>",
-        "<ref> cake </ref> <box> (30,80), (10,40) </box><|endoftext|>",
     ],
 )
 def test_every_form_of_a_box(text):
     assert read(text) == [CAKE]
+
+
+@pytest.mark.parametrize("tags", TAGS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<ref>cake</ref><box>(10,40),(30,80)</box>",
+        "<ref> cake </ref> <box> (30,80), (10,40) </box><|im_end|><|endoftext|>",
+        "It is <ref>cake</ref>:\n<box>( 10 , 40 ) , ( 30 , 80 )</box>, I think.",
+        "这是<ref>cake</ref>：<box>（10，40），（30，80）</box>。",
+        "<ref>cake</ref>（<box>１０、４０；３０、８０</box>）",
+        "<ref>cake</ref>(<box>[10, 40, 30, 80]</box>)",
+        "<ref>cake</ref><box>(10.0,40.0),(30.0,80.0)",
+        "<ref>cake</ref><box>(10,40),(30,80)<|im_end|>",
+        "<ref>cake</ref><box>（10，40），（30，80）is the cake (50, 60)",
+        "<ref>cake</ref><box>(10,40),(30,80),(50,60)",
+        "<ref>cake<box>(10,40),(30,80)</box>",
+        "<ref>cake</ref><box>(10,40),(30,80)<ref>tea</ref><box>(50,60),(70,8",
+        "</box><ref>dog</ref><ref>cake</ref><box>(10,40),(30,80)</quad>",
+    ],
+)
+def test_every_form_of_a_box_in_tags(tags, text):
+    assert read(tags(text)) == [CAKE]
 
 
 @pytest.mark.parametrize(
@@ -70,12 +98,6 @@ def test_every_form_of_a_box(text):
             [("point", "pin", (20.0, 40.0)), ("point", "pin", (10.0, 12.0))],
         ),
         ('<point x="10.5" y="20">pin</point>', [("point", "pin", (21.0, 40.0))]),
-        ("click <|box_start|>(10,20)<|box_end|>", [("point", "", (20.0, 40.0))]),
-        ("<box>(500,500)</box>", [("point", "", (1000.0, 500.0))]),
-        (
-            "<ref>sign</ref><quad>(10,20),(30,20),(30,40),(10,40)</quad>",
-            [("polygon", "sign", (20.0, 20.0, 60.0, 20.0, 60.0, 40.0, 20.0, 40.0))],
-        ),
         (
             '{"polygon": [[1, 2], [3, 2], [3, 4]], "label": "hill"}',
             [("polygon", "hill", (2.0, 4.0, 6.0, 4.0, 6.0, 8.0))],
@@ -88,9 +110,69 @@ def test_points_polygons_and_bare_lists(text, expected):
     assert read(text) == expected
 
 
-def test_a_ref_names_the_boxes_that_follow_it_and_no_other():
-    text = "<ref>dogs</ref><box>(1,2),(3,4)</box><box>(5,6),(7,8)</box> and the <box>(1,1),(2,2)</box>"
-    assert [label for _, label, _ in read(text)] == ["dogs", "dogs", ""]
+SIGN = (20.0, 20.0, 60.0, 20.0, 60.0, 40.0, 20.0, 40.0)
+
+
+@pytest.mark.parametrize("tags", TAGS)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<box>(500,500)</box>", [("point", "", (1000.0, 500.0))]),
+        ("<ref>pin</ref><box>(10, 20)</box>", [("point", "pin", (20.0, 20.0))]),
+        ("<ref>sign</ref><quad>(10,20),(30,20),(30,40),(10,40)</quad>", [("polygon", "sign", SIGN)]),
+        ("<quad>(10,20),(30,20),(30,40),(10,40)", [("polygon", "", SIGN)]),
+        (
+            "<ref>pots</ref><box>(1,2),(3,4)</box><box>(500,0),(1000,999)</box><ref>lid</ref><box>(1,2),(3,4)</box>",
+            [
+                ("box", "pots", (2.0, 2.0, 6.0, 4.0)),
+                ("box", "pots", (1000.0, 0.0, 2000.0, 999.0)),
+                ("box", "lid", (2.0, 2.0, 6.0, 4.0)),
+            ],
+        ),
+        (
+            "<ref>pots</ref><box>(1,2),(3,4),(5,6),(7,8)</box>",
+            [("box", "pots", (2.0, 2.0, 6.0, 4.0)), ("box", "pots", (10.0, 6.0, 14.0, 8.0))],
+        ),
+    ],
+)
+def test_points_polygons_and_several_boxes_in_tags(tags, text, expected):
+    assert read(tags(text)) == expected
+
+
+@pytest.mark.parametrize("tags", TAGS)
+def test_a_ref_names_the_boxes_that_follow_it_and_no_other(tags):
+    text = "<ref>dogs</ref><box>(1,2),(3,4)</box>, <box>(5,6),(7,8)</box> and the <box>(1,1),(2,2)</box>"
+    assert [label for _, label, _ in read(tags(text))] == ["dogs", "dogs", ""]
+
+
+@pytest.mark.parametrize("tags", TAGS)
+def test_every_cut_of_an_answer_in_tags_keeps_a_beginning_of_its_boxes(tags):
+    text = tags(
+        "The <ref>cat</ref><box>(10,20),(300,400)</box><box>(5,6),(77,88)</box> and <quad>(1,2),(3,2),(3,4),(1,44)</quad>."
+    )
+    whole = read(text)
+    assert [kind for kind, _, _ in whole] == ["box", "box", "polygon"]
+    counts = []
+    for end in range(len(text) + 1):
+        part = read(text[:end])
+        assert part == whole[: len(part)], text[:end]
+        counts.append(len(part))
+    assert counts == sorted(counts)
+
+
+def test_tags_that_are_not_closed_leave_the_rest_of_the_answer_to_be_read():
+    text = '<ref> is a tag, <|box_start|> too: {"bbox_2d": [10, 20, 30, 40], "label": "cake"}'
+    assert read(text) == [CAKE]
+
+
+def test_qwen2_vl_boxes_are_the_originals():
+    """An answer as in section 3.1 of Qwen2-VL's README, by the rule of a grid of 1000 over the picture."""
+    answer = "<|object_ref_start|>长颈鹿的眼睛<|object_ref_end|><|box_start|>(176,106),(232,160)<|box_end|>"
+    (item,) = parse(answer, [(1333, 999)], [(1316, 980)])
+    assert (item.label, item.raw) == ("长颈鹿的眼睛", answer[answer.index("<|box_start|>") :])
+    assert item.coords == tuple(
+        round(v / 1000 * side, 2) for v, side in zip((176, 106, 232, 160), (1333, 999) * 2, strict=True)
+    )
 
 
 def test_qwen_vl_boxes_are_the_originals():
@@ -157,7 +239,11 @@ def test_text_content_and_raw():
         '{"bbox_2d": [true, false, true, true]}',
         '{"bbox_2d": null}',
         "<box>(1,2),(3,</box>",
-        "<box>(1,2),(3,4)",
+        "<box>(1,2),(3,4",
+        "<box>(1,2)",
+        "<|box_start|>1,2,3,4",
+        "<|quad_start|>(1,2),(3,4),(5,6)",
+        "<|object_ref_start|>cake<|object_ref_end|>",
         "as shown in [1, 2] and [3]",
         '<points x1="1">pin</points>',
     ],
@@ -204,6 +290,7 @@ BOX = '{"bbox_2d": [1, 2, 3, 4]}'
         (f"```json\n[{BOX}]\n```\n```json\n[{BOX}]\n```", [0, 0]),
         (f"```json\n[{BOX},\n```\n```json\n[{BOX}\n```\n```json\n[{BOX}]\n```", [0, 1, 2]),
         ("Picture 2: <ref>dog</ref><box>(1,2),(3,4)</box>", [1]),
+        (qwen2_vl_tags("图3：<ref>Picture 2</ref><box>(1,2),(3,4)</box> 图1 <box>(1,2),(3,4)</box>"), [2, 0]),
         (f"{BOX} as in Picture 2", [0]),
         (f"[{BOX}] [{BOX}] [{BOX}] are not in Picture 2", [0, 0, 0]),
         (f"Image 1024x768 {BOX}", [0]),
@@ -215,7 +302,7 @@ def test_each_box_knows_its_picture(text, images):
     sizes = [(100, 100), (200, 200), (300, 300)]
     items = parse(text, sizes, [(100, 100)] * 3)
     assert [item.image for item in items] == images
-    scale = 10 if "<box>" in text else 1
+    scale = 10 if "(1,2)" in text else 1
     assert all(item.coords[2] == 3 * (item.image + 1) / scale for item in items)
 
 

@@ -48,7 +48,8 @@ DEFAULTS = {"default_ids": {"max_new_tokens": 32}}
 
 @dataclass(frozen=True)
 class Case:
-    """A batch of conversations: `fps` has one entry a video, `generations` are the runs, name -> `generate` arguments."""
+    """A batch of conversations: `fps` has one entry a video, for models that count seconds, `generations` are the runs, name ->
+    `generate` arguments."""
 
     name: str
     conversations: list
@@ -183,6 +184,31 @@ CASES = {
         Case("text", [[user(TEXTS[4])]], generations=GREEDY | PENALISED | DEFAULTS),
         Case("three_images", [THREE_IMAGES]),
         Case("video", [[user(video("short"), "发生了什么？")]], fps=(1.0,)),
+        Case("batch", BATCH),
+    ],
+    "qwen2_vl_tied": [
+        single(31, 29, "What colour?"),
+        single(1500, 420, "Describe this panorama."),
+        Case("three_images", [THREE_IMAGES]),
+        Case("video", [[user(video("short"), "What happens?")]]),
+        Case("batch", BATCH, gradients=True),
+    ],
+    "qwen2_vl_sharded": [
+        single(97, 211, "Read the text."),
+        Case("three_images", [THREE_IMAGES]),
+        Case("long_video", [[user(video("long"), video("odd"), "Which?")]]),
+        Case("batch", [*BATCH, [user(video("short"), "then ", image(28, 28), " then ", video("odd"), "?")]]),
+    ],
+    "qwen2_vl_heads": [
+        single(420, 1500, "Where is the circle?"),
+        Case("three_images", [THREE_IMAGES]),
+        Case("video", [[user("Before ", video("odd"), image(97, 211), " after")]]),
+        Case("turns", [TURNS], template={"add_vision_id": True}, generations=GREEDY | PENALISED | DEFAULTS),
+    ],
+    "qwen2_vl_seven": [
+        single(333, 100, "描述这张图。"),
+        Case("three_images", [THREE_IMAGES]),
+        Case("video", [[user(video("single"), "Slow or fast?")]]),
         Case("batch", BATCH),
     ],
 }

@@ -1,12 +1,18 @@
-"""Seeded random Qwen2.5-VL checkpoints in the Hub's layout, a few MB each, every one with a shape of its own."""
+"""Seeded random checkpoints of Qwen2.5-VL and Qwen2-VL in the Hub's layout, a few MB each, every one with a shape of its own."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import torch
 from tokenizer_files import config_ids, special_token_ids, write_text, write_tokenizer_files
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    PretrainedConfig,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+)
 
 REAL_RANKS = 151643
 
@@ -25,9 +31,7 @@ class Checkpoint:
     vision_hidden: int
     vision_heads: int
     vision_depth: int
-    window_size: int
-    fullatt_block_indexes: tuple[int, ...]
-    tokens_per_second: int = 2
+    _: KW_ONLY
     ranks: int = 512
     vocab_size: int = 534
     min_pixels: int = 3136
@@ -37,29 +41,81 @@ class Checkpoint:
     max_shard_size: str = "5GB"
 
 
+@dataclass(frozen=True)
+class Qwen2_5_VL(Checkpoint):
+    """What its vision tower has of its own."""
+
+    window_size: int
+    fullatt_block_indexes: tuple[int, ...]
+    _: KW_ONLY
+    tokens_per_second: int = 2
+
+    config_class, model_class = Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    processor_class = "Qwen2_5_VLProcessor"
+
+    def vision_config(self) -> dict:
+        return {
+            "depth": self.vision_depth,
+            "hidden_size": self.vision_hidden,
+            "intermediate_size": self.vision_hidden * 2 + 3,
+            "num_heads": self.vision_heads,
+            "window_size": self.window_size,
+            "out_hidden_size": self.hidden,
+            "fullatt_block_indexes": list(self.fullatt_block_indexes),
+            "tokens_per_second": self.tokens_per_second,
+        }
+
+
+@dataclass(frozen=True)
+class Qwen2VL(Checkpoint):
+    """What its vision tower has of its own."""
+
+    mlp_ratio: float
+
+    config_class, model_class = Qwen2VLConfig, Qwen2VLForConditionalGeneration
+    processor_class = "Qwen2VLProcessor"
+
+    def vision_config(self) -> dict:
+        return {
+            "depth": self.vision_depth,
+            "embed_dim": self.vision_hidden,
+            "hidden_size": self.hidden,
+            "num_heads": self.vision_heads,
+            "mlp_ratio": self.mlp_ratio,
+        }
+
+
 CHECKPOINTS = (
     # Tied, 4 query heads a KV head, the Hub's window of 4 x 4 merged patches, no cap worth the name on the image size.
-    Checkpoint("tied", True, 64, 3, 4, 1, (2, 3, 3), 48, 3, 4, 112, (1, 3), min_pixels=784, max_pixels=12845056),
+    Qwen2_5_VL("tied", True, 64, 3, 4, 1, (2, 3, 3), 48, 3, 4, 112, (1, 3), min_pixels=784, max_pixels=12845056),
     # Untied, 2 query heads a KV head, in shards, windows of 2 x 2, many position steps a second of video.
-    Checkpoint(
+    Qwen2_5_VL(
         "sharded", False, 96, 4, 4, 2, (4, 4, 4), 64, 4, 5, 56, (4,), tokens_per_second=25, max_shard_size="1MB"
     ),
     # Untied, one KV head for each query head, windows of 3 x 3 and no block that sees the whole image.
-    Checkpoint("windows", False, 96, 2, 3, 3, (4, 6, 6), 64, 2, 2, 84, (), vocab_size=544, rms_norm_eps=1e-5),
+    Qwen2_5_VL("windows", False, 96, 2, 3, 3, (4, 6, 6), 64, 2, 2, 84, (), vocab_size=544, rms_norm_eps=1e-5),
     # The released models' head widths: 128 in the language model with their mRoPE sections, 80 in the vision tower.
-    Checkpoint("heads", False, 256, 2, 2, 1, (16, 24, 24), 160, 2, 2, 112, (0,), max_shard_size="4MB"),
+    Qwen2_5_VL("heads", False, 256, 2, 2, 1, (16, 24, 24), 160, 2, 2, 112, (0,), max_shard_size="4MB"),
     # Tied, 7 query heads a KV head as in the 7B, every vision block with full attention, another rope base.
-    Checkpoint("seven", True, 112, 3, 7, 1, (2, 3, 3), 32, 2, 2, 112, (0, 1), tokens_per_second=4, rope_theta=10000.0),
+    Qwen2_5_VL("seven", True, 112, 3, 7, 1, (2, 3, 3), 32, 2, 2, 112, (0, 1), tokens_per_second=4, rope_theta=10000.0),
     # The real vocabulary, 3 query heads a KV head.
-    Checkpoint(
+    Qwen2_5_VL(
         "vocabulary", True, 24, 2, 3, 1, (1, 1, 2), 32, 2, 2, 112, (1,), ranks=REAL_RANKS, vocab_size=REAL_RANKS + 293
     ),
+    # Qwen2-VL. Tied, 4 query heads a KV head, the Hub's ratio of the vision tower's MLP, no cap worth the name on image sizes.
+    Qwen2VL("qwen2_vl_tied", True, 64, 3, 4, 1, (2, 3, 3), 48, 3, 3, 4, min_pixels=784, max_pixels=12845056),
+    # Untied, 2 query heads a KV head, in shards.
+    Qwen2VL("qwen2_vl_sharded", False, 96, 3, 4, 2, (4, 4, 4), 64, 4, 2, 2.5, vocab_size=544, max_shard_size="500KB"),
+    # The released models' head widths, an inner width that is no whole multiple.
+    Qwen2VL("qwen2_vl_heads", False, 256, 2, 2, 1, (16, 24, 24), 160, 2, 2, 1.37, rms_norm_eps=1e-5),
+    # Tied, 7 query heads a KV head as in the 7B, one head in the vision tower, another rope base.
+    Qwen2VL("qwen2_vl_seven", True, 112, 2, 7, 1, (2, 3, 3), 32, 1, 2, 3, rope_theta=10000.0),
 )
 
 
-def model_config(shape: Checkpoint) -> Qwen2_5_VLConfig:
+def model_config(shape: Checkpoint) -> PretrainedConfig:
     ids = special_token_ids(shape.ranks)
-    return Qwen2_5_VLConfig(
+    return shape.config_class(
         vocab_size=shape.vocab_size,
         hidden_size=shape.hidden,
         intermediate_size=shape.hidden * 2 + 8,
@@ -73,16 +129,7 @@ def model_config(shape: Checkpoint) -> Qwen2_5_VLConfig:
         tie_word_embeddings=shape.tied,
         max_window_layers=shape.layers,
         **config_ids(ids),
-        vision_config={
-            "depth": shape.vision_depth,
-            "hidden_size": shape.vision_hidden,
-            "intermediate_size": shape.vision_hidden * 2 + 3,
-            "num_heads": shape.vision_heads,
-            "window_size": shape.window_size,
-            "out_hidden_size": shape.hidden,
-            "fullatt_block_indexes": list(shape.fullatt_block_indexes),
-            "tokens_per_second": shape.tokens_per_second,
-        },
+        vision_config=shape.vision_config(),
     )
 
 
@@ -118,8 +165,8 @@ def write_config_as_on_the_hub(folder: Path) -> None:
 
 def write_checkpoint(shape: Checkpoint, folder: Path, seed: int) -> None:
     """Write weights, config, tokenizer and processor files of one checkpoint into `folder`."""
-    model = Qwen2_5_VLForConditionalGeneration(model_config(shape))
+    model = shape.model_class(model_config(shape))
     randomise(model, seed)
     model.save_pretrained(folder, max_shard_size=shape.max_shard_size)
     write_config_as_on_the_hub(folder)
-    write_tokenizer_files(folder, shape.ranks, shape.min_pixels, shape.max_pixels)
+    write_tokenizer_files(folder, shape.ranks, shape.min_pixels, shape.max_pixels, shape.processor_class)

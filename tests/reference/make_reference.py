@@ -1,4 +1,4 @@
-"""Writes what transformers 4.51.3 computes for seeded random Qwen2.5-VL checkpoints: `make_reference.py OUT`.
+"""Writes what transformers 4.51.3 computes for seeded random checkpoints: `make_reference.py OUT`.
 
     OUT/manifest.json              what there is: checkpoints, cases, tokenizations, pictures (see `write_reference`)
     OUT/checkpoints/NAME/          a Hub folder: config, weights, tokenizer and processor files
@@ -26,7 +26,7 @@ from checkpoints import CHECKPOINTS, write_checkpoint
 from pictures import write_pictures
 from reading import open_images, open_videos
 from tokenizer_files import write_text
-from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 WANTED_TRANSFORMERS = "4.51.3"
 CLEAR_GAP = 5e-4  # least gap between the best two logits of a greedy step, relative to the largest logit
@@ -39,7 +39,7 @@ def prepare(processor, case: Case, conversations: list, folder: Path) -> tuple[l
     render = processor.tokenizer.apply_chat_template
     texts = render(conversations, tokenize=False, add_generation_prompt=True, **case.template)
     images, videos = open_images(conversations, folder), open_videos(conversations, folder)
-    arguments = {"fps": list(case.fps)} if videos else {}
+    arguments = {"fps": list(case.fps)} if case.fps else {}
     inputs = processor(
         text=list(texts),
         images=images or None,
@@ -75,7 +75,7 @@ def training_labels(inputs: dict, config) -> torch.Tensor:
 @torch.no_grad()
 def evaluate(model, inputs: dict) -> dict[str, np.ndarray]:
     rope_inputs = ("input_ids", "image_grid_thw", "video_grid_thw", "second_per_grid_ts", "attention_mask")
-    positions, deltas = model.get_rope_index(**{name: inputs.get(name) for name in rope_inputs})
+    positions, deltas = model.get_rope_index(**{name: inputs[name] for name in rope_inputs if name in inputs})
     labels = training_labels(inputs, model.config)
     output = model(**inputs, labels=labels)
     batch, length, vocabulary = output.logits.shape
@@ -181,7 +181,7 @@ def write_reference(folder: Path) -> dict:
     for seed, shape in enumerate(CHECKPOINTS, start=1):
         path = folder / "checkpoints" / shape.name
         write_checkpoint(shape, path, seed)
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, torch_dtype=torch.float32).eval()
+        model = AutoModelForImageTextToText.from_pretrained(path, torch_dtype=torch.float32).eval()
         processor = AutoProcessor.from_pretrained(path)
         manifest["checkpoints"][shape.name] = {"tokenizations": tokenizations(processor.tokenizer)}
         for case in CASES[shape.name]:

@@ -60,7 +60,7 @@ def test_template_and_processor(case):
 
     images = open_images(case["conversations"], reference.folder)
     videos = open_videos(case["conversations"], reference.folder)
-    options = {"fps": case["fps"]} if videos else {}
+    options = {"fps": case["fps"]} if case["fps"] else {}
     inputs = processor(
         text=texts, images=images or None, videos=videos or None, padding=True, return_tensors="np", **options
     )

@@ -1,4 +1,4 @@
-"""Writes the tokenizer and processor files of a Qwen2.5-VL folder, as the Hub lays them out, from the real vocabulary.
+"""Writes the tokenizer and processor files of a Qwen2.5-VL or Qwen2-VL folder, as the Hub lays them out, from the real vocabulary.
 
 The ranks are those of `qwen.tiktoken`, which the package `dashscope` ships (`pip install --no-deps dashscope==2.0.2`; the
 package is never imported, only the file is read). `python tokenizer_files.py FOLDER [--ranks N]` writes the real vocabulary,
@@ -155,7 +155,7 @@ def tokenizer_config(added: list[dict]) -> dict:
     }
 
 
-def preprocessor_config(min_pixels: int, max_pixels: int) -> dict:
+def preprocessor_config(min_pixels: int, max_pixels: int, processor_class: str) -> dict:
     return {
         "min_pixels": min_pixels,
         "max_pixels": max_pixels,
@@ -165,7 +165,7 @@ def preprocessor_config(min_pixels: int, max_pixels: int) -> dict:
         "image_mean": [0.48145466, 0.4578275, 0.40821073],
         "image_std": [0.26862954, 0.26130258, 0.27577711],
         "image_processor_type": "Qwen2VLImageProcessor",
-        "processor_class": "Qwen2_5_VLProcessor",
+        "processor_class": processor_class,
     }
 
 
@@ -188,12 +188,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_tokenizer_files(
-    folder: str | Path, rank_count: int | None = None, min_pixels: int = 3136, max_pixels: int = 12845056
+    folder: str | Path,
+    rank_count: int | None = None,
+    min_pixels: int = 3136,
+    max_pixels: int = 12845056,
+    processor_class: str = "Qwen2_5_VLProcessor",
 ) -> dict[str, int]:
     """Write vocabulary, merges, template, image-processor and generation settings into `folder`.
 
-    `rank_count` cuts the vocabulary down to its first ranks; `None` writes the real one. `min_pixels` and `max_pixels` go
-    into preprocessor_config.json. Returns the ids of the special tokens, which a model's config has to name.
+    `rank_count` cuts the vocabulary down to its first ranks; `None` writes the real one. `min_pixels`, `max_pixels`
+    and `processor_class` go into preprocessor_config.json. Returns the ids of the special tokens, which a model's config has
+    to name.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,7 +216,7 @@ def write_tokenizer_files(
         "tokenizer.json": tokenizer_json(vocab, merges, added),
         "tokenizer_config.json": tokenizer_config(added),
         "chat_template.json": {"chat_template": CHAT_TEMPLATE},
-        "preprocessor_config.json": preprocessor_config(min_pixels, max_pixels),
+        "preprocessor_config.json": preprocessor_config(min_pixels, max_pixels, processor_class),
         "generation_config.json": generation_config(ids),
     }
     for name, content in files.items():

@@ -149,12 +149,13 @@ class Qwen2_5_VLConfig(ModelConfig):
         return self.num_hidden_layers + self.vision_config.depth
 
     def _complete(self, values: ConfigFile, given: dict, source: str | os.PathLike) -> None:
-        within = f"{os.fspath(source)}: vision_config"
-        self.vision_config = self.vision_class(within, **given.get("vision_config", {}))
+        within, out_field = f"{os.fspath(source)}: vision_config", self.vision_class.out_field
+        self.vision_config = self.vision_class(
+            within, **{out_field: self.hidden_size, **given.get("vision_config", {})}
+        )
         self.vision_parallel = values.vision_parallel
         self._check_heads(values, source)
         self.rope_scaling = {"type": "mrope", "mrope_section": self._sections(values.rope_scaling or Rope(), source)}
-        out_field = self.vision_class.out_field
         out = getattr(self.vision_config, out_field)
         if out != self.hidden_size:
             expected = f"hidden_size, {self.hidden_size}: image features are put among the text embeddings"

@@ -5,13 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from paddlemix_qwenvl.fields import Count, Text, Whole
 from paddlemix_qwenvl.models.config import Epsilon, InnerWidth, Layers, PatchSize, Side, Width
 from paddlemix_qwenvl.models.qwen2_5_vl import config_file
 from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLConfig, Qwen2_5_VLVisionConfig
 from paddlemix_qwenvl.models.qwen2_vl.sizes import SIZES
+
+
+def _whole_if_it_is(ratio: float) -> float:
+    return int(ratio) if ratio == int(ratio) else ratio
+
+
+Ratio = Annotated[float, Field(strict=True, ge=0.25, le=64), AfterValidator(_whole_if_it_is)]
+"""Of an inner width to the outer one. A whole number stays one: transformers 5 loads no other."""
 
 
 @dataclass
@@ -22,7 +30,7 @@ class Vision:
     embed_dim: Width = 1280
     hidden_size: Width = 3584
     hidden_act: Literal["quick_gelu"] = "quick_gelu"
-    mlp_ratio: Annotated[float, Field(strict=True, gt=0, le=64)] = 4
+    mlp_ratio: Ratio = 4
     num_heads: Width = 16
     in_channels: Side = 3
     patch_size: PatchSize = 14

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-CHECKPOINTS = ("tied", "windows", "heads")  # of make_reference.py; the last one is saved in shards
+CHECKPOINTS = ("tied", "windows", "qwen2_vl_tied", "heads")  # of make_reference.py; the last one is saved in shards
 CLEAR_GAP = 5e-4  # least gap between the best two logits of a greedy step, relative to the largest logit
 TOKENS, LEAST_TOKENS = 16, 4
 TOLERANCES = {"pixel_values": 1e-5, "pixel_values_videos": 1e-5, "second_per_grid_ts": 1e-6, "logits": 1e-4}

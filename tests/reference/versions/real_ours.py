@@ -8,11 +8,17 @@ import numpy as np
 from conversations import CONVERSATIONS
 from prompts import every_prompt
 
-from paddlemix_qwenvl import Qwen2_5_VLImageProcessor, Qwen2_5_VLProcessor, Qwen2_5_VLTokenizer
 from paddlemix_qwenvl.errors import PromptError
+from paddlemix_qwenvl.models.family import family_named
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from cases import TEXTS
+
+
+def load(kind: str, folder: Path):
+    """The family's processor, or a part of it, for a folder that need not say what it is."""
+    family = family_named("qwen2_vl" if "Qwen2-VL" in folder.name else "qwen2_5_vl")
+    return family.load(kind).from_pretrained(folder)
 
 
 def rendered(render, options: list[dict], wanted: list[str | None]) -> list[str]:
@@ -30,7 +36,7 @@ def rendered(render, options: list[dict], wanted: list[str | None]) -> list[str]
 
 
 def of_tokenizer(folder: Path, wanted: dict) -> list[str]:
-    tokenizer = Qwen2_5_VLTokenizer.from_pretrained(folder)
+    tokenizer = load("tokenizer", folder)
     rows = [tokenizer(text)["input_ids"] for text in TEXTS]
     found = {
         "ids": rows,
@@ -48,12 +54,12 @@ def of_tokenizer(folder: Path, wanted: dict) -> list[str]:
 
 
 def of_processor(folder: Path, wanted: dict) -> list[str]:
-    processor = Qwen2_5_VLProcessor.from_pretrained(folder)
+    processor = load("processor", folder)
     return rendered(processor.apply_chat_template, wanted["options"], wanted["rendered"])
 
 
 def of_pictures(folder: Path, wanted: dict[str, np.ndarray]) -> list[str]:
-    found = Qwen2_5_VLImageProcessor.from_pretrained(folder)(next(every_prompt()).images, return_tensors="np")
+    found = load("image_processor", folder)(next(every_prompt()).images, return_tensors="np")
     return [f"{name} differs" for name, value in wanted.items() if not np.array_equal(found[name], value)]
 
 

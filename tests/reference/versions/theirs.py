@@ -19,7 +19,7 @@ for operation in ("nms", "qnms"):
 
 import transformers  # noqa: E402
 from prompts import CHECKPOINTS, CLEAR_GAP, TOKENS, every_prompt, largest_differences  # noqa: E402
-from transformers import AutoImageProcessor, AutoProcessor, Qwen2_5_VLForConditionalGeneration  # noqa: E402
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor  # noqa: E402
 
 IS_5 = transformers.__version__.startswith("5.")
 
@@ -27,7 +27,7 @@ IS_5 = transformers.__version__.startswith("5.")
 def load(folder: Path) -> tuple:
     """Model in float32 and processor, whose pictures are resized by Pillow, as 4.51's are."""
     kind = {"dtype" if IS_5 else "torch_dtype": torch.float32}
-    model, loading = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, output_loading_info=True, **kind)
+    model, loading = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True, **kind)
     if left := {name: keys for name, keys in loading.items() if keys}:
         raise ValueError(f"weights: {left}")
     processor = AutoProcessor.from_pretrained(folder)
