@@ -54,5 +54,5 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_json(path: str | os.PathLike, value: Any, **form: Any) -> None:
-    """Write a file of JSON, with two spaces a level; `form` as in `json.dumps`."""
-    write_text(path, json.dumps(value, **{"indent": 2, **form}))
+    """Write a file of JSON, two spaces a level; `form` as in `json.dumps`."""
+    write_text(path, json.dumps(value, **{"indent": 2, **form}) + "\n")

@@ -34,7 +34,7 @@ def test_what_was_there_stays_if_writing_fails(tmp_path):
 
 def test_json(tmp_path):
     write_json(str(tmp_path / "a.json"), {"b": "星", "a": [1]}, ensure_ascii=False, sort_keys=True)
-    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "a": [\n    1\n  ],\n  "b": "星"\n}'
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "a": [\n    1\n  ],\n  "b": "星"\n}\n'
 
 
 def test_the_last_of_two_that_write_at_once_is_whole(tmp_path):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from answers import spoken
 
-import paddlemix_qwenvl
-from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
+from paddlemix_qwenvl.commands import terminal
 from paddlemix_qwenvl.grounding import draw, parse_actions, system_prompt
-from paddlemix_qwenvl.media import load_image
+from paddlemix_qwenvl.media import load_image, process_vision_info
 
 SCREEN = Path(__file__).parent / "inputs" / "screen.png"
 
@@ -29,26 +29,19 @@ def main(
     max_pixels: Annotated[int | None, typer.Option("--max_pixels", help="(default: the model's own)")] = None,
     answer_file: Annotated[Path | None, typer.Option("--answer_file")] = None,
 ) -> None:
-    quiet_hosts()
-    from paddlenlp.transformers import AutoModelForConditionalGeneration, AutoProcessor
+    terminal.quiet()
+    from paddlemix_qwenvl.engine.session import Assistant
+    from paddlemix_qwenvl.models.conversations import question_about
 
-    with plain_errors():
-        model = AutoModelForConditionalGeneration.from_pretrained(model_path)
-        processor = AutoProcessor.from_pretrained(model_path)
-        user = {"role": "user", "content": [{"type": "image", "image": screenshot}, {"type": "text", "text": task}]}
-        pictures, _ = paddlemix_qwenvl.process_vision_info([user])
-        sizes = processor.image_processor(pictures, max_pixels=max_pixels)
+    with terminal.plain_errors():
+        assistant = Assistant.load(model_path)
+        user = question_about(task, [screenshot])
+        pictures, _ = process_vision_info([user])
+        sizes = assistant.processor.image_processor(pictures, max_pixels=max_pixels)
         (screen,), (resized,) = sizes["original_sizes"], sizes["resized_sizes"]
         messages = [{"role": "system", "content": system_prompt(tool, resized)}, user]
-        text = processor.apply_chat_template(messages, add_generation_prompt=True)
-        inputs = processor(text=[text], images=pictures, max_pixels=max_pixels, return_tensors="pd")
-        ids, _ = model.generate(**inputs, max_new_tokens=max_new_tokens)
-        answer = processor.batch_decode(ids, skip_special_tokens=True)[0]
-        print(f"{model_path} answers: {answer}")
-        if answer_file:
-            answer = answer_file.read_text(encoding="utf-8")
-            print(f"{answer_file.name} answers: {answer}")
-        actions = parse_actions(answer, screen, resized)
+        answer = assistant.answer(messages, max_pixels=max_pixels, max_new_tokens=max_new_tokens)
+        actions = parse_actions(spoken(model_path, answer.text, answer_file), screen, resized)
         for action in actions:
             print(action.problem or f"{action.tool}: {action.name} {action.coordinate or ''}")
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import paddlemix_qwenvl
-from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
+from paddlemix_qwenvl.commands import terminal
 from paddlemix_qwenvl.engine.streaming import BatchStreamer
 
 INPUTS = Path(__file__).parent / "inputs"
@@ -25,7 +25,7 @@ def main(
     question: Annotated[list[str] | None, typer.Option("--question", help="as many as images")] = None,
     max_new_tokens: Annotated[int, typer.Option("--max_new_tokens")] = 128,
 ) -> None:
-    quiet_hosts()
+    terminal.quiet()
     from paddlenlp.transformers import AutoModelForConditionalGeneration, AutoProcessor
 
     images = image_file or [str(INPUTS / name) for name in ASKED]
@@ -34,7 +34,7 @@ def main(
         [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": asked}]}]
         for image, asked in zip(images, questions, strict=True)
     ]
-    with plain_errors():
+    with terminal.plain_errors():
         model = AutoModelForConditionalGeneration.from_pretrained(model_path)
         processor = AutoProcessor.from_pretrained(model_path)
         texts = processor.apply_chat_template(conversations, add_generation_prompt=True)

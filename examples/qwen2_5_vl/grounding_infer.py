@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from answers import spoken
 
-import paddlemix_qwenvl
-from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
+from paddlemix_qwenvl.commands import terminal
 from paddlemix_qwenvl.grounding import draw, parse
 from paddlemix_qwenvl.media import load_image
 
@@ -29,24 +29,14 @@ def main(
     max_pixels: Annotated[int | None, typer.Option("--max_pixels", help="(default: the model's own)")] = None,
     answer_file: Annotated[Path | None, typer.Option("--answer_file")] = None,
 ) -> None:
-    quiet_hosts()
-    from paddlenlp.transformers import AutoModelForConditionalGeneration, AutoProcessor
+    terminal.quiet()
+    from paddlemix_qwenvl.engine.session import Assistant
 
-    content = [{"type": "image", "image": image_file}, {"type": "text", "text": question}]
-    messages = [{"role": "user", "content": content}]
-    with plain_errors():
-        model = AutoModelForConditionalGeneration.from_pretrained(model_path)
-        processor = AutoProcessor.from_pretrained(model_path)
-        text = processor.apply_chat_template(messages, add_generation_prompt=True)
-        pictures, _ = paddlemix_qwenvl.process_vision_info(messages)
-        inputs = processor(text=[text], images=pictures, max_pixels=max_pixels, return_tensors="pd")
-        ids, _ = model.generate(**inputs, max_new_tokens=max_new_tokens)
-        answer = processor.batch_decode(ids, skip_special_tokens=True)[0]
-        print(f"{model_path} answers: {answer}")
-        if answer_file:
-            answer = answer_file.read_text(encoding="utf-8")
-            print(f"{answer_file.name} answers: {answer}")
-        items = parse(answer, inputs["original_sizes"], inputs["resized_sizes"])
+    with terminal.plain_errors():
+        assistant = Assistant.load(model_path)
+        answer = assistant.ask(question, [image_file], max_pixels=max_pixels, max_new_tokens=max_new_tokens)
+        text = spoken(model_path, answer.text, answer_file)
+        items = parse(text, answer.original_sizes, answer.resized_sizes)
         for item in items:
             print(item.kind, item.label, item.coords)
         output.parent.mkdir(parents=True, exist_ok=True)

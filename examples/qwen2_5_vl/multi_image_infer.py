@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import paddlemix_qwenvl
-from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
+from paddlemix_qwenvl.commands import terminal
 
 INPUTS = Path(__file__).parent / "inputs"
 
@@ -24,13 +24,13 @@ def main(
     number: Annotated[bool, typer.Option("--number", help="as Picture 1, Picture 2, ...")] = False,
     max_new_tokens: Annotated[int, typer.Option("--max_new_tokens")] = 128,
 ) -> None:
-    quiet_hosts()
+    terminal.quiet()
     from paddlenlp.transformers import AutoModelForConditionalGeneration, AutoProcessor
 
     images = image_file or [str(INPUTS / "one.png"), str(INPUTS / "two.png")]
     pictures = [{"type": "image", "image": image} for image in images]
     messages = [{"role": "user", "content": [*pictures, {"type": "text", "text": question}]}]
-    with plain_errors():
+    with terminal.plain_errors():
         model = AutoModelForConditionalGeneration.from_pretrained(model_path)
         processor = AutoProcessor.from_pretrained(model_path)
         text = processor.apply_chat_template(messages, add_generation_prompt=True, add_vision_id=number)

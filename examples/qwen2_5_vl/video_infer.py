@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from answers import spoken
 
 import paddlemix_qwenvl
-from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
+from paddlemix_qwenvl.commands import terminal
 from paddlemix_qwenvl.grounding import parse_times
 
 VIDEO = Path(__file__).parent / "inputs" / "film.mp4"
@@ -30,12 +31,12 @@ def main(
     max_new_tokens: Annotated[int, typer.Option("--max_new_tokens")] = 256,
     answer_file: Annotated[Path | None, typer.Option("--answer_file")] = None,
 ) -> None:
-    quiet_hosts()
+    terminal.quiet()
     from paddlenlp.transformers import AutoModelForConditionalGeneration, AutoProcessor
 
     video = {"video": video_file, "fps": fps, "video_start": video_start, "max_pixels": max_frame_pixels}
     messages = [{"role": "user", "content": [{"type": "video", **video}, {"type": "text", "text": question}]}]
-    with plain_errors():
+    with terminal.plain_errors():
         model = AutoModelForConditionalGeneration.from_pretrained(model_path)
         processor = AutoProcessor.from_pretrained(model_path)
         text = processor.apply_chat_template(messages, add_generation_prompt=True)
@@ -43,11 +44,7 @@ def main(
         inputs = processor(text=[text], videos=videos, return_tensors="pd")
         print(f"{len(videos[0])} frames from {videos[0].timestamps[0]:.2f} to {videos[0].timestamps[-1]:.2f} s")
         ids, _ = model.generate(**inputs, max_new_tokens=max_new_tokens)
-        answer = processor.batch_decode(ids, skip_special_tokens=True)[0]
-        print(f"{model_path} answers: {answer}")
-        if answer_file:
-            answer = answer_file.read_text(encoding="utf-8")
-            print(f"{answer_file.name} answers: {answer}")
+        answer = spoken(model_path, processor.batch_decode(ids, skip_special_tokens=True)[0], answer_file)
         for segment in parse_times(answer, video_start):
             print(f"{segment.start:.2f} - {segment.end:.2f} s  {segment.text}")
 

@@ -13,7 +13,7 @@ from typing import Annotated
 from typer import Option, run
 
 import paddlemix_qwenvl  # noqa: F401, teaches the Auto classes the model
-from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
+from paddlemix_qwenvl.commands import terminal
 from paddlemix_qwenvl.errors import QwenVLError
 
 
@@ -26,10 +26,10 @@ def main(
     from_hf_hub: Annotated[bool, Option("--from_hf_hub", help="not from PaddleNLP's storage")] = False,
     allow_pickle: Annotated[bool, Option("--allow_pickle", help="read .pdparams and .bin")] = False,
 ) -> None:
-    quiet_hosts()
+    terminal.quiet()
     from paddlenlp.transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with plain_errors():
+    with terminal.plain_errors():
         tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, from_hf_hub=from_hf_hub)
         model = AutoModelForCausalLM.from_pretrained(
             model_name_or_path, dtype=dtype, from_hf_hub=from_hf_hub, allow_pickle=allow_pickle

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import paddlemix_qwenvl  # noqa: F401, prepares the process for Paddle
-from paddlemix_qwenvl.cli import plain_errors, quiet_hosts
+from paddlemix_qwenvl.commands import terminal
 
 CONFIG = {
     "hidden_size": 256,
@@ -25,12 +25,12 @@ VISUAL = {"width": 128, "layers": 2, "heads": 4, "image_size": 224}
 
 
 def main(folder: Annotated[Path, typer.Argument(help="made if it does not exist")]) -> None:
-    quiet_hosts()
+    terminal.quiet()
     import paddle
 
     from paddlemix_qwenvl import QWenLMHeadModel, QWenVLConfig, QWenVLTokenizer
 
-    with plain_errors():
+    with terminal.plain_errors():
         folder.mkdir(parents=True, exist_ok=True)
         ranks = [base64.b64encode(bytes([value])) for value in range(256)]
         words = folder / "qwen.tiktoken"

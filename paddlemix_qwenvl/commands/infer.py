@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from paddlemix_qwenvl.commands import options, terminal
+from paddlemix_qwenvl.text import repair
 
 
 def infer(
@@ -48,9 +49,7 @@ def infer(
         return plan(model_path, dtype, quantization, vision_parallel, card_gib, source, from_hf_hub)
     terminal.quiet()
     terminal.import_paddle()
-    from paddlemix_qwenvl.commands.drawing import draw_answer
     from paddlemix_qwenvl.engine.session import Assistant
-    from paddlemix_qwenvl.grounding.text import repair
     from paddlemix_qwenvl.parallel import start_ranks
 
     how = options.given(
@@ -67,7 +66,11 @@ def infer(
         assistant = Assistant.load(model_path, device=device, **how)
         answer = assistant.ask(*asked, on_text=None if as_json or rank else terminal.stream, **settings)
         report = answer.as_dict()
-        pictures = draw_answer(answer, image_file or (), draw) if draw and not rank else []
+        pictures = []
+        if draw and not rank:
+            from paddlemix_qwenvl.commands.drawing import draw_answer
+
+            pictures = draw_answer(answer, image_file or (), draw)
         if benchmark:
             report["benchmark"] = assistant.benchmark(5, *asked, **settings)
     if not rank:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from paddlemix_qwenvl.commands import options, terminal
+from paddlemix_qwenvl.text import repair
 
 
 def predict(
@@ -69,9 +70,8 @@ def _predict(
     terminal.quiet()
     with terminal.plain_errors():
         from paddlemix_qwenvl.engine import timings
-        from paddlemix_qwenvl.engine.session import question_about
         from paddlemix_qwenvl.engine.streaming import TextStreamer
-        from paddlemix_qwenvl.grounding.text import repair
+        from paddlemix_qwenvl.models.conversations import question_about
         from paddlemix_qwenvl.models.processor import AnswerDecoder
         from paddlemix_qwenvl.parallel import start_ranks
         from paddlemix_qwenvl.static.runner import Predictor

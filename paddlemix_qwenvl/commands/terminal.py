@@ -15,6 +15,7 @@ import typer
 
 from paddlemix_qwenvl.errors import MissingFontWarning, QwenVLError
 from paddlemix_qwenvl.process import collection_paused, keep_freed_memory
+from paddlemix_qwenvl.text import repair
 
 
 @contextlib.contextmanager
@@ -55,8 +56,6 @@ def stream(text: str) -> None:
 
 def print_json(report: dict) -> None:
     """One line, which can be encoded whatever a model or a user wrote."""
-    from paddlemix_qwenvl.grounding.text import repair
-
     typer.echo(repair(json.dumps(report, ensure_ascii=False)))
 
 

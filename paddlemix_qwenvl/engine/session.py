@@ -14,6 +14,7 @@ from paddlemix_qwenvl.engine.generate import generating
 from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.media import ContentCache
 from paddlemix_qwenvl.models.auto import find_family
+from paddlemix_qwenvl.models.conversations import question_about
 from paddlemix_qwenvl.models.processor import AnswerDecoder
 
 DECODED_BYTES = 256 << 20
@@ -41,12 +42,6 @@ class Answer:
     def as_dict(self) -> dict:
         """All but the sizes."""
         return {name: value for name, value in asdict(self).items() if not name.endswith("_sizes")}
-
-
-def question_about(question: str, images: Sequence = ()) -> dict:
-    """The user's message that shows images and asks a question."""
-    content = [{"type": "image", "image": image} for image in images]
-    return {"role": "user", "content": [*content, {"type": "text", "text": question}]}
 
 
 @dataclass
@@ -119,12 +114,19 @@ class Assistant:
         """
         return self.answer([question_about(question, images)], on_text, **generation)
 
-    def answer(self, messages: list[dict], on_text: Callable[[str], None] | None = None, **generation) -> Answer:
+    def answer(
+        self,
+        messages: list[dict],
+        on_text: Callable[[str], None] | None = None,
+        max_pixels: int | None = None,
+        **generation,
+    ) -> Answer:
         """The next turn of a conversation.
 
         Args:
             messages: in the Hub's format, with images and videos.
             on_text: gets the answer piece by piece while it is generated.
+            max_pixels: that a picture or a frame is resized to at most; None for the model's own.
             generation: settings of `model.generate`; what is None is left to the model's generation_config.json.
 
         Raises:
@@ -134,7 +136,8 @@ class Assistant:
 
         text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         images, videos = self.processor.fetch_media(messages, self.decoded)
-        inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="pd")
+        limits = {} if max_pixels is None else {"max_pixels": max_pixels}
+        inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="pd", **limits)
         streamer = TextStreamer(AnswerDecoder(self.processor), on_text) if on_text else None
         settings = {name: value for name, value in generation.items() if value is not None}
         if "stop_strings" in settings:

@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 from ..errors import GroundingError, MissingFontWarning
 from ..media.images import upright
 from ..media.pixels import on_white
+from ..text import repair
 from .fonts import covers, find_font
 from .items import Item
 from .layout import Box, Layout
-from .text import repair
 
 _SHORT_SIDE, _LONG_SIDE = 336, 2048
 _LABEL_SHARE, _LONGEST_LABEL = 0.5, 400

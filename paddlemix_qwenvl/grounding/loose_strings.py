@@ -4,7 +4,7 @@ import re
 from bisect import bisect_right
 from functools import cached_property
 
-from .text import repair
+from ..text import repair
 
 QUOTES = "\"“”＂'‘’＇"
 KEY, VALUE, ELEMENT = "key", "value", "element"

@@ -1,6 +1,7 @@
-"""The characters of an answer: what cannot be encoded, and full-width signs."""
+"""The characters of an answer: what is no text, and full-width signs."""
 
 from ..errors import GroundingError
+from ..text import repair
 
 # "！" to "～" are the signs of ASCII on a wide cell (Unicode, Halfwidth and Fullwidth Forms).
 _HALF_WIDTH = {wide: wide - 0xFEE0 for wide in range(ord("！"), ord("～") + 1) if chr(wide) not in "＂＇＼"}
@@ -14,11 +15,6 @@ def check_text(text) -> str:
             f"Expected one answer as a str, got {type(text).__name__}; pass the items of a batch one by one."
         )
     return repair(text)
-
-
-def repair(text: str) -> str:
-    """`text` as one that can be encoded: two surrogates that belong together become their character, another one U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def half_width(text: str) -> str:

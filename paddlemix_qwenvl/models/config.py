@@ -16,6 +16,7 @@ from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object, wrong
+from paddlemix_qwenvl.files import write_json
 from paddlemix_qwenvl.models import unsupported
 from paddlemix_qwenvl.models.auto import config_file
 
@@ -284,10 +285,7 @@ class ModelConfig:
         if folder.is_file():
             raise ConfigurationError(f"{folder} is a file: give a folder to save into.")
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / hub.CONFIG
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.rename(path)
+        write_json(folder / hub.CONFIG, self.to_dict(), ensure_ascii=False)
 
 
 _HOST_NAMES = {field.name for field in fields(HostFields)}

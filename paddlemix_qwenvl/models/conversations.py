@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.media.parts import check_parts
+
+
+def question_about(question: str, images: Sequence = ()) -> dict:
+    """The user's message that shows images and asks a question."""
+    content = [{"type": "image", "image": image} for image in images]
+    return {"role": "user", "content": [*content, {"type": "text", "text": question}]}
 
 
 def check_conversation(conversation: Any) -> list[dict]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as FastBackend
 
+from paddlemix_qwenvl.files import whole_file
 from paddlemix_qwenvl.models import chat_templates, tokenizer_files
 from paddlemix_qwenvl.models.chat_templates import choose_template
 from paddlemix_qwenvl.models.jinja import render_chat
@@ -104,9 +105,8 @@ class FastTokenizer(ChatTemplated, Tokenizer):
         return self._special
 
     def _save_vocabulary(self, folder: Path) -> None:
-        temporary = folder / f".{tokenizer_files.TOKENIZER}.tmp"
-        self._backend.save(str(temporary))
-        temporary.rename(folder / tokenizer_files.TOKENIZER)
+        with whole_file(folder / tokenizer_files.TOKENIZER) as unfinished:
+            self._backend.save(str(unfinished))
         self._backend.model.save(str(folder))  # vocab.json and merges.txt, for those who read these
 
 

@@ -66,14 +66,10 @@ class GenerationFile(GenerationFields):
 
 
 class GenerationConfig:
-    """The content of a generation_config.json as attributes; what it does not say, they do not have.
-
-    Attributes:
-        max_new_tokens: None where the file does not say.
-    """
+    """The content of a generation_config.json as attributes; the four that follow are None where it does not say."""
 
     def __init__(self, **values: Any):
-        self.max_new_tokens = None
+        self.max_new_tokens = self.bos_token_id = self.eos_token_id = self.pad_token_id = None
         vars(self).update(values)
 
     def to_diff_dict(self) -> dict[str, Any]:

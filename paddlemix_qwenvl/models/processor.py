@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 
 from paddlemix_qwenvl.errors import ConfigurationError
+from paddlemix_qwenvl.files import write_json
 from paddlemix_qwenvl.media import ContentCache, process_vision_info
 from paddlemix_qwenvl.models.batch import BatchFeature
 
@@ -31,10 +31,7 @@ class ImageProcessor:
 
     def save_pretrained(self, save_directory: str | os.PathLike) -> None:
         """Write preprocessor_config.json."""
-        path = folder_to_save(save_directory) / PREPROCESSOR
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(json.dumps(self.to_dict(), indent=2), encoding="utf-8")
-        temporary.rename(path)
+        write_json(folder_to_save(save_directory) / PREPROCESSOR, self.to_dict())
 
 
 class Processor:

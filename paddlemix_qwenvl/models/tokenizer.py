@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.fields import checked
+from paddlemix_qwenvl.files import write_json
 from paddlemix_qwenvl.models.batch import BatchFeature, tensors
 from paddlemix_qwenvl.models.call_options import (
     LOADING,
@@ -229,6 +229,4 @@ def write_tokenizer_config(path: Path, found: dict, template, saved_as: dict[str
     """tokenizer_config.json with its chat templates, under the names by which others know the class."""
     unset = {name: None for name in NAMED[:4] if name not in found}  # else transformers has its own for these
     found = found | ({"chat_template": as_saved(template)} if template else {})
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(found | unset | saved_as, ensure_ascii=False, indent=2), encoding="utf-8")
-    temporary.rename(path)
+    write_json(path, found | unset | saved_as, ensure_ascii=False)

@@ -117,3 +117,13 @@ def test_the_example_prints_nothing_but_the_answer(hub_folder, assistant):
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     answer = assistant.ask(QUESTION, [PICTURE], max_new_tokens=4, do_sample=False)
     assert result.stdout == answer.text + "\n" and result.stderr == ""
+
+
+def test_nothing_is_imported_that_is_not_needed(hub_folder):
+    """No host, and nothing for videos, pages and downloads."""
+    arguments = ["infer", "--model_path", str(hub_folder), "--image_file", str(PICTURE), "--max_new_tokens", "2"]
+    code = f"import sys\nfrom paddlemix_qwenvl.cli import app\napp({arguments}, standalone_mode=False)\n"
+    code += "needless = {'paddlenlp', 'paddleformers', 'av', 'lxml', 'huggingface_hub', 'requests', 'tiktoken'}\n"
+    code += "assert not needless & {*sys.modules}, needless & {*sys.modules}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout and not done.stderr, done.stderr

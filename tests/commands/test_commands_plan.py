@@ -7,8 +7,9 @@ from reference.qwen_vl import qwen_vl_cases
 from typer.testing import CliRunner
 
 from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, cli
-from paddlemix_qwenvl.commands.plan import RankPlan, plan_ranks, table
+from paddlemix_qwenvl.commands.plan import RankPlan, config_of, plan_ranks, table
 from paddlemix_qwenvl.errors import ConfigurationError
+from paddlemix_qwenvl.models.family import families
 
 
 def plans_of(config: Qwen2_5_VLConfig, dtype: str = "bfloat16", **given) -> dict[int, RankPlan]:
@@ -116,3 +117,20 @@ def test_another_family(tmp_path):
     assert (
         result.exit_code == 1 and 'says model_type "llama", which this package does not have: it loads' in result.stderr
     )
+
+
+def test_the_command_plan_is_infer_s_dry_run():
+    options = ["--model_path", "7B", "--quantization", "int8", "--card_gib", "24"]
+    planned, tried = (CliRunner().invoke(cli.app, [*words, *options]) for words in (["plan"], ["infer", "--dry_run"]))
+    assert planned.exit_code == 0 and planned.stdout == tried.stdout
+    assert planned.stdout.splitlines()[0].endswith("context on 24 GiB")
+
+
+def test_every_size_of_every_family_is_known():
+    for family in families():
+        for size in family.sizes:
+            found, config = config_of(size)
+            assert size in found.sizes and isinstance(config, found.load("config")) and config.dtype == "bfloat16"
+    assert config_of("Qwen/Qwen2.5-VL-72B-Instruct")[1].num_hidden_layers == 80
+    with pytest.raises(ConfigurationError, match="source"):
+        config_of("Qwen/Qwen2.5-VL-1B-Instruct", source="nowhere")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from paddlemix_qwenvl.grounding import loose_json, parse, parse_actions, parse_document, parse_times, to_markdown
-from paddlemix_qwenvl.grounding.text import repair
+from paddlemix_qwenvl.text import repair
 
 ORIGINALS, RESIZED = [(640, 480), (33, 2000)], [(644, 476), (28, 1988)]
 ANSWERS = [

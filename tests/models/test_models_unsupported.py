@@ -7,8 +7,9 @@ from paddlenlp.transformers import AutoConfig, AutoModelForConditionalGeneration
 from safetensors.numpy import save_file
 from standin.folders import write
 
-from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, QWenVLConfig, unsupported
+from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, QWenVLConfig
 from paddlemix_qwenvl.errors import ConfigurationError
+from paddlemix_qwenvl.models import unsupported
 
 CONFIG = hub_model.config()
 LORA = {"peft_type": "LORA", "base_model_name_or_path": "Qwen/Qwen2.5-VL-7B-Instruct", "r": 8}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.fields import read_text, wrong
+from paddlemix_qwenvl.files import write_text
 from paddlemix_qwenvl.models.qwen_vl.tags import IMAGE_TAGS
 from paddlemix_qwenvl.models.tokenizer_settings import END, PATTERN
 
@@ -45,9 +46,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
 
 def write_ranks(ranks: dict[bytes, int], path: Path) -> None:
     """Write the ranks as `read_ranks` reads them."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(f"{b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()))
-    temporary.rename(path)
+    write_text(path, "".join(f"{b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()))
 
 
 def encoding_of(ranks: dict[bytes, int], special_tokens: dict[str, int]):

@@ -18,6 +18,7 @@ SCRIPTS = sorted(FOLDER.glob("*.py"))
 def run(capsys, tmp_path, monkeypatch):
     """Runs a script's `main` in a folder of its own; returns what it printed."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(FOLDER)
 
     def run(name: str, **arguments) -> str:
         capsys.readouterr()
