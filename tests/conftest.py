@@ -2,7 +2,8 @@
 
 import hub_model
 import pytest
-from cpu_paths import pytest_terminal_summary  # noqa: F401
+
+pytest_plugins = ["cpu_paths", "without_paddlenlp"]
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import paddle
 import pytest
 from mixed_batch import BOTH, CLIP, ONE_IMAGE, PAD, ROWS, TEXT, THREE_IMAGES, Row, batch, literal_logits
 from numpy_model import NumpyModel
-from paddlenlp.generation import GenerationConfig
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.engine.streaming import TextStreamer
@@ -99,7 +98,8 @@ def test_defaults_come_from_generation_config_json(hub_folder, tmp_path, model, 
     (folder / "generation_config.json").unlink()
     plain = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
     assert plain.generation_config.eos_token_id == END
-    ids, _ = plain.generate(**batch([TEXT]), generation_config=GenerationConfig(max_new_tokens=4, eos_token_id=[]))
+    settings = plain.generation_config_of({"max_new_tokens": 4, "eos_token_id": []})
+    ids, _ = plain.generate(**batch([TEXT]), generation_config=settings)
     assert ids.tolist() == [greedy(literal, TEXT, 4)]
 
 
