@@ -34,9 +34,16 @@ def whole_folder(folder: str | os.PathLike) -> Iterator[Path]:
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder.parent) as scratch:
-        new, old = Path(scratch, "new"), Path(scratch, "old")
+        new = Path(scratch, "new")
         new.mkdir()
         yield new
+        replace_folder(folder, new)
+
+
+def replace_folder(folder: Path, new: Path) -> None:
+    """Give the folder `new`, which lies beside `folder`, its name; what had it is removed, and keeps it if that cannot be."""
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder.parent) as scratch:
+        old = Path(scratch, "old")
         with suppress(FileNotFoundError):
             folder.rename(old)
         try:

@@ -1,5 +1,7 @@
 """A seeded tiny Qwen2.5-VL folder in the Hub's layout, and what is loaded from it."""
 
+import shutil
+
 import hub_model
 import pytest
 
@@ -32,3 +34,11 @@ def processor(hub_folder):
     from paddlemix_qwenvl import Qwen2_5_VLProcessor
 
     return Qwen2_5_VLProcessor.from_pretrained(hub_folder)
+
+
+@pytest.fixture
+def tokenizer_folder(hub_folder, tmp_path):
+    """A copy of the tokenizer's files alone."""
+    for name in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"):
+        shutil.copy(hub_folder / name, tmp_path)
+    return tmp_path

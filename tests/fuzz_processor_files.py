@@ -47,30 +47,25 @@ def use_core(folder: Path) -> None:
     processor.tokenizer(["a", "ab"], padding=True, return_tensors="np")
 
 
+SPLIT = "tokenizer_config.json added_tokens.json special_tokens_map.json vocab.json merges.txt"
+NEWER = (
+    "processor_config.json video_preprocessor_config.json tokenizer_config.json chat_template.jinja "
+    "additional_chat_templates/tool_use.jinja"
+)
 TARGETS = [
-    Target("hub", "tokenizer.json", use_processor),
-    Target("hub", "tokenizer_config.json", use_processor),
-    Target("hub", "preprocessor_config.json", use_processor),
-    Target("hub", "chat_template.json", use_processor),
+    Target(folder, name, use)
+    for use in (use_processor, use_core)
+    for folder, names in {
+        "hub": "tokenizer.json tokenizer_config.json preprocessor_config.json chat_template.json",
+        "older": SPLIT,
+        "newer": NEWER,
+        "qwen_vl_processor": "qwen.tiktoken tokenizer_config.json",
+    }.items()
+    for name in names.split()
+]
+TARGETS += [
     Target("hub", "config.json", use_processor, in_part=True),
-    Target("older", "vocab.json", use_processor),
-    Target("older", "merges.txt", use_processor),
-    Target("older", "added_tokens.json", use_processor),
-    Target("older", "special_tokens_map.json", use_processor),
-    Target("older", "tokenizer_config.json", use_processor),
-    Target("newer", "processor_config.json", use_processor),
-    Target("newer", "video_preprocessor_config.json", use_processor),
-    Target("newer", "tokenizer_config.json", use_processor),
-    Target("newer", "chat_template.jinja", use_processor),
-    Target("newer", "additional_chat_templates/tool_use.jinja", use_processor),
-    Target("qwen_vl_processor", "qwen.tiktoken", use_processor),
-    Target("qwen_vl_processor", "tokenizer_config.json", use_processor),
     Target("qwen_vl_processor", "generation_config.json", use_processor, in_part=True),
-    Target("hub", "tokenizer.json", use_core),
-    Target("hub", "preprocessor_config.json", use_core),
-    Target("hub", "chat_template.json", use_core),
-    Target("qwen_vl_processor", "qwen.tiktoken", use_core),
-    Target("qwen_vl_processor", "tokenizer_config.json", use_core),
 ]
 
 

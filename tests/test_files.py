@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from paddlemix_qwenvl.files import whole_file, whole_folder, write_json, write_text
+from paddlemix_qwenvl.files import replace_folder, whole_file, whole_folder, write_json, write_text
 
 
 def names(folder) -> list[str]:
@@ -86,3 +86,12 @@ def test_a_folder_that_another_process_has_written_meanwhile_is_replaced(tmp_pat
         (first / "first").touch()
         (second / "second").touch()
     assert names(folder) == ["first"] and names(tmp_path) == ["model"]
+
+
+def test_a_folder_keeps_its_name_if_the_new_one_cannot_have_it(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "old").touch()
+    with pytest.raises(FileNotFoundError):
+        replace_folder(folder, tmp_path / "nowhere")
+    assert names(folder) == ["old"] and names(tmp_path) == ["model"]

@@ -12,7 +12,7 @@ from typing import Annotated
 from typer import Option, run
 
 import paddlemix_qwenvl  # noqa: F401, teaches the Auto classes the model
-from paddlemix_qwenvl.commands import terminal
+from paddlemix_qwenvl.commands import options, terminal
 from paddlemix_qwenvl.errors import GroundingError, PromptError
 
 PICTURE = Path(__file__).parents[1] / "images" / "shapes.png"
@@ -27,18 +27,20 @@ def main(
     find: Annotated[str, Option("--find", help="what to put boxes around")] = "the largest thing",
     output_dir: Annotated[Path, Option("--output_dir", help="for pictures with boxes")] = Path("output"),
     max_new_tokens: Annotated[int, Option("--max_new_tokens")] = 128,
-    dtype: Annotated[str | None, Option("--dtype", help="float32, float16 or bfloat16")] = None,
-    from_hf_hub: Annotated[bool, Option("--from_hf_hub", help="not from PaddleNLP's storage")] = False,
+    dtype: options.ModelDType = None,
+    source: options.FromSource = None,
+    from_hf_hub: options.FromHub = False,
     allow_pickle: Annotated[bool, Option("--allow_pickle", help="read .pdparams and .bin")] = False,
 ) -> None:
     terminal.quiet()
     from paddlenlp.transformers import AutoModelForCausalLM, AutoProcessor
 
     prompts = {"caption": CAPTION, "answer": f"Question: {question} Answer:", "boxes": f"<ref>{find}</ref>"}
+    where = options.given(source=source, from_hf_hub=from_hf_hub)
     with terminal.plain_errors():
-        processor = AutoProcessor.from_pretrained(model_name_or_path, from_hf_hub=from_hf_hub)
+        processor = AutoProcessor.from_pretrained(model_name_or_path, **where)
         model = AutoModelForCausalLM.from_pretrained(
-            model_name_or_path, dtype=dtype, from_hf_hub=from_hf_hub, allow_pickle=allow_pickle
+            model_name_or_path, allow_pickle=allow_pickle, **options.given(dtype=dtype), **where
         )
         for task, words in {"prompt": prompt}.items() if prompt else prompts.items():
             inputs = processor(query=[{"image": input_image}, {"text": words}], return_tensors="pd")

@@ -50,7 +50,8 @@ def export_language_model(
         typer.Option("--model_prefix", help="name of a folder in --output_path to write (default: that one itself)"),
     ] = "",
     model_type: Annotated[
-        str | None, typer.Option("--model_type", help="what the model must be: qwen-img2txt or qwen2_5_vl-img2txt")
+        str | None,
+        typer.Option("--model_type", help="what the model must be: the model_type of its config.json and -img2txt"),
     ] = None,
     inference_model: Annotated[
         bool,

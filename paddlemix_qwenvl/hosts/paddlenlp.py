@@ -19,6 +19,7 @@ from paddlenlp.transformers.model_outputs import ModelOutput
 from paddlenlp.transformers.processing_utils import ProcessorMixin
 
 from paddlemix_qwenvl.engine.generate import Generates
+from paddlemix_qwenvl.hosts import shared
 from paddlemix_qwenvl.hosts.paddlenlp_tokenizers import adapt_tokenizer
 from paddlemix_qwenvl.models.base import DecoderModel
 from paddlemix_qwenvl.models.config import ModelConfig
@@ -41,7 +42,8 @@ class HostConfig:
     def to_dict(self, saving_file: bool = False) -> dict:
         """The Hub's form."""
         ours, values = super().to_dict(), PretrainedConfig.to_dict(self, saving_file=saving_file)
-        return {**values, **{name: ours[name] for name in self.parts}, "torch_dtype": values.pop("dtype", None)}
+        dtype = values.pop("dtype", None)
+        return {**values, **{name: ours[name] for name in self.parts}, "torch_dtype": dtype}
 
     def to_diff_dict(self, saving_file: bool = False) -> dict:
         """What is saved: the host leaves out what equals our defaults, but other readers have other defaults."""
@@ -57,10 +59,7 @@ class HostModel(Generates):
     @staticmethod
     def generation_config_of(values: dict) -> GenerationConfig:
         """The host's object, its `max_new_tokens` None where the file does not say."""
-        taken = {"self", *dir(GenerationConfig)}
-        config = GenerationConfig(**{name: value for name, value in values.items() if name not in taken})
-        config.max_new_tokens = values.get("max_new_tokens")
-        return config
+        return shared.generation_config(GenerationConfig, values)
 
 
 class ModelBase(PretrainedModel):
@@ -102,7 +101,10 @@ def adapt(core: type) -> type:
     ours, mixin, base = next(row for row in _BASES if issubclass(core, row[0]))
     body: dict[str, Any] = {"__module__": __name__, "__doc__": core.__doc__}
     if ours is DecoderModel:
-        body |= {"config_class": adapt(core.config_class), "output_class": _output(core.output_class)}
+        body |= {
+            "config_class": adapt(core.config_class),
+            "output_class": shared.output_class(core.output_class, ModelOutput),
+        }
     if ours is Processor:
         body["parts"] = {name: adapt(part) for name, part in core.parts.items()}
     return types.new_class(core.__name__, (mixin, core, base), exec_body=lambda names: names.update(body))
@@ -114,12 +116,6 @@ _BASES = (
     (ImageProcessor, HostImageProcessor, BaseImageProcessor),
     (Processor, HostProcessor, ProcessorMixin),
 )
-
-
-def _output(core: type) -> type:
-    """PaddleNLP's `ModelOutput` with the fields of ours."""
-    names = [(field.name, Any, None) for field in dataclasses.fields(core)]
-    return dataclasses.make_dataclass(core.__name__, names, bases=(ModelOutput,), namespace={"__doc__": core.__doc__})
 
 
 def __getattr__(name: str) -> type:

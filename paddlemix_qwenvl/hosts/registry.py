@@ -30,17 +30,22 @@ from paddlemix_qwenvl.models.family import (
     read_identity,
 )
 
-# Host module -> its Auto classes -> what each of them hands out.
-SEAM = {
-    "paddlenlp.transformers.auto.configuration": {"AutoConfig": "config"},
-    "paddlenlp.transformers.auto.modeling": {
+# Module of a host's `transformers.auto` -> its Auto classes -> what each of them hands out.
+_AUTO = {
+    "configuration": {"AutoConfig": "config"},
+    "modeling": {
         "AutoModel": "model",
         "AutoModelForConditionalGeneration": "model",
         "AutoModelForCausalLM": "model",
     },
-    "paddlenlp.transformers.auto.tokenizer": {"AutoTokenizer": "tokenizer"},
-    "paddlenlp.transformers.auto.processing": {"AutoProcessor": "processor"},
-    "paddlenlp.transformers.auto.image_processing": {"AutoImageProcessor": "image_processor"},
+    "tokenizer": {"AutoTokenizer": "tokenizer"},
+    "processing": {"AutoProcessor": "processor"},
+    "image_processing": {"AutoImageProcessor": "image_processor"},
+}
+_LIBRARIES = ("paddlenlp", "paddleformers")
+# Host module -> its Auto classes -> what each of them hands out.
+SEAM = {
+    **{f"{host}.transformers.auto.{module}": _AUTO[module] for host in _LIBRARIES for module in _AUTO},
     "paddlemix.auto.configuration": {"AutoConfigMIX": "config"},
     "paddlemix.auto.modeling": {"AutoModelMIX": "model"},
     "paddlemix.auto.tokenizer": {"AutoTokenizerMIX": "tokenizer"},
@@ -48,18 +53,25 @@ SEAM = {
 }
 # Packages that must hold these modules, or the host is not the one we know.
 PARENTS = {
-    "paddlenlp.transformers": ["paddlenlp.transformers.auto"],
-    "paddlenlp.transformers.auto": [name for name in SEAM if name.startswith("paddlenlp")],
+    **{f"{host}.transformers": [f"{host}.transformers.auto"] for host in _LIBRARIES},
+    **{f"{host}.transformers.auto": [name for name in SEAM if name.startswith(host)] for host in _LIBRARIES},
     "paddlemix": ["paddlemix.auto"],
     "paddlemix.auto": [name for name in SEAM if name.startswith("paddlemix")],
 }
+# Where each host, and what it builds on, has models of its own.
+MODELS = {
+    "paddlenlp": ("paddlenlp.transformers",),
+    "paddlemix": ("paddlemix.models", "paddlenlp.transformers"),
+    "paddleformers": ("paddleformers.transformers",),
+}
+# PaddleMIX's pipelines, which take a model's name too (`hosts.appflow`).
+APPFLOW = "paddlemix.appflow.appflow"
 # Auto classes whose from_pretrained returns the processor and its tokenizer.
 RETURNING_PAIRS = ("AutoProcessorMIX",)
 # Keyword arguments that the hosts' Auto classes take out of **kwargs for themselves.
 HOST_ARGUMENTS = ("use_fast", "tokenizer_type", "train", "eval")
 # What PaddleNLP 3.0.0b4 takes for a plain language model, or fails on without a word of what it is.
 MISTAKEN = (
-    "qwen2_vl",
     "qwen2_audio",
     "qwen2_5_omni",
     "qwen3_vl",
@@ -74,7 +86,7 @@ def register() -> None:
     """Adapt the hosts: at once what is imported, the rest when it is. Doing it again changes nothing."""
     if not any(isinstance(finder, _HostFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _HostFinder())
-    for name in (*PARENTS, *SEAM):
+    for name in (*PARENTS, *SEAM, APPFLOW):
         if sys.modules.get(name) is not None:
             _adapt(importlib.import_module(name))  # waits for a thread that is in the middle of importing it
 
@@ -83,7 +95,7 @@ class _HostFinder(importlib.abc.MetaPathFinder):
     """Finds the hosts' modules as everyone else does, and has each adapted once it is loaded."""
 
     def find_spec(self, fullname, path=None, target=None):
-        if fullname not in SEAM and fullname not in PARENTS:
+        if fullname not in (*PARENTS, *SEAM, APPFLOW):
             return None
         others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
         spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in others)), None)
@@ -119,6 +131,10 @@ def _adapt(module) -> None:
         _wrap(auto_class, "from_pretrained", functools.partial(_from_pretrained, kind))
         if kind == "model" and inspect.ismethod(getattr(auto_class, "from_config", None)):
             _wrap(auto_class, "from_config", _from_config)
+    if name == APPFLOW:
+        from paddlemix_qwenvl.hosts import appflow
+
+        missing += appflow.adapt(module, _is_ours)
     if missing:
         host = sys.modules[name.partition(".")[0]]
         warnings.warn(
@@ -155,24 +171,25 @@ def _from_pretrained(kind: str, host_method, cls, /, pretrained_model_name_or_pa
     name = pretrained_model_name_or_path
     if isinstance(name, str | os.PathLike):
         name = hub.locate(os.fspath(name))
-        identity, folder = _identity(name, **{key: kwargs[key] for key in hub.SOURCE_OPTIONS if key in kwargs})
+        source = _source(cls, kwargs)
+        identity, folder = _identity(name, **source)
         family = family_of(identity)
         if family is not None and kind in family.classes:
             # What the host's method names in its own signature is meant for the host alone.
             given = inspect.signature(host_method).bind(cls, name, *args, **kwargs).arguments
             kwargs = {key: value for key, value in given.get("kwargs", {}).items() if key not in HOST_ARGUMENTS}
-            loaded = host_class(family, kind).from_pretrained(name, *given.get("model_args", ()), **kwargs)
+            loaded_class = host_class(family, kind, _host_of(cls))
+            loaded = loaded_class.from_pretrained(name, *given.get("model_args", ()), **(kwargs | source))
             return (loaded, loaded.tokenizer) if cls.__name__ in RETURNING_PAIRS else loaded
         if family is None and kind != "tokenizer":
             _refuse_mistaken(kind, cls, identity, folder)
     return host_method(cls, pretrained_model_name_or_path, *args, **kwargs)
 
 
-def host_class(family: Family, kind: str) -> type:
-    """The host's kind of a family's class."""
-    from paddlemix_qwenvl.hosts import paddlenlp
-
-    return paddlenlp.adapt(family.load(kind))
+def host_class(family: Family, kind: str, host: str) -> type:
+    """A host's kind of a family's class; PaddleMIX's is PaddleNLP's."""
+    module = importlib.import_module(f"paddlemix_qwenvl.hosts.{'paddlenlp' if host == 'paddlemix' else host}")
+    return module.adapt(family.load(kind))
 
 
 def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -> None:
@@ -189,16 +206,22 @@ def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -
         family_named("qwen_vl").load("config").refuse_others(identity, path)
     if kind in ("config", "model") and not isinstance(model_type, str | None):
         raise wrong(path, "model_type", model_type, "text")
-    if model_type in MISTAKEN:
-        hosts = {"paddlenlp.transformers", f"{auto_class.__module__.partition('.')[0]}.models"}
-        if not any(_exists(f"{package}.{model_type}") for package in hosts):
-            unsupported.refuse_other_family(identity, "", path)
+    packages = MODELS[_host_of(auto_class)]
+    if model_type in MISTAKEN and not any(_exists(f"{package}.{model_type}") for package in packages):
+        unsupported.refuse_other_family(identity, "", path)
+
+
+def _is_ours(name: str | os.PathLike, **source) -> bool:
+    """Whether a family claims the model of this name or in this folder; `source` as in `hub.fetch`. What is neither is nobody's."""
+    if not isinstance(name, str | os.PathLike):
+        return False
+    return family_of(_identity(hub.locate(os.fspath(name)), **source)[0]) is not None
 
 
 def _from_config(host_method, cls, /, config, **kwargs):
     family = family_of(config.to_dict() if hasattr(config, "to_dict") else config)
-    if family is not None:
-        return host_class(family, "model")._from_config(config, **kwargs)
+    if family is not None and _package(type(config)) not in MODELS:  # a host's own config is of a host's own model
+        return host_class(family, "model", _host_of(cls))._from_config(config, **kwargs)
     return host_method(cls, config, **kwargs)
 
 
@@ -224,8 +247,32 @@ def _identity(name: str, subfolder: str | None = "", **sources) -> tuple[dict, s
     return read_identity(path), os.path.dirname(path)
 
 
+def _package(of: type) -> str:
+    return of.__module__.partition(".")[0]
+
+
+def _host_of(auto_class: type) -> str:
+    """The host of an Auto class, or of what a user's own one inherits from."""
+    return next(filter(MODELS.__contains__, map(_package, auto_class.__mro__)))
+
+
+def _source(auto_class: type, options: dict) -> dict:
+    """Where a name is looked up: as the call says; where it does not, PaddleFormers goes to the Hugging Face Hub."""
+    source = hub.take_source(options.copy())
+    if (
+        _host_of(auto_class) == "paddleformers"
+        and not {"source", "download_hub", "from_hf_hub", "from_aistudio"} & source.keys()
+    ):
+        variables = (os.environ.get(name) for name in ("QWENVL_SOURCE", "DOWNLOAD_SOURCE"))
+        source["download_hub"] = next(filter(None, variables), "huggingface")
+    return source
+
+
 def _is_built_in(name: str) -> bool:
-    """Whether PaddleNLP knows the model without reading anything, so that we must not make it wait for a download."""
+    """Whether PaddleNLP knows the model without reading anything, so that we must not make it wait for a download. PaddleFormers
+    knows none by heart."""
+    if "paddlenlp.transformers" not in sys.modules:
+        return False
     from paddlenlp.transformers import AutoModel, AutoTokenizer
 
     tables = (getattr(AutoModel, "_pretrained_model_dict", {}), getattr(AutoTokenizer, "_tokenizer_mapping", {}))

@@ -273,7 +273,8 @@ class ModelConfig:
     def to_dict(self) -> dict:
         """The Hub's form."""
         kept = {name: value for name, value in vars(self).items() if value is not None}
-        return {**kept, "model_type": self.model_type, "torch_dtype": kept.pop("dtype", None)}
+        dtype = kept.pop("dtype", None)
+        return {**kept, "model_type": self.model_type, "torch_dtype": dtype}
 
     def save_pretrained(self, save_directory: str | os.PathLike) -> None:
         """Write config.json.

@@ -17,6 +17,7 @@ from paddlemix_qwenvl.errors import ConfigurationError
 
 NAMES = (
     "qwen2_5_vl",
+    "qwen2_vl",
     "qwen_vl",
 )
 """Folders of the families; the first that has a size is meant where a size is all that is given."""

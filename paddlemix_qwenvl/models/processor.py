@@ -73,9 +73,15 @@ class Processor:
         """
         return process_vision_info(conversations, cache=cache)
 
+    answer_tokens: tuple[str, ...] = ()
+    """Special tokens that belong to an answer: the tags of boxes, of models that write such."""
+
     def answer_text(self, token_ids: list[int]) -> str:
-        """One answer, or a part of it, as a user reads it and `grounding` takes it: without special tokens."""
-        return self.tokenizer.decode(token_ids, skip_special_tokens=True)
+        """One answer, or a part of it, as a user reads it and `grounding` takes it: without other special tokens."""
+        if not self.answer_tokens:
+            return self.tokenizer.decode(token_ids, skip_special_tokens=True)
+        dropped = {*self.tokenizer.all_special_ids} - {*self.tokenizer.convert_tokens_to_ids([*self.answer_tokens])}
+        return self.tokenizer.decode([i for i in token_ids if i not in dropped], skip_special_tokens=False)
 
     def post_process(self, token_ids) -> list[str]:
         """The answers of a batch of ids `[B, new]`, or of `generate`'s whole return value, outer spaces stripped."""

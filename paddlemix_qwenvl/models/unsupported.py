@@ -16,6 +16,7 @@ from paddlemix_qwenvl.models.family import families, titles
 
 OTHER_FAMILIES = {
     "qwen2": "Qwen2, text alone",
+    "qwen2_vl_text": "the language model of Qwen2-VL alone",
     "qwen2_5_vl_text": "the language model of Qwen2.5-VL alone",
     "qwen2_audio": "Qwen2-Audio",
     "qwen2_5_omni": "Qwen2.5-Omni",

@@ -15,6 +15,7 @@ from paddle import nn
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.dtypes import DTYPES, QUANTIZATIONS
 from paddlemix_qwenvl.errors import ConfigurationError, DeployError
+from paddlemix_qwenvl.files import replace_folder
 from paddlemix_qwenvl.models.auto import find_family
 from paddlemix_qwenvl.models.family import Family, family_of_config
 from paddlemix_qwenvl.models.generation_config import write_generation_config
@@ -102,7 +103,8 @@ def finished_folder(
     inside = list(folder.iterdir()) if folder.is_dir() else []
     if folder.is_file() or (inside and not (folder / NAME).is_file()) or any(path.is_dir() for path in inside):
         raise DeployError(f"{folder} exists and is no export, or holds others: give another folder, or remove it.")
-    unfinished = folder.absolute().with_name(f".{folder.absolute().name}.unfinished")
+    first = _count(parallel, 0 if parallel.rank else os.getpid())  # so that two exports into one folder do not meet
+    unfinished = folder.absolute().with_name(f".unfinished-{folder.absolute().name}-{first}")
     if parallel.rank == 0:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
@@ -119,8 +121,7 @@ def finished_folder(
         if parallel.rank == 0:
             say("writing the manifest")
             manifest.write(unfinished)
-            shutil.rmtree(folder, ignore_errors=True)
-            unfinished.rename(folder)
+            replace_folder(folder.absolute(), unfinished)
     finally:
         if parallel.rank == 0:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -160,10 +161,10 @@ def save_files(model, processor, folder: Path) -> None:
 
 def describe(model, family: Family, parts: tuple[str, ...], name: str) -> Manifest:
     """The manifest of a model, without what is known only once the graphs are written."""
-    config, heads, defaults = model.config, model.decoder.heads, model.generation_config
-    eos = defaults.eos_token_id if defaults.eos_token_id is not None else config.eos_token_id
+    config, heads, defaults = model.config, model.decoder.heads, model.generation_config.to_diff_dict()
+    eos = defaults.get("eos_token_id", config.eos_token_id)
     eos = [int(token) for token in (eos if isinstance(eos, list | tuple) else [eos]) if token is not None]
-    pad = next((token for token in (defaults.pad_token_id, config.pad_token_id, *eos) if token is not None), 0)
+    pad = next((token for token in (defaults.get("pad_token_id"), config.pad_token_id, *eos) if token is not None), 0)
     quantized = any(getattr(layer, "scale", None) is not None for layer in model.sublayers())
     arranged = any(getattr(layer, "arranged", False) for layer in model.sublayers())
     return Manifest(

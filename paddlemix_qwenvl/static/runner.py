@@ -19,7 +19,7 @@ from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError, Q
 from paddlemix_qwenvl.models.batch import SIZES
 from paddlemix_qwenvl.models.family import families, family_named
 from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG, read_generation_file
-from paddlemix_qwenvl.models.prompt import PackedInputs
+from paddlemix_qwenvl.models.packed_inputs import PackedInputs
 from paddlemix_qwenvl.parallel import tensor_parallel
 from paddlemix_qwenvl.process import collection_paused
 from paddlemix_qwenvl.static.manifest import LANGUAGE, STATE, VISION, Manifest, graph_name, short_name

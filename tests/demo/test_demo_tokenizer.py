@@ -8,15 +8,8 @@ from paddlemix_qwenvl import Qwen2_5_VLProcessor
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    demo_tokenizer.save_processor(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tokenizer(folder):
-    return Qwen2_5_VLProcessor.from_pretrained(str(folder)).tokenizer
+def tokenizer(processor_folder):
+    return Qwen2_5_VLProcessor.from_pretrained(str(processor_folder)).tokenizer
 
 
 @pytest.mark.parametrize("text", ["Wörter, die es nicht gibt!", "红色的圆形 🟥", "a\t b\n\n c  ", "1234 no-such-word"])
@@ -39,10 +32,10 @@ def test_special_tokens_are_all_there_and_skipped_in_decoding(tokenizer):
     assert tokenizer.decode(box, skip_special_tokens=True) == '```json\n[\n\t{"bbox_2d": ['
 
 
-def test_an_example_becomes_labels_of_the_answer_alone(folder):
+def test_an_example_becomes_labels_of_the_answer_alone(processor_folder):
     from lessons import IGNORED, encode
 
-    processor = Qwen2_5_VLProcessor.from_pretrained(str(folder))
+    processor = Qwen2_5_VLProcessor.from_pretrained(str(processor_folder))
     drawn, question, answer = scenes.example("describe", 1)
     batch = encode(processor, [scenes.messages(drawn, [(question, answer)])])
     said = batch["labels"][0][batch["labels"][0] != IGNORED]

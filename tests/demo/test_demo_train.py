@@ -16,15 +16,8 @@ from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProce
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("processor")
-    demo_tokenizer.save_processor(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def processor(folder):
-    return Qwen2_5_VLProcessor.from_pretrained(str(folder))
+def processor(processor_folder):
+    return Qwen2_5_VLProcessor.from_pretrained(str(processor_folder))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +85,7 @@ def test_adapters_learn_and_merge_into_the_weights(processor, batch):
     assert float(answer_loss(model, **tensors)) == pytest.approx(learnt, rel=1e-4)
 
 
-def test_batches_from_a_file_of_conversations(processor, folder, tmp_path):
+def test_batches_from_a_file_of_conversations(processor, processor_folder, tmp_path):
     scene = scenes.draw_scene(scenes.Random(0), (112, 84), 1)
     scene.image.save(tmp_path / "one.png")
     line = {"messages": scenes.messages([scene], [("What is this?", "a thing")])}

@@ -47,7 +47,9 @@ def run(*command, path=()):
 @pytest.fixture
 def recorded(monkeypatch):
     """Our families' classes record their calls instead of loading a model."""
-    monkeypatch.setattr(registry, "host_class", lambda family, kind: getattr(standin.family, family.classes[kind][1]))
+    monkeypatch.setattr(
+        registry, "host_class", lambda family, kind, host: getattr(standin.family, family.classes[kind][1])
+    )
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +129,6 @@ def test_what_a_config_says_goes_before_the_files_beside_it(recorded, tmp_path):
 
 
 MISTAKEN = {
-    "qwen2_vl": ("Qwen2VLForConditionalGeneration", "Qwen2-VL"),
     "qwen2_audio": ("Qwen2AudioForConditionalGeneration", "Qwen2-Audio"),
     "qwen2_5_omni": ("Qwen2_5OmniModel", "Qwen2.5-Omni"),
     "qwen3_vl": ("Qwen3VLForConditionalGeneration", "Qwen3-VL"),
@@ -300,8 +301,8 @@ def test_paddlemix_keeps_its_other_models(recorded, tmp_path, monkeypatch):
     assert AutoModelMIX.from_pretrained(toy, dtype="float32") == (ToyModel, (toy,), {"dtype": "float32"})
     assert type(AutoProcessorMIX.from_pretrained(toy)[0]).__name__ == "ToyProcessor"
     # A PaddleMIX that has a family which PaddleNLP mistakes keeps it.
-    monkeypatch.setattr(registry, "_exists", lambda name: name == "paddlemix.models.qwen2_vl")
-    later = write(tmp_path / "later", {"config.json": {"architectures": ["ToyModel"], "model_type": "qwen2_vl"}})
+    monkeypatch.setattr(registry, "_exists", lambda name: name == "paddlemix.models.qwen3_vl")
+    later = write(tmp_path / "later", {"config.json": {"architectures": ["ToyModel"], "model_type": "qwen3_vl"}})
     assert AutoModelMIX.from_pretrained(later) == (ToyModel, (later,), {})
     ours = write(tmp_path / "ours", QWEN2_5_VL)
     assert AutoProcessorMIX.from_pretrained(ours, "text", eval="eval", max_length=5)[0].kwargs == {"max_length": 5}

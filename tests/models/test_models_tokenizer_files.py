@@ -1,7 +1,6 @@
 """The tokenizer's files as the tools of several years saved them, and as nobody should."""
 
 import json
-import shutil
 
 import hub_model
 import pytest
@@ -13,15 +12,12 @@ from paddlemix_qwenvl.models.tokenizer_files import NEEDED, read_tokenizer
 from paddlemix_qwenvl.models.tokenizer_settings import read_settings
 
 IDS = hub_model.IDS
-NAMES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 TEXT = "<|im_start|>user\nthe café 图片<|image_pad|> <tool_call> e\u0301 I'll 123<|im_end|>\r\n\t x"
 
 
 @pytest.fixture
-def folder(hub_folder, tmp_path):
-    for name in NAMES:
-        shutil.copy(hub_folder / name, tmp_path)
-    return tmp_path
+def folder(tokenizer_folder):
+    return tokenizer_folder
 
 
 @pytest.fixture(scope="module")

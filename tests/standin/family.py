@@ -1,4 +1,4 @@
-"""Stand-ins for a family's classes, which keep what they were called with. `Family(module="standin.family")` points here."""
+"""Stand-ins for a family's classes, which keep what they were called with."""
 
 from types import SimpleNamespace
 

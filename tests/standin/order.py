@@ -26,6 +26,7 @@ layout = registry_layout()
 classes = {
     name: names(getattr(import_module(module), name).from_pretrained(folder))
     for module, auto_classes in registry.SEAM.items()
+    if not module.startswith("paddleformers")  # which cannot be there beside PaddleNLP
     for name in auto_classes
 }
 print(json.dumps({"classes": classes, "layout": layout, "paddlemix": sys.modules["paddlemix"].__file__}))

@@ -29,7 +29,7 @@ class Qwen2_5_VLVisionConfig:
 
     Args:
         source: where the fields come from, for messages.
-        given: the fields of `VisionFile`; others are left alone.
+        given: the fields of `file_fields`; others are left alone.
 
     Raises:
         ConfigurationError: values that no tower can have.
@@ -37,13 +37,16 @@ class Qwen2_5_VLVisionConfig:
 
     model_type = "qwen2_5_vl"
 
-    def __init__(self, source: str | os.PathLike = "the arguments of Qwen2_5_VLVisionConfig", /, **given):
-        given = _one_name(given)
-        values = checked(VisionFile, given, source)
-        for each in fields(Vision):
+    model_fields, file_fields = Vision, VisionFile
+    width_field, out_field = "hidden_size", "out_hidden_size"
+
+    def __init__(self, source: str | os.PathLike | None = None, /, **given):
+        source, given = source or f"the arguments of {type(self).__name__}", _one_name(given)
+        values = checked(self.file_fields, given, source)
+        for each in fields(self.model_fields):
             setattr(self, each.name, getattr(values, each.name))
-        if self.hidden_size % self.num_heads or self.head_dim % 4:
-            expected = f"a divisor of hidden_size, {self.hidden_size}, that leaves heads of a multiple of 4"
+        if self.width % self.num_heads or self.head_dim % 4:
+            expected = f"a divisor of {self.width_field}, {self.width}, that leaves heads of a multiple of 4"
             raise wrong(source, "num_heads", self.num_heads, expected)
         if not self.window_tokens:
             least = self.spatial_merge_size * self.patch_size
@@ -54,14 +57,19 @@ class Qwen2_5_VLVisionConfig:
         return {**vars(self), "model_type": self.model_type}
 
     def __eq__(self, other: Any) -> bool:
-        return isinstance(other, Qwen2_5_VLVisionConfig) and vars(self) == vars(other)
+        return type(self) is type(other) and vars(self) == vars(other)
 
     __hash__ = None
 
     @property
+    def width(self) -> int:
+        """Numbers of a patch in the tower."""
+        return getattr(self, self.width_field)
+
+    @property
     def head_dim(self) -> int:
         """Width of an attention head."""
-        return self.hidden_size // self.num_heads
+        return self.width // self.num_heads
 
     @property
     def patch_dim(self) -> int:
@@ -93,18 +101,19 @@ class Qwen2_5_VLConfig(ModelConfig):
     model_type = "qwen2_5_vl"
     model_fields, file_fields = Language, ConfigFile
     parts = ("rope_scaling", "vision_config")
+    vision_class, sizes = Qwen2_5_VLVisionConfig, SIZES
 
     @classmethod
     def of_size(cls, size: str, **kwargs) -> Qwen2_5_VLConfig:
-        """The Hub's configuration of the "3B", "7B", "32B" or "72B" checkpoint, changed by `kwargs`.
+        """The Hub's configuration of a released checkpoint, such as "7B", changed by `kwargs`.
 
         Raises:
             ConfigurationError: any other size.
         """
-        if size not in SIZES:
-            raise ConfigurationError(f"size {size!r} is unknown: choose one of {', '.join(SIZES)}.")
+        if size not in cls.sizes:
+            raise ConfigurationError(f"size {size!r} is unknown: choose one of {', '.join(cls.sizes)}.")
         return cls(
-            **{"torch_dtype": "bfloat16", "bos_token_id": 151643, "eos_token_id": 151645, **SIZES[size], **kwargs}
+            **{"torch_dtype": "bfloat16", "bos_token_id": 151643, "eos_token_id": 151645, **cls.sizes[size], **kwargs}
         )
 
     @classmethod
@@ -141,14 +150,15 @@ class Qwen2_5_VLConfig(ModelConfig):
 
     def _complete(self, values: ConfigFile, given: dict, source: str | os.PathLike) -> None:
         within = f"{os.fspath(source)}: vision_config"
-        self.vision_config = Qwen2_5_VLVisionConfig(within, **given.get("vision_config", {}))
+        self.vision_config = self.vision_class(within, **given.get("vision_config", {}))
         self.vision_parallel = values.vision_parallel
         self._check_heads(values, source)
         self.rope_scaling = {"type": "mrope", "mrope_section": self._sections(values.rope_scaling or Rope(), source)}
-        out = self.vision_config.out_hidden_size
+        out_field = self.vision_class.out_field
+        out = getattr(self.vision_config, out_field)
         if out != self.hidden_size:
             expected = f"hidden_size, {self.hidden_size}: image features are put among the text embeddings"
-            raise wrong(source, "vision_config.out_hidden_size", out, expected)
+            raise wrong(source, f"vision_config.{out_field}", out, expected)
         tokens = {name: getattr(self, name) for name in _TOKENS}
         for name, token in tokens.items():
             same = [other for other, its in tokens.items() if its == token and other != name]

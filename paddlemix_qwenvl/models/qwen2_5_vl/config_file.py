@@ -62,8 +62,8 @@ class VisionRope:
 
 
 @dataclass
-class VisionFile(Vision):
-    """What a `vision_config` may hold: `in_chans` is an older name of `in_channels`."""
+class VisionExtras:
+    """What a `vision_config` may hold beside the tower's fields: `in_chans` is an older name of `in_channels`."""
 
     in_chans: Side | None = None
     spatial_patch_size: PatchSize | None = None
@@ -72,6 +72,11 @@ class VisionFile(Vision):
     torch_dtype: DType | None = None
     model_type: Text | None = None
     rope_parameters: VisionRope | None = None
+
+
+@dataclass
+class VisionFile(Vision, VisionExtras):
+    """What a `vision_config` may hold."""
 
 
 @dataclass

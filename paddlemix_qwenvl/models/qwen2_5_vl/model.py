@@ -48,6 +48,7 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         "language_model.model.": "model.",
     }
     vision_mlp = VisionMLP
+    make_vision_tower = staticmethod(make_vision_tower)
     position_rows = 3
     prompt_inputs = (
         "input_ids",
@@ -63,7 +64,7 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
 
     def __init__(self, config: Qwen2_5_VLConfig):
         super().__init__(config)
-        self.visual = make_vision_tower(config.vision_config, config.vision_parallel)
+        self.visual = self.make_vision_tower(config.vision_config, config.vision_parallel)
         self.model = LanguageModel(config)
         tied_to = self.model.embed_tokens if config.tie_word_embeddings else None
         self.lm_head = ParallelLMHead(config.vocab_size, config.hidden_size, tied_to)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from paddlemix_qwenvl.errors import MediaError, PromptError
-from paddlemix_qwenvl.models.prompt import PackedInputs
+from paddlemix_qwenvl.models.packed_inputs import PackedInputs
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class Qwen2_5_VLProcessor(Processor):
 
     attributes = ["image_processor", "tokenizer"]  # noqa: RUF012
     image_processor_class = "Qwen2_5_VLImageProcessor"
+    times_videos = True
+    """Whether the model counts a video's positions in seconds."""
     tokenizer_class = "Qwen2_5_VLTokenizer"
     parts = {"image_processor": Qwen2_5_VLImageProcessor, "tokenizer": Qwen2_5_VLTokenizer}  # noqa: RUF012
 
@@ -155,7 +157,7 @@ class Qwen2_5_VLProcessor(Processor):
         image, video = self.image_processor.settings | for_images, self.video_processor.settings | for_videos
         texts = grow_placeholders(texts, IMAGE_TOKEN, media.get("image_grid_thw"), image["merge_size"], "image")
         texts = grow_placeholders(texts, VIDEO_TOKEN, media.get("video_grid_thw"), video["merge_size"], "video")
-        if videos:
+        if videos and self.times_videos:
             media["second_per_grid_ts"] = [video["temporal_patch_size"] / rate for rate in rates]
         return_types = for_text.pop("return_mm_token_type_ids", False)
         defaults = {"padding": True, "return_attention_mask": True, "return_token_type_ids": False}

@@ -29,8 +29,8 @@ class PatchEmbed(nn.Layer):
     def __init__(self, config: Qwen2_5_VLVisionConfig):
         super().__init__()
         side = config.patch_size
-        file_shape = (config.hidden_size, config.in_channels, config.temporal_patch_size, side, side)
-        self.proj = Linear(config.patch_dim, config.hidden_size, bias=False, file_shape=file_shape)
+        file_shape = (config.width, config.in_channels, config.temporal_patch_size, side, side)
+        self.proj = Linear(config.patch_dim, config.width, bias=False, file_shape=file_shape)
 
     def forward(self, pixel_values):
         return self.proj(pixel_values)
@@ -41,7 +41,7 @@ class VisionAttention(nn.Layer):
 
     def __init__(self, config: Qwen2_5_VLVisionConfig):
         super().__init__()
-        width, parallel = config.hidden_size, tensor_parallel()
+        width, parallel = config.width, tensor_parallel()
         if config.num_heads < parallel.degree:
             raise ParallelError(
                 f"{config.num_heads} heads of the vision tower cannot be split over {parallel.degree} ranks: load the model "
@@ -67,8 +67,8 @@ class VisionMLP(nn.Layer):
         super().__init__()
         size = config.intermediate_size
         start, stop = tensor_parallel().split(size)
-        self.gate_up_proj = gate_up_linear(config.hidden_size, size, bias=True)
-        self.down_proj = RowParallelLinear(size, config.hidden_size, start, stop, bias=True)
+        self.gate_up_proj = gate_up_linear(config.width, size, bias=True)
+        self.down_proj = RowParallelLinear(size, config.width, start, stop, bias=True)
 
     def forward(self, x):
         return feed_forward(x, self.gate_up_proj, ops.swiglu, self.down_proj)
@@ -79,8 +79,8 @@ class VisionBlock(nn.Layer):
 
     def __init__(self, config: Qwen2_5_VLVisionConfig):
         super().__init__()
-        self.norm1 = RMSNorm(config.hidden_size, NORM_EPSILON)
-        self.norm2 = RMSNorm(config.hidden_size, NORM_EPSILON)
+        self.norm1 = RMSNorm(config.width, NORM_EPSILON)
+        self.norm2 = RMSNorm(config.width, NORM_EPSILON)
         self.attn = VisionAttention(config)
         self.mlp = VisionMLP(config)
 
@@ -92,10 +92,12 @@ class VisionBlock(nn.Layer):
 class PatchMerger(nn.Layer):
     """Each square of `merge x merge` patches becomes one token of the language model's width."""
 
+    norm_class = RMSNorm
+
     def __init__(self, config: Qwen2_5_VLVisionConfig):
         super().__init__()
-        self.width = config.hidden_size * config.spatial_merge_size**2
-        self.ln_q = RMSNorm(config.hidden_size, NORM_EPSILON)
+        self.width = config.width * config.spatial_merge_size**2
+        self.ln_q = self.norm_class(config.width, NORM_EPSILON)
         start, stop = tensor_parallel().split(self.width)
         self.mlp = nn.Sequential(
             MergedColumnParallelLinear(self.width, [(None, self.width, start, stop)], bias=True),
@@ -108,14 +110,18 @@ class PatchMerger(nn.Layer):
 
 
 class VisionTower(nn.Layer):
-    """From patches to features, `visual` in the Hub's names."""
+    """From patches to features, `visual` in the Hub's names.
 
-    def __init__(self, config: Qwen2_5_VLVisionConfig):
+    Args:
+        block, merger: classes of its blocks and of what ends it.
+    """
+
+    def __init__(self, config: Qwen2_5_VLVisionConfig, block: type, merger: type):
         super().__init__()
         self.config = config
         self.patch_embed = PatchEmbed(config)
-        self.blocks = nn.LayerList([VisionBlock(config) for _ in range(config.depth)])
-        self.merger = PatchMerger(config)
+        self.blocks = nn.LayerList([block(config) for _ in range(config.depth)])
+        self.merger = merger(config)
         frequencies = paddle.arange(0, config.head_dim // 2, 2, dtype="float32") / (config.head_dim // 2)
         self.register_buffer("inv_freq", 1.0 / (ROPE_THETA**frequencies), persistable=False)
 
@@ -151,9 +157,9 @@ class VisionTower(nn.Layer):
 class DealtVisionTower(VisionTower):
     """The whole tower on each rank: frames are dealt out among the ranks, and their features gathered in order."""
 
-    def __init__(self, config: Qwen2_5_VLVisionConfig):
+    def __init__(self, config: Qwen2_5_VLVisionConfig, block: type, merger: type):
         with using(TensorParallel()):
-            super().__init__(config)
+            super().__init__(config, block, merger)
         self.parallel = tensor_parallel()
 
     def forward(self, pixel_values, grid_thw):
@@ -177,15 +183,18 @@ class DealtVisionTower(VisionTower):
         return features.index_select(paddle.to_tensor(np.argsort(order)))
 
 
-def make_vision_tower(config: Qwen2_5_VLVisionConfig, vision_parallel: str) -> VisionTower:
-    """The tower split over the ranks ("tensor"), or whole on each ("data").
+def make_vision_tower(
+    config: Qwen2_5_VLVisionConfig, vision_parallel: str, block: type = VisionBlock, merger: type = PatchMerger
+) -> VisionTower:
+    """The tower split over the ranks ("tensor"), or whole on each ("data"); the rest as `VisionTower`.
 
     Raises:
         ConfigurationError: any other `vision_parallel`.
     """
     if vision_parallel not in ("tensor", "data"):
         raise ConfigurationError(f"vision_parallel is {vision_parallel!r}: it must be 'tensor' or 'data'.")
-    return VisionTower(config) if vision_parallel == "tensor" else DealtVisionTower(config)
+    tower = VisionTower if vision_parallel == "tensor" else DealtVisionTower
+    return tower(config, block, merger)
 
 
 def _checked(grid_thw, pixel_values) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from paddlemix_qwenvl.models.prompt import PackedInputs
+from paddlemix_qwenvl.models.packed_inputs import PackedInputs
 from paddlemix_qwenvl.models.qwen_vl.images import find_slots
 
 

@@ -218,7 +218,7 @@ def test_rope_scaling_in_text_config_goes_before_a_flat_one_of_another_name(tmp_
 @pytest.mark.parametrize(
     ("kind", "what"),
     [
-        ("qwen2_vl", r"\(Qwen2-VL\), which this package does not have: it loads Qwen-VL .* and Qwen2\.5-VL"),
+        ("qwen2_audio", r"\(Qwen2-Audio\), which this package does not have: it loads Qwen2\.5-VL .*Qwen-VL"),
         ("qwen3_vl", r"\(Qwen3-VL\), which this package does not have"),
         ("qwen2_5_omni", r"\(Qwen2\.5-Omni\), which"),
         ("llama", "which this package does not have"),

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 
 import hub_model
 import numpy as np
@@ -13,15 +12,12 @@ from paddlemix_qwenvl import Qwen2_5_VLTokenizer
 from paddlemix_qwenvl.errors import ConfigurationError, PromptError
 
 IDS = hub_model.IDS
-FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 MESSAGES = [{"role": "user", "content": "the 图"}]
 
 
 @pytest.fixture
-def folder(hub_folder, tmp_path):
-    for name in FILES:
-        shutil.copy(hub_folder / name, tmp_path)
-    return tmp_path
+def folder(tokenizer_folder):
+    return tokenizer_folder
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,5 @@
+"""Where tokens of Qwen2-VL stand: as in Qwen2.5-VL, but a video's time counts its steps."""
+
+from paddlemix_qwenvl.models.qwen2_5_vl.positions import pack_inputs
+
+__all__ = ["pack_inputs"]

@@ -1,0 +1,5 @@
+from .auto import *  # noqa: F403
+from .configuration_utils import PretrainedConfig
+from .model_utils import PretrainedModel
+
+__all__ = ["PretrainedConfig", "PretrainedModel"]

@@ -1,0 +1,3 @@
+from .made import make_over_transformers
+
+AutoImageProcessor = make_over_transformers("AutoImageProcessor")

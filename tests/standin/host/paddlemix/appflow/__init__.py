@@ -1,0 +1,3 @@
+from .appflow import Appflow
+
+__all__ = ["Appflow"]
