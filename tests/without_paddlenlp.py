@@ -15,7 +15,7 @@ def _needs_it(file: Path) -> bool:
     nodes = [*ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
     named = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     named += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
-    if file.parent.name == "hosts" or any(name.startswith(NEEDING) for name in named):
+    if "hosts" in file.relative_to(TESTS).parts or any(name.startswith(NEEDING) for name in named):
         return True
     beside = (TESTS / name.replace(".", "/") for name in named)
     return any(path.with_suffix(".py").is_file() and _needs_it(path.with_suffix(".py")) for path in beside)
