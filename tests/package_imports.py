@@ -71,7 +71,9 @@ def circles(imports: Iterable[Import]) -> list[str]:
     for each in imports:
         if not each.typing_only:
             graph.setdefault(each.importer, set()).add(each.imported)
-    found = {frozenset(circle): circle for circle in (_circle(graph, start) for start in sorted(graph)) if circle}
+    found: dict[frozenset[str], list[str]] = {}
+    for circle in filter(None, (_circle(graph, start) for start in sorted(graph))):
+        found.setdefault(frozenset(circle), circle)
     return [" -> ".join([*circle, circle[0]]) for circle in found.values()]
 
 
