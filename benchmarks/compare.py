@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import options
 import typer
 from random_checkpoint import ROOT, config_3b, write_checkpoint
 
@@ -41,17 +42,15 @@ def main(
     peer_dtype: Annotated[
         DType | None, typer.Option("--peer_dtype", help="of theirs (default: the same; bfloat16 against int8)")
     ] = None,
-    layers: Annotated[int, typer.Option("--layers", help="language layers")] = 12,
-    vision_blocks: Annotated[int, typer.Option("--vision_blocks")] = 8,
+    layers: options.Layers = 12,
+    vision_blocks: options.VisionBlocks = 8,
     image_side: Annotated[int, typer.Option("--image_side", help="pixels")] = 784,
     text_tokens: Annotated[int, typer.Option("--text_tokens", help="beside the image's")] = 76,
-    new_tokens: Annotated[int, typer.Option("--new_tokens")] = 32,
-    threads: Annotated[int, typer.Option("--threads")] = len(os.sched_getaffinity(0)),
-    repeats: Annotated[int, typer.Option("--repeats", min=3)] = 3,
+    new_tokens: options.NewTokens = 32,
+    threads: options.Threads = options.THREADS,
+    repeats: options.Repeats = 3,
     peer_python: Annotated[Path | None, typer.Option("--peer_python", help="has transformers and torch")] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="made there, and kept for the next run")
-    ] = None,
+    checkpoint: options.Checkpoint = None,
 ) -> None:
     peer_dtypes = {one: peer_dtype or (DType.bfloat16 if one is DType.int8 else one) for one in dtypes}
     if peer_dtype is DType.int8:

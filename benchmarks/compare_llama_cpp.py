@@ -7,13 +7,13 @@ held against Q8_0. Each engine has a process of its own, one after the other; th
 are medians of the rest.
 """
 
-import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import options
 import typer
 from compare import DType, cpu_name, make_once, run, table, versions
 from random_checkpoint import config_3b
@@ -22,15 +22,13 @@ from random_checkpoint import config_3b
 def main(
     peer_python: Annotated[Path, typer.Option("--peer_python", help="has llama-cpp-python and gguf")],
     dtype: Annotated[DType, typer.Option("--dtype", help="of both")] = DType.bfloat16,
-    layers: Annotated[int, typer.Option("--layers", help="language layers")] = 12,
-    vision_blocks: Annotated[int, typer.Option("--vision_blocks", help="of the checkpoint; they are not run")] = 8,
+    layers: options.Layers = 12,
+    vision_blocks: options.VisionBlocks = 8,
     prompt: Annotated[int, typer.Option("--prompt", help="tokens")] = 860,
-    new_tokens: Annotated[int, typer.Option("--new_tokens")] = 32,
-    threads: Annotated[int, typer.Option("--threads")] = len(os.sched_getaffinity(0)),
-    repeats: Annotated[int, typer.Option("--repeats", min=1)] = 3,
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="with its GGUF files; made there, and kept for the next run")
-    ] = None,
+    new_tokens: options.NewTokens = 32,
+    threads: options.Threads = options.THREADS,
+    repeats: options.Repeats = 3,
+    checkpoint: options.Checkpoint = None,
 ) -> None:
     config = config_3b(layers, vision_blocks)
     with tempfile.TemporaryDirectory() as scratch:

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
+import options
 import typer
 from compare import HERE, DType, cpu_name, make_once, warm_up, write_inputs
 from random_checkpoint import config_3b
@@ -28,13 +29,11 @@ PROGRAM = "import {first}, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(s
 def main(
     dtype: Annotated[DType, typer.Option("--dtype")] = DType.bfloat16,
     rounds: Annotated[int, typer.Option("--rounds", min=3)] = 5,
-    new_tokens: Annotated[int, typer.Option("--new_tokens")] = 24,
+    new_tokens: options.NewTokens = 24,
     builds: Annotated[
         list[str] | None, typer.Option("--build", help="two folders that hold paddlemix_qwenvl_ops")
     ] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="made there, and kept for the next run")
-    ] = None,
+    checkpoint: options.Checkpoint = None,
 ) -> None:
     if builds and len(builds) != 2:
         raise typer.BadParameter("give two folders", param_hint="--build")

@@ -7,7 +7,6 @@ tests/reference/qwen_vl/requirements.txt. Widths are the 7B's. Each engine has a
 first of its repeats does not count, figures are medians of the rest.
 """
 
-import os
 import sys
 import tempfile
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import options
 import typer
 from compare import DType, cpu_name, make_once, run, table, versions
 
@@ -23,16 +23,14 @@ def main(
     code: Annotated[Path, typer.Option("--code", help="folder with modeling_qwen.py")],
     peer_python: Annotated[Path, typer.Option("--peer_python", help="has transformers 4.37.2 and torch")],
     dtype: Annotated[DType, typer.Option("--dtype", help="of both")] = DType.float32,
-    layers: Annotated[int, typer.Option("--layers", help="language layers")] = 4,
-    vision_blocks: Annotated[int, typer.Option("--vision_blocks")] = 4,
+    layers: options.Layers = 4,
+    vision_blocks: options.VisionBlocks = 4,
     vocab_size: Annotated[int, typer.Option("--vocab_size", help="less for machines with little memory")] = 151936,
     text_tokens: Annotated[int, typer.Option("--text_tokens", help="beside the picture's 258")] = 64,
-    new_tokens: Annotated[int, typer.Option("--new_tokens")] = 16,
-    threads: Annotated[int, typer.Option("--threads")] = len(os.sched_getaffinity(0)),
-    repeats: Annotated[int, typer.Option("--repeats", min=1)] = 3,
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="made there, and kept for the next run")
-    ] = None,
+    new_tokens: options.NewTokens = 16,
+    threads: options.Threads = options.THREADS,
+    repeats: options.Repeats = 3,
+    checkpoint: options.Checkpoint = None,
 ) -> None:
     config = config_7b(layers, vision_blocks, vocab_size)
     with tempfile.TemporaryDirectory() as scratch:

@@ -25,6 +25,26 @@ def loaded(function) -> tuple[dict, object]:
     return {"load": seconds, "load memory": peak_memory_gb()}, model
 
 
+def torch_main(load, run, inputs: str, threads: str, tokens: str, repeats: str) -> None:
+    """Time a PyTorch engine and report it.
+
+    Args:
+        load: makes the model.
+        run: `(model, inputs, tokens)`: the seconds of its parts, and the answer.
+        inputs: file with the arrays.
+    """
+    import numpy as np
+    import torch
+    import transformers
+
+    torch.set_num_threads(int(threads))
+    arguments = {name: torch.from_numpy(value) for name, value in np.load(inputs).items()}
+    figures, model = loaded(load)
+    times, answers = zip(*(run(model, arguments, int(tokens)) for _ in range(int(repeats) + 1)), strict=True)
+    versions = {"transformers": transformers.__version__, "torch": torch.__version__}
+    report({**versions, "threads": str(torch.get_num_threads())}, figures, times[1:], answers[-1])
+
+
 def report(versions: dict, load: dict, runs: list[dict], tokens: list[int]) -> None:
     """Print, as the last line, the medians over `runs` of seconds "vision", "prefill" and "decode" (a token).
 

@@ -7,10 +7,8 @@ bookkeeping, so that what is timed is the model.
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
-import transformers
-from measure import loaded, report, timed
+from measure import timed, torch_main
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "reference" / "qwen_vl"))
 from make_golden import original
@@ -44,19 +42,15 @@ def run(model, inputs: dict[str, torch.Tensor], count: int) -> tuple[dict[str, f
     return times, torch.cat(tokens, 1)[0].tolist()
 
 
-def main(code: str, folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
-    torch.set_num_threads(int(threads))
+def main(code: str, folder: str, inputs: str, dtype: str, *how: str) -> None:
     config = original(Path(code), "configuration_qwen").QWenConfig.from_pretrained(folder)
     config.fp16, config.bf16, config.fp32 = False, dtype == "bfloat16", dtype == "float32"
     architecture = original(Path(code), "modeling_qwen").QWenLMHeadModel
-    load, model = loaded(
-        lambda: architecture.from_pretrained(folder, config=config, torch_dtype=getattr(torch, dtype)).eval()
-    )
-    arguments = {name: torch.from_numpy(value) for name, value in np.load(inputs).items()}
-    runs = [run(model, arguments, int(tokens)) for _ in range(int(repeats) + 1)]
-    versions = {"transformers": transformers.__version__, "torch": torch.__version__}
-    times, tokens = zip(*runs, strict=True)
-    report({**versions, "threads": str(torch.get_num_threads())}, load, times[1:], tokens[-1])
+
+    def load():
+        return architecture.from_pretrained(folder, config=config, torch_dtype=getattr(torch, dtype)).eval()
+
+    torch_main(load, run, inputs, *how)
 
 
 if __name__ == "__main__":

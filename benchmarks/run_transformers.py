@@ -5,10 +5,8 @@ The decode loop is a bare one, without `generate`'s bookkeeping, so that what is
 
 import sys
 
-import numpy as np
 import torch
-import transformers
-from measure import loaded, report, timed
+from measure import timed, torch_main
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 
@@ -33,18 +31,12 @@ def run(model, inputs: dict[str, torch.Tensor], count: int) -> tuple[dict[str, f
     return times, torch.cat(tokens, 1)[0].tolist()
 
 
-def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
-    torch.set_num_threads(int(threads))
-    arguments = {name: torch.from_numpy(value) for name, value in np.load(inputs).items()}
-    load, model = loaded(
-        lambda: Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            folder, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-        ).eval()
-    )
-    runs = [run(model, arguments, int(tokens)) for _ in range(int(repeats) + 1)]
-    versions = {"transformers": transformers.__version__, "torch": torch.__version__}
-    times, tokens = zip(*runs, strict=True)
-    report({**versions, "threads": str(torch.get_num_threads())}, load, times[1:], tokens[-1])
+def main(folder: str, inputs: str, dtype: str, *how: str) -> None:
+    def load():
+        how = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa"}
+        return Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, **how).eval()
+
+    torch_main(load, run, inputs, *how)
 
 
 if __name__ == "__main__":

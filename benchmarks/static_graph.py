@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import options
 import typer
 from compare import cpu_name
 from compare_qwen_vl import config_7b, hub_shapes
@@ -33,16 +34,14 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def compare(
     family: Annotated[str, typer.Option("--family", help=" or ".join(FAMILIES))] = FAMILIES[0],
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or int8")] = "float32",
-    layers: Annotated[int, typer.Option("--layers", help="language layers")] = 4,
-    vision_blocks: Annotated[int, typer.Option("--vision_blocks")] = 4,
+    layers: options.Layers = 4,
+    vision_blocks: options.VisionBlocks = 4,
     image_side: Annotated[int, typer.Option("--image_side", help="pixels")] = 448,
-    new_tokens: Annotated[int, typer.Option("--new_tokens")] = 16,
-    threads: Annotated[int, typer.Option("--threads")] = len(os.sched_getaffinity(0)),
-    repeats: Annotated[int, typer.Option("--repeats", min=1)] = 3,
+    new_tokens: options.NewTokens = 16,
+    threads: options.Threads = options.THREADS,
+    repeats: options.Repeats = 3,
     processes: Annotated[int, typer.Option("--processes", min=1, help="of each, in turn")] = 2,
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="with its export; made there, and kept for the next run")
-    ] = None,
+    checkpoint: options.Checkpoint = None,
 ) -> None:
     """Print a table: load, vision, prefill, decode, memory."""
     with tempfile.TemporaryDirectory() as scratch:

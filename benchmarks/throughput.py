@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import options
 import typer
 from compare import DType, cpu_name, make_once
 from measure import timed
@@ -27,11 +28,11 @@ STEPS = 16  # of decoding
 
 def main(
     dtype: Annotated[DType, typer.Option("--dtype")] = DType.bfloat16,
-    layers: Annotated[int, typer.Option("--layers", help="language layers")] = 12,
+    layers: options.Layers = 12,
     prompts: Annotated[list[int], typer.Option("--prompts", help="tokens, at a batch of 1")] = (256, 1024, 4096, 8192),
     batches: Annotated[list[int], typer.Option("--batches", help="rows, at the shortest prompt")] = (1, 4, 8),
-    repeats: Annotated[int, typer.Option("--repeats", help="after one that does not count")] = 3,
-    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="made there, and kept")] = None,
+    repeats: options.Repeats = 3,
+    checkpoint: options.Checkpoint = None,
 ) -> None:
     import paddlemix_qwenvl  # noqa: F401, I001, prepares the process for Paddle
     import paddle

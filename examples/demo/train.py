@@ -62,14 +62,8 @@ def demo_config(ids: dict[str, int]) -> Qwen2_5_VLConfig:
             "out_hidden_size": 128,
             "fullatt_block_indexes": [1, 3],
         },
-        bos_token_id=ids["<|endoftext|>"],
-        eos_token_id=ids["<|im_end|>"],
         pad_token_id=ids["<|endoftext|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-        vision_token_id=ids["<|vision_pad|>"],
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
+        **demo_tokenizer.hub.config_ids(ids),
     )
 
 

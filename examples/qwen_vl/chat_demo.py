@@ -17,25 +17,23 @@ from paddlemix_qwenvl.commands import options, terminal
 from paddlemix_qwenvl.errors import QwenVLError
 
 
+@options.grouped
 def main(
     model_name_or_path: Annotated[str, Option("--model_name_or_path")] = "qwen-vl/qwen-vl-chat-7b",
     image_file: Annotated[list[str] | None, Option("--image_file", help="shown first; may be given again")] = None,
     output_dir: Annotated[Path, Option("--output_dir", help="for pictures with boxes")] = Path("output"),
     max_new_tokens: Annotated[int, Option("--max_new_tokens")] = 512,
-    dtype: options.ModelDType = None,
-    source: options.FromSource = None,
-    from_hf_hub: options.FromHub = False,
+    *,
+    loading: options.Loading,
     allow_pickle: Annotated[bool, Option("--allow_pickle", help="read .pdparams and .bin")] = False,
 ) -> None:
     terminal.quiet()
     from paddlenlp.transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = options.given(source=source, from_hf_hub=from_hf_hub)
+    where = options.given(source=loading.source, from_hf_hub=loading.from_hf_hub)
     with terminal.plain_errors():
         tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, **where)
-        model = AutoModelForCausalLM.from_pretrained(
-            model_name_or_path, allow_pickle=allow_pickle, **options.given(dtype=dtype), **where
-        )
+        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, allow_pickle=allow_pickle, **loading.given())
         shown = tokenizer.from_list_format([{"image": image} for image in image_file or []])
     history = []
     with suppress(EOFError):

@@ -19,6 +19,7 @@ PICTURE = Path(__file__).parents[1] / "images" / "shapes.png"
 CAPTION = "Generate the caption in English with grounding:"
 
 
+@options.grouped
 def main(
     model_name_or_path: Annotated[str, Option("--model_name_or_path")] = "qwen-vl/qwen-vl-7b",
     input_image: Annotated[str, Option("--input_image", help="path or address")] = str(PICTURE),
@@ -27,21 +28,18 @@ def main(
     find: Annotated[str, Option("--find", help="what to put boxes around")] = "the largest thing",
     output_dir: Annotated[Path, Option("--output_dir", help="for pictures with boxes")] = Path("output"),
     max_new_tokens: Annotated[int, Option("--max_new_tokens")] = 128,
-    dtype: options.ModelDType = None,
-    source: options.FromSource = None,
-    from_hf_hub: options.FromHub = False,
+    *,
+    loading: options.Loading,
     allow_pickle: Annotated[bool, Option("--allow_pickle", help="read .pdparams and .bin")] = False,
 ) -> None:
     terminal.quiet()
     from paddlenlp.transformers import AutoModelForCausalLM, AutoProcessor
 
     prompts = {"caption": CAPTION, "answer": f"Question: {question} Answer:", "boxes": f"<ref>{find}</ref>"}
-    where = options.given(source=source, from_hf_hub=from_hf_hub)
+    where = options.given(source=loading.source, from_hf_hub=loading.from_hf_hub)
     with terminal.plain_errors():
         processor = AutoProcessor.from_pretrained(model_name_or_path, **where)
-        model = AutoModelForCausalLM.from_pretrained(
-            model_name_or_path, allow_pickle=allow_pickle, **options.given(dtype=dtype), **where
-        )
+        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, allow_pickle=allow_pickle, **loading.given())
         for task, words in {"prompt": prompt}.items() if prompt else prompts.items():
             inputs = processor(query=[{"image": input_image}, {"text": words}], return_tensors="pd")
             ids, _ = model.generate(**inputs, max_new_tokens=max_new_tokens)

@@ -12,34 +12,31 @@ from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.static.manifest import LANGUAGE, PARTS, VISION, Manifest
 
 
+@options.grouped
 def export(
     model_path: options.ModelPath = "demo",
     output_path: Annotated[Path, typer.Option("--output_path", help="folder to write")] = Path("export"),
-    dtype: options.WeightsDType = None,
-    device: options.Device = None,
-    source: options.FromSource = None,
-    from_hf_hub: options.FromHub = False,
+    *,
+    how: options.Exporting,
 ) -> None:
     """Write static graphs of a model, with all that `predict` needs, into a folder."""
-    where = options.given(source=source, from_hf_hub=from_hf_hub)
-    _export(model_path, output_path, PARTS, dtype, device, where)
+    _export(model_path, output_path, PARTS, how)
 
 
+@options.grouped
 def export_image_encoder(
     model_name_or_path: options.ModelName = "demo",
     save_path: Annotated[Path, typer.Option("--save_path", help="folder to write")] = Path(
         "checkpoints/encode_image/vision"
     ),
-    dtype: options.WeightsDType = None,
-    device: options.Device = None,
-    source: options.FromSource = None,
-    from_hf_hub: options.FromHub = False,
+    *,
+    how: options.Exporting,
 ) -> None:
     """Write the vision part of a model as a static graph."""
-    where = options.given(source=source, from_hf_hub=from_hf_hub)
-    _export(model_name_or_path, save_path, (VISION,), dtype, device, where)
+    _export(model_name_or_path, save_path, (VISION,), how)
 
 
+@options.grouped
 def export_language_model(
     model_name_or_path: options.ModelName = "demo",
     output_path: Annotated[Path, typer.Option("--output_path", help="folder to write")] = Path(
@@ -57,10 +54,8 @@ def export_language_model(
         bool,
         typer.Option("--inference_model", help="say so where no compiled operation is built to put into the graph"),
     ] = False,
-    dtype: options.WeightsDType = None,
-    device: options.Device = None,
-    source: options.FromSource = None,
-    from_hf_hub: options.FromHub = False,
+    *,
+    how: options.Exporting,
 ) -> None:
     """Write the language part of a model as a static graph."""
     with terminal.plain_errors():
@@ -68,21 +63,13 @@ def export_language_model(
             raise ConfigurationError(
                 f"--model_prefix is {model_prefix!r}: give one name, and the folder that it lies in as --output_path."
             )
-    where = options.given(source=source, from_hf_hub=from_hf_hub)
-    folder = output_path / model_prefix
-    manifest = _export(model_name_or_path, folder, (LANGUAGE,), dtype, device, where, model_type)
+    manifest = _export(model_name_or_path, output_path / model_prefix, (LANGUAGE,), how, model_type)
     if inference_model and not manifest.compiled_ops:
         typer.echo("the graph is of plain Paddle: no compiled operation is built (cd external_ops)", err=True)
 
 
 def _export(
-    name: str,
-    folder: Path,
-    parts: tuple[str, ...],
-    dtype: options.ExportDType | None,
-    device: str | None,
-    source: dict,
-    model_type: str | None = None,
+    name: str, folder: Path, parts: tuple[str, ...], how: options.Exporting, model_type: str | None = None
 ) -> Manifest:
     terminal.quiet()
     terminal.import_paddle()
@@ -91,8 +78,9 @@ def _export(
         from paddlemix_qwenvl.parallel import start_ranks
         from paddlemix_qwenvl.static import export as exporter
 
-        use_device(device)
-        start_ranks(None, device)
+        use_device(how.device)
+        start_ranks(None, how.device)
         typer.echo(f"loading {name}", err=True)
-        model, processor = exporter.load(name, dtype and dtype.value, model_type, **source)
+        where = options.given(dtype=how.dtype, source=how.source, from_hf_hub=how.from_hf_hub)
+        model, processor = exporter.load(name, model_type=model_type, **where)
         return exporter.export(model, processor, folder, parts, name, say=lambda line: typer.echo(line, err=True))

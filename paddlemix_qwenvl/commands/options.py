@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 from typer import Option
 
@@ -60,15 +61,84 @@ def given(**choices: Any) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if value is not None and value is not False}
 
 
-def sampling(max_new_tokens: int | None, temperature: float | None, top_p: float | None, seed: int) -> dict[str, Any]:
-    """Settings of generation; None is left to the model."""
-    return {
-        "max_new_tokens": max_new_tokens,
-        "do_sample": None if temperature is None else temperature > 0,
-        "temperature": temperature or None,
-        "top_p": top_p,
-        "seed": seed,
-    }
+@dataclass
+class Loading:
+    """How a model is loaded, and from where."""
+
+    dtype: ModelDType = None
+    source: FromSource = None
+    from_hf_hub: FromHub = False
+
+    def given(self) -> dict[str, Any]:
+        """Arguments of `from_pretrained`."""
+        return given(**vars(self))
+
+
+@dataclass
+class Exporting:
+    """How a model is exported, and from where."""
+
+    dtype: WeightsDType = None
+    device: Device = None
+    source: FromSource = None
+    from_hf_hub: FromHub = False
+
+
+@dataclass
+class Sharing:
+    """What of a model lies on each rank."""
+
+    quantization: Int8 = None
+    vision_parallel: OverRanks = None
+    card_gib: CardGiB = 80
+
+
+@dataclass
+class Asking:
+    """A question and how it is answered."""
+
+    image_file: ImageFiles = None
+    question: Question = "Describe this image."
+    max_new_tokens: MaxNewTokens = 128
+    temperature: Temperature = None
+    top_p: TopP = None
+    seed: Seed = 0
+    benchmark: Benchmark = False
+    as_json: AsJson = False
+
+    def settings(self) -> dict[str, Any]:
+        """Settings of generation; None is left to the model."""
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "do_sample": None if self.temperature is None else self.temperature > 0,
+            "temperature": self.temperature or None,
+            "top_p": self.top_p,
+            "seed": self.seed,
+        }
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` for typer: each parameter that is a dataclass above becomes the options that are its fields."""
+    signature = inspect.signature(command, eval_str=True)
+    groups = {name: each.annotation for name, each in signature.parameters.items() if is_dataclass(each.annotation)}
+    parameters = []
+    for name, parameter in signature.parameters.items():
+        if name not in groups:
+            parameters.append(parameter)
+            continue
+        hints = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            parameter.replace(name=each.name, default=each.default, annotation=hints[each.name])
+            for each in fields(groups[name])
+        ]
+
+    @functools.wraps(command)
+    def run(**options):
+        own = {name: group(**{f.name: options.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
+        command(**options, **own)
+
+    run.__signature__ = signature.replace(parameters=parameters)
+    return run
 
 
 def with_defaults(command: Callable[..., None], **defaults) -> Callable[..., None]:

@@ -39,23 +39,25 @@ class RankPlan:
         return max(0, min(limit, int(free // self.cache_bytes_per_token)))
 
 
+@options.grouped
 def plan(
     model_path: Annotated[
         str, typer.Option("--model_path", help="a name, a folder, demo, or a size: 3B, 7B, 32B, 72B")
     ] = "demo",
-    dtype: options.ModelDType = None,
-    quantization: options.Int8 = None,
-    vision_parallel: options.OverRanks = None,
-    card_gib: options.CardGiB = 80,
-    source: options.FromSource = None,
-    from_hf_hub: options.FromHub = False,
+    *,
+    loading: options.Loading,
+    sharing: options.Sharing,
 ) -> None:
     """Print the memory that each rank would take at each degree of tensor parallelism, without weights."""
+    print_plan(model_path, loading, sharing)
+
+
+def print_plan(model_path: str, loading: options.Loading, sharing: options.Sharing) -> None:
+    """The command `plan`."""
     terminal.quiet()
     terminal.import_paddle()
-    how = options.given(dtype=dtype, quantization=quantization, vision_parallel=vision_parallel)
     with terminal.plain_errors():
-        for line in plan_lines(model_path, card_gib, **how, **options.given(source=source, from_hf_hub=from_hf_hub)):
+        for line in plan_lines(model_path, **options.given(**vars(sharing)), **loading.given()):
             typer.echo(line)
 
 

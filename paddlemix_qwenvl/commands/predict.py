@@ -11,26 +11,21 @@ from paddlemix_qwenvl.commands import options, terminal
 from paddlemix_qwenvl.text import repair
 
 
+@options.grouped
 def predict(
     model_path: Annotated[str, typer.Option("--model_path", help="folder that `export` wrote")] = "export",
-    image_file: options.ImageFiles = None,
-    question: options.Question = "Describe this image.",
-    max_new_tokens: options.MaxNewTokens = 128,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    seed: options.Seed = 0,
+    *,
+    asking: options.Asking,
     device: options.Device = None,
-    benchmark: options.Benchmark = False,
-    as_json: options.AsJson = False,
 ) -> None:
     """Answer a question about one or more images with exported graphs."""
-    settings = options.sampling(max_new_tokens, temperature, top_p, seed)
-    _predict({"folder": model_path, "device": device}, image_file, question, settings, benchmark, as_json)
+    _predict({"folder": model_path, "device": device}, asking)
 
 
 def predict_command(family: str) -> Callable[..., None]:
     """`run_static_predict.py` of a family."""
 
+    @options.grouped
     def run_static_predict(
         first_model_path: Annotated[str, typer.Option("--first_model_path", help="export of the vision part")] = (
             "checkpoints/encode_image/vision"
@@ -42,12 +37,9 @@ def predict_command(family: str) -> Callable[..., None]:
             str | None,
             typer.Option("--model_name_or_path", help="the model that was exported, to make sure that it is this"),
         ] = None,
-        image_file: options.ImageFiles = None,
-        question: options.Question = "Describe this image.",
-        max_new_tokens: options.MaxNewTokens = 128,
+        *,
+        asking: options.Asking,
         device: options.Device = None,
-        benchmark: options.Benchmark = False,
-        as_json: options.AsJson = False,
     ) -> None:
         """Answer a question about one or more images with exported graphs, without PaddleNLP."""
         graphs = {
@@ -57,15 +49,12 @@ def predict_command(family: str) -> Callable[..., None]:
             "model": model_name_or_path,
             "device": device,
         }
-        settings = {"max_new_tokens": max_new_tokens, "seed": 0}
-        _predict(graphs, image_file, question, settings, benchmark, as_json)
+        _predict(graphs, asking)
 
     return run_static_predict
 
 
-def _predict(
-    graphs: dict, images: list[str] | None, question: str, settings: dict, benchmark: bool, as_json: bool
-) -> None:
+def _predict(graphs: dict, asking: options.Asking) -> None:
     """Ask the `Predictor` that the arguments `graphs` make."""
     terminal.quiet()
     with terminal.plain_errors():
@@ -78,9 +67,9 @@ def _predict(
 
         rank = start_ranks(None, graphs["device"])
         predictor = Predictor(**graphs)
-        messages = [question_about(repair(question), images or ())]
-        streamer = None if as_json or rank else TextStreamer(AnswerDecoder(predictor.processor))
-        prediction = predictor.chat(messages, streamer and streamer.put, **settings)
+        messages = [question_about(repair(asking.question), asking.image_file or ())]
+        streamer = None if asking.as_json or rank else TextStreamer(AnswerDecoder(predictor.processor))
+        prediction = predictor.chat(messages, streamer and streamer.put, **asking.settings())
         if streamer:
             streamer.end()
         report = {
@@ -89,8 +78,8 @@ def _predict(
             "prompt_tokens": prediction.prompt_tokens[0],
             "seconds": prediction.seconds,
         }
-        if benchmark:
-            runs = [predictor.chat(messages, **settings).seconds for _ in range(5)]
+        if asking.benchmark:
+            runs = [predictor.chat(messages, **asking.settings()).seconds for _ in range(5)]
             report["benchmark"] = timings.summary(runs, len(report["token_ids"]))
     if not rank:
-        terminal.print_report(report, as_json)
+        terminal.print_report(report, asking.as_json)

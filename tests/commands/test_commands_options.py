@@ -23,6 +23,20 @@ def test_the_scripts_take_a_picture_by_default():
     assert asked == [(["a.png"], "What?"), (["b.png", "c.png"], "What?")]
 
 
+def test_a_group_becomes_its_options():
+    taken = []
+
+    @options.grouped
+    def ask(asking: options.Asking, name: Annotated[str, typer.Option("--name")] = "demo"):
+        taken.append((asking, name))
+
+    app = typer.Typer()
+    app.command()(options.with_defaults(ask, question="Why?"))
+    assert CliRunner().invoke(app, ["--seed", "7", "--name", "x", "--json"]).exit_code == 0
+    assert taken == [(options.Asking(question="Why?", seed=7, as_json=True), "x")]
+    assert CliRunner().invoke(app, ["--asking", "x"]).exit_code == 2
+
+
 def test_sources_are_the_hub_s():
     assert {source.value for source in options.Source} == set(SOURCES)
 
@@ -37,7 +51,7 @@ def test_what_is_given():
 
 @pytest.mark.parametrize(("temperature", "do_sample"), [(None, None), (0.0, False), (0.5, True)])
 def test_a_temperature_of_0_takes_the_likeliest(temperature, do_sample):
-    settings = options.sampling(8, temperature, None, 3)
+    settings = options.Asking(max_new_tokens=8, temperature=temperature, seed=3).settings()
     assert settings == {
         "max_new_tokens": 8,
         "do_sample": do_sample,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizer_files import special_token_ids, write_text, write_tokenizer_files
+from tokenizer_files import config_ids, special_token_ids, write_text, write_tokenizer_files
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 REAL_RANKS = 151643
@@ -72,13 +72,7 @@ def model_config(shape: Checkpoint) -> Qwen2_5_VLConfig:
         rope_scaling={"type": "mrope", "mrope_section": list(shape.mrope_section)},
         tie_word_embeddings=shape.tied,
         max_window_layers=shape.layers,
-        bos_token_id=ids["<|endoftext|>"],
-        eos_token_id=ids["<|im_end|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-        vision_token_id=ids["<|vision_pad|>"],
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
+        **config_ids(ids),
         vision_config={
             "depth": shape.vision_depth,
             "hidden_size": shape.vision_hidden,

@@ -96,6 +96,20 @@ def special_token_ids(rank_count: int) -> dict[str, int]:
     return {token: rank_count + i for i, token in enumerate(SPECIAL_TOKENS + ADDED_TOKENS)}
 
 
+def config_ids(ids: dict[str, int]) -> dict[str, int]:
+    """The fields of a config that name special tokens."""
+    names = {
+        "bos_token_id": "<|endoftext|>",
+        "eos_token_id": "<|im_end|>",
+        "vision_start_token_id": "<|vision_start|>",
+        "vision_end_token_id": "<|vision_end|>",
+        "vision_token_id": "<|vision_pad|>",
+        "image_token_id": "<|image_pad|>",
+        "video_token_id": "<|video_pad|>",
+    }
+    return {name: ids[token] for name, token in names.items()}
+
+
 def tokenizer_json(vocab: dict[str, int], merges: list[str], added: list[dict]) -> dict:
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": SPLIT_PATTERN}, "behavior": "Isolated", "invert": False}

@@ -1,0 +1,16 @@
+"""Options that the comparisons share, each declared once."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+THREADS = len(os.sched_getaffinity(0))
+
+Layers = Annotated[int, Option("--layers", help="language layers")]
+VisionBlocks = Annotated[int, Option("--vision_blocks", help="of the checkpoint")]
+NewTokens = Annotated[int, Option("--new_tokens")]
+Threads = Annotated[int, Option("--threads")]
+Repeats = Annotated[int, Option("--repeats", min=1, help="beside a first one that does not count")]
+Checkpoint = Annotated[Path | None, Option("--checkpoint", help="made there, and kept for the next run")]
