@@ -15,7 +15,7 @@ setup(
     packages=find_packages(include=["paddlemix_qwenvl", "paddlemix_qwenvl.*"]),
     package_data={"paddlemix_qwenvl": ["demo/*"]},
     install_requires=[
-        "av>=12",
+        "av>=12,<19",
         "filelock>=3.9",
         "huggingface_hub>=0.30,<3",
         "jinja2>=3.1.6",
