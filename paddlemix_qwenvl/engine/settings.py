@@ -77,7 +77,8 @@ class GenerationSettings:
         call = _checked({name: given.pop(name) for name in names if name in given}, "generate")
         strategy = file.pop("decode_strategy", None)
         file.setdefault("do_sample", strategy == "sampling")
-        file["num_beams"] = file["num_beams"] if strategy == "beam_search" else 1
+        beams = strategy == "beam_search" or (strategy is None and not file["do_sample"])
+        file["num_beams"] = file.get("num_beams", 1) if beams else 1
         values = {**file, **_without_host_spelling(call)}
         eos = _first(values.get("eos_token_id"), config.eos_token_id, [])
         values["eos_token_ids"] = list(eos) if isinstance(eos, list | tuple) else [eos]

@@ -40,7 +40,9 @@ def test_a_damaged_visual_is_named_where_the_host_would_fail_on_it(tmp_path, cha
 @pytest.mark.parametrize("auto", [AutoConfig, AutoModelForConditionalGeneration, AutoModelForCausalLM])
 def test_quantised_checkpoints(tmp_path, config, auto):
     folder = write(tmp_path, {"config.json": {**config, "quantization_config": AWQ}})
-    with pytest.raises(ConfigurationError, match=rf'^{tmp_path}/config\.json: quantization_config says .* "awq" to 4 bits'):
+    with pytest.raises(
+        ConfigurationError, match=rf'^{tmp_path}/config\.json: quantization_config says .* "awq" to 4 bits'
+    ):
         auto.from_pretrained(folder)
 
 

@@ -1,6 +1,7 @@
 """Weight files of every layout into the model and out again, against files written by the safetensors library itself."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def nearest_bfloat16(value: np.float32) -> int:
     down = int(value.view(np.uint32)) >> 16
     exact = [float(np.uint32(bits << 16).view(np.float32)) for bits in (down, down + 1)]
     if np.isinf(exact[1]) and not np.isinf(exact[0]):
-        exact[1] = float(np.copysign(2.0**128, value))  # the value that infinity stands for when rounding
+        exact[1] = math.copysign(2.0**128, value)  # the value that infinity stands for when rounding
     distance = [abs(float(value) - candidate) for candidate in exact]
     if distance[0] == distance[1]:
         return down + (down & 1)

@@ -13,6 +13,7 @@ from numpy_model import NumpyModel
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.engine.streaming import TextStreamer
 from paddlemix_qwenvl.errors import GenerationError, PromptError
+from paddlemix_qwenvl.models import base
 
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
 END = hub_model.IDS["<|im_end|>"]
@@ -326,7 +327,7 @@ def test_pictures_are_forgotten_where_nothing_asks_to_keep_them_and_by_training(
 
 def test_what_is_remembered_is_bounded(model, seen, monkeypatch):
     one = np.prod(ONE_IMAGE.images[0][1]) // 4 * model.config.hidden_size * 4
-    monkeypatch.setattr("paddlemix_qwenvl.models.base.REMEMBERED_BYTES", int(one))
+    monkeypatch.setattr(base, "REMEMBERED_BYTES", int(one))
     for row in (ONE_IMAGE, ONE_IMAGE, CLIP, ONE_IMAGE):
         model.generate(**batch([row]), max_new_tokens=1, remember_images=True, **GREEDY)
     assert 0 < model._remembered.used_bytes <= one
