@@ -1,4 +1,4 @@
-"""Packaging. Ranges here are what the package needs to import; constraints.txt holds one set known to work together."""
+"""Packaging. Ranges here are what the package needs to import; the constraints*.txt hold sets known to work together."""
 
 from pathlib import Path
 
@@ -15,33 +15,44 @@ setup(
     packages=find_packages(include=["paddlemix_qwenvl", "paddlemix_qwenvl.*"]),
     package_data={"paddlemix_qwenvl": ["demo/*"]},
     install_requires=[
-        "av>=12",
+        "av>=12,<19",
         "filelock>=3.9",
         "huggingface_hub>=0.30,<3",
         "jinja2>=3.1.6",
         "lxml>=5",
-        "numpy>=1.26,<2",
+        "numpy>=1.26,<3",
         "packaging>=23",
-        "paddlenlp==3.0.0b4",
         "pillow>=10.1",
         "pydantic>=2.7,<3",
         "requests>=2.28",
-        "safetensors>=0.6",
         "tiktoken>=0.7",
-        "tokenizers>=0.21,<0.22",
+        "tokenizers>=0.21,<0.24",
         "tqdm>=4",
         "typer>=0.12",
-        # PaddleNLP 3.0.0b4 does not import with newer ones of these.
-        "aistudio-sdk>=0.2.6,<0.3",
-        "datasets>=2.14,<3.2",
-        "pyarrow<20",
     ],
     extras_require={
         "cpu": ["paddlepaddle>=3.0,<4"],
         # From Paddle's own index: shell/build_paddle_env.sh picks the one for this machine's CUDA.
         "gpu": ["paddlepaddle-gpu>=3.0,<4"],
-        "host": ["ppdiffusers>=0.29"],
-        "test": ["dashscope==2.0.2", "fonttools>=4", "hypothesis>=6", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
+        # PaddleNLP does not import with newer ones of the rest.
+        "paddlenlp": [
+            "paddlenlp==3.0.0b4",
+            "aistudio-sdk>=0.2.6,<0.3",
+            "datasets>=2.14,<3.2",
+            "numpy<2",
+            "pyarrow<20",
+            "tokenizers<0.22",
+        ],
+        "host": ["paddlemix_qwenvl[paddlenlp]", "ppdiffusers>=0.29"],
+        "test": [
+            "dashscope==2.0.2",
+            "fonttools>=4",
+            "hypothesis>=6",
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "ruff>=0.6",
+            "safetensors>=0.6",
+        ],
     },
     entry_points={"console_scripts": ["paddlemix-qwenvl=paddlemix_qwenvl.cli:app"]},
 )

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs this package, what it needs and its compiled operations into $PYTHON (default: the Python on the PATH), after
 # build_paddle_env.sh. May be run again.
-#   EXTRAS=test,host   extras of setup.py to install as well
+#   EXTRAS=test,host  extras of setup.py to install: without it PaddleNLP, whose API is then there too; EXTRAS= for none
 set -eu
 cd "$(dirname "$0")/.."
 . shell/common.sh

@@ -4,7 +4,8 @@ import shutil
 
 import hub_model
 import pytest
-from cpu_paths import pytest_terminal_summary  # noqa: F401
+
+pytest_plugins = ["cpu_paths", "without_paddlenlp"]
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,8 @@ def card(capability: tuple[int, int], version: str = NEWEST) -> Iterator[pytest.
         patch.setattr(gpu, "_paddle", SimpleNamespace(**{name: own.function(name) for name in gpu.FUNCTIONS}))
         patch.setattr(dispatch, "GPU", gpu.versions())
         for name in definitions.__all__:
-            patch.setattr(ops, name, dispatch.fastest(name))
+            patch.setitem(dispatch.FASTEST, name, dispatch.fastest(name))
+            patch.setattr(ops, name, dispatch.FASTEST[name])
         gpu._tried.cache_clear()
         yield patch
     gpu._tried.cache_clear()

@@ -47,7 +47,8 @@ class Machine:
     def __init__(self, folder: Path):
         self.root, self.bin, self.log = folder / "repository", folder / "bin", folder / "log"
         shutil.copytree(ROOT / "shell", self.root / "shell")
-        shutil.copy(ROOT / "constraints.txt", self.root)
+        for file in ROOT.glob("constraints*.txt"):
+            shutil.copy(file, self.root)
         self.bin.mkdir()
         for tool in TOOLS:
             (self.bin / tool).symlink_to(shutil.which(tool))
@@ -106,7 +107,9 @@ def test_gpu_build_follows_the_driver(machine, driver, capability, build):
     assert result.returncode == 0, result
     assert f"CUDA {driver}, nvcc is 12.4: Paddle {build}" in result.stderr
     (install,) = machine.calls("install")
-    assert install.endswith(f"--constraint constraints.txt paddlepaddle-gpu==3.3.1 --extra-index-url {INDEX}/{build}/")
+    assert install.endswith(
+        f"--constraint constraints-paddlenlp.txt paddlepaddle-gpu==3.3.1 --extra-index-url {INDEX}/{build}/"
+    )
 
 
 @pytest.mark.parametrize("present", [(), ("nvcc",)])
@@ -138,7 +141,8 @@ def test_the_environment_decides(machine):
         ({"PADDLE_CUDA": "cpu", "PADDLE_FOUND": "paddlepaddle-gpu"}, "pip uninstall paddlepaddle-gpu"),
         ({"PADDLE_CUDA": "cpu", "PIP_FAILS": "1"}, "pip could not install: paddlepaddle==3.3.1"),
         ({"PADDLE_CUDA": "cpu", "PADDLE_MISSING": "1"}, "does not import"),
-        ({"PYTHON_WRONG": "1"}, "no Python 3.10, 3.11 or 3.12 on the PATH"),
+        ({"PYTHON_WRONG": "1"}, "no Python 3.10 to 3.12 on the PATH"),
+        ({"PYTHON_WRONG": "1", "EXTRAS": "test"}, "no Python 3.10 to 3.13 on the PATH"),
         ({"PYTHON": "/no/such/python"}, "PYTHON=/no/such/python is not"),
     ],
 )
@@ -155,7 +159,11 @@ def test_package_without_operations_or_compiler(machine):
     (machine.root / "external_ops" / "setup.py").touch()
     result = machine.run("build_env.sh")
     assert result.returncode == 0 and "no C++ compiler" in result.stdout and not machine.calls("setup.py")
-    assert machine.calls("install")[-1].endswith("--editable .")
+    assert machine.calls("install")[-1].endswith(
+        "--constraint constraints-paddlenlp.txt --no-build-isolation --editable .[paddlenlp]"
+    )
+    assert machine.run("build_env.sh", EXTRAS="").returncode == 0
+    assert machine.calls("install")[-1].endswith("--constraint constraints-core.txt --no-build-isolation --editable .")
 
 
 def test_operations_are_built_once(machine):
@@ -194,6 +202,28 @@ def test_each_command_keeps_to_its_own_environment(machine, script):
     assert not machine.calls("-m venv")
     last = machine.log.read_text().splitlines()[-1]
     assert last.startswith("-m pytest -n" if script == "test.sh" else "infer ") and last.endswith("--flag a word")
+
+
+@pytest.mark.parametrize(
+    ("script", "environment", "package"),
+    [
+        ("test.sh", {}, "constraints-paddlenlp.txt --no-build-isolation --editable .[test,paddlenlp]"),
+        ("test.sh", {"CORE": "yes"}, "constraints-core.txt --no-build-isolation --editable .[test]"),
+        ("quickstart.sh", {}, "constraints-core.txt --no-build-isolation --editable ."),
+        ("quickstart.sh", {"EXTRAS": "host"}, "constraints-paddlenlp.txt --no-build-isolation --editable .[host]"),
+    ],
+)
+def test_which_versions_each_command_installs(machine, script, environment, package):
+    assert machine.run(script, **environment).returncode == 0
+    paddle, *_ = machine.calls("install -qq")
+    assert package.partition(" ")[0] in paddle and machine.calls("--editable")[0].endswith(package)
+
+
+def test_the_core_is_tested_with_the_newest_python(machine):
+    for name in ("python3.12", "python3.13"):
+        machine.add(name, PYTHON)
+    assert machine.run("test.sh", CORE="yes").returncode == 0
+    assert (machine.root / ".venv-core" / "bin" / "python").exists() and not (machine.root / ".venv-test").exists()
 
 
 def test_quickstart_asks_about_the_picture_by_default(machine):

@@ -65,10 +65,10 @@ def diagnose() -> list[Finding]:
 
 def python_version() -> Finding:
     found = f"{platform.python_version()} at {sys.executable}"
-    if (3, 10) <= sys.version_info[:2] <= (3, 12):
+    if (3, 10) <= sys.version_info[:2] <= (3, 13):
         return Finding("Python", found)
     too_old = sys.version_info < (3, 10)
-    return Finding("Python", f"{found}, wanted 3.10 to 3.12", "make an environment with Python 3.11", fatal=too_old)
+    return Finding("Python", f"{found}, wanted 3.10 to 3.13", "make an environment with Python 3.11", fatal=too_old)
 
 
 def package_versions() -> Iterator[Finding]:
@@ -143,7 +143,7 @@ def import_of(module: str) -> Finding:
             warnings.simplefilter("ignore")
             importlib.import_module(module)
     except Exception as error:  # whatever a broken installation raises
-        remedy = f"install the versions of constraints.txt: {SET_UP}"
+        remedy = f"install versions that go together: {SET_UP}"
         return Finding(subject, f"fails: {type(error).__name__}: {_first_line(error)}", remedy, fatal=True)
     return Finding(subject, "works")
 

@@ -68,8 +68,7 @@ class Generates:
         check_ids(input_ids)
         check_tensors({name: kwargs.get(name) for name in self.prompt_inputs if name not in _PLAIN_INPUTS})
         settings = GenerationSettings.resolve(generation_config or self.generation_config, self.config, kwargs)
-        defaults = vars(type(generation_config or self.generation_config)())
-        check_leftovers(kwargs, (*self.prompt_inputs, *SIZES), defaults)
+        check_leftovers(kwargs, (*self.prompt_inputs, *SIZES))
         settings.check_vocabulary(self.config.vocab_size)
         criteria = [stopping_criteria] if callable(stopping_criteria) else list(stopping_criteria or ())
         if stop_strings:

@@ -12,6 +12,8 @@ from paddlemix_qwenvl.fields import checked
 from paddlemix_qwenvl.models.generation_config import GenerationFields
 
 _LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
+_DONE_ANYWAY = {"use_cache": True, "num_return_sequences": 1, "num_beam_groups": 1, "trunc_input": True, "diversity_rate": 0.0}
+"""What PaddleNLP and transformers take that is no setting here -> the value that changes nothing."""
 _STRATEGIES = {"greedy_search": (False, 1), "sampling": (True, 1), "beam_search": (False, None)}
 
 
@@ -75,7 +77,8 @@ class GenerationSettings:
         call = _checked({name: given.pop(name) for name in names if name in given}, "generate")
         strategy = file.pop("decode_strategy", None)
         file.setdefault("do_sample", strategy == "sampling")
-        file["num_beams"] = file["num_beams"] if strategy == "beam_search" else 1
+        beams = strategy == "beam_search" or (strategy is None and not file["do_sample"])
+        file["num_beams"] = file.get("num_beams", 1) if beams else 1
         values = {**file, **_without_host_spelling(call)}
         eos = _first(values.get("eos_token_id"), config.eos_token_id, [])
         values["eos_token_ids"] = list(eos) if isinstance(eos, list | tuple) else [eos]
@@ -94,13 +97,12 @@ class GenerationSettings:
                     )
 
 
-def check_leftovers(left: dict, inputs: Iterable[str], defaults: Mapping[str, Any]) -> None:
-    """A misspelt setting must not be lost in silence. What asks for nothing passes: None, False, and the host's own defaults.
+def check_leftovers(left: dict, inputs: Iterable[str]) -> None:
+    """A misspelt setting must not be lost in silence. What asks for nothing passes: None, False, and what is done anyway.
 
     Args:
         left: the arguments of a call of `generate` that are no settings.
         inputs: names that the model or the grounding knows.
-        defaults: the host's own.
 
     Raises:
         GenerationError: an argument that nobody knows.
@@ -108,7 +110,7 @@ def check_leftovers(left: dict, inputs: Iterable[str], defaults: Mapping[str, An
     known = [f.name for f in fields(GenerationSettings)]
     for name in left.keys() - set(inputs):
         value = left[name]
-        if value is None or value is False or (name in defaults and defaults[name] == value):
+        if value is None or value is False or (name in _DONE_ANYWAY and value == _DONE_ANYWAY[name]):
             continue
         near = get_close_matches(name, [*known, *inputs], 1) or ["max_new_tokens"]
         raise GenerationError(

@@ -21,4 +21,8 @@ def _public(core: type, kind: str) -> type:
         from paddlemix_qwenvl.hosts import paddlenlp
 
         return paddlenlp.adapt(core)
-    return generating(core) if kind == "model" else core
+    if kind != "model":
+        return core
+    model = generating(core)
+    model.__module__ = __name__  # where pickle finds it
+    return model

@@ -20,15 +20,7 @@ from pathlib import Path
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import QwenVLError
-from paddlemix_qwenvl.models.family import (
-    Family,
-    families,
-    family_named,
-    family_of,
-    identity_of,
-    names_class,
-    read_identity,
-)
+from paddlemix_qwenvl.models.family import Family, families, family_of, identity_of, read_identity
 
 # Module of a host's `transformers.auto` -> its Auto classes -> what each of them hands out.
 _AUTO = {
@@ -200,10 +192,10 @@ def _refuse_mistaken(kind: str, auto_class: type, identity: dict, folder: str) -
     if kind in ("config", "model") and folder and not os.path.isfile(os.path.join(folder, hub.CONFIG)):
         unsupported.refuse_adapter(Path(folder))
     model_type, path = identity.get("model_type"), os.path.join(folder, hub.CONFIG)
-    # PaddleNLP has no text-only Qwen for this class, so that it is a Qwen-VL whose config.json is damaged.
-    text_alone = model_type == "qwen" or names_class(identity, "QWenLMHeadModel")
-    if text_alone and auto_class.__name__ == "AutoModelForConditionalGeneration":
-        family_named("qwen_vl").load("config").refuse_others(identity, path)
+    # A host has no other model of a family's type for this class, so that it is one of ours whose config.json is damaged.
+    damaged = next((family for family in families() if family.has_type_of(identity)), None)
+    if damaged is not None and auto_class.__name__ == "AutoModelForConditionalGeneration":
+        damaged.load("config").refuse_others(identity, path)
     if kind in ("config", "model") and not isinstance(model_type, str | None):
         raise wrong(path, "model_type", model_type, "text")
     packages = MODELS[_host_of(auto_class)]

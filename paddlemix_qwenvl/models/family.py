@@ -56,6 +56,10 @@ class Family:
         """A file of the family's folder: `vision` has a `VisionGraph` to export, `positions` a `pack_inputs` for graphs."""
         return importlib.import_module(f"paddlemix_qwenvl.models.{self.name}.{name}")
 
+    def has_type_of(self, content: Mapping) -> bool:
+        """Whether a configuration says this family's model type or names its model's class, whether it is claimed or not."""
+        return content.get("model_type") == self.model_type or names_class(content, self.classes["model"][1])
+
     def known_size(self, name: str) -> str | None:
         """The one of `sizes` that `name` is, or is the hubs' name of."""
         size = name.removeprefix(next(filter(name.startswith, self.hub_names), "")).removesuffix("-Instruct")

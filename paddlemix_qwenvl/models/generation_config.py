@@ -66,11 +66,12 @@ class GenerationFile(GenerationFields):
 
 
 class GenerationConfig:
-    """The content of a generation_config.json as attributes; the four that follow are None where it does not say."""
+    """The content of a generation_config.json as attributes; the four that follow are None where it does not say, and what
+    has the name of something else of this class is left out."""
 
-    def __init__(self, **values: Any):
+    def __init__(self, /, **values: Any):
         self.max_new_tokens = self.bos_token_id = self.eos_token_id = self.pad_token_id = None
-        vars(self).update(values)
+        vars(self).update({name: value for name, value in values.items() if name not in dir(type(self))})
 
     def to_diff_dict(self) -> dict[str, Any]:
         """What is saved."""

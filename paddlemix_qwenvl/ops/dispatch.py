@@ -75,20 +75,30 @@ def _asks_for_gradient(args, kwargs) -> bool:
     return not all(x.stop_gradient for x in (*args, *kwargs.values()) if isinstance(x, paddle.Tensor))
 
 
+def _qkv_attention(qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal=False):
+    q, k, v = FASTEST["qkv_transpose_split"](qkv, cos, sin, num_heads, num_kv_heads)
+    return FASTEST["varlen_attention"](q, k, v, cu_seqlens, cu_seqlens, causal)
+
+
+# What an operation is made of runs as fast as it can where there is no kernel for the whole: on a GPU, and in training.
+_OF_PARTS = {"qkv_attention": _qkv_attention}
+
+
 def fastest(name: str) -> Callable:
     """The function to call for `name`: the definition, or one that takes the fast version for its tensors' place.
 
     A version without a gradient is taken where none is asked for.
     """
     definition, cpu, gpu = getattr(definitions, name), CPU.get(name), (GPU or {}).get(name)
-    if cpu is None and gpu is None:
+    plain = _OF_PARTS.get(name, definition)
+    if cpu is None and gpu is None and plain is definition:
         return definition
 
     @functools.wraps(definition)
     def call(*args, **kwargs):
         version = gpu if GPU is not None and _on_gpu(args[0]) else cpu
         if version is None or not (version.differentiable or not _asks_for_gradient(args, kwargs)):
-            run = definition
+            run = plain
         else:
             run = version.run
         if not paddle.in_dynamic_mode():

@@ -1,5 +1,7 @@
 """Commands run in the process of the tests."""
 
+from importlib.util import find_spec
+
 import pytest
 
 from paddlemix_qwenvl.commands import terminal
@@ -11,7 +13,8 @@ def hosts_as_loud_as_before():
 
     PaddleNLP's logger keeps the standard error of the moment it is imported, which must not be a test's.
     """
-    import paddlenlp.utils.log  # noqa: F401
+    if find_spec("paddlenlp"):
+        import paddlenlp.utils.log  # noqa: F401
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(terminal, "quiet", lambda: None)

@@ -122,7 +122,7 @@ def test_used_from_source(installed):
 
 
 @pytest.mark.parametrize(
-    ("version", "problem", "fatal"), [((3, 9), 1, 1), ((3, 10), 0, 0), ((3, 12), 0, 0), ((3, 13), 1, 0)]
+    ("version", "problem", "fatal"), [((3, 9), 1, 1), ((3, 10), 0, 0), ((3, 12), 0, 0), ((3, 13), 0, 0), ((3, 14), 1, 0)]
 )
 def test_python_version(monkeypatch, version, problem, fatal):
     monkeypatch.setattr(doctor.sys, "version_info", (*version, 0))
@@ -134,7 +134,7 @@ def test_python_version(monkeypatch, version, problem, fatal):
 def test_a_module_that_does_not_import(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     finding = doctor.import_of(module)
-    assert finding.fatal and "ModuleNotFoundError" in finding.found and "constraints.txt" in finding.remedy
+    assert finding.fatal and "ModuleNotFoundError" in finding.found and "build_env.sh" in finding.remedy
 
 
 def test_a_diagnosis_without_paddle(monkeypatch):

@@ -43,7 +43,8 @@ logger = logging.getLogger("PaddleNLP")
 logger.addHandler(logging.StreamHandler(sys.stdout))
 logger.setLevel("DEBUG")
 logger.warning("a warning"); logger.error("an error")
-warnings.warn("another"); warnings.warn("no font", MissingFontWarning)
+warnings.warn("another")
+warnings.warn("no font", MissingFontWarning)
 assert not {"paddle", "paddlenlp", "numpy"} & {*sys.modules}
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

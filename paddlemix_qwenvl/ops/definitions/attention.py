@@ -8,6 +8,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
+from .rotary import qkv_transpose_split
+
 _SCORES_AT_ONCE = 1 << 23  # elements of one score matrix: 32 MB
 
 
@@ -51,8 +53,6 @@ def qkv_attention(
 ) -> Tensor:
     """`qkv_transpose_split` and `varlen_attention` in one: queries and keys turn where they are read.
 
-    Made of the two operations, so that where there is no kernel for both (on a GPU, in training) it runs as they do.
-
     Args:
         qkv: [T, (H + 2 Hkv) D], heads of queries, keys and values in this order.
         cos, sin: [T, D/2].
@@ -61,10 +61,8 @@ def qkv_attention(
     Returns:
         [T, H, D] in the dtype of `qkv`.
     """
-    from paddlemix_qwenvl import ops
-
-    q, k, v = ops.qkv_transpose_split(qkv, cos, sin, num_heads, num_kv_heads)
-    return ops.varlen_attention(q, k, v, cu_seqlens, cu_seqlens, causal)
+    q, k, v = qkv_transpose_split(qkv, cos, sin, num_heads, num_kv_heads)
+    return varlen_attention(q, k, v, cu_seqlens, cu_seqlens, causal)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, allowed: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import paddlenlp  # noqa: F401  (some of the scripts need it)
 import pytest
 from PIL import Image
 

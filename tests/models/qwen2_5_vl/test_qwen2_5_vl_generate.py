@@ -9,11 +9,11 @@ import paddle
 import pytest
 from mixed_batch import BOTH, CLIP, ONE_IMAGE, PAD, ROWS, TEXT, THREE_IMAGES, Row, batch, literal_logits
 from numpy_model import NumpyModel
-from paddlenlp.generation import GenerationConfig
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.engine.streaming import TextStreamer
 from paddlemix_qwenvl.errors import GenerationError, PromptError
+from paddlemix_qwenvl.models import base
 
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
 END = hub_model.IDS["<|im_end|>"]
@@ -99,7 +99,8 @@ def test_defaults_come_from_generation_config_json(hub_folder, tmp_path, model, 
     (folder / "generation_config.json").unlink()
     plain = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
     assert plain.generation_config.eos_token_id == END
-    ids, _ = plain.generate(**batch([TEXT]), generation_config=GenerationConfig(max_new_tokens=4, eos_token_id=[]))
+    settings = plain.generation_config_of({"max_new_tokens": 4, "eos_token_id": []})
+    ids, _ = plain.generate(**batch([TEXT]), generation_config=settings)
     assert ids.tolist() == [greedy(literal, TEXT, 4)]
 
 
@@ -326,7 +327,7 @@ def test_pictures_are_forgotten_where_nothing_asks_to_keep_them_and_by_training(
 
 def test_what_is_remembered_is_bounded(model, seen, monkeypatch):
     one = np.prod(ONE_IMAGE.images[0][1]) // 4 * model.config.hidden_size * 4
-    monkeypatch.setattr("paddlemix_qwenvl.models.base.REMEMBERED_BYTES", int(one))
+    monkeypatch.setattr(base, "REMEMBERED_BYTES", int(one))
     for row in (ONE_IMAGE, ONE_IMAGE, CLIP, ONE_IMAGE):
         model.generate(**batch([row]), max_new_tokens=1, remember_images=True, **GREEDY)
     assert 0 < model._remembered.used_bytes <= one

@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import paddle
 import pytest
-from paddlenlp.generation import GenerationConfig
 
 from paddlemix_qwenvl.errors import MediaError, PromptError
 from paddlemix_qwenvl.models.qwen_vl.prompt import chat_ids
@@ -114,9 +113,8 @@ def test_a_model_that_is_not_for_chat(model, tokenizer, monkeypatch):
 
 def test_settings_as_one_object(model, tokenizer, seen):
     """A generation config in the call goes before the model's, the window of old turns too."""
-    settings = GenerationConfig(
-        chat_format="chatml", max_window_size=400, max_new_tokens=2, decode_strategy="greedy_search"
-    )
+    given = {"chat_format": "chatml", "max_window_size": 400, "max_new_tokens": 2, "decode_strategy": "greedy_search"}
+    settings = model.generation_config_of(given)
     history = [("<img>street.png</img>", "one"), ("<img>tower.png</img>", "two")]
     response, _ = model.chat(tokenizer, "last", list(history), generation_config=settings)
     assert seen == [1]

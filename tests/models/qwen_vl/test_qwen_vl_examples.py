@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import paddlenlp  # noqa: F401  (the scripts need it)
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -41,13 +41,6 @@ def test_any_text_comes_back(any_text):
     any_text()
 
 
-def test_special_tokens_in_a_plain_call_and_where_they_are_not_allowed(tokenizer):
-    assert tokenizer("<|im_end|>")["input_ids"] == [tokenizer.im_end_id]
-    assert tokenizer.im_end_id not in tokenizer("<|im_end|>", allowed_special={"<img>"})["input_ids"]
-    with pytest.raises(PromptError, match=r"<\|im_end\|>"):
-        tokenizer("<|im_end|>", allowed_special=set(), disallowed_special="all")
-
-
 def test_saved_and_loaded(tokenizer, tmp_path):
     tokenizer.save_pretrained(str(tmp_path))
     again = type(tokenizer).from_pretrained(str(tmp_path))
