@@ -12,7 +12,13 @@ from paddlemix_qwenvl.fields import checked
 from paddlemix_qwenvl.models.generation_config import GenerationFields
 
 _LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
-_DONE_ANYWAY = {"use_cache": True, "num_return_sequences": 1, "num_beam_groups": 1, "trunc_input": True, "diversity_rate": 0.0}
+_DONE_ANYWAY = {
+    "use_cache": True,
+    "num_return_sequences": 1,
+    "num_beam_groups": 1,
+    "trunc_input": True,
+    "diversity_rate": 0.0,
+}
 """What PaddleNLP and transformers take that is no setting here -> the value that changes nothing."""
 _STRATEGIES = {"greedy_search": (False, 1), "sampling": (True, 1), "beam_search": (False, None)}
 

@@ -122,7 +122,8 @@ def test_used_from_source(installed):
 
 
 @pytest.mark.parametrize(
-    ("version", "problem", "fatal"), [((3, 9), 1, 1), ((3, 10), 0, 0), ((3, 12), 0, 0), ((3, 13), 0, 0), ((3, 14), 1, 0)]
+    ("version", "problem", "fatal"),
+    [((3, 9), 1, 1), ((3, 10), 0, 0), ((3, 12), 0, 0), ((3, 13), 0, 0), ((3, 14), 1, 0)],
 )
 def test_python_version(monkeypatch, version, problem, fatal):
     monkeypatch.setattr(doctor.sys, "version_info", (*version, 0))

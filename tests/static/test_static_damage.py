@@ -60,7 +60,7 @@ def test_a_missing_file_is_noticed(copy):
         ({"versions": {"paddle": "2.6.2"}}, r"exported with Paddle 2\.6\.2.*export again"),
         ({"device": "gpu"}, "exported for gpu and would run on cpu"),
         ({"degree": 2}, r"exported for 2 rank.*paddle.distributed.launch --nproc_per_node 2"),
-        ({"family": "qwen3_vl"}, "known are qwen2_5_vl, qwen_vl"),
+        ({"family": "qwen3_vl"}, "known are qwen2_5_vl, qwen2_vl, qwen_vl"),
         ({"compiled_ops": ["qwenvl_missing"]}, r"qwenvl_missing.*setup.py install"),
         ({"surprise": 1}, "cannot be read"),
     ],
