@@ -22,6 +22,7 @@ import options
 import typer
 from random_checkpoint import ROOT, config_3b, write_checkpoint
 
+from paddlemix_qwenvl.commands.options import grouped
 from paddlemix_qwenvl.media import preprocess_images
 
 HERE = Path(__file__).parent
@@ -37,40 +38,37 @@ class DType(str, Enum):
 BYTES = {DType.float32: 4, DType.bfloat16: 2, DType.int8: 1}
 
 
+@grouped
 def main(
     dtypes: Annotated[list[DType], typer.Option("--dtype", help="of our weights")] = (DType.float32,),
     peer_dtype: Annotated[
         DType | None, typer.Option("--peer_dtype", help="of theirs (default: the same; bfloat16 against int8)")
     ] = None,
-    layers: options.Layers = 12,
-    vision_blocks: options.VisionBlocks = 8,
     image_side: Annotated[int, typer.Option("--image_side", help="pixels")] = 784,
     text_tokens: Annotated[int, typer.Option("--text_tokens", help="beside the image's")] = 76,
-    new_tokens: options.NewTokens = 32,
-    threads: options.Threads = options.THREADS,
-    repeats: options.Repeats = 3,
     peer_python: Annotated[Path | None, typer.Option("--peer_python", help="has transformers and torch")] = None,
-    checkpoint: options.Checkpoint = None,
+    *,
+    work: options.Work,
 ) -> None:
     peer_dtypes = {one: peer_dtype or (DType.bfloat16 if one is DType.int8 else one) for one in dtypes}
     if peer_dtype is DType.int8:
         raise typer.BadParameter("transformers has no int8 on CPU", param_hint="--peer_dtype")
     peer_python = peer_python or peer_environment()
-    config = config_3b(layers, vision_blocks)
+    config = config_3b(work.layers, work.vision_blocks)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = checkpoint or Path(scratch) / "checkpoint"
+        folder = work.checkpoint or Path(scratch) / "checkpoint"
         count = make_once(folder, config)
         inputs = Path(scratch) / "inputs.npz"
         prompt = write_inputs(inputs, config, image_side, text_tokens)
-        given = [str(threads), str(new_tokens), str(repeats)]
+        given = work.given()
         files = [str(folder), str(inputs)]
         ours = {one: run("run_ours.py", sys.executable, [*files, one.value, *given]) for one in dtypes}
         theirs = {
             one: run("run_transformers.py", str(peer_python), [*files, one.value, *given])
             for one in dict.fromkeys(peer_dtypes.values())
         }
-    print(f"\none {image_side} x {image_side} image, prompt of {prompt} tokens, {new_tokens} new")
-    print(f"{cpu_name()}, {threads} threads, medians of {repeats}")
+    print(f"\none {image_side} x {image_side} image, prompt of {prompt} tokens, {work.new_tokens} new")
+    print(f"{cpu_name()}, {work.threads} threads, medians of {work.repeats}")
     for dtype, mine in ours.items():
         peer = theirs[peer_dtypes[dtype]]
         print(f"\n{count / 1e9:.2f} B parameters, {count * BYTES[dtype] / 1e9:.2f} GB in {dtype.value}")

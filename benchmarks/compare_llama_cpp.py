@@ -18,30 +18,29 @@ import typer
 from compare import DType, cpu_name, make_once, run, table, versions
 from random_checkpoint import config_3b
 
+from paddlemix_qwenvl.commands.options import grouped
 
+
+@grouped
 def main(
     peer_python: Annotated[Path, typer.Option("--peer_python", help="has llama-cpp-python and gguf")],
     dtype: Annotated[DType, typer.Option("--dtype", help="of both")] = DType.bfloat16,
-    layers: options.Layers = 12,
-    vision_blocks: options.VisionBlocks = 8,
     prompt: Annotated[int, typer.Option("--prompt", help="tokens")] = 860,
-    new_tokens: options.NewTokens = 32,
-    threads: options.Threads = options.THREADS,
-    repeats: options.Repeats = 3,
-    checkpoint: options.Checkpoint = None,
+    *,
+    work: options.Work,
 ) -> None:
-    config = config_3b(layers, vision_blocks)
+    config = config_3b(work.layers, work.vision_blocks)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = checkpoint or Path(scratch) / "checkpoint"
+        folder = work.checkpoint or Path(scratch) / "checkpoint"
         make_once(folder, config)
         inputs = Path(scratch) / "inputs.npz"
         ids = np.random.default_rng(0).integers(1000, 100000, (1, prompt))
         np.savez(inputs, input_ids=ids, attention_mask=np.ones_like(ids))
-        given = [str(folder), str(inputs), dtype.value, str(threads), str(new_tokens), str(repeats)]
+        given = [str(folder), str(inputs), dtype.value, *work.given()]
         peer = run("run_llama_cpp.py", str(peer_python), given)
         ours = run("run_ours.py", sys.executable, given)
-    print(f"\n{layers} layers of the 3B's widths, prompt of {prompt} tokens, {new_tokens} new")
-    print(f"{cpu_name()}, {threads} threads, medians of {repeats}, {dtype.value}")
+    print(f"\n{work.layers} layers of the 3B's widths, prompt of {prompt} tokens, {work.new_tokens} new")
+    print(f"{cpu_name()}, {work.threads} threads, medians of {work.repeats}, {dtype.value}")
     print(f"ours: {versions(ours)}\nllama.cpp: {versions(peer)}\n")
     print(table(ours, peer, "llama.cpp"))
     same = [mine == yours for mine, yours in zip(ours["tokens"], peer["tokens"], strict=True)]

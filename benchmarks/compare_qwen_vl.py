@@ -18,31 +18,30 @@ import options
 import typer
 from compare import DType, cpu_name, make_once, run, table, versions
 
+from paddlemix_qwenvl.commands.options import grouped, with_defaults
 
+
+@grouped
 def main(
     code: Annotated[Path, typer.Option("--code", help="folder with modeling_qwen.py")],
     peer_python: Annotated[Path, typer.Option("--peer_python", help="has transformers 4.37.2 and torch")],
     dtype: Annotated[DType, typer.Option("--dtype", help="of both")] = DType.float32,
-    layers: options.Layers = 4,
-    vision_blocks: options.VisionBlocks = 4,
     vocab_size: Annotated[int, typer.Option("--vocab_size", help="less for machines with little memory")] = 151936,
     text_tokens: Annotated[int, typer.Option("--text_tokens", help="beside the picture's 258")] = 64,
-    new_tokens: options.NewTokens = 16,
-    threads: options.Threads = options.THREADS,
-    repeats: options.Repeats = 3,
-    checkpoint: options.Checkpoint = None,
+    *,
+    work: options.Work,
 ) -> None:
-    config = config_7b(layers, vision_blocks, vocab_size)
+    config = config_7b(work.layers, work.vision_blocks, vocab_size)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = checkpoint or Path(scratch) / "checkpoint"
+        folder = work.checkpoint or Path(scratch) / "checkpoint"
         count = make_once(folder, config, hub_shapes(config))
         inputs = Path(scratch) / "inputs.npz"
         prompt = write_inputs(inputs, config, text_tokens)
-        given = [str(folder), str(inputs), dtype.value, str(threads), str(new_tokens), str(repeats)]
+        given = [str(folder), str(inputs), dtype.value, *work.given()]
         ours = run("run_ours.py", sys.executable, given)
         peer = run("run_qwen_vl_original.py", str(peer_python), [str(code.resolve()), *given])
-    print(f"\n{count / 1e9:.2f} B parameters, one 448 x 448 image, prompt of {prompt} tokens, {new_tokens} new")
-    print(f"{cpu_name()}, {threads} threads, medians of {repeats}, {dtype.value}")
+    print(f"\n{count / 1e9:.2f} B parameters, one 448 x 448 image, prompt of {prompt} tokens, {work.new_tokens} new")
+    print(f"{cpu_name()}, {work.threads} threads, medians of {work.repeats}, {dtype.value}")
     print(f"ours: {versions(ours)}\noriginal: {versions(peer)}\n")
     print(table(ours, peer, "original"))
     same = [mine == yours for mine, yours in zip(ours["tokens"], peer["tokens"], strict=True)]
@@ -90,4 +89,4 @@ def write_inputs(path: Path, config: dict, text_tokens: int) -> int:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    typer.run(with_defaults(main, layers=4, vision_blocks=4, new_tokens=16))

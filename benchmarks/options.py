@@ -1,6 +1,7 @@
 """Options that the comparisons share, each declared once."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,3 +15,19 @@ NewTokens = Annotated[int, Option("--new_tokens")]
 Threads = Annotated[int, Option("--threads")]
 Repeats = Annotated[int, Option("--repeats", min=1, help="beside a first one that does not count")]
 Checkpoint = Annotated[Path | None, Option("--checkpoint", help="made there, and kept for the next run")]
+
+
+@dataclass
+class Work:
+    """What is compared with another engine, and how often."""
+
+    layers: Layers = 12
+    vision_blocks: VisionBlocks = 8
+    new_tokens: NewTokens = 32
+    threads: Threads = THREADS
+    repeats: Repeats = 3
+    checkpoint: Checkpoint = None
+
+    def given(self) -> list[str]:
+        """Arguments of an engine's script."""
+        return [str(self.threads), str(self.new_tokens), str(self.repeats)]

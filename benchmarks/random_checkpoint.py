@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from paddlemix_qwenvl.files import whole_file, write_json
+from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLConfig
 from paddlemix_qwenvl.weights.checkpoint import SAFETENSORS_INDEX, to_bfloat16
 
 SHARD_BYTES = 2 * 1024**3
@@ -22,53 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def config_3b(layers: int = 12, vision_blocks: int = 8) -> dict:
     """The released 3B's config.json with fewer layers and blocks."""
-    return {
-        "architectures": ["Qwen2_5_VLForConditionalGeneration"],
-        "model_type": "qwen2_5_vl",
-        "vocab_size": 151936,
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-        "hidden_act": "silu",
-        "max_position_embeddings": 128000,
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 1000000.0,
-        "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
-        "tie_word_embeddings": True,
-        "use_sliding_window": False,
-        "max_window_layers": layers,
-        "sliding_window": 32768,
-        "attention_dropout": 0.0,
-        "initializer_range": 0.02,
-        "use_cache": True,
-        "torch_dtype": "bfloat16",
-        "bos_token_id": 151643,
-        "eos_token_id": 151645,
-        "vision_start_token_id": 151652,
-        "vision_end_token_id": 151653,
-        "vision_token_id": 151654,
-        "image_token_id": 151655,
-        "video_token_id": 151656,
-        "vision_config": {
-            "model_type": "qwen2_5_vl",
-            "depth": vision_blocks,
-            "hidden_size": 1280,
-            "intermediate_size": 3420,
-            "num_heads": 16,
-            "in_chans": 3,
-            "hidden_act": "silu",
-            "out_hidden_size": 2048,
-            "patch_size": 14,
-            "spatial_patch_size": 14,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "window_size": 112,
-            "fullatt_block_indexes": [7, 15, 23, 31],
-            "tokens_per_second": 2,
-        },
-    }
+    sizes = {"num_hidden_layers": layers, "max_window_layers": layers}
+    vision = {"depth": vision_blocks, "out_hidden_size": 2048}
+    return Qwen2_5_VLConfig.of_size("3B", **sizes, vision_config=vision).to_dict()
 
 
 def vision_shapes(vision: dict) -> dict[str, tuple[int, ...]]:

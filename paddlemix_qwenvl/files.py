@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from paddlemix_qwenvl.errors import ConfigurationError
+
 _SCRATCH = ".unfinished-"
 
 
@@ -63,3 +65,16 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: Any, **form: Any) -> None:
     """Write a file of JSON, two spaces a level; `form` as in `json.dumps`."""
     write_text(path, json.dumps(value, **{"indent": 2, **form}) + "\n")
+
+
+def folder_to_save(save_directory: str | os.PathLike) -> Path:
+    """The folder, made.
+
+    Raises:
+        ConfigurationError: it is a file.
+    """
+    folder = Path(save_directory)
+    if folder.is_file():
+        raise ConfigurationError(f"{folder} is a file: give a folder to save into.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 from reference import tokenizer_files
+from reference.qwen_vl.qwen_vl_cases import seeded
 from safetensors.numpy import save_file
 
 MERGES = [b"th", b"the", b"in", b"an", b" a", b"er", "é".encode(), "图".encode()[:2], "图".encode()]
@@ -109,20 +110,7 @@ def _linear(name: str, outputs: int, inputs: int) -> dict:
 
 def tensors(config: dict, seed: int = 0) -> dict[str, np.ndarray]:
     """Seeded float32 values of all tensors."""
-    draws = np.random.default_rng(seed)
-    values = {}
-    for name, shape in shapes(config).items():
-        noise = draws.standard_normal(shape)
-        if name.endswith("bias"):
-            noise *= 0.3
-        elif len(shape) == 1:
-            noise = np.clip(1 + 0.3 * noise, 0.3, 2)
-        elif "embed_tokens" in name or "lm_head" in name:
-            noise *= 4 / shape[-1] ** 0.5
-        else:
-            noise *= 1.5 / np.prod(shape[1:]) ** 0.5
-        values[name] = noise.astype(np.float32)
-    return values
+    return seeded(shapes(config), seed)
 
 
 def write_config(folder: Path, config: dict) -> Path:

@@ -10,38 +10,38 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from answers import spoken
+from answers import Options
 
 from paddlemix_qwenvl.commands import terminal
+from paddlemix_qwenvl.commands.options import grouped
 from paddlemix_qwenvl.grounding import draw, parse_actions, system_prompt
 from paddlemix_qwenvl.media import load_image, process_vision_info
 
 SCREEN = Path(__file__).parent / "inputs" / "screen.png"
 
 
+@grouped
 def main(
-    model_path: Annotated[str, typer.Option("--model_path", help="a name, a folder, or demo")] = "demo",
     screenshot: Annotated[str, typer.Option("--screenshot")] = str(SCREEN),
     tool: Annotated[str, typer.Option("--tool", help="mobile_use or computer_use")] = "mobile_use",
     task: Annotated[str, typer.Option("--task")] = "Agree to meet at noon.",
     output: Annotated[Path, typer.Option("--output")] = Path("output/screen.png"),
-    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens")] = 256,
-    max_pixels: Annotated[int | None, typer.Option("--max_pixels", help="(default: the model's own)")] = None,
-    answer_file: Annotated[Path | None, typer.Option("--answer_file")] = None,
+    *,
+    options: Options,
 ) -> None:
     terminal.quiet()
     from paddlemix_qwenvl.engine.session import Assistant
     from paddlemix_qwenvl.models.conversations import question_about
 
     with terminal.plain_errors():
-        assistant = Assistant.load(model_path)
+        assistant = Assistant.load(options.model_path)
         user = question_about(task, [screenshot])
         pictures, _ = process_vision_info([user])
-        sizes = assistant.processor.image_processor(pictures, max_pixels=max_pixels)
+        sizes = assistant.processor.image_processor(pictures, max_pixels=options.max_pixels)
         (screen,), (resized,) = sizes["original_sizes"], sizes["resized_sizes"]
         messages = [{"role": "system", "content": system_prompt(tool, resized)}, user]
-        answer = assistant.answer(messages, max_pixels=max_pixels, max_new_tokens=max_new_tokens)
-        actions = parse_actions(spoken(model_path, answer.text, answer_file), screen, resized)
+        answer = assistant.answer(messages, **options.settings())
+        actions = parse_actions(options.spoken(answer.text), screen, resized)
         for action in actions:
             print(action.problem or f"{action.tool}: {action.name} {action.coordinate or ''}")
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -9,30 +9,30 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from answers import spoken
+from answers import Options
 
 from paddlemix_qwenvl.commands import terminal
+from paddlemix_qwenvl.commands.options import grouped, with_defaults
 from paddlemix_qwenvl.grounding import draw, parse_document, to_markdown
 from paddlemix_qwenvl.media import load_image
 
 PAGE = Path(__file__).parent / "inputs" / "page.png"
 
 
+@grouped
 def main(
-    model_path: Annotated[str, typer.Option("--model_path", help="a name, a folder, or demo")] = "demo",
     image_file: Annotated[str, typer.Option("--image_file", help="path, address or data URI")] = str(PAGE),
     output: Annotated[Path, typer.Option("--output", help="without .md and .png")] = Path("output/page"),
-    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens")] = 2048,
-    max_pixels: Annotated[int, typer.Option("--max_pixels")] = 512 * 28 * 28,
-    answer_file: Annotated[Path | None, typer.Option("--answer_file")] = None,
+    *,
+    options: Options,
 ) -> None:
     terminal.quiet()
     from paddlemix_qwenvl.engine.session import Assistant
 
     with terminal.plain_errors():
-        assistant = Assistant.load(model_path)
-        answer = assistant.ask("QwenVL HTML", [image_file], max_pixels=max_pixels, max_new_tokens=max_new_tokens)
-        text = spoken(model_path, answer.text, answer_file)
+        assistant = Assistant.load(options.model_path)
+        answer = assistant.ask("QwenVL HTML", [image_file], **options.settings())
+        text = options.spoken(answer.text)
         blocks = parse_document(text, answer.original_sizes[0], answer.resized_sizes[0])
         output.parent.mkdir(parents=True, exist_ok=True)
         output.with_suffix(".md").write_text(to_markdown(blocks), encoding="utf-8")
@@ -42,4 +42,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    typer.run(with_defaults(main, max_new_tokens=2048, max_pixels=512 * 28 * 28))

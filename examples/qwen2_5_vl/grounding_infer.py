@@ -10,32 +10,32 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from answers import spoken
+from answers import Options
 
 from paddlemix_qwenvl.commands import terminal
+from paddlemix_qwenvl.commands.options import grouped
 from paddlemix_qwenvl.grounding import draw, parse
 from paddlemix_qwenvl.media import load_image
 
 IMAGE = Path(__file__).parent / "inputs" / "turned.jpg"
 
 
+@grouped
 def main(
-    model_path: Annotated[str, typer.Option("--model_path", help="a name, a folder, or demo")] = "demo",
     image_file: Annotated[str, typer.Option("--image_file", help="path, address or data URI")] = str(IMAGE),
     question: Annotated[str, typer.Option("--question")] = "Locate all shapes.",
     output: Annotated[Path, typer.Option("--output")] = Path("output/grounding.png"),
     font: Annotated[str | None, typer.Option("--font", help="of the labels (default: one that has them)")] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens")] = 256,
-    max_pixels: Annotated[int | None, typer.Option("--max_pixels", help="(default: the model's own)")] = None,
-    answer_file: Annotated[Path | None, typer.Option("--answer_file")] = None,
+    *,
+    options: Options,
 ) -> None:
     terminal.quiet()
     from paddlemix_qwenvl.engine.session import Assistant
 
     with terminal.plain_errors():
-        assistant = Assistant.load(model_path)
-        answer = assistant.ask(question, [image_file], max_pixels=max_pixels, max_new_tokens=max_new_tokens)
-        text = spoken(model_path, answer.text, answer_file)
+        assistant = Assistant.load(options.model_path)
+        answer = assistant.ask(question, [image_file], **options.settings())
+        text = options.spoken(answer.text)
         items = parse(text, answer.original_sizes, answer.resized_sizes)
         for item in items:
             print(item.kind, item.label, item.coords)

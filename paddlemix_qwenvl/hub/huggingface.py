@@ -6,6 +6,13 @@ import os
 import re
 from pathlib import Path
 
+_ABSENT = {  # errors of the library, the special ones first -> what they mean
+    "GatedRepoError": "it gives this model only to those whom its owner lets: ask there, and set HF_TOKEN",
+    "RepositoryNotFoundError": "it does not have the model, or it is private and HF_TOKEN is not set",
+    "RevisionNotFoundError": "it does not have that revision of the model; force_download=True takes what it has now",
+    "EntryNotFoundError": "it does not have the file",
+}
+
 
 class HuggingFace:
     """A model at the Hub; arguments, attributes and methods as `FolderSource` has them.
@@ -124,19 +131,10 @@ class HuggingFace:
         except errors.LocalEntryNotFoundError as error:
             cause = error.__cause__ or error
             raise Unreachable(f"{type(cause).__name__}: {cause}") from error
-        except errors.GatedRepoError as error:
-            raise Absent(
-                "it gives this model only to those whom its owner lets: ask there, and set HF_TOKEN"
-            ) from error
-        except errors.RepositoryNotFoundError as error:
-            raise Absent("it does not have the model, or it is private and HF_TOKEN is not set") from error
-        except errors.RevisionNotFoundError as error:
-            raise Absent(
-                "it does not have that revision of the model; force_download=True takes what it has now"
-            ) from error
-        except errors.EntryNotFoundError as error:
-            raise Absent("it does not have the file") from error
         except Exception as error:
+            absent = next((text for name, text in _ABSENT.items() if isinstance(error, getattr(errors, name))), None)
+            if absent:
+                raise Absent(absent) from error
             if isinstance(error, OSError) and error.errno is not None:  # the disk's
                 raise
             final = isinstance(error, errors.HfHubHTTPError | ValueError)

@@ -8,7 +8,24 @@ from itertools import pairwise
 import paddle
 from paddle import nn
 
+from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.layers.linear import RowParallelLinear, gate_up_linear
+from paddlemix_qwenvl.parallel import tensor_parallel
+
 ROWS_AT_ONCE = 512  # enough for products at full speed
+
+
+class SwiGLU(nn.Layer):
+    """Gated linear unit with SiLU (arXiv:2002.05202), split over the ranks by its inner width."""
+
+    def __init__(self, width: int, inner: int, bias: bool):
+        super().__init__()
+        start, stop = tensor_parallel().split(inner)
+        self.gate_up_proj = gate_up_linear(width, inner, bias=bias)
+        self.down_proj = RowParallelLinear(inner, width, start, stop, bias=bias)
+
+    def forward(self, x):
+        return feed_forward(x, self.gate_up_proj, ops.swiglu, self.down_proj)
 
 
 def feed_forward(x, up: nn.Layer, activation: Callable, down: nn.Layer):

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -14,9 +13,8 @@ from pydantic_core import PydanticCustomError
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
-from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object, wrong
-from paddlemix_qwenvl.files import write_json
+from paddlemix_qwenvl.files import folder_to_save, write_json
 from paddlemix_qwenvl.models import unsupported
 from paddlemix_qwenvl.models.auto import config_file
 
@@ -282,10 +280,7 @@ class ModelConfig:
         Raises:
             ConfigurationError: `save_directory` is a file.
         """
-        folder = Path(save_directory)
-        if folder.is_file():
-            raise ConfigurationError(f"{folder} is a file: give a folder to save into.")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder_to_save(save_directory)
         write_json(folder / hub.CONFIG, self.to_dict(), ensure_ascii=False)
 
 

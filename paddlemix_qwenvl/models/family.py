@@ -25,6 +25,17 @@ IDENTITY_FILES = ("config.json", "preprocessor_config.json", "processor_config.j
 """Files that may say what a folder holds, the first that does so decides."""
 
 
+def usual_classes(prefix: str, model: str) -> dict[str, tuple[str, str]]:
+    """`Family.classes` of a family that names its classes as transformers does."""
+    kinds = {
+        "Config": "config",
+        "Tokenizer": "tokenizer",
+        "Processor": "processor",
+        "ImageProcessor": "image_processor",
+    }
+    return {kind: (kind, prefix + name) for name, kind in kinds.items()} | {"model": ("model", model)}
+
+
 @dataclass(frozen=True)
 class Family:
     """A family of models: where its classes are, and which configurations are its own.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 
-from paddlemix_qwenvl.errors import ConfigurationError
-from paddlemix_qwenvl.files import write_json
+from paddlemix_qwenvl.files import folder_to_save, write_json
 from paddlemix_qwenvl.media import ContentCache, process_vision_info
 from paddlemix_qwenvl.models.batch import BatchFeature
 
@@ -98,16 +96,3 @@ class AnswerDecoder:
     def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
         """As `Processor.answer_text`."""
         return self._processor.answer_text(token_ids)
-
-
-def folder_to_save(save_directory: str | os.PathLike) -> Path:
-    """The folder, made.
-
-    Raises:
-        ConfigurationError: it is a file.
-    """
-    folder = Path(save_directory)
-    if folder.is_file():
-        raise ConfigurationError(f"{folder} is a file: give a folder to save into.")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

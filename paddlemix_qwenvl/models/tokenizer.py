@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.fields import checked
-from paddlemix_qwenvl.files import write_json
+from paddlemix_qwenvl.files import folder_to_save, write_json
 from paddlemix_qwenvl.models.batch import BatchFeature, tensors
 from paddlemix_qwenvl.models.call_options import (
     LOADING,
@@ -215,10 +214,7 @@ class Tokenizer(TokenizerFiles):
         Raises:
             ConfigurationError: `save_directory` is a file.
         """
-        folder = Path(save_directory)
-        if folder.is_file():
-            raise ConfigurationError(f"{folder} is a file: give a folder to save into.")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder_to_save(save_directory)
         self._save_vocabulary(folder)
         found = {name: value for name, value in asdict(self.settings).items() if value is not None}
         found |= {"padding_side": self.padding_side, "model_max_length": self.model_max_length}

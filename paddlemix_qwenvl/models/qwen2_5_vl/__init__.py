@@ -1,15 +1,9 @@
 """Qwen2.5-VL (arXiv:2502.13923)."""
 
-from paddlemix_qwenvl.models.family import Family, names_class
+from paddlemix_qwenvl.models.family import Family, names_class, usual_classes
 from paddlemix_qwenvl.models.qwen2_5_vl.sizes import SIZES
 
-_CLASSES = {
-    "config": ("config", "Qwen2_5_VLConfig"),
-    "model": ("model", "Qwen2_5_VLForConditionalGeneration"),
-    "tokenizer": ("tokenizer", "Qwen2_5_VLTokenizer"),
-    "processor": ("processor", "Qwen2_5_VLProcessor"),
-    "image_processor": ("image_processor", "Qwen2_5_VLImageProcessor"),
-}
+_CLASSES = usual_classes("Qwen2_5_VL", "Qwen2_5_VLForConditionalGeneration")
 _NAMES = [name for _, name in _CLASSES.values()]
 
 FAMILY = Family(

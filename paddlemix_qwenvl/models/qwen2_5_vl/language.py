@@ -8,12 +8,11 @@ from paddle import nn
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.layers.attention import AttentionContext, HeadSplit, causal_attention
 from paddlemix_qwenvl.layers.embedding import VocabParallelEmbedding
-from paddlemix_qwenvl.layers.linear import MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
-from paddlemix_qwenvl.layers.mlp import feed_forward
+from paddlemix_qwenvl.layers.linear import MergedColumnParallelLinear, RowParallelLinear
+from paddlemix_qwenvl.layers.mlp import SwiGLU
 from paddlemix_qwenvl.layers.norm import RMSNorm
 from paddlemix_qwenvl.layers.residual import ResidualStream
 from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLConfig
-from paddlemix_qwenvl.parallel import tensor_parallel
 
 
 class Attention(nn.Layer):
@@ -37,27 +36,13 @@ class Attention(nn.Layer):
         return self.o_proj(causal_attention(self.qkv_proj(x), self.heads, context, self.layer))
 
 
-class MLP(nn.Layer):
-    """SwiGLU."""
-
-    def __init__(self, config: Qwen2_5_VLConfig):
-        super().__init__()
-        size = config.intermediate_size
-        start, stop = tensor_parallel().split(size)
-        self.gate_up_proj = gate_up_linear(config.hidden_size, size, bias=False)
-        self.down_proj = RowParallelLinear(size, config.hidden_size, start, stop, bias=False)
-
-    def forward(self, x):
-        return feed_forward(x, self.gate_up_proj, ops.swiglu, self.down_proj)
-
-
 class DecoderLayer(nn.Layer):
     """Pre-norm transformer block; the residual is added inside the next norm."""
 
     def __init__(self, config: Qwen2_5_VLConfig, layer: int):
         super().__init__()
         self.self_attn = Attention(config, layer)
-        self.mlp = MLP(config)
+        self.mlp = SwiGLU(config.hidden_size, config.intermediate_size, bias=False)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 

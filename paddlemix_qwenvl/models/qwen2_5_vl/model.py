@@ -12,12 +12,13 @@ from paddle import nn
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
 from paddlemix_qwenvl.layers.kv_cache import KVCache
+from paddlemix_qwenvl.layers.mlp import SwiGLU
 from paddlemix_qwenvl.media import content_key
 from paddlemix_qwenvl.models.base import DecoderModel, ModelOutput, PackedPrompt, put_features
 from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLConfig
 from paddlemix_qwenvl.models.qwen2_5_vl.language import LanguageModel
 from paddlemix_qwenvl.models.qwen2_5_vl.positions import rope_index
-from paddlemix_qwenvl.models.qwen2_5_vl.vision import VisionMLP, make_vision_tower
+from paddlemix_qwenvl.models.qwen2_5_vl.vision import make_vision_tower
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         "model.visual.": "visual.",
         "language_model.model.": "model.",
     }
-    vision_mlp = VisionMLP
+    vision_mlp = SwiGLU
     make_vision_tower = staticmethod(make_vision_tower)
     position_rows = 3
     prompt_inputs = (

@@ -11,8 +11,8 @@ from paddle.static import InputSpec
 
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.errors import ConfigurationError, MediaError, ParallelError
-from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
-from paddlemix_qwenvl.layers.mlp import feed_forward
+from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear
+from paddlemix_qwenvl.layers.mlp import SwiGLU
 from paddlemix_qwenvl.layers.norm import RMSNorm
 from paddlemix_qwenvl.layers.residual import ResidualStream
 from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLVisionConfig
@@ -60,20 +60,6 @@ class VisionAttention(nn.Layer):
         return self.proj(attended)
 
 
-class VisionMLP(nn.Layer):
-    """SwiGLU with biases."""
-
-    def __init__(self, config: Qwen2_5_VLVisionConfig):
-        super().__init__()
-        size = config.intermediate_size
-        start, stop = tensor_parallel().split(size)
-        self.gate_up_proj = gate_up_linear(config.width, size, bias=True)
-        self.down_proj = RowParallelLinear(size, config.width, start, stop, bias=True)
-
-    def forward(self, x):
-        return feed_forward(x, self.gate_up_proj, ops.swiglu, self.down_proj)
-
-
 class VisionBlock(nn.Layer):
     """Pre-norm transformer block; the residual is added inside the next norm."""
 
@@ -82,7 +68,7 @@ class VisionBlock(nn.Layer):
         self.norm1 = RMSNorm(config.width, NORM_EPSILON)
         self.norm2 = RMSNorm(config.width, NORM_EPSILON)
         self.attn = VisionAttention(config)
-        self.mlp = VisionMLP(config)
+        self.mlp = SwiGLU(config.width, config.intermediate_size, bias=True)
 
     def forward(self, stream: ResidualStream, cos, sin, cu_seqlens):
         stream.x = self.attn(stream, self.norm1, cos, sin, cu_seqlens)

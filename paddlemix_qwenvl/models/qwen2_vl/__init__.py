@@ -1,15 +1,9 @@
 """Qwen2-VL (arXiv:2409.12191)."""
 
-from paddlemix_qwenvl.models.family import Family, names_class
+from paddlemix_qwenvl.models.family import Family, names_class, usual_classes
 from paddlemix_qwenvl.models.qwen2_vl.sizes import SIZES
 
-_CLASSES = {
-    "config": ("config", "Qwen2VLConfig"),
-    "model": ("model", "Qwen2VLForConditionalGeneration"),
-    "tokenizer": ("tokenizer", "Qwen2VLTokenizer"),
-    "processor": ("processor", "Qwen2VLProcessor"),
-    "image_processor": ("image_processor", "Qwen2VLImageProcessor"),
-}
+_CLASSES = usual_classes("Qwen2VL", "Qwen2VLForConditionalGeneration")
 # The image processor's name tells nothing: folders of Qwen2.5-VL have it, too.
 _NAMES = [name for kind, (_, name) in _CLASSES.items() if kind != "image_processor"]
 

@@ -1,5 +1,7 @@
 """Fields of the released checkpoints' config.json that differ from the defaults."""
 
+from paddlemix_qwenvl.models.qwen2_5_vl.sizes import SIZES as QWEN2_5
+
 SIZES = {
     "2B": {
         "hidden_size": 1536,
@@ -13,15 +15,6 @@ SIZES = {
         "tie_word_embeddings": True,
         "vision_config": {"hidden_size": 1536},
     },
-    "7B": {
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "max_window_layers": 28,
-        "rms_norm_eps": 1e-6,
-        "vision_config": {"hidden_size": 3584},
-    },
+    "7B": {**QWEN2_5["7B"], "rms_norm_eps": 1e-6, "vision_config": {"hidden_size": 3584}},
     "72B": {"rms_norm_eps": 1e-6, "vision_config": {"hidden_size": 8192}},
 }

@@ -66,17 +66,10 @@ IMAGE, VIDEO = 101, 102
 
 
 def index(rows, mask=None, images=None, videos=None, seconds=None, speed=2, merge=2):
-    return rope_index(
-        np.array(rows),
-        np.ones_like(rows) if mask is None else np.array(mask),
-        image_token_id=IMAGE,
-        video_token_id=VIDEO,
-        merge=merge,
-        tokens_per_second=speed,
-        image_grid_thw=images,
-        video_grid_thw=videos,
-        second_per_grid_ts=seconds,
-    )
+    mask = np.ones_like(rows) if mask is None else np.array(mask)
+    model = {"image_token_id": IMAGE, "video_token_id": VIDEO, "merge": merge, "tokens_per_second": speed}
+    media = {"image_grid_thw": images, "video_grid_thw": videos, "second_per_grid_ts": seconds}
+    return rope_index(np.array(rows), mask, **model, **media)
 
 
 def test_text_counts_up():

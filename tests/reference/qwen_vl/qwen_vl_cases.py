@@ -127,14 +127,19 @@ def shapes(config: dict) -> dict[str, tuple[int, ...]]:
 
 def tensors(config: dict, seed: int = 0) -> dict[str, np.ndarray]:
     """Seeded float32 values of all tensors: biases and norms far from 0 and 1, attention peaked."""
+    return seeded(shapes(config), seed)
+
+
+def seeded(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
+    """Values of tensors, by what their names say they are."""
     draws, values = np.random.default_rng(seed), {}
-    for name, shape in shapes(config).items():
+    for name, shape in shapes.items():
         noise = draws.standard_normal(shape)
         if name.endswith("bias"):
             noise *= 0.3
         elif len(shape) == 1:
             noise = np.clip(1 + 0.3 * noise, 0.3, 2)
-        elif "wte" in name or "lm_head" in name:
+        elif any(part in name for part in ("wte", "embed_tokens", "lm_head")):
             noise *= 4 / shape[-1] ** 0.5
         elif name.endswith(("query", "pos_embed", "positional_embedding")):
             noise *= 0.7
