@@ -71,11 +71,18 @@ def main(
     print(f"{cpu_name()}, {work.threads} threads, medians of {work.repeats}")
     for dtype, mine in ours.items():
         peer = theirs[peer_dtypes[dtype]]
-        print(f"\n{count / 1e9:.2f} B parameters, {count * BYTES[dtype] / 1e9:.2f} GB in {dtype.value}")
-        print(f"ours: {dtype.value}, {versions(mine)}\ntransformers: {peer_dtypes[dtype].value}, {versions(peer)}\n")
-        print(table(mine, peer))
-        same = [one == other for one, other in zip(mine["tokens"], peer["tokens"], strict=True)]
-        print(f"\nThe answers agree in their first {[*same, False].index(False)} of {len(same)} tokens.")
+        print(
+            f"\n{count / 1e9:.2f} B parameters, {count * BYTES[dtype] / 1e9:.2f} GB in {dtype.value}, theirs in {peer_dtypes[dtype].value}"
+        )
+        print_both(mine, peer, "transformers")
+
+
+def print_both(ours: dict, peer: dict, name: str) -> None:
+    """Versions, figures, and how far the answers agree."""
+    print(f"ours: {versions(ours)}\n{name}: {versions(peer)}\n")
+    print(table(ours, peer, name))
+    same = [mine == theirs for mine, theirs in zip(ours["tokens"], peer["tokens"], strict=True)]
+    print(f"\nThe answers agree in their first {[*same, False].index(False)} of {len(same)} tokens.")
 
 
 def make_once(folder: Path, config: dict, shapes: dict | None = None) -> int:

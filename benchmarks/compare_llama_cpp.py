@@ -15,7 +15,7 @@ from typing import Annotated
 import numpy as np
 import options
 import typer
-from compare import DType, cpu_name, make_once, run, table, versions
+from compare import DType, cpu_name, make_once, print_both, run
 from random_checkpoint import config_3b
 
 from paddlemix_qwenvl.commands.options import grouped
@@ -41,10 +41,7 @@ def main(
         ours = run("run_ours.py", sys.executable, given)
     print(f"\n{work.layers} layers of the 3B's widths, prompt of {prompt} tokens, {work.new_tokens} new")
     print(f"{cpu_name()}, {work.threads} threads, medians of {work.repeats}, {dtype.value}")
-    print(f"ours: {versions(ours)}\nllama.cpp: {versions(peer)}\n")
-    print(table(ours, peer, "llama.cpp"))
-    same = [mine == yours for mine, yours in zip(ours["tokens"], peer["tokens"], strict=True)]
-    print(f"\nThe answers agree in their first {[*same, False].index(False)} of {len(same)} tokens.")
+    print_both(ours, peer, "llama.cpp")
 
 
 if __name__ == "__main__":

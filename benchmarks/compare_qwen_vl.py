@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 import options
 import typer
-from compare import DType, cpu_name, make_once, run, table, versions
+from compare import DType, cpu_name, make_once, print_both, run
 
 from paddlemix_qwenvl.commands.options import grouped, with_defaults
 
@@ -42,10 +42,7 @@ def main(
         peer = run("run_qwen_vl_original.py", str(peer_python), [str(code.resolve()), *given])
     print(f"\n{count / 1e9:.2f} B parameters, one 448 x 448 image, prompt of {prompt} tokens, {work.new_tokens} new")
     print(f"{cpu_name()}, {work.threads} threads, medians of {work.repeats}, {dtype.value}")
-    print(f"ours: {versions(ours)}\noriginal: {versions(peer)}\n")
-    print(table(ours, peer, "original"))
-    same = [mine == yours for mine, yours in zip(ours["tokens"], peer["tokens"], strict=True)]
-    print(f"\nThe answers agree in their first {[*same, False].index(False)} of {len(same)} tokens.")
+    print_both(ours, peer, "original")
 
 
 def config_7b(layers: int, vision_blocks: int, vocab_size: int) -> dict:

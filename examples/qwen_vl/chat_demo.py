@@ -24,15 +24,13 @@ def main(
     max_new_tokens: Annotated[int, Option("--max_new_tokens")] = 512,
     *,
     loading: options.Loading,
-    allow_pickle: Annotated[bool, Option("--allow_pickle", help="read .pdparams and .bin")] = False,
 ) -> None:
     terminal.quiet()
     from paddlemix_qwenvl import QWenLMHeadModel, QWenVLTokenizer
 
-    where = options.given(source=loading.source, from_hf_hub=loading.from_hf_hub)
     with terminal.plain_errors():
-        tokenizer = QWenVLTokenizer.from_pretrained(model_name_or_path, **where)
-        model = QWenLMHeadModel.from_pretrained(model_name_or_path, allow_pickle=allow_pickle, **loading.given())
+        tokenizer = QWenVLTokenizer.from_pretrained(model_name_or_path, **loading.where())
+        model = QWenLMHeadModel.from_pretrained(model_name_or_path, **loading.given())
         shown = tokenizer.from_list_format([{"image": image} for image in image_file or []])
     history = []
     with suppress(EOFError):

@@ -29,16 +29,14 @@ def main(
     max_new_tokens: Annotated[int, Option("--max_new_tokens")] = 128,
     *,
     loading: options.Loading,
-    allow_pickle: Annotated[bool, Option("--allow_pickle", help="read .pdparams and .bin")] = False,
 ) -> None:
     terminal.quiet()
     from paddlemix_qwenvl import QWenLMHeadModel, QWenVLProcessor
 
     prompts = {"caption": CAPTION, "answer": f"Question: {question} Answer:", "boxes": f"<ref>{find}</ref>"}
-    where = options.given(source=loading.source, from_hf_hub=loading.from_hf_hub)
     with terminal.plain_errors():
-        processor = QWenVLProcessor.from_pretrained(model_name_or_path, **where)
-        model = QWenLMHeadModel.from_pretrained(model_name_or_path, allow_pickle=allow_pickle, **loading.given())
+        processor = QWenVLProcessor.from_pretrained(model_name_or_path, **loading.where())
+        model = QWenLMHeadModel.from_pretrained(model_name_or_path, **loading.given())
         for task, words in {"prompt": prompt}.items() if prompt else prompts.items():
             inputs = processor(query=[{"image": input_image}, {"text": words}], return_tensors="pd")
             ids, _ = model.generate(**inputs, max_new_tokens=max_new_tokens)

@@ -30,6 +30,7 @@ FromSource = Annotated[
     Source | None,
     Option("--source", help="where a name is looked up (default: where it was downloaded from, else paddlenlp)"),
 ]
+AllowPickle = Annotated[bool, Option("--allow_pickle", help="read .pdparams and .bin, of which arrays alone are taken")]
 FromHub = Annotated[bool, Option("--from_hf_hub", help="the same as --source huggingface")]
 
 ImageFiles = Annotated[list[str] | None, Option("--image_file", help="path or URL; may be given several times")]
@@ -66,11 +67,16 @@ class Loading:
     """How a model is loaded, and from where."""
 
     dtype: ModelDType = None
+    allow_pickle: AllowPickle = False
     source: FromSource = None
     from_hf_hub: FromHub = False
 
+    def where(self) -> dict[str, Any]:
+        """Where a name is looked up, as `from_pretrained` takes it."""
+        return given(source=self.source, from_hf_hub=self.from_hf_hub)
+
     def given(self) -> dict[str, Any]:
-        """Arguments of `from_pretrained`."""
+        """Arguments of a model's `from_pretrained`."""
         return given(**vars(self))
 
 

@@ -57,7 +57,7 @@ def print_plan(model_path: str, loading: options.Loading, sharing: options.Shari
     terminal.quiet()
     terminal.import_paddle()
     with terminal.plain_errors():
-        for line in plan_lines(model_path, **options.given(**vars(sharing)), **loading.given()):
+        for line in plan_lines(model_path, **options.given(dtype=loading.dtype, **vars(sharing)), **loading.where()):
             typer.echo(line)
 
 

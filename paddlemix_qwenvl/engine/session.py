@@ -67,6 +67,7 @@ class Assistant:
         quantization: str | None = None,
         vision_parallel: str | None = None,
         remember_images: bool = True,
+        allow_pickle: bool = False,
         **source,
     ) -> Assistant:
         """Load a model by name or folder.
@@ -78,6 +79,7 @@ class Assistant:
             vision_parallel: with several ranks, the vision tower split over them ("tensor", the default) or whole on each ("data").
             remember_images: keep up to 256 MiB of decoded pictures and as much of their features, so that one that comes again,
                 as in a chat's next turn, is neither decoded nor encoded again.
+            allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
             source: where a name is looked up, as in `hub.fetch`.
 
         Raises:
@@ -94,7 +96,7 @@ class Assistant:
         model_path = hub.locate(model_path)
         family = find_family(model_path, **source)
         model = generating(family.load("model")).from_pretrained(
-            model_path, dtype=dtype, quantization=quantization, **changes, **source
+            model_path, dtype=dtype, quantization=quantization, allow_pickle=allow_pickle, **changes, **source
         )
         processor = family.load("processor").from_pretrained(model_path, **source)
         decoded = ContentCache(DECODED_BYTES) if remember_images else None

@@ -76,13 +76,8 @@ class Qwen2VL(Checkpoint):
     processor_class = "Qwen2VLProcessor"
 
     def vision_config(self) -> dict:
-        return {
-            "depth": self.vision_depth,
-            "embed_dim": self.vision_hidden,
-            "hidden_size": self.hidden,
-            "num_heads": self.vision_heads,
-            "mlp_ratio": self.mlp_ratio,
-        }
+        widths = {"embed_dim": self.vision_hidden, "hidden_size": self.hidden, "mlp_ratio": self.mlp_ratio}
+        return {"depth": self.vision_depth, "num_heads": self.vision_heads, **widths}
 
 
 CHECKPOINTS = (

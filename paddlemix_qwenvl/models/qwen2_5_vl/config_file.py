@@ -25,18 +25,24 @@ from paddlemix_qwenvl.models.config import (
 
 
 @dataclass
-class Vision:
-    """The vision tower's fields."""
+class Patches:
+    """A vision tower's fields that do not depend on its blocks."""
 
     depth: Layers = 32
-    hidden_size: Width = 1280
-    hidden_act: Literal["silu"] = "silu"
-    intermediate_size: InnerWidth = 3420
     num_heads: Width = 16
     in_channels: Side = 3
     patch_size: PatchSize = 14
     spatial_merge_size: Side = 2
     temporal_patch_size: Side = 2
+
+
+@dataclass
+class Vision(Patches):
+    """The vision tower's fields."""
+
+    hidden_size: Width = 1280
+    hidden_act: Literal["silu"] = "silu"
+    intermediate_size: InnerWidth = 3420
     tokens_per_second: Count = 2
     window_size: Count = 112
     out_hidden_size: Width = 3584

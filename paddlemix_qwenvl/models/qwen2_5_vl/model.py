@@ -142,17 +142,8 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         Raises:
             PromptError: placeholders and features do not match, or the cache is full.
         """
-        prompt = self.pack(
-            input_ids,
-            attention_mask,
-            position_ids,
-            pixel_values,
-            image_grid_thw,
-            pixel_values_videos,
-            video_grid_thw,
-            second_per_grid_ts,
-            past_key_values,
-        )
+        media = pixel_values, image_grid_thw, pixel_values_videos, video_grid_thw, second_per_grid_ts
+        prompt = self.pack(input_ids, attention_mask, position_ids, *media, past_key_values)
         loss, logits, cache = self.run(prompt, labels, past_key_values, use_cache)
         output = self.output_class(loss=loss, logits=logits, past_key_values=cache, rope_deltas=prompt.rope_deltas)
         return output if return_dict else output.to_tuple()

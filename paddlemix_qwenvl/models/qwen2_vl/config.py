@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from paddlemix_qwenvl.fields import Count, Text, Whole
-from paddlemix_qwenvl.models.config import Epsilon, InnerWidth, Layers, PatchSize, Side, Width
+from paddlemix_qwenvl.models.config import Epsilon, InnerWidth, Layers, Width
 from paddlemix_qwenvl.models.qwen2_5_vl import config_file
 from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLConfig, Qwen2_5_VLVisionConfig
 from paddlemix_qwenvl.models.qwen2_vl.sizes import SIZES
@@ -23,19 +23,13 @@ Ratio = Annotated[float, Field(strict=True, ge=0.25, le=64), AfterValidator(_who
 
 
 @dataclass
-class Vision:
+class Vision(config_file.Patches):
     """The vision tower's fields; `hidden_size` is the width of what comes out, the language model's."""
 
-    depth: Layers = 32
     embed_dim: Width = 1280
     hidden_size: Width = 3584
     hidden_act: Literal["quick_gelu"] = "quick_gelu"
     mlp_ratio: Ratio = 4
-    num_heads: Width = 16
-    in_channels: Side = 3
-    patch_size: PatchSize = 14
-    spatial_merge_size: Side = 2
-    temporal_patch_size: Side = 2
 
 
 @dataclass
