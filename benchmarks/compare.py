@@ -71,9 +71,8 @@ def main(
     print(f"{cpu_name()}, {work.threads} threads, medians of {work.repeats}")
     for dtype, mine in ours.items():
         peer = theirs[peer_dtypes[dtype]]
-        print(
-            f"\n{count / 1e9:.2f} B parameters, {count * BYTES[dtype] / 1e9:.2f} GB in {dtype.value}, theirs in {peer_dtypes[dtype].value}"
-        )
+        print(f"\n{count / 1e9:.2f} B parameters, {count * BYTES[dtype] / 1e9:.2f} GB in {dtype.value}")
+        print(f"theirs in {peer_dtypes[dtype].value}")
         print_both(mine, peer, "transformers")
 
 

@@ -81,6 +81,6 @@ def _export(
         use_device(how.device)
         start_ranks(None, how.device)
         typer.echo(f"loading {name}", err=True)
-        where = options.given(dtype=how.dtype, source=how.source, from_hf_hub=how.from_hf_hub)
-        model, processor = exporter.load(name, model_type=model_type, **where)
+        dtype = how.dtype and how.dtype.value
+        model, processor = exporter.load(name, dtype, model_type, **how.where())
         return exporter.export(model, processor, folder, parts, name, say=lambda line: typer.echo(line, err=True))

@@ -63,17 +63,23 @@ def given(**choices: Any) -> dict[str, Any]:
 
 
 @dataclass
-class Loading:
-    """How a model is loaded, and from where."""
+class Where:
+    """Where a name is looked up."""
 
-    dtype: ModelDType = None
-    allow_pickle: AllowPickle = False
     source: FromSource = None
     from_hf_hub: FromHub = False
 
     def where(self) -> dict[str, Any]:
-        """Where a name is looked up, as `from_pretrained` takes it."""
+        """As `from_pretrained` takes it."""
         return given(source=self.source, from_hf_hub=self.from_hf_hub)
+
+
+@dataclass
+class Loading(Where):
+    """How a model is loaded, and from where."""
+
+    dtype: ModelDType = None
+    allow_pickle: AllowPickle = False
 
     def given(self) -> dict[str, Any]:
         """Arguments of a model's `from_pretrained`."""
@@ -81,13 +87,11 @@ class Loading:
 
 
 @dataclass
-class Exporting:
+class Exporting(Where):
     """How a model is exported, and from where."""
 
     dtype: WeightsDType = None
     device: Device = None
-    source: FromSource = None
-    from_hf_hub: FromHub = False
 
 
 @dataclass
