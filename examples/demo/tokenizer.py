@@ -86,7 +86,7 @@ def save_processor(folder: str | Path) -> dict[str, int]:
         "tokenizer.json": hub.tokenizer_json(vocab, merges, added),
         "tokenizer_config.json": hub.tokenizer_config(added) | {"model_max_length": 2048},
         "chat_template.json": {"chat_template": hub.CHAT_TEMPLATE},
-        "preprocessor_config.json": hub.preprocessor_config(56 * 56, MAX_PIXELS),
+        "preprocessor_config.json": hub.preprocessor_config(56 * 56, MAX_PIXELS, "Qwen2_5_VLProcessor"),
         "generation_config.json": hub.generation_config(ids) | {"do_sample": False, "repetition_penalty": 1.0},
     }
     for name, content in files.items():
