@@ -5,10 +5,18 @@ import pytest
 
 
 @pytest.fixture(scope="package")
-def folder(tmp_path_factory):
+def its_tensors() -> dict:
+    """By their Hub names. No answer has the mark of a picture or a video, so that it can be given as a prompt."""
+    tensors = hub_model.tensors(hub_model.qwen2_vl_config())
+    tensors["lm_head.weight"][[hub_model.IDS["<|image_pad|>"], hub_model.IDS["<|video_pad|>"]]] = 0
+    return tensors
+
+
+@pytest.fixture(scope="package")
+def folder(tmp_path_factory, its_tensors):
     """Weights, config, tokenizer and processor files."""
-    folder, config = tmp_path_factory.mktemp("qwen2_vl"), hub_model.qwen2_vl_config()
-    hub_model.write(folder, config, hub_model.tensors(config))
+    folder = tmp_path_factory.mktemp("qwen2_vl")
+    hub_model.write(folder, hub_model.qwen2_vl_config(), its_tensors)
     return hub_model.write_processor(folder, processor_class="Qwen2VLProcessor")
 
 

@@ -43,7 +43,7 @@ def test_both_forms_are_the_released_2b(tmp_path, form):
     assert config.vision_config == Qwen2VLConfig.of_size("2B").vision_config
     config.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["vision_config"]["mlp_ratio"] == 4
-    assert Qwen2VLConfig.from_pretrained(tmp_path) == config
+    assert Qwen2VLConfig.from_pretrained(tmp_path).vision_config == vision
 
 
 @pytest.mark.parametrize(
