@@ -70,21 +70,46 @@ def config(**changes) -> dict:
     return {**fields, **changes}
 
 
+def qwen2_vl_config(**changes) -> dict:
+    """The same of Qwen2-VL."""
+    vision = {
+        "depth": 3,
+        "embed_dim": 32,
+        "hidden_size": 48,
+        "hidden_act": "quick_gelu",
+        "mlp_ratio": 2.5,
+        "num_heads": 2,
+        "in_chans": 3,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "spatial_patch_size": 14,
+        "temporal_patch_size": 2,
+    }
+    vision.update(changes.pop("vision_config", {}))
+    fields = config(architectures=["Qwen2VLForConditionalGeneration"], model_type="qwen2_vl", **changes)
+    return {**fields, "vision_config": vision}
+
+
 def shapes(config: dict) -> dict[str, tuple[int, ...]]:
     """Every tensor of the model under its Hub name, Linear weights as `[out, in]`."""
     vision, found = config["vision_config"], {}
-    width, inner, side = vision["hidden_size"], vision["intermediate_size"], vision["patch_size"]
+    is_2_5, side = config["model_type"] == "qwen2_5_vl", vision["patch_size"]
+    width = vision["hidden_size" if is_2_5 else "embed_dim"]
+    inner = vision["intermediate_size"] if is_2_5 else int(width * vision["mlp_ratio"])
+    norm_parts = ("weight",) if is_2_5 else ("weight", "bias")
     found["visual.patch_embed.proj.weight"] = (width, 3, vision["temporal_patch_size"], side, side)
     for i in range(vision["depth"]):
         block = f"visual.blocks.{i}."
-        found |= {block + "norm1.weight": (width,), block + "norm2.weight": (width,)}
+        found |= {f"{block}norm{n}.{part}": (width,) for n in (1, 2) for part in norm_parts}
         found |= _linear(block + "attn.qkv", 3 * width, width) | _linear(block + "attn.proj", width, width)
-        found |= _linear(block + "mlp.gate_proj", inner, width) | _linear(block + "mlp.up_proj", inner, width)
-        found |= _linear(block + "mlp.down_proj", width, inner)
+        enter, leave = (("gate_proj", "up_proj"), "down_proj") if is_2_5 else (("fc1",), "fc2")
+        for name in enter:
+            found |= _linear(f"{block}mlp.{name}", inner, width)
+        found |= _linear(f"{block}mlp.{leave}", width, inner)
     merged = width * vision["spatial_merge_size"] ** 2
-    found["visual.merger.ln_q.weight"] = (width,)
+    found |= {f"visual.merger.ln_q.{part}": (width,) for part in norm_parts}
     found |= _linear("visual.merger.mlp.0", merged, merged)
-    found |= _linear("visual.merger.mlp.2", vision["out_hidden_size"], merged)
+    found |= _linear("visual.merger.mlp.2", config["hidden_size"], merged)
 
     width, inner = config["hidden_size"], config["intermediate_size"]
     kv_width = width // config["num_attention_heads"] * config["num_key_value_heads"]
@@ -142,10 +167,15 @@ def write_shards(folder: Path, config: dict, tensors: dict, count: int, layout: 
     return weight_map
 
 
-def write_processor(folder: Path, min_pixels: int = 4 * 28 * 28, max_pixels: int = 64 * 28 * 28) -> Path:
+def write_processor(
+    folder: Path,
+    min_pixels: int = 4 * 28 * 28,
+    max_pixels: int = 64 * 28 * 28,
+    processor_class: str = "Qwen2_5_VLProcessor",
+) -> Path:
     """Tokenizer, template, image processor and generation settings, with a vocabulary of single bytes and a few merges."""
     with mock.patch.object(tokenizer_files, "read_ranks", lambda count: RANKS):
-        tokenizer_files.write_tokenizer_files(folder, min_pixels=min_pixels, max_pixels=max_pixels)
+        tokenizer_files.write_tokenizer_files(folder, None, min_pixels, max_pixels, processor_class)
     return folder
 
 

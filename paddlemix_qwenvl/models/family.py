@@ -99,7 +99,9 @@ def family_of_config(config) -> Family:
     Raises:
         ConfigurationError: it is of no family.
     """
-    family = next((family for family in families() if isinstance(config, family.load("config"))), None)
+    found = [family for family in families() if isinstance(config, family.load("config"))]
+    # A config of Qwen2-VL is one of Qwen2.5-VL, too.
+    family = next((family for family in found if family.model_type == config.model_type), None)
     if family is None:
         raise ConfigurationError(f"a config of type {type(config).__name__} is of no family: there are {titles()}.")
     return family

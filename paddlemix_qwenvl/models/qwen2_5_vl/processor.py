@@ -224,7 +224,8 @@ class Qwen2_5_VLProcessor(Processor):
     @property
     def model_input_names(self) -> list[str]:
         """Names of what a call may return for the model."""
-        return ["input_ids", "attention_mask", *self.image_processor.model_input_names, "second_per_grid_ts"]
+        times = ["second_per_grid_ts"] if self.times_videos else []
+        return ["input_ids", "attention_mask", *self.image_processor.model_input_names, *times]
 
 
 def _rates(options: dict, videos: list) -> list[float]:
