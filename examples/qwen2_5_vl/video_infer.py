@@ -11,43 +11,43 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from answers import spoken
+from answers import Options
 
 import paddlemix_qwenvl
 from paddlemix_qwenvl.commands import terminal
+from paddlemix_qwenvl.commands.options import grouped, with_defaults
 from paddlemix_qwenvl.grounding import parse_times
 
 VIDEO = Path(__file__).parent / "inputs" / "film.mp4"
 QUESTION = "Localize what happens in this video. Answer in JSON with start_time, end_time and description."
 
 
+@grouped
 def main(
-    model_path: Annotated[str, typer.Option("--model_path", help="a name, a folder, or demo")] = "demo",
     video_file: Annotated[str, typer.Option("--video_file", help="path or address")] = str(VIDEO),
     question: Annotated[str, typer.Option("--question")] = QUESTION,
     fps: Annotated[float, typer.Option("--fps", help="frames to look at, a second")] = 2.0,
     video_start: Annotated[float, typer.Option("--video_start", help="seconds")] = 0.0,
-    max_frame_pixels: Annotated[int, typer.Option("--max_pixels", help="of a frame")] = 128 * 28 * 28,
-    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens")] = 256,
-    answer_file: Annotated[Path | None, typer.Option("--answer_file")] = None,
+    *,
+    options: Options,
 ) -> None:
     terminal.quiet()
     from paddlenlp.transformers import AutoModelForConditionalGeneration, AutoProcessor
 
-    video = {"video": video_file, "fps": fps, "video_start": video_start, "max_pixels": max_frame_pixels}
+    video = {"video": video_file, "fps": fps, "video_start": video_start, "max_pixels": options.max_pixels}
     messages = [{"role": "user", "content": [{"type": "video", **video}, {"type": "text", "text": question}]}]
     with terminal.plain_errors():
-        model = AutoModelForConditionalGeneration.from_pretrained(model_path)
-        processor = AutoProcessor.from_pretrained(model_path)
+        model = AutoModelForConditionalGeneration.from_pretrained(options.model_path)
+        processor = AutoProcessor.from_pretrained(options.model_path)
         text = processor.apply_chat_template(messages, add_generation_prompt=True)
         _, videos = paddlemix_qwenvl.process_vision_info(messages)
         inputs = processor(text=[text], videos=videos, return_tensors="pd")
         print(f"{len(videos[0])} frames from {videos[0].timestamps[0]:.2f} to {videos[0].timestamps[-1]:.2f} s")
-        ids, _ = model.generate(**inputs, max_new_tokens=max_new_tokens)
-        answer = spoken(model_path, processor.batch_decode(ids, skip_special_tokens=True)[0], answer_file)
+        ids, _ = model.generate(**inputs, max_new_tokens=options.max_new_tokens)
+        answer = options.spoken(processor.batch_decode(ids, skip_special_tokens=True)[0])
         for segment in parse_times(answer, video_start):
             print(f"{segment.start:.2f} - {segment.end:.2f} s  {segment.text}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    typer.run(with_defaults(main, max_pixels=128 * 28 * 28))

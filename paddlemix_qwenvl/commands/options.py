@@ -144,7 +144,10 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**options):
-        own = {name: group(**{f.name: options.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
+        own = {
+            name: group(**{each.name: options.pop(each.name) for each in fields(group) if each.name in options})
+            for name, group in groups.items()
+        }
         command(**options, **own)
 
     run.__signature__ = signature.replace(parameters=parameters)
