@@ -23,7 +23,8 @@ QWEN_VL = {
     "vocab_size": qwen_vl_cases.IMAGE_START_ID + 9,
     "visual": {"image_size": 56, "output_dim": 512, "mlp_ratio": 2.3},
 }
-MODELS = (*SHAPES, "Qwen-VL")
+MODELS = (*SHAPES, "Qwen-VL", "Qwen2-VL")
+DEALT = ("7B", "Qwen2-VL")  # also asked with the whole vision tower on each rank
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0, "min_new_tokens": 32, "max_new_tokens": 32}
 SAMPLED = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 0.95, "min_new_tokens": 8, "max_new_tokens": 8}
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -31,23 +32,22 @@ FILM = "<|vision_start|><|video_pad|><|vision_end|>"
 
 
 def model_class(name: str):
-    from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, QWenLMHeadModel
+    from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, Qwen2VLForConditionalGeneration, QWenLMHeadModel
 
-    return QWenLMHeadModel if name == "Qwen-VL" else Qwen2_5_VLForConditionalGeneration
+    others = {"Qwen-VL": QWenLMHeadModel, "Qwen2-VL": Qwen2VLForConditionalGeneration}
+    return others.get(name, Qwen2_5_VLForConditionalGeneration)
 
 
 def config(name: str) -> dict:
     if name == "Qwen-VL":
         return qwen_vl_cases.config(**QWEN_VL)
-    fields = SHAPES[name]
+    fields = SHAPES.get(name, SHAPES["7B"])
     width = fields["num_attention_heads"] * HEAD_DIM
-    return hub_model.config(
-        **fields,
-        hidden_size=width,
-        intermediate_size=61,
-        rope_scaling={"type": "mrope", "mrope_section": [2, 1, 1]},
-        vision_config={"num_heads": 4, "out_hidden_size": width},
-    )
+    fields = {**fields, "hidden_size": width, "intermediate_size": 61}
+    fields["rope_scaling"] = {"type": "mrope", "mrope_section": [2, 1, 1]}
+    if name == "Qwen2-VL":
+        return hub_model.qwen2_vl_config(**fields, vision_config={"num_heads": 4, "hidden_size": width})
+    return hub_model.config(**fields, vision_config={"num_heads": 4, "out_hidden_size": width})
 
 
 def write_checkpoints(folder: Path) -> None:
@@ -101,6 +101,8 @@ def answers(name: str, model, folder: Path) -> dict[str, np.ndarray]:
     for batch in ("words",) if name == "Qwen-VL" else ("image", "images", "videos"):
         with np.load(folder / f"{batch}.npz") as file:
             inputs = {key: paddle.to_tensor(value) for key, value in file.items()}
+        if name == "Qwen2-VL":
+            inputs.pop("second_per_grid_ts", None)
         with paddle.no_grad():
             found[f"{name} {batch} logits"] = model(**inputs).logits.numpy()
         if len(inputs["input_ids"]) > 1:
