@@ -214,3 +214,7 @@ def as_paddle_lays_them(tensors: dict) -> dict:
     return {
         name: value.T if value.ndim == 2 and "embed_tokens" not in name else value for name, value in tensors.items()
     }
+
+
+def widened(bits: np.ndarray) -> np.ndarray:
+    return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -4,85 +4,12 @@ import json
 
 import hub_model
 import pytest
+from released_configs import SIZES, assert_holds, assert_same, hub_config, load, nested
 
 from paddlemix_qwenvl import Qwen2_5_VLConfig
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.models.qwen2_5_vl import FAMILY
 from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLVisionConfig
-
-# What Qwen/Qwen2.5-VL-{3B,7B,32B,72B}-Instruct say in their config.json.
-COMMON = {
-    "architectures": ["Qwen2_5_VLForConditionalGeneration"],
-    "attention_dropout": 0.0,
-    "bos_token_id": 151643,
-    "eos_token_id": 151645,
-    "vision_start_token_id": 151652,
-    "vision_end_token_id": 151653,
-    "vision_token_id": 151654,
-    "image_token_id": 151655,
-    "video_token_id": 151656,
-    "hidden_act": "silu",
-    "initializer_range": 0.02,
-    "max_position_embeddings": 128000,
-    "model_type": "qwen2_5_vl",
-    "rms_norm_eps": 1e-06,
-    "rope_theta": 1000000.0,
-    "sliding_window": 32768,
-    "torch_dtype": "bfloat16",
-    "use_cache": True,
-    "use_sliding_window": False,
-    "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
-}
-VISION = {
-    "depth": 32,
-    "hidden_act": "silu",
-    "hidden_size": 1280,
-    "num_heads": 16,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "window_size": 112,
-    "fullatt_block_indexes": [7, 15, 23, 31],
-    "tokens_per_second": 2,
-    "temporal_patch_size": 2,
-}
-NUMBERS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-SIZES = {
-    "3B": ((2048, 11008, 36, 16, 2), 151936, 70, True, (2048, 3420)),
-    "7B": ((3584, 18944, 28, 28, 4), 152064, 28, False, (3584, 3420)),
-    "32B": ((5120, 27648, 64, 40, 8), 152064, 64, False, (5120, 3456)),
-    "72B": ((8192, 29568, 80, 64, 8), 152064, 80, False, (8192, 3456)),
-}
-
-
-def hub_config(size: str) -> dict:
-    """The Hub's config.json of a released size."""
-    numbers, vocab_size, max_window_layers, tied, (out_hidden_size, intermediate_size) = SIZES[size]
-    return {
-        **COMMON,
-        **dict(zip(NUMBERS, numbers, strict=True)),
-        "vocab_size": vocab_size,
-        "max_window_layers": max_window_layers,
-        "tie_word_embeddings": tied,
-        "vision_config": {**VISION, "out_hidden_size": out_hidden_size, "intermediate_size": intermediate_size},
-    }
-
-
-def load(folder, fields: dict) -> Qwen2_5_VLConfig:
-    return Qwen2_5_VLConfig.from_pretrained(hub_model.write_config(folder, fields))
-
-
-def assert_holds(config: Qwen2_5_VLConfig, fields: dict) -> None:
-    """Every field of a Hub file, where our config has it."""
-    written = config.to_dict()
-    for name, value in fields.items():
-        if name == "vision_config":
-            assert {key: written[name][key] for key in value} == value
-        else:
-            assert written[name] == value, name
-
-
-def assert_same(one: Qwen2_5_VLConfig, other: Qwen2_5_VLConfig) -> None:
-    assert one.to_dict() == other.to_dict()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -121,98 +48,6 @@ def test_derived_sizes(size):
     vision = config.vision_config
     assert config.head_dim == 128
     assert (vision.head_dim, vision.patch_dim, vision.window_tokens) == (80, 1176, 4)
-
-
-def nested(fields: dict) -> dict:
-    """The form that transformers 4.52 and later write: the language model's fields in `text_config`."""
-    top = {"architectures", "model_type", "vision_config", "tie_word_embeddings", "torch_dtype"}
-    top |= {name for name in fields if name.startswith(("vision_", "image_", "video_"))}
-    text = {name: value for name, value in fields.items() if name not in top}
-    text |= {"model_type": "qwen2_5_vl_text", "layer_types": ["full_attention"] * fields["num_hidden_layers"]}
-    text["rope_scaling"] = {**fields["rope_scaling"], "type": "default", "rope_type": "default"}
-    return {**{name: value for name, value in fields.items() if name in top}, "text_config": text}
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_flat_and_nested_form_are_one(tmp_path, size):
-    flat, inner = load(tmp_path / "flat", hub_config(size)), load(tmp_path / "nested", nested(hub_config(size)))
-    assert_holds(inner, hub_config(size))
-    for name in [*hub_config(size), "vision_config", "head_dim"]:
-        assert flat.to_dict().get(name) == inner.to_dict().get(name), name
-    assert inner.model_type == "qwen2_5_vl" and not hasattr(inner, "text_config")
-
-
-def test_the_nested_form_is_taken_by_the_constructor_too():
-    fields = nested(hub_config("3B"))
-    config = Qwen2_5_VLConfig(**fields)
-    assert_holds(config, hub_config("3B"))
-
-
-def test_text_config_goes_before_what_is_left_of_the_flat_form(tmp_path):
-    """transformers 4.57 writes both, and the flat fields may be from before tokens were added."""
-    fields = nested(hub_config("3B"))
-    fields["text_config"] |= {"tie_word_embeddings": False, "rope_scaling": {"mrope_section": [62, 1, 1]}}
-    fields["text_config"] |= {"vocab_size": 152001, "eos_token_id": 5, "rope_theta": 5e5}
-    stale = {
-        "rope_scaling": {"mrope_section": [32, 16, 16]},
-        "vocab_size": 151936,
-        "rope_theta": 1e6,
-        "eos_token_id": 7,
-    }
-    config = load(tmp_path, {**fields, **stale})
-    assert config.tie_word_embeddings is False and config.rope_scaling["mrope_section"] == [62, 1, 1]
-    assert (config.vocab_size, config.eos_token_id, config.rope_theta) == (152001, 5, 5e5)
-
-
-def test_the_whole_models_dtype_goes_first(tmp_path):
-    fields = nested(hub_config("3B"))
-    fields["text_config"] |= {"dtype": "float16"}
-    assert load(tmp_path, fields).dtype == "bfloat16"
-    assert load(tmp_path, {**fields, "torch_dtype": None}).dtype == "float16"
-    assert load(tmp_path, {**hub_config("3B"), "dtype": "float32"}).dtype == "float32"
-    assert load(tmp_path, {**hub_config("3B"), "torch_dtype": "torch.float16"}).dtype == "float16"
-
-
-def test_an_empty_text_config_is_none(tmp_path):
-    assert load(tmp_path, {**hub_config("3B"), "text_config": None}).hidden_size == 2048
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"type": "mrope", "mrope_section": [16, 24, 24]},
-        {"rope_type": "mrope", "mrope_section": [16, 24, 24]},
-        {"type": "default", "mrope_section": [16, 24, 24]},
-        {"rope_type": "default", "type": "default", "mrope_section": [16, 24, 24]},
-        {"mrope_section": (16, 24, 24)},
-        {"type": "mrope"},
-        {},
-        None,
-    ],
-    ids=str,
-)
-def test_rope_scaling_under_all_its_names(tmp_path, given):
-    config = load(tmp_path, {**hub_config("7B"), "rope_scaling": given})
-    assert config.rope_scaling == {"type": "mrope", "mrope_section": [16, 24, 24]}
-
-
-@pytest.mark.parametrize("inside", [False, True])
-def test_rope_parameters_of_transformers_5(tmp_path, inside):
-    """The base stands beside the sections there, flat or in `text_config`."""
-    fields = {name: value for name, value in hub_config("3B").items() if name not in ("rope_scaling", "rope_theta")}
-    rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5, "mrope_section": [20, 22, 22]}}
-    config = load(tmp_path, {**fields, "text_config": rope} if inside else {**fields, **rope})
-    assert config.rope_theta == 5e5
-    assert config.rope_scaling == {"type": "mrope", "mrope_section": [20, 22, 22]}
-
-
-def test_rope_scaling_in_text_config_goes_before_a_flat_one_of_another_name(tmp_path):
-    fields = {
-        **hub_config("3B"),
-        "text_config": {"rope_parameters": {"rope_theta": 5e5, "mrope_section": [20, 22, 22]}},
-    }
-    config = load(tmp_path, fields)
-    assert (config.rope_theta, config.rope_scaling["mrope_section"]) == (5e5, [20, 22, 22])
 
 
 @pytest.mark.parametrize(
