@@ -1,6 +1,6 @@
-"""Qwen-VL and Qwen2.5-VL for PaddleMIX and PaddleNLP.
+"""Qwen-VL, Qwen2-VL and Qwen2.5-VL on Paddle, and in PaddleNLP, PaddleMIX and PaddleFormers.
 
-Importing this package makes the hosts' Auto classes find both families (see `registry`). It loads neither a host nor
+Importing this package makes the hosts' Auto classes find all families (see `hosts/registry.py`). It loads neither a host nor
 Paddle: the names below are loaded when they are first used.
 """
 

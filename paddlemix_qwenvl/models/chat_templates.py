@@ -1,4 +1,4 @@
-"""Chat templates in a folder's files: one, or several by name. Needs neither Paddle nor PaddleNLP.
+"""Chat templates in a folder's files: one, or several by name. Needs no Paddle.
 
 Source of which file goes first: transformers 4.57.6 and 5.24.0.
 """

@@ -1,4 +1,4 @@
-"""Chat templates as transformers renders them, run as what they are: code of strangers. Needs neither Paddle nor PaddleNLP.
+"""Chat templates as transformers renders them, run as what they are: code of strangers. Needs no Paddle.
 
 Source: `chat_template_utils.py` of transformers 4.57.6 and 5.24.0.
 """

@@ -1,4 +1,4 @@
-"""Qwen2's byte-level BPE from a folder's files, whichever tool saved them. Needs neither Paddle nor PaddleNLP.
+"""Qwen2's byte-level BPE from a folder's files, whichever tool saved them. Needs no Paddle.
 
 Vocabulary, merges and added tokens come from tokenizer.json where it is there, else from vocab.json, merges.txt and
 added_tokens.json; the rest of the tokenizer is Qwen2's own in any case.

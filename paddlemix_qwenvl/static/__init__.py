@@ -1,1 +1,1 @@
-"""Static graphs: `export` writes a folder, `predictor` serves it without PaddleNLP or the modelling code."""
+"""Static graphs: `export` writes a folder, `runner` serves it without a layer of the model."""

@@ -31,7 +31,7 @@ def load(name: str, dtype: str | None = None, model_type: str | None = None, **s
         name: a folder, or a name as in `from_pretrained`.
         dtype: of `DTYPES` or `QUANTIZATIONS`, None for the model's own, of which
             int8 weights are made and which the KV cache keeps.
-        model_type: what the model must be, as PaddleNLP's export calls it: that of config.json and "-img2txt"; None for either.
+        model_type: what the model must be, as PaddleNLP's export calls it: that of config.json and "-img2txt"; None for any.
         source: where a name is looked up (`from_hf_hub=True`, ...).
 
     Raises:
@@ -63,7 +63,7 @@ def export(
     """Write graphs, tokenizer, processor, configs and manifest of a model; with several ranks, a graph a rank.
 
     Args:
-        model: of either family, loaded in the dtype that the graphs shall have.
+        model: of any family, loaded in the dtype that the graphs shall have.
         processor: its processor.
         folder: made; must not exist, be empty, or be an earlier export (with no folder in it), which is replaced once the new
             one is whole.

@@ -1,4 +1,4 @@
-"""What an export folder holds, and whether it is still what was exported. Needs neither Paddle nor PaddleNLP."""
+"""What an export folder holds, and whether it is still what was exported. Needs no Paddle."""
 
 from __future__ import annotations
 

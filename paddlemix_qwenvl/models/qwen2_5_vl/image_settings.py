@@ -1,4 +1,4 @@
-"""How pictures are resized and cut up, as a folder's files and a call's arguments say. Needs neither Paddle nor PaddleNLP.
+"""How pictures are resized and cut up, as a folder's files and a call's arguments say. Needs no Paddle.
 
 Source of names, defaults and which file goes first: Qwen2VLImageProcessor and Qwen2VLVideoProcessor of transformers 4.51.3,
 4.57.6 and 5.24.0.

@@ -1,4 +1,4 @@
-"""What a prompt's placeholders become. Needs neither Paddle nor PaddleNLP, so the predictor uses it too."""
+"""What a prompt's placeholders become. Needs no Paddle."""
 
 from __future__ import annotations
 

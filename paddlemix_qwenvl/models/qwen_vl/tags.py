@@ -1,4 +1,4 @@
-"""Tags for pictures and boxes in Qwen-VL's text. Needs neither Paddle nor PaddleNLP, so the predictor uses it too."""
+"""Tags for pictures and boxes in Qwen-VL's text. Needs no Paddle."""
 
 from __future__ import annotations
 
