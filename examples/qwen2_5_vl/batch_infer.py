@@ -42,9 +42,7 @@ def main(
         inputs = processor(text=texts, images=pictures, padding=True, return_tensors="pd")
         streamer = BatchStreamer(processor.tokenizer, lambda row, piece: print(f"{row}: {piece!r}"))
         ids, _ = model.generate(**inputs, streamer=streamer, max_new_tokens=max_new_tokens)
-        for image, asked, answer in zip(
-            images, questions, processor.batch_decode(ids, skip_special_tokens=True), strict=True
-        ):
+        for image, asked, answer in zip(images, questions, processor.post_process(ids), strict=True):
             print(f"{Path(image).name}: {asked}\n  {answer}")
 
 

@@ -37,7 +37,7 @@ def main(
         pictures, _ = paddlemix_qwenvl.process_vision_info(messages)
         inputs = processor(text=[text], images=pictures, return_tensors="pd")
         ids, _ = model.generate(**inputs, max_new_tokens=max_new_tokens)
-        print(processor.batch_decode(ids, skip_special_tokens=True)[0])
+        print(processor.post_process(ids)[0])
 
 
 if __name__ == "__main__":

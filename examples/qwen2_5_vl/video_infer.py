@@ -44,7 +44,7 @@ def main(
         inputs = processor(text=[text], videos=videos, return_tensors="pd")
         print(f"{len(videos[0])} frames from {videos[0].timestamps[0]:.2f} to {videos[0].timestamps[-1]:.2f} s")
         ids, _ = model.generate(**inputs, max_new_tokens=options.max_new_tokens)
-        answer = options.spoken(processor.batch_decode(ids, skip_special_tokens=True)[0])
+        answer = options.spoken(processor.post_process(ids)[0])
         for segment in parse_times(answer, video_start):
             print(f"{segment.start:.2f} - {segment.end:.2f} s  {segment.text}")
 

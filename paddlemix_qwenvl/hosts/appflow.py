@@ -85,7 +85,7 @@ class ConversationTask(AppTask):
 
     def _postprocess(self, inputs: dict) -> dict:
         """The call's arguments with the answer as `result`."""
-        answer = self._processor.batch_decode(inputs["result"], skip_special_tokens=True)[0]
+        answer = self._processor.post_process(inputs["result"])[0]
         self.messages = [*inputs.pop("messages"), {"role": "assistant", "content": answer}]
         return {**inputs, "result": answer}
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import hub_model
 import pytest
 
 from paddlemix_qwenvl import hub
@@ -95,6 +96,16 @@ def test_a_folder_and_what_the_model_is_loaded_and_asked_with(appflow, tmp_path)
     inputs = {"image": PICTURE, "prompt": "Describe the picture.", "generate_kwargs": {"stop_strings": "green"}}
     said = chat(**inputs, score=7)
     assert said == {**inputs, "score": 7, "result": "a green"}
+
+
+def test_answers_of_qwen2_vl_keep_the_tags_of_their_boxes(appflow, tmp_path):
+    config = hub_model.qwen2_vl_config()
+    hub_model.write(tmp_path, config, hub_model.tensors(config))
+    [task] = ask(appflow, hub_model.write_processor(tmp_path, processor_class="Qwen2VLProcessor")).task_instances
+    answer = "<|object_ref_start|>the man<|object_ref_end|><|box_start|>(1,2),(3,4)<|box_end|>"
+    ids = task._processor(text=f"{answer}<|im_end|>", return_tensors="pd")["input_ids"]
+    assert task._postprocess({"messages": [], "result": ids}) == {"result": answer}
+    assert task.messages == [{"role": "assistant", "content": answer}]
 
 
 @pytest.mark.parametrize("inputs", [{}, {"prompt": []}, {"prompt": 7}, {"image": PICTURE, "prompt": ["a", None]}])
