@@ -7,11 +7,13 @@ import numpy as np
 from PIL import Image
 from reference.qwen_vl import qwen_vl_cases
 
-# Heads and key-value heads as in the released models; all else is small, and little of it divides by 2 or 4.
+# Heads and key-value heads as in the released models, of Qwen2.5-VL but for the last; all else is small, and little of it
+# divides by 2 or 4.
 SHAPES = {
     "3B": {"num_attention_heads": 16, "num_key_value_heads": 2, "tie_word_embeddings": True},
     "7B": {"num_attention_heads": 28, "num_key_value_heads": 4},
     "72B": {"num_attention_heads": 64, "num_key_value_heads": 8},
+    "Qwen2-VL": {"num_attention_heads": 12, "num_key_value_heads": 2, "tie_word_embeddings": True},
 }
 HEAD_DIM = 8
 # Enough heads for 4 ranks in the language model, the vision tower and the resampler, whose heads are 128 wide.
@@ -23,8 +25,8 @@ QWEN_VL = {
     "vocab_size": qwen_vl_cases.IMAGE_START_ID + 9,
     "visual": {"image_size": 56, "output_dim": 512, "mlp_ratio": 2.3},
 }
-MODELS = (*SHAPES, "Qwen-VL", "Qwen2-VL")
-DEALT = ("7B", "Qwen2-VL")  # also asked with the whole vision tower on each rank
+MODELS = (*SHAPES, "Qwen-VL")
+DEALT = ("7B", "Qwen2-VL")  # asked once more with the vision tower whole on each rank
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0, "min_new_tokens": 32, "max_new_tokens": 32}
 SAMPLED = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 0.95, "min_new_tokens": 8, "max_new_tokens": 8}
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -32,21 +34,21 @@ FILM = "<|vision_start|><|video_pad|><|vision_end|>"
 
 
 def model_class(name: str):
-    from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, Qwen2VLForConditionalGeneration, QWenLMHeadModel
+    import paddlemix_qwenvl as package
 
-    others = {"Qwen-VL": QWenLMHeadModel, "Qwen2-VL": Qwen2VLForConditionalGeneration}
-    return others.get(name, Qwen2_5_VLForConditionalGeneration)
+    others = {"Qwen-VL": package.QWenLMHeadModel, "Qwen2-VL": package.Qwen2VLForConditionalGeneration}
+    return others.get(name, package.Qwen2_5_VLForConditionalGeneration)
 
 
 def config(name: str) -> dict:
     if name == "Qwen-VL":
         return qwen_vl_cases.config(**QWEN_VL)
-    fields = SHAPES.get(name, SHAPES["7B"])
+    fields = SHAPES[name]
     width = fields["num_attention_heads"] * HEAD_DIM
-    fields = {**fields, "hidden_size": width, "intermediate_size": 61}
-    fields["rope_scaling"] = {"type": "mrope", "mrope_section": [2, 1, 1]}
+    fields = {**fields, "hidden_size": width, "intermediate_size": 61, "rope_scaling": {"mrope_section": [2, 1, 1]}}
     if name == "Qwen2-VL":
-        return hub_model.qwen2_vl_config(**fields, vision_config={"num_heads": 4, "hidden_size": width})
+        tower = {"num_heads": 4, "hidden_size": width, "mlp_ratio": 2.35}
+        return hub_model.qwen2_vl_config(**fields, vision_config=tower)
     return hub_model.config(**fields, vision_config={"num_heads": 4, "out_hidden_size": width})
 
 
@@ -100,9 +102,8 @@ def answers(name: str, model, folder: Path) -> dict[str, np.ndarray]:
     found = {}
     for batch in ("words",) if name == "Qwen-VL" else ("image", "images", "videos"):
         with np.load(folder / f"{batch}.npz") as file:
-            inputs = {key: paddle.to_tensor(value) for key, value in file.items()}
-        if name == "Qwen2-VL":
-            inputs.pop("second_per_grid_ts", None)
+            known = [key for key in file if key in model.prompt_inputs]  # Qwen2-VL's films have no seconds
+            inputs = {key: paddle.to_tensor(file[key]) for key in known}
         with paddle.no_grad():
             found[f"{name} {batch} logits"] = model(**inputs).logits.numpy()
         if len(inputs["input_ids"]) > 1:

@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
         found[f"{name} cache bytes"] = sum(t.numel().item() * t.element_size() for t in cache.keys + cache.values) // 5
     for name in cases.DEALT:
         dealt = cases.model_class(name).from_pretrained(folder / name, vision_parallel="data")
-        found |= {f"dealt {asked}": value for asked, value in cases.answers(name, dealt, folder).items()}
+        found |= {f"dealt {key}": value for key, value in cases.answers(name, dealt, folder).items()}
     found["int8 logits"] = cases.image_logits(cases.int8_model(folder), folder)
     found["save"] = error_of(lambda: model.save_pretrained(folder / "saved"))
     found["heads"] = error_of(lambda: without_weights(SPLIT_BY_NO_DEGREE))

@@ -10,8 +10,8 @@ import pytest
 import qwen_vl_cases as cases
 from safetensors.numpy import save_file
 
+from paddlemix_qwenvl import QWenLMHeadModel
 from paddlemix_qwenvl.models.qwen_vl.images import read_pictures
-from paddlemix_qwenvl.models.qwen_vl.model import QWenLMHeadModel
 
 TOLERANCE = 1e-4
 PIXEL_TOLERANCE = 1e-5

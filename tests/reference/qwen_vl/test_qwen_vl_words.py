@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import qwen_vl_cases as cases
 
+from paddlemix_qwenvl import QWenVLTokenizer
 from paddlemix_qwenvl.models.qwen_vl.prompt import chat_ids
-from paddlemix_qwenvl.models.qwen_vl.tokenizer import QWenVLTokenizer
 
 WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
 
