@@ -21,11 +21,11 @@ class AttentionContext:
     Attributes:
         cos, sin: float32 `[T, head_dim / 2]` rotary tables.
         cu_seqlens: int32 `[B + 1]`, where each row's tokens begin.
-        cache: keys and values so far; None when nothing is to be kept.
-        rows, slots: int32 `[T]`, the cache row and slot that each token's key and value take.
-        lengths: int32 `[B]`, slots filled after this step.
+        cache: keys and values so far; None when nothing is to be kept, as in training.
+        slot_mapping: int32 `[T]`, the slot of the cache that each token's key and value take.
+        block_tables: int32 `[B, blocks]`, the blocks of each row in order.
+        lengths: int32 `[B]`, tokens of each row in the cache after this step.
         decoding: every row has exactly one new token.
-        fresh: the cache was empty before this step. Neither of the two: a prompt that goes on, or a static graph's step.
         query_scale: float32 `[T, 1, 1]` factor of the queries, None for 1 (Qwen-VL's log-n attention).
     """
 
@@ -33,11 +33,10 @@ class AttentionContext:
     sin: paddle.Tensor
     cu_seqlens: paddle.Tensor
     cache: KVCache | None = None
-    rows: paddle.Tensor | None = None
-    slots: paddle.Tensor | None = None
+    slot_mapping: paddle.Tensor | None = None
+    block_tables: paddle.Tensor | None = None
     lengths: paddle.Tensor | None = None
     decoding: bool = False
-    fresh: bool = True
     query_scale: paddle.Tensor | None = None
 
 
@@ -104,28 +103,23 @@ def causal_attention(qkv, heads: HeadSplit, context: AttentionContext, layer: in
         `[T, num_heads * head_dim]`.
     """
     cache = context.cache
-    if cache is None or context.fresh:
+    if cache is None:
         q, k, v = ops.qkv_transpose_split(qkv, context.cos, context.sin, heads.num_heads, heads.num_kv_heads)
-        if cache is not None:
-            cache.keys[layer], cache.values[layer] = ops.write_cache_kv(
-                k, v, cache.keys[layer], cache.values[layer], context.rows, context.slots
-            )
         q = _scaled(q, context)
         return ops.varlen_attention(q, k, v, context.cu_seqlens, context.cu_seqlens, causal=True).flatten(1)
-    q, cache.keys[layer], cache.values[layer] = ops.qkv_write_cache(
+    q, keys, values = ops.qkv_write_cache(
         qkv,
         context.cos,
         context.sin,
         cache.keys[layer],
         cache.values[layer],
-        context.rows,
-        context.slots,
+        context.slot_mapping,
         heads.num_heads,
     )
-    q, keys, values = _scaled(q, context), cache.keys[layer], cache.values[layer]
+    cache.keys[layer], cache.values[layer], q = keys, values, _scaled(q, context)
     if context.decoding:
-        return ops.decode_attention(q, keys, values, context.lengths).flatten(1)
-    return ops.cached_attention(q, keys, values, context.cu_seqlens, context.lengths).flatten(1)
+        return ops.decode_attention(q, keys, values, context.block_tables, context.lengths).flatten(1)
+    return ops.cached_attention(q, keys, values, context.cu_seqlens, context.block_tables, context.lengths).flatten(1)
 
 
 def _scaled(q, context: AttentionContext):

@@ -15,7 +15,7 @@ from . import definitions
 from .int8 import Int8Weight
 from .version import Version
 
-INTERFACE = 2
+INTERFACE = 3
 if getattr(library, "INTERFACE", 1) != INTERFACE:
     raise ImportError("it was built from another version of external_ops")
 
@@ -82,12 +82,12 @@ def qkv_attention(qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal=Fal
     return _run(_QKV_ATTENTION, qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal, scale)[0]
 
 
-def cached_attention(q, k_cache, v_cache, cu_seqlens, lengths):
-    return _run(_CACHED_ATTENTION, q, k_cache, v_cache, cu_seqlens, lengths, q.shape[-1] ** -0.5)[0]
+def cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths):
+    return _run(_CACHED_ATTENTION, q, k_cache, v_cache, cu_seqlens, block_tables, lengths, q.shape[-1] ** -0.5)[0]
 
 
-def decode_attention(q, k_cache, v_cache, lengths):
-    return _run(_DECODE_ATTENTION, q, k_cache, v_cache, lengths, q.shape[-1] ** -0.5)[0]
+def decode_attention(q, k_cache, v_cache, block_tables, lengths):
+    return _run(_DECODE_ATTENTION, q, k_cache, v_cache, block_tables, lengths, q.shape[-1] ** -0.5)[0]
 
 
 def linear(x, weight, bias=None):
@@ -110,9 +110,8 @@ def quantize_int8(weight, largest=None):
     return Int8Weight(values[:, :-1].contiguous(), scale)
 
 
-def sample(logits, seen, temperature, top_k, top_p, repetition_penalty, uniform):
-    settings = float(temperature), top_k, float(top_p), float(repetition_penalty)
-    return _run(_SAMPLE, logits, seen, uniform, *settings)[0]
+def sample(logits, settings, uniform, marks=None, allowed=None):
+    return _run(_SAMPLE, logits, settings, uniform, *(marks or [None] * 4), allowed)[0]
 
 
 def _kernels() -> str:
@@ -154,7 +153,6 @@ _register("quantize_int8", quantize_int8)
 _register("rebuild_padding", cuda=True)
 _register("rms_norm", rms_norm, differentiable=True)
 _register("sample", sample, cuda=True)
-_register("sample_with_settings", cuda=True)
 _register("swiglu", differentiable=True)
 _register("transpose_remove_padding", cuda=True)
 _register("varlen_attention", varlen_attention, differentiable=True)

@@ -6,81 +6,61 @@ import paddle
 from paddle import Tensor
 
 from ..cast import to_float32
+from ..marks import TokenMarks
 
 
 def sample(
     logits: Tensor,
-    seen: Tensor | None,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    repetition_penalty: float,
+    settings: Tensor,
     uniform: Tensor,
+    marks: TokenMarks | None = None,
+    allowed: Tensor | None = None,
 ) -> Tensor:
-    """Draw one token a row, with the logits processors of transformers in their order: penalty, temperature, k, p.
+    """Draw one token a row, each row by settings of its own.
 
-    The draw inverts the distribution function over the tokens kept, in vocabulary order, so equal uniforms give equal
-    tokens. Temperature 0 and top_k 1 take the most likely token.
+    In this order: repetition penalty (Keskar et al. 2019), presence and frequency penalties, bias, allowed tokens, temperature,
+    top-k, top-p, min-p; as the processors of transformers where it has them. The draw inverts the distribution function over the
+    tokens kept, in vocabulary order, so equal uniforms give equal tokens. Temperature 0 and top-k 1 take the most likely token.
 
     Args:
         logits: [B, V].
-        seen: [B, V] bool or counts, nonzero at tokens to penalise; None if there are none.
-        temperature: divides the logits.
-        top_k: keep this many; 0 keeps all.
-        top_p: keep the fewest tokens whose probabilities reach this.
-        repetition_penalty: positive logits of seen tokens are divided by it, negative ones multiplied.
-        uniform: [B] in [0, 1).
+        settings: float32 [B, 7], a row's `SETTINGS` in their order:
+            temperature: divides the logits.
+            top_k: keep this many; 0 keeps all.
+            top_p: keep the fewest tokens whose probabilities reach this.
+            min_p: keep what is at least this share as probable as the most likely.
+            repetition_penalty: positive logits of tokens seen before are divided by it, negative ones multiplied.
+            presence_penalty: taken off logits of tokens in the answer.
+            frequency_penalty: taken off them once for each time they are there.
+        uniform: float32 [B] in [0, 1).
+        marks: the tokens that penalties and biases fall on; None for none.
+        allowed: int32 [B, ceil(V / 32)], bit `v % 32` of word `v // 32` says whether token v may be drawn; None for all. A row
+            that allows none is drawn as if it allowed all.
 
     Returns:
         [B] int64.
     """
     logits = to_float32(logits)
-    if seen is not None and repetition_penalty != 1.0:
-        penalised = paddle.where(logits > 0, logits / repetition_penalty, logits * repetition_penalty)
-        logits = paddle.where(seen.astype("bool"), penalised, logits)
-    if temperature == 0 or top_k == 1:
-        return logits.argmax(-1)
-    logits = logits / temperature
-    if 0 < top_k < logits.shape[-1]:
-        least = logits.topk(top_k)[0][:, -1:]
-        logits = paddle.where(logits < least, paddle.full_like(logits, -float("inf")), logits)
-    weights = _weights(logits)
-    if top_p < 1.0:
-        ranked = weights.sort(descending=True).astype("float64")
-        kept = ranked.cumsum(-1) - ranked < top_p * ranked.sum(-1, keepdim=True)
-        least = paddle.where(kept, ranked, paddle.ones_like(ranked)).min(-1, keepdim=True).astype("float32")
-        weights = paddle.where(weights < least, paddle.zeros_like(weights), weights)
-    return _draw(weights, uniform)
-
-
-def sample_with_settings(logits: Tensor, seen: Tensor, settings: Tensor, uniform: Tensor) -> Tensor:
-    """`sample` for static graphs, whose attributes are fixed: the settings are a tensor.
-
-    Args:
-        logits: [B, V].
-        seen: [B, V] bool, true at tokens to penalise.
-        settings: float32 [4]: temperature, top_k, top_p and repetition penalty.
-        uniform: [B] in [0, 1).
-
-    Returns:
-        [B] int64.
-    """
-    temperature, top_k, top_p, penalty = settings.split(4)
-    logits = to_float32(logits)
-    logits = paddle.where(seen, paddle.where(logits > 0, logits / penalty, logits * penalty), logits)
-
-    def drawn():
-        weights = _weights(logits / temperature)
-        ranked = weights.sort(descending=True).astype("float64")
-        last = paddle.where(top_k > 0, top_k, paddle.full_like(top_k, logits.shape[-1])).astype("int64") - 1
-        least = ranked.index_select(last.clip(max=logits.shape[-1] - 1), axis=1)
-        ranked = paddle.where(ranked < least, paddle.zeros_like(ranked), ranked)
-        kept = ranked.cumsum(-1) - ranked < top_p.astype("float64") * ranked.sum(-1, keepdim=True)
-        least = paddle.where(kept, ranked, paddle.ones_like(ranked)).min(-1, keepdim=True)
-        return _draw(paddle.where(weights < least.astype("float32"), paddle.zeros_like(weights), weights), uniform)
-
+    if marks is not None:
+        logits = _marked(logits, settings, marks)
+    if allowed is not None:
+        logits = _allowed(logits, allowed)
+    temperature, top_k, top_p, min_p = settings[:, :4].split(4, axis=1)
+    size = logits.shape[-1]
     greedy = paddle.logical_or(temperature == 0, top_k == 1)
-    return paddle.static.nn.cond(greedy, lambda: logits.argmax(-1), drawn)
+    if bool(greedy.all()):
+        return logits.argmax(-1)
+    weights = _weights(logits / paddle.where(greedy, paddle.ones_like(temperature), temperature))
+    ranked = weights.sort(descending=True).astype("float64")
+    last = paddle.where(top_k > 0, top_k, paddle.full_like(top_k, size)).clip(max=size).astype("int64") - 1
+    least = paddle.take_along_axis(ranked, last, axis=1)
+    ranked = paddle.where(ranked < least, paddle.zeros_like(ranked), ranked)
+    before, total = ranked.cumsum(-1) - ranked, ranked.sum(-1, keepdim=True)
+    kept = paddle.logical_or(before < top_p.astype("float64") * total, top_p >= 1)
+    least = paddle.maximum(least, paddle.where(kept, ranked, paddle.ones_like(ranked)).min(-1, keepdim=True))
+    least = paddle.maximum(least.astype("float32"), min_p)
+    drawn = _draw(paddle.where(weights < least, paddle.zeros_like(weights), weights), uniform)
+    return paddle.where(greedy.squeeze(-1), logits.argmax(-1), drawn)
 
 
 def log_probability(logits: Tensor, token_ids: Tensor) -> Tensor:
@@ -96,6 +76,32 @@ def log_probability(logits: Tensor, token_ids: Tensor) -> Tensor:
     logits = to_float32(logits)
     chosen = paddle.take_along_axis(logits, token_ids.unsqueeze(-1), axis=-1)
     return (chosen - paddle.logsumexp(logits, axis=-1, keepdim=True)).squeeze(-1)
+
+
+def _marked(logits: Tensor, settings: Tensor, marks: TokenMarks) -> Tensor:
+    """Logits with penalties and biases."""
+    each = marks.offsets[1:] - marks.offsets[:-1]
+    rows = paddle.repeat_interleave(paddle.arange(each.shape[0], dtype="int64"), each)
+    index = paddle.stack([rows, marks.tokens.astype("int64")], axis=-1)
+    repetition, presence, frequency = settings.index_select(rows)[:, 4:].split(3, axis=1)
+    found, counts = paddle.gather_nd(logits, index), marks.counts.astype("float32")
+    repetition, presence, frequency = repetition.squeeze(-1), presence.squeeze(-1), frequency.squeeze(-1)
+    seen = paddle.where(found > 0, found / repetition, found * repetition)
+    changed = paddle.where(marks.counts >= 0, seen, found)
+    changed = changed - paddle.where(counts > 0, presence + frequency * counts, paddle.zeros_like(counts))
+    return paddle.index_put(logits, (rows, marks.tokens.astype("int64")), changed + marks.bias)
+
+
+def _allowed(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Logits with minus infinity for the tokens that are not allowed."""
+    token = paddle.arange(logits.shape[-1], dtype="int32")
+    words = allowed.index_select(token // 32, axis=1)
+    bits = paddle.bitwise_and(
+        paddle.bitwise_right_shift(words, (token % 32).expand(words.shape)), paddle.ones_like(words)
+    )
+    may = bits.astype("bool")
+    may = paddle.logical_or(may, paddle.logical_not(may.any(-1, keepdim=True)))
+    return paddle.where(may, logits, paddle.full_like(logits, -float("inf")))
 
 
 def _weights(logits: Tensor) -> Tensor:
