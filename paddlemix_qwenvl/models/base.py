@@ -82,7 +82,7 @@ class DecoderModel(LoadableModel):
     def position_tables(self, position_ids, ntk_alpha=None):
         """What attention needs to know of positions `[rows, T]`: cosines, sines, and factors of the queries or None.
 
-        `ntk_alpha` is what the rotary base is stretched by, a number or float32 `[T]`; None for nothing.
+        `ntk_alpha` is what the rotary base is stretched by, float32 `[T]` or `[1]`; None for nothing.
         """
         raise NotImplementedError
 
@@ -100,7 +100,8 @@ class DecoderModel(LoadableModel):
         if use_cache and past is None:
             past = self.allocate_cache(batch, length)
         alpha = self.ntk_alpha(length) if past is None or past.empty else past.ntk_alpha
-        tables = self.position_tables(prompt.position_ids, alpha)
+        stretch = None if alpha is None else paddle.to_tensor([alpha], dtype="float32")
+        tables = self.position_tables(prompt.position_ids, stretch)
         if past is None:
             context = AttentionContext(*tables[:2], prompt.cu_seqlens, query_scale=tables[2])
         else:

@@ -25,9 +25,15 @@ class GenerationFields:
     temperature: Annotated[float, Field(strict=True, ge=0, le=1e6)] | None = None
     top_k: Whole | None = None
     top_p: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    min_p: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(strict=True, ge=1e-3, le=1e3)] | None = None
+    presence_penalty: Annotated[float, Field(strict=True, ge=-100, le=100)] | None = None
+    frequency_penalty: Annotated[float, Field(strict=True, ge=-100, le=100)] | None = None
+    logit_bias: dict[int, float] | None = None
     eos_token_id: Whole | list[Whole] | None = None
     pad_token_id: Whole | None = None
+    num_return_sequences: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
+    prompt_lookup_num_tokens: Whole | None = None
     num_beams: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
     length_penalty: Annotated[float, Field(strict=True, ge=-100, le=100)] | None = None
     early_stopping: Flag | None = None
@@ -50,7 +56,6 @@ class GenerationFile(GenerationFields):
     decoder_start_token_id: Whole | None = None
     forced_bos_token_id: Whole | None = None
     forced_eos_token_id: Whole | list[Whole] | None = None
-    num_return_sequences: Annotated[int, Field(strict=True, ge=1, le=1)] | None = None
     num_beam_groups: Annotated[int, Field(strict=True, ge=1, le=1)] | None = None
     no_repeat_ngram_size: Whole | None = None
     diversity_rate: Number | None = None

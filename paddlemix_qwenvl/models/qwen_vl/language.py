@@ -78,11 +78,12 @@ class Transformer(nn.Layer):
     def rotary_tables(self, position_ids, ntk_alpha=None):
         """Cosines and sines, float32 `[T, head_dim / 2]`, of positions `[T]`.
 
-        `ntk_alpha` stretches the base, for all tokens alike or float32 `[T]` for each; None leaves it.
+        `ntk_alpha` stretches the base, float32 `[T]` or `[1]` for all tokens; None leaves it.
         """
         exponents = paddle.arange(0, self.head_dim, 2, dtype="float32") / self.head_dim
-        stretch = 1.0 if ntk_alpha is None else ntk_alpha ** (self.head_dim / (self.head_dim - 2))
-        base = self.base * (stretch.unsqueeze(-1) if isinstance(stretch, paddle.Tensor) else stretch)
+        base = self.base
+        if ntk_alpha is not None:
+            base = base * ntk_alpha.unsqueeze(-1) ** (self.head_dim / (self.head_dim - 2))
         return ops.mrope_tables(position_ids, 1.0 / base**exponents)
 
     def forward(self, embeddings, context: AttentionContext):
