@@ -150,6 +150,8 @@ class Engine:
             raise GenerationError(
                 f"{settings.num_return_sequences} answers of {settings.num_beams} beams were asked for: ask for 1 at least."
             )
+        if (width := max(settings.num_return_sequences, settings.num_beams)) > (most := self._scheduler.max_num_seqs):
+            raise GenerationError(f"{width} answers at a time were asked for: this engine has {most} at most.")
         if settings.num_beams > 1 and (request.grammar or request.stop):
             raise GenerationError("beam search takes no grammar and no stop strings: leave them out, or num_beams.")
         if request.stop and request.decoder is None:

@@ -85,11 +85,12 @@ class Scheduler:
             if count and sequence in self.running and self._make_room(sequence, count, plan):
                 plan.parts.append(Part(sequence, count))
                 budget -= count
-        while self.waiting and budget and len(self.running) < self.max_num_seqs:
+        while self.waiting and budget:
             sequence = self.waiting[0]
-            if not self._admit(sequence):
-                if plan.parts or not self._preempt_younger(sequence):
+            if len(self.running) >= self.max_num_seqs or not self._admit(sequence):
+                if plan.parts or not self.running:
                     break
+                self.preempt(self.running[-1])  # nobody can go on: these wait for others of a beam search
                 continue
             count = min(sequence.remaining, budget)
             self._make_room(sequence, count, plan)
@@ -133,13 +134,6 @@ class Scheduler:
             self.blocks.release([sequence.blocks[place]])
             sequence.blocks[place] = block
         sequence.blocks += [self.blocks.take() for _ in range(missing)]
-        return True
-
-    def _preempt_younger(self, sequence: Sequence) -> bool:
-        """Have the youngest give its blocks back, if it is younger than this one."""
-        if not self.running or self.running[-1].key < sequence.key:
-            return False
-        self.preempt(self.running[-1])
         return True
 
     def preempt(self, sequence: Sequence) -> None:
