@@ -12,21 +12,22 @@ void expect_token(int64_t token, int64_t vocabulary) {
   PD_CHECK(token >= 0 && token < vocabulary, "token ", token, " is not among ", vocabulary);
 }
 
-QwenvlTokenMarks expect_marks(const Tensor& offsets, const Tensor& tokens, const Tensor& counts, const Tensor& bias,
-                              const Tensor& logits) {
-  const int64_t batch = logits.shape()[0], vocabulary = logits.shape()[1], size = tokens.numel();
+// Paddle gives tensors without numbers as none.
+QwenvlTokenMarks expect_marks(const Tensor& offsets, const OptionalTensor& tokens, const OptionalTensor& counts,
+                              const OptionalTensor& bias, const Tensor& logits) {
+  const int64_t batch = logits.shape()[0], vocabulary = logits.shape()[1], size = tokens ? tokens->numel() : 0;
   expect_with("offsets", offsets, {batch + 1}, DataType::INT32, logits);
-  expect_with("tokens", tokens, {size}, DataType::INT32, logits);
-  expect_with("counts", counts, {size}, DataType::INT32, logits);
-  expect_with("bias", bias, {size}, DataType::FLOAT32, logits);
-  const int32_t *offset = offsets.data<int32_t>(), *token = tokens.data<int32_t>();
-  const QwenvlTokenMarks marks{offset, token, counts.data<int32_t>(), bias.data<float>(), size};
-  if (!logits.is_cpu()) return marks;
-  bool rising = offset[0] == 0 && offset[batch] == size;
-  for (int64_t b = 0; b < batch; ++b) rising = rising && offset[b] <= offset[b + 1];
+  const int32_t* offset = offsets.data<int32_t>();
+  bool rising = !logits.is_cpu() || (offset[0] == 0 && offset[batch] == size);
+  for (int64_t b = 0; logits.is_cpu() && b < batch; ++b) rising = rising && offset[b] <= offset[b + 1];
   PD_CHECK(rising, "offsets must rise from 0 to ", size, ", the number of tokens");
-  for (int64_t i = 0; i < size; ++i) expect_token(token[i], vocabulary);
-  return marks;
+  if (!tokens) return {offset, nullptr, nullptr, nullptr, 0};
+  expect_with("tokens", *tokens, {size}, DataType::INT32, logits);
+  expect_with("counts", *counts, {size}, DataType::INT32, logits);
+  expect_with("bias", *bias, {size}, DataType::FLOAT32, logits);
+  const int32_t* token = tokens->data<int32_t>();
+  for (int64_t i = 0; logits.is_cpu() && i < size; ++i) expect_token(token[i], vocabulary);
+  return {offset, token, counts->data<int32_t>(), bias->data<float>(), size};
 }
 
 std::vector<Tensor> sample(const Tensor& logits, const Tensor& settings, const Tensor& uniform,
@@ -38,10 +39,10 @@ std::vector<Tensor> sample(const Tensor& logits, const Tensor& settings, const T
   expect_with("settings", settings, {batch, sizeof(QwenvlSampling) / sizeof(float)}, DataType::FLOAT32, logits);
   expect_with("uniform", uniform, {batch}, DataType::FLOAT32, logits);
   if (allowed) expect_with("allowed", *allowed, {batch, (vocabulary + 31) / 32}, DataType::INT32, logits);
-  PD_CHECK(!offsets == !tokens && !offsets == !counts && !offsets == !bias,
+  PD_CHECK(!tokens == !counts && !tokens == !bias && (offsets || !tokens),
            "offsets, tokens, counts and bias go together; give all of them or none");
   QwenvlTokenMarks marks{};
-  if (offsets) marks = expect_marks(*offsets, *tokens, *counts, *bias, logits);
+  if (offsets) marks = expect_marks(*offsets, tokens, counts, bias, logits);
   const QwenvlSampling* how = (const QwenvlSampling*)settings.data<float>();
   const QwenvlTokenMarks* given = offsets ? &marks : nullptr;
   const int32_t* bits = allowed ? allowed->data<int32_t>() : nullptr;

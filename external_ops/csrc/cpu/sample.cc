@@ -9,6 +9,7 @@ namespace QWENVL_ISA {
 namespace {
 
 constexpr float INFINITE = __builtin_inff();
+constexpr float LARGEST = 3e38f;  // of logits that have to be numbers, and of what they are multiplied by
 constexpr int64_t PART = 1024;  // floats that are added up in float32, or looked at together
 
 INLINE int64_t least_of(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -48,7 +49,7 @@ bool allows_any(const int32_t* allowed, int64_t size) {
   return any != 0;
 }
 
-// Minus infinity for what is not allowed; all else becomes finite, because one of it has to be drawn.
+// Minus infinity for what is not allowed; all else becomes a number, because one of it has to be drawn.
 void restrict_to(const int32_t* allowed, int64_t size, float* x) {
   vuint lane;
   for (int i = 0; i < W; ++i) lane[i] = 1u << i;
@@ -56,7 +57,7 @@ void restrict_to(const int32_t* allowed, int64_t size, float* x) {
     const int64_t count = least_of(W, size - i);
     const vuint bits = ((uint32_t)allowed[i / 32] >> i % 32) - vuint{};
     const vfloat from = count == W ? load(x + i) : load_part(x + i, count);
-    const vfloat to = (bits & lane) != 0 ? max(from, splat(-__FLT_MAX__)) : splat(-INFINITE);
+    const vfloat to = (bits & lane) != 0 ? max(from, splat(-LARGEST)) : splat(-INFINITE);
     if (count == W)
       store(x + i, to);
     else
@@ -66,7 +67,7 @@ void restrict_to(const int32_t* allowed, int64_t size, float* x) {
 
 // Logits to weights, the largest logit's 1.
 void to_weights(const float* logits, float highest, float temperature, int64_t size, float* weights) {
-  const float scale = LOG2E / temperature < __FLT_MAX__ ? LOG2E / temperature : __FLT_MAX__;
+  const float scale = LOG2E / temperature < LARGEST ? LOG2E / temperature : LARGEST;
   int64_t i = 0;
   for (; i + W <= size; i += W) store(weights + i, exp2((load(logits + i) - highest) * scale));
   if (i < size) store_part(weights + i, exp2((load_part(logits + i, size - i, highest) - highest) * scale), size - i);

@@ -1,7 +1,5 @@
 // One token a row from its logits, without sorting: the cuts of top-k and top-p are found by radix selection over the
 // bits of the weights, and sums of weights are kept in fixed point, so that no order of additions changes a result.
-#include <float.h>
-
 #include "device.h"
 
 namespace qwenvl {
@@ -11,6 +9,7 @@ namespace {
 constexpr int BLOCK = 1024;
 constexpr int BINS = 1024;  // a bin a thread; three times 10 bits are all bits of a float in [0, 1]
 constexpr float FIXED = 17592186044416.0f;  // 2^44: a vocabulary of 2^19 weights fits 64 bits
+constexpr float LARGEST = 3e38f;  // of logits that have to be numbers, and of what they are multiplied by
 constexpr int64_t LARGEST_VOCABULARY = 1 << 19;
 
 typedef unsigned long long Mass;
@@ -23,8 +22,8 @@ struct Row {
 
   __device__ float logit(int i) const {
     if (!allowed) return logits[i];
-    // All that is allowed is finite, because one of it has to be drawn.
-    return (unsigned)allowed[i / 32] >> i % 32 & 1 ? fmaxf(logits[i], -FLT_MAX) : -INFINITY;
+    // All that is allowed is a number, because one of it has to be drawn.
+    return (unsigned)allowed[i / 32] >> i % 32 & 1 ? fmaxf(logits[i], -LARGEST) : -INFINITY;
   }
   // In [0, 1]: the likeliest token's is 1.
   __device__ float weight(int i) const {
@@ -160,7 +159,7 @@ __device__ int sample_row(Row row, const QwenvlSampling& how, float uniform) {
   const int best = most_likely(row);
   if (how.temperature == 0 || how.top_k == 1) return best;
   row.highest = row.logit(best);
-  row.scale = fminf(LOG2E / how.temperature, FLT_MAX);
+  row.scale = fminf(LOG2E / how.temperature, LARGEST);
   Mass total = mass(row, 0);
   if (total <= fixed(1)) return best;  // nothing else is possible
   float least = 0;
