@@ -50,6 +50,8 @@ def sample(
         logits = _allowed(logits, allowed)
     temperature, top_k, top_p, min_p = settings[:, :4].split(4, axis=1)
     greedy, size = paddle.logical_or(temperature == 0, top_k == 1), logits.shape[-1]
+    if bool(greedy.all()):
+        return logits.argmax(-1)
     weights = _weights(logits, temperature)
     ranked = weights.sort(descending=True).astype("float64")
     last = paddle.where(top_k > 0, top_k, paddle.full_like(top_k, size)).clip(max=size).astype("int64") - 1
