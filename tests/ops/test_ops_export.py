@@ -29,7 +29,7 @@ class Step(paddle.nn.Layer):
         for name, value in {**self.weights, "down": quantized, "scale": scale}.items():
             self.register_buffer(name, value)
 
-    def forward(self, x, positions, cu_seqlens, k_cache, v_cache, rows, slots, lengths):
+    def forward(self, x, positions, cu_seqlens, k_cache, v_cache, rows, slots, lengths, uniform):
         way = self.way
         cos, sin = way.mrope_tables(positions, paddle.full([HEAD_DIM // 2], 0.3), [3, 3, 4])
         y, total = way.rms_norm(x, self.norm, 1e-6, residual=x)
@@ -43,7 +43,7 @@ class Step(paddle.nn.Layer):
         out = out + way.decode_attention(last, k_cache, v_cache, lengths).mean(0)
         y = total + way.linear_int8(out.flatten(1), Int8Weight(self.down, self.scale), self.bias)
         y = way.swiglu(way.linear(y, self.up))
-        return y, k_cache, v_cache
+        return y, k_cache, v_cache, way.sample(y, None, 1.0, 5, 0.9, 1.0, uniform)
 
 
 def specification():
@@ -57,6 +57,7 @@ def specification():
         "rows": ([free], "int32"),
         "slots": ([free], "int32"),
         "lengths": ([free], "int32"),
+        "uniform": ([free], "float32"),
     }
     return [InputSpec(shape, dtype, name) for name, (shape, dtype) in shapes.items()]
 
@@ -76,6 +77,7 @@ def inputs(new, filled, caches):
         int32(rows),
         int32(slots),
         int32(np.add(new, filled)),
+        tensor(draws.random(tokens)),
     ]
 
 
@@ -98,9 +100,10 @@ def test_prompt_and_two_tokens_as_in_dynamic_mode(predictor):
     ours, theirs = ([tensor(np.zeros((2, KV_HEADS, SLOTS, HEAD_DIM)), "bfloat16") for _ in range(2)] for _ in range(2))
     filled = np.array([0, 0])
     for new in ([5, 3], [1, 1], [1, 1]):
-        y, *ours = step(*inputs(new, filled, ours))
-        found, *theirs = predictor.run(inputs(new, filled, theirs))
+        y, *ours, tokens = step(*inputs(new, filled, ours))
+        found, *theirs, found_tokens = predictor.run(inputs(new, filled, theirs))
         np.testing.assert_allclose(float64(found), float64(y), rtol=1e-4, atol=1e-4)
+        assert found_tokens.numpy().tolist() == tokens.numpy().tolist()
         for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(float64(other), float64(mine), rtol=1e-2, atol=1e-2)
         filled = filled + new
@@ -114,7 +117,7 @@ def test_slots_that_a_graph_does_not_write_stay_what_they_are(predictor, slots):
     _, predictor = predictor
     for size, value in ((SLOTS, 0), (slots, 1)):
         caches = [tensor(np.full((2, KV_HEADS, size, HEAD_DIM), value), "bfloat16") for _ in range(2)]
-        _, *found = predictor.run(inputs([5, 3], [0, 0], caches))
+        _, *found, _ = predictor.run(inputs([5, 3], [0, 0], caches))
         for cache in map(float64, found):
             assert (cache[0, :, 5:] == value).all() and (cache[1, :, 3:] == value).all()
             assert np.abs(cache[0, :, :5]).max() < 100 and not (cache[0, :, :5] == value).all()
