@@ -104,7 +104,7 @@ def _rows(k_cache: Tensor, v_cache: Tensor, block_tables: Tensor, lengths: Tenso
     filled = paddle.arange(slots, dtype=lengths.dtype) < lengths.unsqueeze(1)
 
     def rows(cache):
-        own = cache.index_select(block_tables.flatten()).transpose([0, 2, 1, 3]).astype("float32")
+        own = cache[block_tables.flatten()].transpose([0, 2, 1, 3]).astype("float32")
         own = own.reshape([batch, slots, cache.shape[1], cache.shape[3]])
         return paddle.where(filled.unsqueeze([2, 3]), own, paddle.zeros([1]))  # what was never written may be NaN
 
