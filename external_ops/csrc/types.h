@@ -12,11 +12,17 @@ enum QwenvlDtype { QWENVL_FLOAT32, QWENVL_BFLOAT16, QWENVL_FLOAT16, QWENVL_INT8 
 enum { QWENVL_LARGEST_HEAD = 512, QWENVL_LARGEST_CUDA_HEAD = 256 };  // of decode_attention and cached_attention
 enum { QWENVL_LARGEST_CUDA_ROW = 16384 };                            // of layer_norm
 
-struct QwenvlKvCache {  // k and v: [batch, kv_heads, slots, head_dim]
+struct QwenvlKvCache {  // k and v: [blocks, kv_heads, block_size, head_dim]; slot s is offset s % block_size of block s / block_size
   void* k;
   void* v;
   enum QwenvlDtype dtype;  // float32, bfloat16 or float16
-  int64_t batch, kv_heads, slots, head_dim;
+  int64_t blocks, kv_heads, block_size, head_dim;
+};
+
+struct QwenvlRows {  // of a batch: row b's lengths[b] tokens fill the blocks that row b of block_tables [count, blocks] names, in order
+  const int32_t* block_tables;
+  const int32_t* lengths;
+  int64_t count, blocks;
 };
 
 struct QwenvlSampling {  // a row's

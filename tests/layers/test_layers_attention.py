@@ -13,6 +13,8 @@ from paddlemix_qwenvl.parallel import TensorParallel, using
 HEADS, KV_HEADS, HEAD_DIM = 6, 2, 8
 SPLIT = HeadSplit(HEAD_DIM, 0, HEADS, 0, KV_HEADS)
 LENGTHS = [3, 1, 7]
+BLOCK_SIZE = 2
+BLOCK_TABLES = np.random.default_rng(1).permutation(15).reshape(3, 5).astype("int32")
 
 
 def ranks_of(num_heads: int, num_kv_heads: int, degree: int) -> list[HeadSplit]:
@@ -59,6 +61,11 @@ def test_what_cannot_be_split(num_heads, num_kv_heads, degree, message):
         ranks_of(num_heads, num_kv_heads, degree)
 
 
+def slots(row: int, start: int, stop: int) -> np.ndarray:
+    places = np.arange(start, stop, dtype="int32")
+    return BLOCK_TABLES[row, places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE
+
+
 class Rows:
     """Random projections of three rows of tokens, and their attention row by row in float64."""
 
@@ -74,7 +81,7 @@ class Rows:
         causal = np.tril(np.ones((q.shape[1],) * 2, bool))
         return attend(rotate(q, self.angles[row]), rotate(k, self.angles[row]), v, causal)
 
-    def step(self, spans, cache=None, decoding=False) -> list[np.ndarray]:
+    def step(self, spans, cache=None, decoding=False, query_scale=None) -> list[np.ndarray]:
         """Attention of tokens `start:stop` of each row, packed; `cache` has what came before."""
         pieces = [slice(*span) for span in spans]
         qkv = np.concatenate([x[part] for x, part in zip(self.qkv, pieces, strict=True)])
@@ -85,11 +92,11 @@ class Rows:
             sin=paddle.to_tensor(np.sin(angles)),
             cu_seqlens=paddle.to_tensor(np.cumsum([0, *sizes]).astype("int32")),
             cache=cache,
-            rows=paddle.to_tensor(np.repeat(np.arange(len(spans)), sizes).astype("int32")),
-            slots=paddle.to_tensor(np.concatenate([np.arange(*span) for span in spans]).astype("int32")),
+            slot_mapping=paddle.to_tensor(np.concatenate([slots(row, *span) for row, span in enumerate(spans)])),
+            block_tables=paddle.to_tensor(BLOCK_TABLES),
             lengths=paddle.to_tensor(np.array([stop for _, stop in spans], "int32")),
             decoding=decoding,
-            fresh=all(start == 0 for start, _ in spans),
+            query_scale=query_scale,
         )
         out = causal_attention(paddle.to_tensor(qkv), SPLIT, context, 0).numpy()
         return np.split(out, np.cumsum(sizes)[:-1])
@@ -105,8 +112,8 @@ def test_each_row_sees_itself_alone():
     assert_rows(rows.step(spans), rows, spans)
 
 
-def new_cache(capacity: int = 9) -> KVCache:
-    return KVCache.allocate(1, len(LENGTHS), KV_HEADS, capacity, HEAD_DIM, "float32")
+def new_cache() -> KVCache:
+    return KVCache.allocate(1, BLOCK_TABLES.size, KV_HEADS, BLOCK_SIZE, HEAD_DIM, "float32")
 
 
 def test_filling_a_cache_changes_nothing():
@@ -125,7 +132,7 @@ def test_going_on_from_a_cache_with_several_tokens(cuts):
 
 def test_one_token_a_row_at_a_time():
     lengths = [n + 2 for n in LENGTHS]
-    rows, cache = Rows(lengths), new_cache(max(lengths))
+    rows, cache = Rows(lengths), new_cache()
     rows.step([(0, n) for n in LENGTHS], cache)
     for more in range(2):
         spans = [(n + more, n + more + 1) for n in LENGTHS]
@@ -134,29 +141,13 @@ def test_one_token_a_row_at_a_time():
 
 @pytest.mark.parametrize("decoding", [False, True])
 def test_query_scale_multiplies_the_queries(decoding):
-    rows, plain, scaled = Rows(), new_cache(), new_cache()
-    spans = [(0, 1)] * 3 if not decoding else [(1, 2)] * 3
-    rows = Rows([3, 3, 3])
+    rows, plain, scaled = Rows([3, 3, 3]), new_cache(), new_cache()
+    spans = [(1, 2)] * 3 if decoding else [(0, 1)] * 3
     for cache in (plain, scaled):
-        if decoding:
-            rows.step([(0, 1)] * 3, cache)
-    qkv = np.concatenate([x[slice(*span)] for x, span in zip(rows.qkv, spans, strict=True)])
-    angles = np.concatenate([x[slice(*span)] for x, span in zip(rows.angles, spans, strict=True)])
-    shared = {
-        "cos": paddle.to_tensor(np.cos(angles)),
-        "sin": paddle.to_tensor(np.sin(angles)),
-        "cu_seqlens": paddle.to_tensor([0, 1, 2, 3], dtype="int32"),
-        "rows": paddle.arange(3, dtype="int32"),
-        "slots": paddle.full([3], int(decoding), "int32"),
-        "lengths": paddle.full([3], int(decoding) + 1, "int32"),
-        "decoding": decoding,
-        "fresh": not decoding,
-    }
+        rows.step([(0, 1)] * 3, cache)
     scale = np.array([0.5, 2.0, 3.0], np.float32).reshape(3, 1, 1)
-    by_context = causal_attention(
-        paddle.to_tensor(qkv), SPLIT, AttentionContext(cache=scaled, query_scale=paddle.to_tensor(scale), **shared), 0
-    )
-    by_hand = qkv.copy()
-    by_hand[:, : HEADS * HEAD_DIM] *= scale[:, 0]
-    wanted = causal_attention(paddle.to_tensor(by_hand), SPLIT, AttentionContext(cache=plain, **shared), 0)
-    np.testing.assert_allclose(by_context.numpy(), wanted.numpy(), atol=1e-5)
+    by_context = rows.step(spans, scaled, decoding, query_scale=paddle.to_tensor(scale))
+    for qkv, factor in zip(rows.qkv, scale.ravel(), strict=True):
+        qkv[:, : HEADS * HEAD_DIM] *= factor
+    wanted = rows.step(spans, plain, decoding)
+    np.testing.assert_allclose(np.concatenate(by_context), np.concatenate(wanted), atol=1e-5)

@@ -1,13 +1,17 @@
 """Attention of packed sequences and against the KV cache, compared with loops in float64."""
 
 import numpy as np
+import paddle
 import pytest
 from numpy_ops import close, float64, int32, running_totals, tensor
 from op_definitions import attention, rotate
+from paged import Paged
+from ways import PLAIN_ONLY, Way
 
 from paddlemix_qwenvl import ops
 
 HEADS = [(4, 4), (6, 2), (7, 1)]
+BLOCK_SIZES = [1, 16, 48, 64, 120]
 LENGTHS = {
     "one token": ([1], [1]),
     "odd, with an empty row": ([5, 0, 17, 3], [5, 0, 17, 3]),
@@ -79,45 +83,118 @@ def test_no_queries(way):
     assert way.varlen_attention(q, q, q, int32([0, 0]), int32([0, 0])).shape == [0, 2, 16]
 
 
-def filled(cache, lengths):
-    """The filled slots of cache [B, Hkv, S, D] as packed tokens [sum, Hkv, D]."""
-    return np.concatenate([cache[row, :, :length].transpose(1, 0, 2) for row, length in enumerate(lengths)])
+class Cached:
+    """Queries against a paged cache, and what is wanted of them."""
+
+    def __init__(self, new, lengths, heads, head_dim, block_size, dtype="float32", **paged):
+        self.rows, self.new = Paged(lengths, heads[1], head_dim, block_size, **paged), new
+        self.q = draw((sum(new), heads[0], head_dim))
+        self.k, self.v = (tensor(cache, dtype) for cache in (self.rows.k, self.rows.v))
+        self.block_tables, self.lengths = int32(self.rows.block_tables), int32(lengths)
+
+    def decode(self, way):
+        return way.decode_attention(self.q, self.k, self.v, self.block_tables, self.lengths)
+
+    def attend(self, way, rows=slice(None)):
+        """Of some rows."""
+        ends = np.cumsum(self.new)[rows]
+        new = self.new[rows]
+        q = paddle.concat([self.q[end - count : end] for end, count in zip(ends, new, strict=True)])
+        return way.cached_attention(q, self.k, self.v, running_totals(new), self.block_tables[rows], self.lengths[rows])
+
+    def wanted(self):
+        k, v = (self.rows.tokens(float64(cache)) for cache in (self.k, self.v))
+        scale = self.q.shape[-1] ** -0.5
+        return attention(float64(self.q), k, v, self.new, self.rows.lengths, True, scale)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("head_dim", [20, 64, 80, 128])
 @pytest.mark.parametrize("heads", HEADS, ids=str)
 def test_decode_attention(way, heads, head_dim, dtype):
-    lengths = [1, 150, 0, 37]
-    q = draw((4, heads[0], head_dim))
-    k_cache, v_cache = (draw((4, heads[1], 151, head_dim), dtype, seed) for seed in (1, 2))
-    wanted = attention(
-        float64(q),
-        *(filled(float64(cache), lengths) for cache in (k_cache, v_cache)),
-        [1] * 4,
-        lengths,
-        False,
-        head_dim**-0.5,
+    cached = Cached([1] * 4, [1, 150, 0, 37], heads, head_dim, 16, dtype)
+    close(cached.decode(way), cached.wanted())
+
+
+@pytest.mark.parametrize("block_size", BLOCK_SIZES)
+def test_decode_attention_of_blocks_that_rows_share(way, block_size):
+    cached = Cached([1] * 5, [129, 500, 0, 128, 257], (6, 2), 40, block_size, shared=2)
+    close(cached.decode(way), cached.wanted())
+
+
+NEW = {
+    "prompts": [5, 20, 0, 7],
+    "one each": [1, 1, 1, 1],
+    "mixed": [1, 130, 0, 1],
+    "one in the middle": [0, 1, 0, 0],
+    "longer than a block of queries": [1, 300, 1, 2],
+    "none": [0, 0, 0, 0],
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("new", NEW.values(), ids=NEW.keys())
+@pytest.mark.parametrize("block_size", BLOCK_SIZES)
+def test_cached_attention(way, block_size, new, dtype):
+    cached = Cached(new, [5, 310, 6, 137], (6, 2), 80, block_size, dtype, shared=1)
+    close(cached.attend(way), cached.wanted())
+
+
+def test_more_new_tokens_than_the_cache_holds_see_nothing(way):
+    cached = Cached([3, 1], [2, 0], (4, 2), 64, 16)
+    close(cached.attend(way), cached.wanted())
+
+
+def test_a_row_does_not_depend_on_its_neighbours(way):
+    cached = Cached([1, 130, 0, 1, 3], [70, 310, 6, 137, 40], (6, 2), 80, 48)
+    together = np.split(float64(cached.attend(way)), np.cumsum(cached.new)[:-1])
+    for row in (0, 1, 3, 4):
+        alone = float64(cached.attend(way, slice(row, row + 1)))
+        np.testing.assert_allclose(together[row], alone, rtol=0, atol=0 if way.name == "compiled" else 1e-5)
+
+
+@pytest.mark.parametrize("cuts", [[7, 300], [290, 17], [120, 120, 67]], ids=str)
+def test_a_prompt_in_chunks(way, cuts):
+    """Several tokens a chunk: keys are taken in the same blocks in the same order, whatever the cuts."""
+    length = sum(cuts)
+    whole = Cached([length], [length], (6, 2), 80, 48)
+    parts, start = [], 0
+    for count in cuts:
+        q, stop = whole.q[start : start + count], start + count
+        parts.append(
+            way.cached_attention(q, whole.k, whole.v, running_totals([count]), whole.block_tables, int32([stop]))
+        )
+        start = stop
+    found, wanted = float64(paddle.concat(parts)), float64(whole.attend(way))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=0 if way.name == "compiled" else 1e-5)
+
+
+if not PLAIN_ONLY:
+
+    @pytest.mark.parametrize("junk", [-7, 2**31 - 1])
+    def test_what_follows_a_rows_last_block_is_not_looked_at(junk):
+        cached = Cached([1, 1, 3], [17, 0, 33], (4, 2), 64, 16, junk=junk)
+        close(cached.attend(Way("compiled")), cached.wanted())
+
+    def test_a_part_of_a_block_table():
+        """Tensors that are views go as they look."""
+        cached = Cached([1, 1, 3], [17, 0, 33], (4, 2), 64, 16)
+        cached.block_tables = cached.block_tables[:, :3]
+        close(cached.attend(Way("compiled")), cached.wanted())
+
+    @pytest.mark.parametrize(
+        "length, block, message",
+        [
+            (49, 2, "row 1 has length 49 and 3 blocks of 16 slots"),
+            (-1, 2, "row 1 has length -1"),
+            (48, -1, "block 2 of row 1 is -1 in a cache of 4 blocks"),
+            (48, 4, "block 2 of row 1 is 4 in a cache of 4 blocks"),
+        ],
     )
-    close(way.decode_attention(q, k_cache, v_cache, int32(lengths)), wanted)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("new", [[3, 20, 0, 7], [1, 1, 1, 1]], ids=["prompts", "one each"])
-def test_cached_attention(way, new, dtype):
-    lengths = [3, 150, 6, 37]
-    q = draw((sum(new), 6, 80))
-    k_cache, v_cache = (draw((4, 2, 151, 80), dtype, seed) for seed in (1, 2))
-    wanted = attention(
-        float64(q), *(filled(float64(cache), lengths) for cache in (k_cache, v_cache)), new, lengths, True, 80**-0.5
-    )
-    close(way.cached_attention(q, k_cache, v_cache, running_totals(new), int32(lengths)), wanted)
-
-
-def test_slots_past_the_length_may_hold_anything(way):
-    q, cache = draw((2, 4, 64)), draw((2, 2, 9, 64), seed=1)
-    spoilt = cache.clone()
-    spoilt[:, :, 5:] = 1e30
-    lengths = int32([5, 3])
-    wanted = float64(way.decode_attention(q, cache, cache, lengths))
-    np.testing.assert_allclose(float64(way.decode_attention(q, spoilt, spoilt, lengths)), wanted, atol=1e-6)
+    @pytest.mark.parametrize("operation", ["decode_attention", "cached_attention"])
+    def test_rows_that_are_not_in_the_cache(operation, length, block, message):
+        q, cache = draw((2, 4, 8)), draw((4, 2, 16, 8))
+        tables, lengths = int32([[0, 1, 9], [0, 1, block]]), int32([32, length])
+        bounds = [running_totals([1, 1])] if operation == "cached_attention" else []
+        with pytest.raises((RuntimeError, ValueError, OSError), match=message):
+            getattr(Way("compiled"), operation)(q, cache, cache, *bounds, tables, lengths)

@@ -79,8 +79,8 @@ FULL = "HAS_CUDA = False\nrun = set_threads = print\nINTERFACE = {}\nOPERATIONS 
     "library, reason",
     [
         ("run = None\n", ""),
-        (FULL.format(1, {f"qwenvl_{name}" for name in KERNELS}), ""),
-        (FULL.format(2, {f"qwenvl_{name}" for name in KERNELS - {"write_cache_kv"}}), ", without write_cache_kv"),
+        (FULL.format(2, {f"qwenvl_{name}" for name in KERNELS}), ""),
+        (FULL.format(3, {f"qwenvl_{name}" for name in KERNELS - {"write_cache_kv"}}), ", without write_cache_kv"),
     ],
     ids=["before it was counted", "another interface", "without an operation"],
 )
@@ -156,7 +156,7 @@ def tokens(x):
 
 
 def caches():
-    return [paddle.zeros([1, 1, 5, 4]) for _ in range(2)]
+    return [paddle.zeros([2, 1, 5, 4]) for _ in range(2)]
 
 
 if not PLAIN_ONLY:
@@ -170,8 +170,8 @@ if not PLAIN_ONLY:
             (lambda c, x: c.qkv_attention(x, x, x, x, 3, 2), "3 query heads do not share 2 kv heads evenly"),
             (lambda c, x: c.swiglu(x[:, :3]), "halves its last axis, which has odd size 3"),
             (
-                lambda c, x: c.write_cache_kv(*tokens(x), *caches(), int32([0, 0, 5]), int32([0, 0, 5])),
-                "token 2 goes to row 5, slot 5 of a cache with 1 rows of 5 slots",
+                lambda c, x: c.write_cache_kv(*tokens(x), *caches(), int32([0, 9, 10])),
+                "token 2 goes to slot 10 of a cache of 2 blocks of 5 slots",
             ),
             (
                 lambda c, x: c.varlen_attention(*tokens(x), tokens(x)[0], int32([0, 2]), int32([0, 3])),

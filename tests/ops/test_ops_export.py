@@ -8,11 +8,12 @@ from paddle.static import InputSpec
 
 from paddlemix_qwenvl.ops.int8 import Int8Weight
 
-HEADS, KV_HEADS, HEAD_DIM, SLOTS = 4, 2, 20, 30
+HEADS, KV_HEADS, HEAD_DIM, BLOCK_SIZE = 4, 2, 20, 3
+TABLES = np.array([[4, 7, 0, 8], [2, 9, 5, 8]])  # row by row
 
 
 class Step(paddle.nn.Layer):
-    """One layer of a decoder that takes any number of new tokens a row, with every operation somewhere in it."""
+    """One layer of a decoder that takes any number of new tokens a row, with every operation of a model somewhere in it."""
 
     def __init__(self, way):
         super().__init__()
@@ -29,7 +30,7 @@ class Step(paddle.nn.Layer):
         for name, value in {**self.weights, "down": quantized, "scale": scale}.items():
             self.register_buffer(name, value)
 
-    def forward(self, x, positions, cu_seqlens, k_cache, v_cache, rows, slots, lengths, uniform):
+    def forward(self, x, positions, cu_seqlens, k_cache, v_cache, slot_mapping, block_tables, lengths):
         way = self.way
         cos, sin = way.mrope_tables(positions, paddle.full([HEAD_DIM // 2], 0.3), [3, 3, 4])
         y, total = way.rms_norm(x, self.norm, 1e-6, residual=x)
@@ -37,13 +38,12 @@ class Step(paddle.nn.Layer):
         qkv = way.linear(y, self.qkv)
         q, k, v = way.qkv_transpose_split(qkv, cos, sin, HEADS, KV_HEADS)
         own = way.varlen_attention(q, k, v, cu_seqlens, cu_seqlens, True)
-        q, k_cache, v_cache = way.qkv_write_cache(qkv, cos, sin, k_cache, v_cache, rows, slots, HEADS)
-        out = own + way.cached_attention(q, k_cache, v_cache, cu_seqlens, lengths)
+        q, k_cache, v_cache = way.qkv_write_cache(qkv, cos, sin, k_cache, v_cache, slot_mapping, HEADS)
+        out = own + way.cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths)
         last = paddle.gather(q, cu_seqlens[1:] - 1)
-        out = out + way.decode_attention(last, k_cache, v_cache, lengths).mean(0)
+        out = out + way.decode_attention(last, k_cache, v_cache, block_tables, lengths).mean(0)
         y = total + way.linear_int8(out.flatten(1), Int8Weight(self.down, self.scale), self.bias)
-        y = way.swiglu(way.linear(y, self.up))
-        return y, k_cache, v_cache, way.sample(y, None, 1.0, 5, 0.9, 1.0, uniform)
+        return way.swiglu(way.linear(y, self.up)), k_cache, v_cache
 
 
 def specification():
@@ -54,30 +54,34 @@ def specification():
         "cu_seqlens": ([free], "int32"),
         "k_cache": (cache, "bfloat16"),
         "v_cache": (cache, "bfloat16"),
-        "rows": ([free], "int32"),
-        "slots": ([free], "int32"),
+        "slot_mapping": ([free], "int32"),
+        "block_tables": ([free, free], "int32"),
         "lengths": ([free], "int32"),
-        "uniform": ([free], "float32"),
     }
     return [InputSpec(shape, dtype, name) for name, (shape, dtype) in shapes.items()]
 
 
+def slots_of(row, start, stop, block_size=BLOCK_SIZE):
+    places = np.arange(start, stop)
+    return TABLES[row, places // block_size] * block_size + places % block_size
+
+
+def empty_caches(block_size=BLOCK_SIZE, value=0.0, blocks=10):
+    return [tensor(np.full((blocks, KV_HEADS, block_size, HEAD_DIM), value), "bfloat16") for _ in range(2)]
+
+
 def inputs(new, filled, caches):
     """Rows that get `new` tokens each after `filled` ones."""
-    draws, tokens = np.random.default_rng(sum(filled)), sum(new)
-    places = [
-        (row, before + i) for row, (count, before) in enumerate(zip(new, filled, strict=True)) for i in range(count)
-    ]
-    rows, slots = zip(*places, strict=True)
+    draws, spans = np.random.default_rng(sum(filled)), list(zip(filled, np.add(filled, new), strict=True))
+    slots = [slots_of(row, *span, caches[0].shape[2]) for row, span in enumerate(spans)]
     return [
-        tensor(draws.normal(size=(tokens, HEADS * HEAD_DIM))),
-        paddle.to_tensor(np.tile(slots, (3, 1))),
+        tensor(draws.normal(size=(sum(new), HEADS * HEAD_DIM))),
+        paddle.to_tensor(np.tile(np.concatenate([np.arange(*span) for span in spans]), (3, 1))),
         running_totals(new),
         *caches,
-        int32(rows),
-        int32(slots),
-        int32(np.add(new, filled)),
-        tensor(draws.random(tokens)),
+        int32(np.concatenate(slots)),
+        int32(TABLES),
+        int32(np.add(filled, new)),
     ]
 
 
@@ -97,27 +101,29 @@ def predictor(way, tmp_path):
 
 def test_prompt_and_two_tokens_as_in_dynamic_mode(predictor):
     step, predictor = predictor
-    ours, theirs = ([tensor(np.zeros((2, KV_HEADS, SLOTS, HEAD_DIM)), "bfloat16") for _ in range(2)] for _ in range(2))
-    filled = np.array([0, 0])
-    for new in ([5, 3], [1, 1], [1, 1]):
-        y, *ours, tokens = step(*inputs(new, filled, ours))
-        found, *theirs, found_tokens = predictor.run(inputs(new, filled, theirs))
+    ours, theirs, filled = empty_caches(), empty_caches(), np.array([0, 0])
+    for new in ([5, 3], [1, 4], [1, 1]):
+        y, *ours = step(*inputs(new, filled, ours))
+        found, *theirs = predictor.run(inputs(new, filled, theirs))
         np.testing.assert_allclose(float64(found), float64(y), rtol=1e-4, atol=1e-4)
-        assert found_tokens.numpy().tolist() == tokens.numpy().tolist()
         for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(float64(other), float64(mine), rtol=1e-2, atol=1e-2)
         filled = filled + new
-    assert (float64(theirs[0])[0, :, 7:] == 0).all()
-    assert (float64(theirs[0])[0, :, :7] != 0).any(-1).all()
+    used = np.concatenate([slots_of(row, 0, length) for row, length in enumerate(filled)])
+    for cache in theirs:
+        written = (float64(cache) != 0).any(axis=(1, 3)).ravel()
+        assert sorted(used) == np.flatnonzero(written).tolist()
 
 
-@pytest.mark.parametrize("slots", [SLOTS, SLOTS + 3])
-def test_slots_that_a_graph_does_not_write_stay_what_they_are(predictor, slots):
+@pytest.mark.parametrize("block_size, blocks", [(BLOCK_SIZE, 10), (BLOCK_SIZE, 13), (BLOCK_SIZE + 4, 10)])
+def test_slots_that_a_graph_does_not_write_stay_what_they_are(predictor, block_size, blocks):
     """In every run, with caches of any size: they may be another prompt's, or nothing yet."""
     _, predictor = predictor
-    for size, value in ((SLOTS, 0), (slots, 1)):
-        caches = [tensor(np.full((2, KV_HEADS, size, HEAD_DIM), value), "bfloat16") for _ in range(2)]
-        _, *found, _ = predictor.run(inputs([5, 3], [0, 0], caches))
+    for sizes, value in (((BLOCK_SIZE, 10), 0.0), ((block_size, blocks), 1.0)):
+        _, *found = predictor.run(inputs([5, 3], [0, 0], empty_caches(sizes[0], value, sizes[1])))
+        used = [slots_of(row, 0, length, sizes[0]) for row, length in enumerate([5, 3])]
         for cache in map(float64, found):
-            assert (cache[0, :, 5:] == value).all() and (cache[1, :, 3:] == value).all()
-            assert np.abs(cache[0, :, :5]).max() < 100 and not (cache[0, :, :5] == value).all()
+            tokens = cache.transpose(0, 2, 1, 3).reshape(-1, KV_HEADS, HEAD_DIM)
+            written = tokens[np.concatenate(used)]
+            assert (np.delete(tokens, np.concatenate(used), axis=0) == value).all()
+            assert np.abs(written).max() < 100 and not (written == value).all(axis=(1, 2)).any()

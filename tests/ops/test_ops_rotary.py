@@ -8,9 +8,7 @@ from op_definitions import rotate
 
 from paddlemix_qwenvl import ops
 
-HEADS, KV_HEADS, TOKENS, SLOTS = 6, 2, 7, 11
-ROWS = [0, 0, 2, 2, 1, 2, 0]
-PLACES = [0, 1, 0, 1, 4, 10, 9]
+HEADS, KV_HEADS, TOKENS, BLOCKS = 6, 2, 7, 5
 
 
 @pytest.fixture(params=[2, 24, 64, 80, 128])
@@ -31,7 +29,7 @@ def packed(head_dim, dtype):
 
 def split(qkv, tables, head_dim):
     """The three parts in float64, q and k rotated."""
-    heads = float64(qkv).reshape(TOKENS, -1, head_dim)
+    heads = float64(qkv).reshape(len(qkv), -1, head_dim)
     cos, sin = map(float64, tables)
     q, k, v = np.split(heads, [HEADS, HEADS + KV_HEADS], axis=1)
     return rotate(q, cos, sin), rotate(k, cos, sin), v
@@ -67,24 +65,37 @@ def test_qkv_transpose_split(way, head_dim, tables, dtype):
         close(part, wanted, dtype)
 
 
-def caches(head_dim, dtype):
+@pytest.fixture(params=[1, 4, 11])
+def block_size(request):
+    return request.param
+
+
+def caches(head_dim, dtype, block_size):
     draws = np.random.default_rng(3)
-    return [tensor(draws.normal(size=(3, KV_HEADS, SLOTS, head_dim)), dtype) for _ in range(2)]
+    return [tensor(draws.normal(size=(BLOCKS, KV_HEADS, block_size, head_dim)), dtype) for _ in range(2)]
 
 
-def written(cache, values):
-    wanted = float64(cache)
-    for row, slot, value in zip(ROWS, PLACES, values, strict=True):
-        wanted[row, :, slot] = value
+def places(block_size):
+    """Slots of the tokens, the last one there is among them, as far as there are so many."""
+    count = min(TOKENS, BLOCKS * block_size)
+    return (BLOCKS * block_size - 1 - 2 * np.arange(count)) % (BLOCKS * block_size)
+
+
+def written(cache, values, slots):
+    wanted, block_size = float64(cache), cache.shape[2]
+    for slot, value in zip(slots, values, strict=True):
+        wanted[slot // block_size, :, slot % block_size] = value
     return wanted
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_qkv_write_cache(way, head_dim, tables, dtype):
-    qkv, (k_cache, v_cache) = packed(head_dim, "float32"), caches(head_dim, dtype)
-    q, k, v = split(qkv, tables, head_dim)
-    wanted = written(k_cache, k), written(v_cache, v)
-    found = way.qkv_write_cache(qkv, *tables, k_cache, v_cache, int32(ROWS), int32(PLACES), HEADS)
+def test_qkv_write_cache(way, head_dim, tables, block_size, dtype):
+    k_cache, v_cache = caches(head_dim, dtype, block_size)
+    slots = places(block_size)
+    qkv, cos, sin = (x[: len(slots)] for x in (packed(head_dim, "float32"), *tables))
+    q, k, v = split(qkv, (cos, sin), head_dim)
+    wanted = written(k_cache, k, slots), written(v_cache, v, slots)
+    found = way.qkv_write_cache(qkv, cos, sin, k_cache, v_cache, int32(slots), HEADS)
     close(found[0], q)
     for cache, given, numbers in zip(found[1:], (k_cache, v_cache), wanted, strict=True):
         close(cache, numbers, dtype)
@@ -92,12 +103,12 @@ def test_qkv_write_cache(way, head_dim, tables, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_write_cache_kv(way, dtype):
-    draws = np.random.default_rng(0)
-    k, v = (tensor(draws.normal(size=(TOKENS, KV_HEADS, 20))) for _ in range(2))
-    k_cache, v_cache = caches(20, dtype)
-    wanted = written(k_cache, float64(k)), written(v_cache, float64(v))
-    way.write_cache_kv(k, v, k_cache, v_cache, int32(ROWS), int32(PLACES))
+def test_write_cache_kv(way, block_size, dtype):
+    draws, slots = np.random.default_rng(0), places(block_size)
+    k, v = (tensor(draws.normal(size=(len(slots), KV_HEADS, 20))) for _ in range(2))
+    k_cache, v_cache = caches(20, dtype, block_size)
+    wanted = written(k_cache, float64(k), slots), written(v_cache, float64(v), slots)
+    way.write_cache_kv(k, v, k_cache, v_cache, int32(slots))
     np.testing.assert_allclose(float64(k_cache), wanted[0], atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
     np.testing.assert_allclose(float64(v_cache), wanted[1], atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
 
@@ -107,13 +118,13 @@ def test_narrow_caches_round_to_nearest(way):
     k = tensor(values.reshape(1, 1, 4000))
     for dtype in ("bfloat16", "float16"):
         cache, other = (tensor(np.zeros((1, 1, 1, 4000)), dtype) for _ in range(2))
-        way.write_cache_kv(k, k, cache, other, int32([0]), int32([0]))
+        way.write_cache_kv(k, k, cache, other, int32([0]))
         assert float64(cache).ravel().tolist() == float64(k.astype(dtype)).ravel().tolist()
 
 
 def test_no_tokens(way):
-    k_cache, v_cache = caches(16, "float32")
+    k_cache, v_cache = caches(16, "float32", 4)
     before = float64(k_cache)
     none = tensor(np.zeros((0, KV_HEADS, 16)))
-    way.write_cache_kv(none, none, k_cache, v_cache, int32([]), int32([]))
+    way.write_cache_kv(none, none, k_cache, v_cache, int32([]))
     assert (float64(k_cache) == before).all()

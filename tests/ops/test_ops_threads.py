@@ -49,7 +49,11 @@ def attention():
 
 def decoding():
     lengths = paddle.to_tensor([700, 1, 300], dtype="int32")
-    return [compiled("decode_attention")(draw(3, 6, 40), draw(3, 2, 700, 40), draw(3, 2, 700, 40, seed=1), lengths)]
+    tables = paddle.to_tensor(np.random.default_rng(2).permutation(48).reshape(3, 16), dtype="int32")
+    caches = draw(48, 2, 44, 40), draw(48, 2, 44, 40, seed=1)
+    alone = compiled("decode_attention")(draw(3, 6, 40), *caches, tables, lengths)
+    cu_seqlens = paddle.to_tensor([0, 300, 301, 302], dtype="int32")
+    return [alone, compiled("cached_attention")(draw(302, 6, 40), *caches, cu_seqlens, tables, lengths)]
 
 
 @pytest.mark.parametrize("rows", [1, 4, 8, 60])

@@ -61,49 +61,69 @@ std::vector<Tensor> varlen_attention_gradient(const Tensor& q, const Tensor& k, 
 }
 
 // Checks what both ways of attending to a cache need; the kernels do not write to it.
-QwenvlKvCache expect_cache(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& lengths) {
-  const QwenvlKvCache cache = kv_cache(k_cache, v_cache);
-  PD_CHECK(q.shape().size() == 3, "q has shape ", text(q.shape()), ", expected [T, H, D]");
-  const int64_t heads = q.shape()[1];
-  expect_shape("q", q, {q.shape()[0], heads, cache.head_dim});
-  PD_CHECK(cache.kv_heads > 0 && heads % cache.kv_heads == 0, heads, " query heads do not share ", cache.kv_heads,
-           " kv heads evenly");
-  PD_CHECK(cache.head_dim <= QWENVL_LARGEST_HEAD, "heads of at most ", (int)QWENVL_LARGEST_HEAD,
-           " are supported, not ", cache.head_dim);
-  expect_shape("lengths", lengths, {cache.batch});
-  expect_dtype("lengths", lengths, DataType::INT32);
-  expect_together("lengths", lengths, q);
-  if (!lengths.is_cpu()) return cache;
-  const int32_t* length = lengths.data<int32_t>();
-  for (int64_t b = 0; b < cache.batch; ++b)
-    PD_CHECK(length[b] >= 0 && length[b] <= cache.slots, "row ", b, " has length ", length[b], " in a cache of ",
-             cache.slots, " slots");
-  return cache;
-}
+struct Cached {
+  QwenvlKvCache cache;
+  QwenvlRows rows;
+
+  Cached(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& block_tables,
+         const Tensor& lengths)
+      : cache(kv_cache(k_cache, v_cache)) {
+    PD_CHECK(q.shape().size() == 3, "q has shape ", text(q.shape()), ", expected [T, H, D]");
+    const int64_t heads = q.shape()[1];
+    expect_shape("q", q, {q.shape()[0], heads, cache.head_dim});
+    PD_CHECK(cache.kv_heads > 0 && heads % cache.kv_heads == 0, heads, " query heads do not share ", cache.kv_heads,
+             " kv heads evenly");
+    PD_CHECK(cache.head_dim <= QWENVL_LARGEST_HEAD, "heads of at most ", (int)QWENVL_LARGEST_HEAD,
+             " are supported, not ", cache.head_dim);
+    const Shape shape = block_tables.shape();
+    PD_CHECK(shape.size() == 2, "block_tables has shape ", text(shape), ", expected [B, blocks]");
+    expect_shape("lengths", lengths, {shape[0]});
+    expect_dtype("block_tables", block_tables, DataType::INT32);
+    expect_dtype("lengths", lengths, DataType::INT32);
+    expect_together("block_tables", block_tables, q);
+    expect_together("lengths", lengths, q);
+    rows = {block_tables.data<int32_t>(), lengths.data<int32_t>(), shape[0], shape[1]};
+    if (q.is_cpu()) expect_blocks();
+  }
+
+  void expect_blocks() const {
+    for (int64_t b = 0; b < rows.count; ++b) {
+      const int64_t length = rows.lengths[b];
+      PD_CHECK(length >= 0 && length <= rows.blocks * cache.block_size, "row ", b, " has length ", length, " and ",
+               rows.blocks, " blocks of ", cache.block_size, " slots");
+      for (int64_t i = 0; i * cache.block_size < length; ++i) {
+        const int32_t block = rows.block_tables[b * rows.blocks + i];
+        PD_CHECK(block >= 0 && block < cache.blocks, "block ", i, " of row ", b, " is ", block, " in a cache of ",
+                 cache.blocks, " blocks");
+      }
+    }
+  }
+};
 
 std::vector<Tensor> cached_attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
-                                     const Tensor& cu_seqlens, const Tensor& lengths, float scale) {
-  const QwenvlKvCache cache = expect_cache(q, k_cache, v_cache, lengths);
-  expect_shape("cu_seqlens", cu_seqlens, {cache.batch + 1});
+                                     const Tensor& cu_seqlens, const Tensor& block_tables, const Tensor& lengths,
+                                     float scale) {
+  const Cached cached(q, k_cache, v_cache, block_tables, lengths);
+  expect_shape("cu_seqlens", cu_seqlens, {cached.rows.count + 1});
   expect_dtype("cu_seqlens", cu_seqlens, DataType::INT32);
   expect_together("cu_seqlens", cu_seqlens, q);
-  QWENVL_IF_ON_GPU(q, {gpu::attention(q, k_cache, cache, cu_seqlens, lengths, scale)});
+  QWENVL_IF_ON_GPU(q, {gpu::attention(q, k_cache, cached.cache, cached.rows, cu_seqlens, scale)});
   expect_segments("cu_seqlens", cu_seqlens, q.shape()[0]);
   const Tensor queries = wide(q);
   Tensor out = empty(q.shape(), DataType::FLOAT32, q);
-  qwenvl_cpu_kernels()->cached_attention(queries.data<float>(), &cache, cu_seqlens.data<int32_t>(),
-                                         lengths.data<int32_t>(), q.shape()[1], scale, out.data<float>());
+  qwenvl_cpu_kernels()->cached_attention(queries.data<float>(), &cached.cache, &cached.rows,
+                                         cu_seqlens.data<int32_t>(), q.shape()[1], scale, out.data<float>());
   return {narrow(out, q)};
 }
 
 std::vector<Tensor> decode_attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
-                                     const Tensor& lengths, float scale) {
-  const QwenvlKvCache cache = expect_cache(q, k_cache, v_cache, lengths);
-  PD_CHECK(q.shape()[0] == cache.batch, "q has ", q.shape()[0], " rows and the cache ", cache.batch);
-  QWENVL_IF_ON_GPU(q, {gpu::attention(q, k_cache, cache, paddle::none, lengths, scale)});
+                                     const Tensor& block_tables, const Tensor& lengths, float scale) {
+  const Cached cached(q, k_cache, v_cache, block_tables, lengths);
+  PD_CHECK(q.shape()[0] == cached.rows.count, "q has ", q.shape()[0], " rows and block_tables ", cached.rows.count);
+  QWENVL_IF_ON_GPU(q, {gpu::attention(q, k_cache, cached.cache, cached.rows, paddle::none, scale)});
   const Tensor queries = wide(q);
   Tensor out = empty(q.shape(), DataType::FLOAT32, q);
-  qwenvl_cpu_kernels()->decode_attention(queries.data<float>(), &cache, lengths.data<int32_t>(), q.shape()[1], scale,
+  qwenvl_cpu_kernels()->decode_attention(queries.data<float>(), &cached.cache, &cached.rows, q.shape()[1], scale,
                                          out.data<float>());
   return {narrow(out, q)};
 }
@@ -114,10 +134,10 @@ std::vector<Shape> qkv_attention_shape(Shape qkv, Shape, Shape, Shape, int num_h
   return {{qkv[0], num_heads, qkv[1] / (num_heads + 2 * num_kv_heads)}};
 }
 std::vector<DataType> qkv_attention_dtype(DataType qkv, DataType, DataType, DataType) { return {qkv}; }
-std::vector<Shape> cached_attention_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
-std::vector<DataType> cached_attention_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
-std::vector<Shape> decode_attention_shape(Shape q, Shape, Shape, Shape) { return {q}; }
-std::vector<DataType> decode_attention_dtype(DataType q, DataType, DataType, DataType) { return {q}; }
+std::vector<Shape> cached_attention_shape(Shape q, Shape, Shape, Shape, Shape, Shape) { return {q}; }
+std::vector<DataType> cached_attention_dtype(DataType q, DataType, DataType, DataType, DataType, DataType) { return {q}; }
+std::vector<Shape> decode_attention_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
+std::vector<DataType> decode_attention_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
 
 }  // namespace qwenvl
 
@@ -132,12 +152,12 @@ QWENVL_BUILD_OP(qkv_attention)
     .Attrs({"num_heads: int", "num_kv_heads: int", "causal: bool", "scale: float"});
 
 QWENVL_BUILD_OP(cached_attention)
-    .Inputs({"q", "k_cache", "v_cache", "cu_seqlens", "lengths"})
+    .Inputs({"q", "k_cache", "v_cache", "cu_seqlens", "block_tables", "lengths"})
     .Outputs({"out"})
     .Attrs({"scale: float"});
 
 QWENVL_BUILD_OP(decode_attention)
-    .Inputs({"q", "k_cache", "v_cache", "lengths"})
+    .Inputs({"q", "k_cache", "v_cache", "block_tables", "lengths"})
     .Outputs({"out"})
     .Attrs({"scale: float"});
 

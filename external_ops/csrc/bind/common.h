@@ -94,7 +94,8 @@ inline QwenvlDtype kernel_dtype(const char* name, const Tensor& x) {
 // A cache is written by ops that name it in their SetInplaceMap and by no other.
 inline QwenvlKvCache kv_cache(const Tensor& k_cache, const Tensor& v_cache) {
   const Shape shape = k_cache.shape();
-  PD_CHECK(shape.size() == 4, "k_cache has shape ", text(shape), ", expected [B, Hkv, S, D]");
+  PD_CHECK(shape.size() == 4, "k_cache has shape ", text(shape), ", expected [N, Hkv, block, D]");
+  PD_CHECK(shape[2] > 0, "k_cache has blocks of no slots");
   expect_shape("v_cache", v_cache, shape);
   expect_dtype("v_cache", v_cache, k_cache.dtype());
   const QwenvlDtype dtype = kernel_dtype("k_cache", k_cache);

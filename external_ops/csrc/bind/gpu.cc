@@ -65,20 +65,19 @@ std::vector<Tensor> qkv_transpose_split(const Tensor& qkv, const Tensor& cos, co
 }
 
 void write_cache_kv(const Tensor& k, const Tensor& v, const Tensor& k_cache, const QwenvlKvCache& cache,
-                    const Tensor& rows, const Tensor& slots) {
+                    const Tensor& slot_mapping) {
   const Tensor new_k = as(k, k_cache.dtype()), new_v = as(v, k_cache.dtype());
-  check(qwenvl_cuda_write_cache(new_k.data(), new_v.data(), &cache, rows.data<int32_t>(), slots.data<int32_t>(),
-                                k.shape()[0], stream_of(k)),
+  check(qwenvl_cuda_write_cache(new_k.data(), new_v.data(), &cache, slot_mapping.data<int32_t>(), k.shape()[0],
+                                stream_of(k)),
         "write_cache_kv");
 }
 
 std::vector<Tensor> qkv_write_cache(const Tensor& qkv, const Tensor& cos, const Tensor& sin, const Tensor& k_cache,
-                                    const QwenvlKvCache& cache, const Tensor& rows, const Tensor& slots,
-                                    int num_heads) {
+                                    const QwenvlKvCache& cache, const Tensor& slot_mapping, int num_heads) {
   const Tensor in = as(qkv, k_cache.dtype()), c = as(cos, DataType::FLOAT32), s = as(sin, DataType::FLOAT32);
   Tensor q = empty({qkv.shape()[0], num_heads, cache.head_dim}, in.dtype(), qkv);
-  check(qwenvl_cuda_qkv_write_cache(in.data(), c.data<float>(), s.data<float>(), &cache, rows.data<int32_t>(),
-                                    slots.data<int32_t>(), qkv.shape()[0], num_heads, q.data(), stream_of(qkv)),
+  check(qwenvl_cuda_qkv_write_cache(in.data(), c.data<float>(), s.data<float>(), &cache,
+                                    slot_mapping.data<int32_t>(), qkv.shape()[0], num_heads, q.data(), stream_of(qkv)),
         "qkv_write_cache");
   return {narrow(q, qkv)};
 }
@@ -114,18 +113,17 @@ Tensor scatter_rows(const Tensor& x, const Tensor& indices, int64_t rows, const 
   return y;
 }
 
-Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& cache, const OptionalTensor& cu_seqlens,
-                 const Tensor& lengths, float scale) {
+Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& cache, const QwenvlRows& rows,
+                 const OptionalTensor& cu_seqlens, float scale) {
   const Tensor queries = as(q, k_cache.dtype());
   const int64_t tokens = q.shape()[0], heads = q.shape()[1];
-  Tensor scratch = empty({qwenvl_cuda_attention_scratch(&cache, tokens, heads)}, DataType::UINT8, q);
+  Tensor scratch = empty({qwenvl_cuda_attention_scratch(&cache, &rows, tokens, heads)}, DataType::UINT8, q);
   Tensor out = empty(q.shape(), queries.dtype(), q);
   const int error =
-      cu_seqlens ? qwenvl_cuda_cached_attention(queries.data(), &cache, cu_seqlens->data<int32_t>(),
-                                                lengths.data<int32_t>(), tokens, heads, scale, scratch.data(),
-                                                out.data(), stream_of(q))
-                 : qwenvl_cuda_decode_attention(queries.data(), &cache, lengths.data<int32_t>(), heads, scale,
-                                                scratch.data(), out.data(), stream_of(q));
+      cu_seqlens ? qwenvl_cuda_cached_attention(queries.data(), &cache, &rows, cu_seqlens->data<int32_t>(), tokens,
+                                                heads, scale, scratch.data(), out.data(), stream_of(q))
+                 : qwenvl_cuda_decode_attention(queries.data(), &cache, &rows, heads, scale, scratch.data(),
+                                                out.data(), stream_of(q));
   check(error, "attention to the cache");
   return narrow(out, q);
 }

@@ -22,17 +22,17 @@ std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Ten
 std::vector<Tensor> qkv_transpose_split(const Tensor& qkv, const Tensor& cos, const Tensor& sin, int num_heads,
                                         int num_kv_heads);
 void write_cache_kv(const Tensor& k, const Tensor& v, const Tensor& k_cache, const QwenvlKvCache& cache,
-                    const Tensor& rows, const Tensor& slots);
+                    const Tensor& slot_mapping);
 std::vector<Tensor> qkv_write_cache(const Tensor& qkv, const Tensor& cos, const Tensor& sin, const Tensor& k_cache,
-                                    const QwenvlKvCache& cache, const Tensor& rows, const Tensor& slots, int num_heads);
+                                    const QwenvlKvCache& cache, const Tensor& slot_mapping, int num_heads);
 
 std::vector<Tensor> get_padding_offset(const Tensor& mask);
 Tensor gather_rows(const Tensor& x, const Tensor& indices, int64_t rows, const Shape& shape);
 Tensor scatter_rows(const Tensor& x, const Tensor& indices, int64_t rows, const Shape& shape);
 
 // cu_seqlens is none where token t is the only one of row t.
-Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& cache, const OptionalTensor& cu_seqlens,
-                 const Tensor& lengths, float scale);
+Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& cache, const QwenvlRows& rows,
+                 const OptionalTensor& cu_seqlens, float scale);
 
 Tensor sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
               const QwenvlTokenMarks* marks, const int32_t* allowed);

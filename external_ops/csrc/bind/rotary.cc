@@ -2,19 +2,16 @@
 
 namespace qwenvl {
 
-void expect_places(const QwenvlKvCache& cache, const Tensor& rows, const Tensor& slots, const Tensor& x) {
+void expect_slots(const QwenvlKvCache& cache, const Tensor& slot_mapping, const Tensor& x) {
   const int64_t tokens = x.shape()[0];
-  expect_shape("rows", rows, {tokens});
-  expect_shape("slots", slots, {tokens});
-  expect_dtype("rows", rows, DataType::INT32);
-  expect_dtype("slots", slots, DataType::INT32);
-  expect_together("rows", rows, x);
-  expect_together("slots", slots, x);
-  if (!rows.is_cpu()) return;
-  const int32_t *row = rows.data<int32_t>(), *slot = slots.data<int32_t>();
+  expect_shape("slot_mapping", slot_mapping, {tokens});
+  expect_dtype("slot_mapping", slot_mapping, DataType::INT32);
+  expect_together("slot_mapping", slot_mapping, x);
+  if (!slot_mapping.is_cpu()) return;
+  const int32_t* slot = slot_mapping.data<int32_t>();
   for (int64_t t = 0; t < tokens; ++t)
-    PD_CHECK(row[t] >= 0 && row[t] < cache.batch && slot[t] >= 0 && slot[t] < cache.slots, "token ", t, " goes to row ",
-             row[t], ", slot ", slot[t], " of a cache with ", cache.batch, " rows of ", cache.slots, " slots");
+    PD_CHECK(slot[t] >= 0 && slot[t] < cache.blocks * cache.block_size, "token ", t, " goes to slot ", slot[t],
+             " of a cache of ", cache.blocks, " blocks of ", cache.block_size, " slots");
 }
 
 std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin) {
@@ -63,32 +60,31 @@ std::vector<Tensor> qkv_transpose_split_gradient(const Tensor& cos, const Tensor
   return {dq.impl() ? narrow(d_qkv, dq) : d_qkv};
 }
 
-void write_cache_kv(const Tensor& k, const Tensor& v, Tensor& k_cache, Tensor& v_cache, const Tensor& rows,
-                    const Tensor& slots) {
+void write_cache_kv(const Tensor& k, const Tensor& v, Tensor& k_cache, Tensor& v_cache,
+                    const Tensor& slot_mapping) {
   const QwenvlKvCache cache = kv_cache(k_cache, v_cache);
   const int64_t tokens = k.shape()[0];
   expect_shape("k", k, {tokens, cache.kv_heads, cache.head_dim});
   expect_shape("v", v, k.shape());
-  expect_places(cache, rows, slots, k);
-  QWENVL_IF_ON_GPU(k, gpu::write_cache_kv(k, v, k_cache, cache, rows, slots));
+  expect_slots(cache, slot_mapping, k);
+  QWENVL_IF_ON_GPU(k, gpu::write_cache_kv(k, v, k_cache, cache, slot_mapping));
   const Tensor new_k = wide(k), new_v = wide(v);
-  qwenvl_cpu_kernels()->write_cache(new_k.data<float>(), new_v.data<float>(), &cache, rows.data<int32_t>(),
-                                    slots.data<int32_t>(), tokens);
+  qwenvl_cpu_kernels()->write_cache(new_k.data<float>(), new_v.data<float>(), &cache,
+                                    slot_mapping.data<int32_t>(), tokens);
 }
 
 std::vector<Tensor> qkv_write_cache(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k_cache,
-                                    Tensor& v_cache, const Tensor& rows, const Tensor& slots, int num_heads) {
+                                    Tensor& v_cache, const Tensor& slot_mapping, int num_heads) {
   const QwenvlKvCache cache = kv_cache(k_cache, v_cache);
   const int64_t tokens = qkv.shape()[0];
   expect_shape("qkv", qkv, {tokens, (num_heads + 2 * cache.kv_heads) * cache.head_dim});
   expect_tables(cos, sin, tokens, cache.head_dim);
-  expect_places(cache, rows, slots, qkv);
-  QWENVL_IF_ON_GPU(qkv, gpu::qkv_write_cache(qkv, cos, sin, k_cache, cache, rows, slots, num_heads));
+  expect_slots(cache, slot_mapping, qkv);
+  QWENVL_IF_ON_GPU(qkv, gpu::qkv_write_cache(qkv, cos, sin, k_cache, cache, slot_mapping, num_heads));
   const Tensor in = wide(qkv), c = wide(cos), s = wide(sin);
   Tensor q = empty({tokens, num_heads, cache.head_dim}, DataType::FLOAT32, qkv);
   qwenvl_cpu_kernels()->qkv_write_cache(in.data<float>(), c.data<float>(), s.data<float>(), &cache,
-                                        rows.data<int32_t>(), slots.data<int32_t>(), tokens, num_heads,
-                                        q.data<float>());
+                                        slot_mapping.data<int32_t>(), tokens, num_heads, q.data<float>());
   return {narrow(q, qkv)};
 }
 
@@ -99,18 +95,18 @@ std::vector<Shape> qkv_transpose_split_shape(Shape qkv, Shape cos, Shape, int nu
   return {{qkv[0], num_heads, head_dim}, {qkv[0], num_kv_heads, head_dim}, {qkv[0], num_kv_heads, head_dim}};
 }
 std::vector<DataType> qkv_transpose_split_dtype(DataType qkv, DataType, DataType) { return {qkv, qkv, qkv}; }
-std::vector<Shape> write_cache_kv_shape(Shape, Shape, Shape k_cache, Shape v_cache, Shape, Shape) {
+std::vector<Shape> write_cache_kv_shape(Shape, Shape, Shape k_cache, Shape v_cache, Shape) {
   return {k_cache, v_cache};
 }
-std::vector<DataType> write_cache_kv_dtype(DataType, DataType, DataType k_cache, DataType v_cache, DataType, DataType) {
+std::vector<DataType> write_cache_kv_dtype(DataType, DataType, DataType k_cache, DataType v_cache, DataType) {
   return {k_cache, v_cache};
 }
-std::vector<Shape> qkv_write_cache_shape(Shape qkv, Shape, Shape, Shape k_cache, Shape v_cache, Shape, Shape,
+std::vector<Shape> qkv_write_cache_shape(Shape qkv, Shape, Shape, Shape k_cache, Shape v_cache, Shape,
                                          int num_heads) {
   return {{qkv[0], num_heads, k_cache[3]}, k_cache, v_cache};
 }
 std::vector<DataType> qkv_write_cache_dtype(DataType qkv, DataType, DataType, DataType k_cache, DataType v_cache,
-                                            DataType, DataType) {
+                                            DataType) {
   return {qkv, k_cache, v_cache};
 }
 
@@ -126,12 +122,12 @@ QWENVL_BUILD_OP(qkv_transpose_split)
     .Attrs({"num_heads: int", "num_kv_heads: int"});
 
 QWENVL_BUILD_OP(write_cache_kv)
-    .Inputs({"k", "v", "k_cache", "v_cache", "rows", "slots"})
+    .Inputs({"k", "v", "k_cache", "v_cache", "slot_mapping"})
     .Outputs({"k_cache_out", "v_cache_out"})
     .SetInplaceMap({{"k_cache", "k_cache_out"}, {"v_cache", "v_cache_out"}});
 
 QWENVL_BUILD_OP(qkv_write_cache)
-    .Inputs({"qkv", "cos", "sin", "k_cache", "v_cache", "rows", "slots"})
+    .Inputs({"qkv", "cos", "sin", "k_cache", "v_cache", "slot_mapping"})
     .Outputs({"q", "k_cache_out", "v_cache_out"})
     .SetInplaceMap({{"k_cache", "k_cache_out"}, {"v_cache", "v_cache_out"}})
     .Attrs({"num_heads: int"});

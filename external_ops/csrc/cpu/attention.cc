@@ -9,8 +9,8 @@
 namespace qwenvl {
 namespace QWENVL_ISA {
 
-void decode_attention(const float* q, const QwenvlKvCache* cache, const int32_t* lengths, int64_t heads, float scale,
-                      float* out);
+void decode(const float* q, const QwenvlKvCache& cache, const QwenvlRows& rows, const int32_t* cu_q, int64_t heads,
+            float scale, float* out);
 
 namespace {
 
@@ -19,16 +19,31 @@ constexpr int64_t QUERIES = 288;          // of one task: its panels share each 
 constexpr int64_t PANELS = QUERIES / PANEL;
 constexpr int64_t KEYS = 120;             // in a block
 
-// Where the keys and values of segments are: packed tokens, or the rows of a cache. Distances are in numbers.
+// Where the keys and values of segments are: packed tokens, or rows in a cache. Distances are in numbers.
 struct Keys {
   const void *k, *v;
-  const int32_t *cu, *lengths;  // one of them is null
-  int64_t stride, head_stride, row_stride;
+  int64_t stride, head_stride;
+  const int32_t* cu;  // where packed segments begin, or null
+  const QwenvlKvCache* cache;
+  const QwenvlRows* rows;
   void (*load)(const void* x, int64_t first, int64_t stride, int64_t rows, int64_t size, int64_t to_stride, float* to);
 
-  int64_t length(int64_t segment) const { return cu ? cu[segment + 1] - cu[segment] : lengths[segment]; }
-  int64_t start(int64_t segment, int64_t kv_head) const {
-    return (cu ? cu[segment] * stride : segment * row_stride) + kv_head * head_stride;
+  int64_t length(int64_t segment) const { return cu ? cu[segment + 1] - cu[segment] : rows->lengths[segment]; }
+  // Where key i of a segment begins; it and those after it up to `run` follow each other.
+  int64_t place(int64_t segment, int64_t head, int64_t i, int64_t& run) const {
+    run = cu ? INT64_MAX : cache->block_size - i % cache->block_size;
+    if (cu) return (cu[segment] + i) * stride + head * head_stride;
+    const int32_t block = rows->block_tables[segment * rows->blocks + i / cache->block_size];
+    return place_in(*cache, block, head, i % cache->block_size);
+  }
+  // `count` rows of `size` numbers of k or v, from key `first` on, to float32.
+  void copy(const void* x, int64_t segment, int64_t head, int64_t first, int64_t count, int64_t size,
+            int64_t to_stride, float* to) const {
+    for (int64_t i = 0, run; i < count; i += run) {
+      const int64_t from = place(segment, head, first + i, run);
+      run = least(run, count - i);
+      load(x, from, stride, run, size, to_stride, to + i * to_stride);
+    }
   }
 };
 
@@ -47,6 +62,7 @@ struct Problem {
   bool causal;
   float scale;
   float* out;
+  int64_t fewest;  // queries of a segment; those with fewer are left out
 
   // A block of keys and values is copied with rows an odd number of cache lines apart: read down a column as they lie
   // in memory, they would compete for a few places in the cache and touch a page each.
@@ -131,8 +147,7 @@ void turn(const Problem& p, const float* x, int64_t stride, int64_t token, int64
 void attend(const Problem& p, Task task, int64_t head, float* work) {
   const int64_t stride = p.heads * p.head_dim;
   const int64_t start_q = p.cu_q[task.segment], length_q = p.cu_q[task.segment + 1] - start_q;
-  const int64_t start_k = p.keys.start(task.segment, head / (p.heads / p.kv_heads));
-  const int64_t length_k = p.keys.length(task.segment);
+  const int64_t kv_head = head / (p.heads / p.kv_heads), length_k = p.keys.length(task.segment);
   const int64_t count = least(QUERIES, length_q - task.first), panels = (count + PANEL - 1) / PANEL;
   const float* queries = p.q + (start_q + task.first) * p.q_stride + head * p.head_dim;
   const int64_t shift = task.first + length_k - length_q;  // query i of the task sees keys up to shift + i if causal
@@ -154,12 +169,12 @@ void attend(const Problem& p, Task task, int64_t head, float* work) {
   }
   for (int64_t first = 0; first < end; first += KEYS) {
     const int64_t keys = least(KEYS, end - first);
-    const int64_t from = start_k + first * p.keys.stride;
-    if (p.turns.cos)
-      turn(p, (const float*)p.keys.k + from, p.keys.stride, p.keys.cu[task.segment] + first, keys, keys_block);
+    if (int64_t run; p.turns.cos)
+      turn(p, (const float*)p.keys.k + p.keys.place(task.segment, kv_head, first, run), p.keys.stride,
+           p.keys.cu[task.segment] + first, keys, keys_block);
     else
-      p.keys.load(p.keys.k, from, p.keys.stride, keys, p.head_dim, p.row(), keys_block);
-    p.keys.load(p.keys.v, from, p.keys.stride, keys, p.head_dim, p.row(), values);
+      p.keys.copy(p.keys.k, task.segment, kv_head, first, keys, p.head_dim, p.row(), keys_block);
+    p.keys.copy(p.keys.v, task.segment, kv_head, first, keys, p.head_dim, p.row(), values);
     for (int64_t i = 0; i < panels; ++i) {
       const int64_t first_seeing = first - shift - i * PANEL, rows = least(PANEL, count - i * PANEL);
       if (p.causal && first_seeing >= rows) continue;
@@ -178,12 +193,17 @@ void attend(const Problem& p, Task task, int64_t head, float* work) {
 }
 
 void solve(const Problem& p, int64_t segments) {
+  auto tasks_of = [&](int64_t s) {
+    const int64_t queries = p.cu_q[s + 1] - p.cu_q[s];
+    return queries < p.fewest ? 0 : (queries + QUERIES - 1) / QUERIES;
+  };
   int64_t count = 0;
-  for (int64_t s = 0; s < segments; ++s) count += (p.cu_q[s + 1] - p.cu_q[s] + QUERIES - 1) / QUERIES;
+  for (int64_t s = 0; s < segments; ++s) count += tasks_of(s);
+  if (!count) return;
   Scratch list(2 * count), work(qwenvl_threads() * work_size(p));
   Task* tasks = (Task*)list.data;
   for (int64_t s = 0, i = count; s < segments; ++s)  // last ones first: causal ones are the longest
-    for (int32_t first = 0; first < p.cu_q[s + 1] - p.cu_q[s]; first += QUERIES) tasks[--i] = {(int32_t)s, first};
+    for (int64_t n = 0; n < tasks_of(s); ++n) tasks[--i] = {(int32_t)s, (int32_t)(n * QUERIES)};
 #pragma omp parallel for schedule(monotonic : dynamic) num_threads(qwenvl_threads())
   for (int64_t i = 0; i < count * p.heads; ++i)
     attend(p, tasks[i / p.heads], i % p.heads, work.data + thread_index() * work_size(p));
@@ -194,29 +214,25 @@ void solve(const Problem& p, int64_t segments) {
 void varlen_attention(const float* q, const float* k, const float* v, const int32_t* cu_q, const int32_t* cu_k,
                       int64_t segments, int64_t heads, int64_t kv_heads, int64_t head_dim, int causal, float scale,
                       float* out) {
-  const Keys keys{k, v, cu_k, nullptr, kv_heads * head_dim, head_dim, 0, load_rows<Float32>};
-  solve({q, heads * head_dim, cu_q, keys, {}, heads, kv_heads, head_dim, causal != 0, scale, out}, segments);
+  const Keys keys{k, v, kv_heads * head_dim, head_dim, cu_k, nullptr, nullptr, load_rows<Float32>};
+  solve({q, heads * head_dim, cu_q, keys, {}, heads, kv_heads, head_dim, causal != 0, scale, out, 1}, segments);
 }
 
 void qkv_attention(const float* qkv, const float* cos, const float* sin, const int32_t* cu, int64_t segments,
                    int64_t heads, int64_t kv_heads, int64_t head_dim, int causal, float scale, float* out) {
   const int64_t width = (heads + 2 * kv_heads) * head_dim;
   const float *k = qkv + heads * head_dim, *v = k + kv_heads * head_dim;
-  const Keys keys{k, v, cu, nullptr, width, head_dim, 0, load_rows<Float32>};
-  solve({qkv, width, cu, keys, {cos, sin}, heads, kv_heads, head_dim, causal != 0, scale, out}, segments);
+  const Keys keys{k, v, width, head_dim, cu, nullptr, nullptr, load_rows<Float32>};
+  solve({qkv, width, cu, keys, {cos, sin}, heads, kv_heads, head_dim, causal != 0, scale, out, 1}, segments);
 }
 
-void cached_attention(const float* q, const QwenvlKvCache* cache, const int32_t* cu_q, const int32_t* lengths,
+void cached_attention(const float* q, const QwenvlKvCache* cache, const QwenvlRows* rows, const int32_t* cu_q,
                       int64_t heads, float scale, float* out) {
-  bool decoding = true;
-  for (int64_t b = 0; b < cache->batch; ++b) decoding = decoding && cu_q[b + 1] - cu_q[b] == 1;
-  if (decoding) return decode_attention(q, cache, lengths, heads, scale, out);
-  const int64_t row = cache->slots * cache->head_dim;
+  decode(q, *cache, *rows, cu_q, heads, scale, out);
+  const int64_t kv_heads = cache->kv_heads, head_dim = cache->head_dim;
   with_cache_format(cache->dtype, [&](auto format) {
-    const Keys keys{cache->k, cache->v, nullptr, lengths, cache->head_dim, row, cache->kv_heads * row,
-                    load_rows<decltype(format)>};
-    solve({q, heads * cache->head_dim, cu_q, keys, {}, heads, cache->kv_heads, cache->head_dim, true, scale, out},
-          cache->batch);
+    const Keys keys{cache->k, cache->v, head_dim, 0, nullptr, cache, rows, load_rows<decltype(format)>};
+    solve({q, heads * head_dim, cu_q, keys, {}, heads, kv_heads, head_dim, true, scale, out, 2}, rows->count);
   });
 }
 

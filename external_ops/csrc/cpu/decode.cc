@@ -10,12 +10,14 @@ namespace {
 constexpr int64_t SPAN = 128;  // slots of one task
 
 // One kv head of one row: `group` queries against a span of its slots. Queries and `out` are [group][padded], arranged
-// as the cache's format widens.
+// as the cache's format widens. Slot s of the span begins at number places[s] of k and v; after the last it is repeated up
+// to a whole number of vectors.
 template <class Format>
 struct Span {
   typedef typename Format::Type Type;
   const float* queries;
   const Type *k, *v;
+  const int64_t* places;
   int64_t slots, head_dim, padded, group;
   float *scores, *out, *highest, *total;  // scores: [group][SPAN]
 
@@ -23,13 +25,13 @@ struct Span {
     d + GROUP <= head_dim ? Format::widen(row + d, a, b) : widen_part<Format>(row + d, head_dim - d, a, b);
   }
 
-  // Scores of H heads and W / H slots from `slot` on; slots past the end repeat the last.
+  // Scores of H heads and W / H slots from `slot` on.
   template <int H>
   INLINE void score(int64_t head, int64_t slot) const {
     constexpr int S = W / H;
     vfloat acc[W] = {};
     const Type* rows[S];
-    for (int s = 0; s < S; ++s) rows[s] = k + (slot + s < slots ? slot + s : slots - 1) * head_dim;
+    for (int s = 0; s < S; ++s) rows[s] = k + places[slot + s];
     for (int64_t d = 0; d < padded; d += GROUP)
 #pragma GCC unroll 16
       for (int s = 0; s < S; ++s) {
@@ -54,7 +56,7 @@ struct Span {
 #pragma GCC unroll 4
       for (int i = 0; i < D; ++i) {
         vfloat a, b;
-        widen(v + s * head_dim, d + i * GROUP, a, b);
+        widen(v + places[s], d + i * GROUP, a, b);
 #pragma GCC unroll 4
         for (int h = 0; h < H; ++h) {
           const float weight = scores[(head + h) * SPAN + s];
@@ -92,7 +94,7 @@ struct Span {
   void run() const {
     for (int64_t slot = 0; slot < slots; slot += W) {
       for (int64_t at = slot; at < slot + W && at < slots; ++at)
-        for (int64_t i = 0; i < head_dim; i += 64 / (int64_t)sizeof(Type)) __builtin_prefetch(v + at * head_dim + i);
+        for (int64_t i = 0; i < head_dim; i += 64 / (int64_t)sizeof(Type)) __builtin_prefetch(v + places[at] + i);
       int64_t head = 0;
       for (; head + 2 <= group; head += 2) score<2>(head, slot), score<2>(head, slot + W / 2);
       if (head < group) score<1>(head, slot);
@@ -105,66 +107,127 @@ struct Span {
   }
 };
 
+// A row with one query: which it is, the query's number among all, and how many spans the rows before it have.
+struct Query {
+  int32_t row, token;
+  int64_t spans_before;
+};
+
+int64_t spans_of(int64_t length) { return (length + SPAN - 1) / SPAN; }
+
 template <class Format>
-void decode_as(const float* q, const QwenvlKvCache& cache, const int32_t* lengths, int64_t heads, float scale,
-               float* y) {
+struct Decode {
   typedef typename Format::Type Type;
-  const int64_t head_dim = cache.head_dim, group = heads / cache.kv_heads, pairs = cache.batch * cache.kv_heads;
-  const int64_t padded = whole_groups(head_dim);
-  int64_t spans = 0;
-  for (int64_t b = 0; b < cache.batch; ++b)
-    if ((lengths[b] + SPAN - 1) / SPAN > spans) spans = (lengths[b] + SPAN - 1) / SPAN;
-  const int64_t part = group * (padded + 2);  // out, highest, total of one span
-  Scratch queries(pairs * group * padded), parts(pairs * spans * part), scores(qwenvl_threads() * group * SPAN);
+  const QwenvlKvCache& cache;
+  const QwenvlRows& rows;
+  const Query* list;
+  int64_t heads, group, padded;
+  float *queries, *parts;  // [query][H][padded]; [span][Hkv], each group * (padded + 2): out, highest, total
+
+  int64_t part() const { return group * (padded + 2); }
+
+  // Where `slots` slots of a row begin, from slot `first` on.
+  void locate(int64_t row, int64_t first, int64_t slots, int64_t head, int64_t* places) const {
+    const int32_t* table = rows.block_tables + row * rows.blocks;
+    for (int64_t s = 0; s < slots;) {
+      const int64_t offset = (first + s) % cache.block_size, left = cache.block_size - offset;
+      int64_t place = place_in(cache, table[(first + s) / cache.block_size], head, offset);
+      for (const int64_t end = left < slots - s ? s + left : slots; s < end; ++s, place += cache.head_dim)
+        places[s] = place;
+    }
+    for (int64_t s = slots; s % W; ++s) places[s] = places[slots - 1];
+  }
+
+  void attend(int64_t query, int64_t span, int64_t head, float* scores) const {
+    const int64_t row = list[query].row, first = span * SPAN, left = rows.lengths[row] - first;
+    const int64_t slots = left < SPAN ? left : SPAN;
+    int64_t places[SPAN];
+    locate(row, first, slots, head, places);
+    float* out = parts + ((list[query].spans_before + span) * cache.kv_heads + head) * part();
+    Span<Format>{queries + (query * heads + head * group) * padded, (const Type*)cache.k, (const Type*)cache.v,
+                 places, slots, cache.head_dim, padded, group, scores, out, out + group * padded,
+                 out + group * padded + group}
+        .run();
+  }
+
+  void merge(int64_t query, int64_t head, float* y) const {
+    const int64_t spans = spans_of(rows.lengths[list[query].row]), kv_head = head / group, at = head % group;
+    const float* first = parts + (list[query].spans_before * cache.kv_heads + kv_head) * part();
+    const int64_t apart = cache.kv_heads * part();
+    float highest = -1e30f, total = 0;
+    for (int64_t s = 0; s < spans; ++s) {
+      const float top = first[s * apart + group * padded + at];
+      if (top > highest) highest = top;
+    }
+    float merged[QWENVL_LARGEST_HEAD] = {};
+    for (int64_t s = 0; s < spans; ++s) {
+      const float* span = first + s * apart;
+      const float weight = exp2(splat(span[group * padded + at] - highest))[0];
+      total += weight * span[group * padded + group + at];
+      for (int64_t d = 0; d < padded; d += W)
+        store(merged + d, load(merged + d) + weight * load(span + at * padded + d));
+    }
+    for (int64_t d = 0; d < padded; d += GROUP) {
+      vfloat a = load(merged + d) / total, b = load(merged + d + W) / total;
+      Format::restore(a, b);
+      store(merged + d, a), store(merged + d + W, b);
+    }
+    for (int64_t d = 0; d < cache.head_dim; ++d) y[d] = total > 0 ? merged[d] : 0.0f;
+  }
+};
+
+template <class Format>
+void decode_as(const float* q, const QwenvlKvCache& cache, const QwenvlRows& rows, const Query* list, int64_t count,
+               const int32_t* owners, int64_t spans, int64_t heads, float scale, float* y) {
+  const int64_t head_dim = cache.head_dim, group = heads / cache.kv_heads, padded = whole_groups(head_dim);
+  Decode<Format> all{cache, rows, list, heads, group, padded, nullptr, nullptr};
+  Scratch queries(count * heads * padded), parts(spans * cache.kv_heads * all.part());
+  Scratch scores(qwenvl_threads() * group * SPAN);
+  all.queries = queries.data, all.parts = parts.data;
 #pragma omp parallel num_threads(qwenvl_threads())
   {
 #pragma omp for schedule(static)
-    for (int64_t i = 0; i < cache.batch * heads; ++i)
-      arrange<Format>(q + i * head_dim, head_dim, scale * LOG2E, queries.data + i * padded);
+    for (int64_t i = 0; i < count * heads; ++i)
+      arrange<Format>(q + (list[i / heads].token * heads + i % heads) * head_dim, head_dim, scale * LOG2E,
+                      queries.data + i * padded);
 #pragma omp for schedule(monotonic : dynamic)
-    for (int64_t i = 0; i < pairs * spans; ++i) {
-      const int64_t pair = i / spans, first = i % spans * SPAN, left = lengths[pair / cache.kv_heads] - first;
-      if (left <= 0) continue;
-      const int64_t offset = (pair * cache.slots + first) * head_dim;
-      float* out = parts.data + i * part;
-      Span<Format>{queries.data + pair * group * padded, (const Type*)cache.k + offset, (const Type*)cache.v + offset,
-                   left < SPAN ? left : SPAN, head_dim, padded, group, scores.data + thread_index() * group * SPAN,
-                   out, out + group * padded, out + group * padded + group}
-          .run();
+    for (int64_t i = 0; i < spans * cache.kv_heads; ++i) {
+      const int64_t span = i / cache.kv_heads, query = owners[span];
+      all.attend(query, span - list[query].spans_before, i % cache.kv_heads,
+                 scores.data + thread_index() * group * SPAN);
     }
 #pragma omp for schedule(static)
-    for (int64_t i = 0; i < cache.batch * heads; ++i) {
-      const int64_t pair = i / group, head = i % group;
-      const int64_t used = (lengths[pair / cache.kv_heads] + SPAN - 1) / SPAN;
-      const float* first = parts.data + pair * spans * part;
-      float highest = -1e30f, total = 0;
-      for (int64_t s = 0; s < used; ++s) {
-        const float top = first[s * part + group * padded + head];
-        if (top > highest) highest = top;
-      }
-      float merged[QWENVL_LARGEST_HEAD] = {};
-      for (int64_t s = 0; s < used; ++s) {
-        const float* span = first + s * part;
-        const float weight = exp2(splat(span[group * padded + head] - highest))[0];
-        total += weight * span[group * padded + group + head];
-        for (int64_t d = 0; d < padded; d += W)
-          store(merged + d, load(merged + d) + weight * load(span + head * padded + d));
-      }
-      for (int64_t d = 0; d < padded; d += GROUP) {
-        vfloat a = load(merged + d) / total, b = load(merged + d + W) / total;
-        Format::restore(a, b);
-        store(merged + d, a), store(merged + d + W, b);
-      }
-      for (int64_t d = 0; d < head_dim; ++d) y[i * head_dim + d] = total > 0 ? merged[d] : 0.0f;
-    }
+    for (int64_t i = 0; i < count * heads; ++i)
+      all.merge(i / heads, i % heads, y + (list[i / heads].token * heads + i % heads) * head_dim);
   }
 }
 
 }  // namespace
 
-void decode_attention(const float* q, const QwenvlKvCache* cache, const int32_t* lengths, int64_t heads, float scale,
+// The rows that have one query: row b's begin at cu_q[b], or at b if that is null.
+void decode(const float* q, const QwenvlKvCache& cache, const QwenvlRows& rows, const int32_t* cu_q, int64_t heads,
+            float scale, float* out) {
+  Scratch list(rows.count * sizeof(Query) / sizeof(float));
+  Query* queries = (Query*)list.data;
+  int64_t count = 0, spans = 0;
+  for (int64_t b = 0; b < rows.count; ++b)
+    if (!cu_q || cu_q[b + 1] - cu_q[b] == 1) {
+      queries[count++] = {(int32_t)b, cu_q ? cu_q[b] : (int32_t)b, spans};
+      spans += spans_of(rows.lengths[b]);
+    }
+  if (!count) return;
+  Scratch owned(spans);
+  int32_t* owners = (int32_t*)owned.data;  // the query of each span
+  for (int64_t i = 0, span = 0; i < count; ++i)
+    for (int64_t n = spans_of(rows.lengths[queries[i].row]); n > 0; --n) owners[span++] = i;
+  with_cache_format(cache.dtype, [&](auto format) {
+    decode_as<decltype(format)>(q, cache, rows, queries, count, owners, spans, heads, scale, out);
+  });
+}
+
+void decode_attention(const float* q, const QwenvlKvCache* cache, const QwenvlRows* rows, int64_t heads, float scale,
                       float* out) {
-  with_cache_format(cache->dtype, [&](auto format) { decode_as<decltype(format)>(q, *cache, lengths, heads, scale, out); });
+  decode(q, *cache, *rows, nullptr, heads, scale, out);
 }
 
 }  // namespace QWENVL_ISA

@@ -39,12 +39,12 @@ struct QwenvlCpuKernels {
                     int64_t kv_heads, int64_t head_dim, float* q, float* k, float* v);
   void (*qkv_split_gradient)(const float* dq, const float* dk, const float* dv, const float* cos, const float* sin,
                              int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, float* d_qkv);
-  // Token t of k and v [T, Hkv, D] goes to slot slots[t] of row rows[t].
-  void (*write_cache)(const float* k, const float* v, const struct QwenvlKvCache* cache, const int32_t* rows,
-                      const int32_t* slots, int64_t tokens);
+  // Token t of k and v [T, Hkv, D] goes to slot slots[t].
+  void (*write_cache)(const float* k, const float* v, const struct QwenvlKvCache* cache, const int32_t* slots,
+                      int64_t tokens);
   // qkv_split and write_cache in one pass.
   void (*qkv_write_cache)(const float* qkv, const float* cos, const float* sin, const struct QwenvlKvCache* cache,
-                          const int32_t* rows, const int32_t* slots, int64_t tokens, int64_t heads, float* q);
+                          const int32_t* slots, int64_t tokens, int64_t heads, float* q);
 
   // Queries of segment i, rows cu_q[i] .. cu_q[i + 1], see keys cu_k[i] .. cu_k[i + 1]; causal is bottom-right aligned.
   void (*varlen_attention)(const float* q, const float* k, const float* v, const int32_t* cu_q, const int32_t* cu_k,
@@ -56,12 +56,12 @@ struct QwenvlCpuKernels {
   void (*attention_gradient)(const float* q, const float* k, const float* v, const float* d_out, const int32_t* cu_q,
                              const int32_t* cu_k, int64_t segments, int64_t heads, int64_t kv_heads, int64_t head_dim,
                              int causal, float scale, float* dq, float* dk, float* dv);
-  // Row b's new queries, rows cu_q[b] .. cu_q[b + 1] of q and out, are the last of its lengths[b] slots; causal.
-  void (*cached_attention)(const float* q, const struct QwenvlKvCache* cache, const int32_t* cu_q,
-                           const int32_t* lengths, int64_t heads, float scale, float* out);
-  // q and out [batch, H, D]; row b sees slots 0 .. lengths[b] - 1.
-  void (*decode_attention)(const float* q, const struct QwenvlKvCache* cache, const int32_t* lengths, int64_t heads,
-                           float scale, float* out);
+  // Row b's new queries, rows cu_q[b] .. cu_q[b + 1] of q and out, are the last of its tokens; causal.
+  void (*cached_attention)(const float* q, const struct QwenvlKvCache* cache, const struct QwenvlRows* rows,
+                           const int32_t* cu_q, int64_t heads, float scale, float* out);
+  // q and out [rows, H, D]; each row sees all of its tokens.
+  void (*decode_attention)(const float* q, const struct QwenvlKvCache* cache, const struct QwenvlRows* rows,
+                           int64_t heads, float scale, float* out);
 
   // y [m, n] = x [m, k] times the transpose of weight [n, k], times scales unless null, plus bias unless null.
   void (*linear)(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales, const float* bias,

@@ -134,6 +134,11 @@ INLINE void arrange(const float* x, int64_t size, float scale, float* y, int64_t
   }
 }
 
+// Where the numbers of a kv head begin at an offset of a block.
+INLINE int64_t place_in(const QwenvlKvCache& cache, int64_t block, int64_t head, int64_t offset) {
+  return ((block * cache.kv_heads + head) * cache.block_size + offset) * cache.head_dim;
+}
+
 // f(Format{}) for a dtype; int8 only where weights may have it.
 template <class F>
 INLINE void with_cache_format(QwenvlDtype dtype, F f) {

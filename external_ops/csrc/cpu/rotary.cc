@@ -58,9 +58,8 @@ void qkv_split_gradient(const float* dq, const float* dk, const float* dv, const
   }
 }
 
-void write_cache(const float* k, const float* v, const QwenvlKvCache* cache, const int32_t* rows, const int32_t* slots,
-                 int64_t tokens) {
-  const int64_t heads = cache->kv_heads, head_dim = cache->head_dim;
+void write_cache(const float* k, const float* v, const QwenvlKvCache* cache, const int32_t* slots, int64_t tokens) {
+  const int64_t heads = cache->kv_heads, head_dim = cache->head_dim, block_size = cache->block_size;
   with_cache_format(cache->dtype, [&](auto format) __attribute__((always_inline)) {
     typedef decltype(format) Format;
     typedef typename Format::Type Type;
@@ -69,7 +68,7 @@ void write_cache(const float* k, const float* v, const QwenvlKvCache* cache, con
     for (int64_t t = 0; t < tokens; ++t)
       for (int64_t h = 0; h < heads; ++h) {
         const int64_t from = (t * heads + h) * head_dim;
-        const int64_t to = ((rows[t] * heads + h) * cache->slots + slots[t]) * head_dim;
+        const int64_t to = place_in(*cache, slots[t] / block_size, h, slots[t] % block_size);
         for (int64_t i = 0; i < head_dim; ++i) k_cache[to + i] = Format::narrow(k[from + i]);
         for (int64_t i = 0; i < head_dim; ++i) v_cache[to + i] = Format::narrow(v[from + i]);
       }
@@ -77,9 +76,9 @@ void write_cache(const float* k, const float* v, const QwenvlKvCache* cache, con
 }
 
 void qkv_write_cache(const float* qkv, const float* cos, const float* sin, const QwenvlKvCache* cache,
-                     const int32_t* rows, const int32_t* slots, int64_t tokens, int64_t heads, float* q) {
+                     const int32_t* slots, int64_t tokens, int64_t heads, float* q) {
   const int64_t kv_heads = cache->kv_heads, head_dim = cache->head_dim, half = head_dim / 2;
-  const int64_t width = (heads + 2 * kv_heads) * head_dim;
+  const int64_t block_size = cache->block_size, width = (heads + 2 * kv_heads) * head_dim;
   with_cache_format(cache->dtype, [&](auto format) __attribute__((always_inline)) {
     typedef decltype(format) Format;
     typedef typename Format::Type Type;
@@ -90,7 +89,7 @@ void qkv_write_cache(const float* qkv, const float* cos, const float* sin, const
       for (int64_t h = 0; h < heads; ++h, in += head_dim)
         rotate_to(in, c, s, head_dim, q + (t * heads + h) * head_dim);
       for (int64_t h = 0; h < kv_heads; ++h, in += head_dim) {
-        const int64_t to = ((rows[t] * kv_heads + h) * cache->slots + slots[t]) * head_dim;
+        const int64_t to = place_in(*cache, slots[t] / block_size, h, slots[t] % block_size);
         const float* value = in + kv_heads * head_dim;
         rotate(in, c, s, head_dim, [&](int64_t i, float x) { k_cache[to + i] = Format::narrow(x); });
         for (int64_t i = 0; i < head_dim; ++i) v_cache[to + i] = Format::narrow(value[i]);

@@ -101,10 +101,12 @@ def _rows(k_cache: Tensor, v_cache: Tensor, block_tables: Tensor, lengths: Tenso
     """Each row's keys and values float32 `[B, S, Hkv, D]`, zeros where it has none, and where it has some, bool `[B, S]`."""
     batch, blocks = block_tables.shape
     slots = blocks * k_cache.shape[2]
-    filled = paddle.arange(slots, dtype=lengths.dtype) < lengths.unsqueeze(1)
+    filled, index = paddle.arange(slots, dtype=lengths.dtype) < lengths.unsqueeze(1), block_tables.flatten()
 
     def rows(cache):
-        own = cache.index_select(block_tables.flatten()).transpose([0, 2, 1, 3]).astype("float32")
+        # On a CPU each of the two has dtypes that the other lacks.
+        own = cache[index] if paddle.in_dynamic_mode() else cache.index_select(index)
+        own = own.transpose([0, 2, 1, 3]).astype("float32")
         own = own.reshape([batch, slots, cache.shape[1], cache.shape[3]])
         return paddle.where(filled.unsqueeze([2, 3]), own, paddle.zeros([1]))  # what was never written may be NaN
 
