@@ -14,11 +14,11 @@ class BlockManager:
     """References to `num_blocks` blocks of `block_size` slots.
 
     Args:
-        prefix_cache: keep what blocks hold when nobody has them any more. What somebody has is shared in any case.
+        prefix_cache: share blocks by content, and keep what they hold when nobody has them any more.
     """
 
     def __init__(self, num_blocks: int, block_size: int, prefix_cache: bool = True):
-        self.num_blocks, self.block_size, self._keeps = num_blocks, block_size, prefix_cache
+        self.num_blocks, self.block_size, self.prefix_cache = num_blocks, block_size, prefix_cache
         self._references = [0] * num_blocks
         self._free = list(range(num_blocks))[::-1]
         self._unheld: OrderedDict[int, None] = OrderedDict()  # with known content, what was used longest ago first
@@ -69,15 +69,14 @@ class BlockManager:
             self._references[block] -= 1
             if self._references[block]:
                 continue
-            if block in self._hash_of and self._keeps:
+            if block in self._hash_of:
                 self._unheld[block] = None
             else:
-                self._block_of.pop(self._hash_of.pop(block, b""), None)
                 self._free.append(block)
 
     def know(self, block: int, content: bytes) -> None:
         """This full block holds what has this hash."""
-        if content not in self._block_of:
+        if self.prefix_cache and content not in self._block_of:
             self._block_of[content], self._hash_of[block] = block, content
 
     def forget(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from paddlemix_qwenvl.device import free_memory
 from paddlemix_qwenvl.engine.runner import Facts
 from paddlemix_qwenvl.engine.settings import GenerationSettings
@@ -14,21 +12,10 @@ _SHARE = {"cpu": 0.25, "gpu": 0.8}
 _CONTEXTS = 4  # that it holds at most where nobody says
 
 
-def blocks_needed(prompt_tokens: int, settings: GenerationSettings, block_size: int) -> int:
-    """Blocks that one request may fill: its prompt once, and each beam's answer."""
+def blocks_needed(prompt_tokens: int, settings: GenerationSettings, block_size: int, shared: bool) -> int:
+    """Blocks that one request may fill: its tokens, and those of its other beams, whose prompt is `shared` or not."""
     whole = -(-(prompt_tokens + settings.max_new_tokens) // block_size)
-    return whole + (settings.num_beams - 1) * (whole - prompt_tokens // block_size)
-
-
-def blocks_for_all(requests: Iterable[tuple[int, GenerationSettings]], block_size: int) -> int:
-    """Blocks that all of these requests fill at once, answers that are drawn apart included."""
-    total = 0
-    for length, settings in requests:
-        whole = -(-(length + settings.max_new_tokens) // block_size)
-        width = max(settings.num_beams, settings.num_return_sequences)
-        # While beams move, a block is copied before its last holder lets go of it.
-        total += whole + (width - 1) * (whole - length // block_size) + (width if width > 1 else 0)
-    return total
+    return whole + (settings.num_beams - 1) * (whole - (prompt_tokens // block_size if shared else 0))
 
 
 def blocks_there_is_room_for(facts: Facts, block_size: int, kv_cache_gib: float | None = None) -> int:

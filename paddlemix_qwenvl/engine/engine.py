@@ -21,6 +21,7 @@ from paddlemix_qwenvl.engine.runner import Runner
 from paddlemix_qwenvl.engine.sampling import Row, draw, rows_of
 from paddlemix_qwenvl.engine.scheduler import Part, Plan, Scheduler
 from paddlemix_qwenvl.engine.sequence import Request, Sequence
+from paddlemix_qwenvl.engine.settings import GenerationSettings
 from paddlemix_qwenvl.errors import GenerationError, PromptError, QwenVLError
 from paddlemix_qwenvl.media import ContentCache
 
@@ -162,10 +163,10 @@ class Engine:
                 f"the prompt has {length} tokens and the model's context is {context}: shorten it, or give fewer images, or where "
                 f"the processor takes one, a smaller max_pixels."
             )
-        settings = replace(settings, max_new_tokens=min(settings.max_new_tokens, context - length))
-        needed, there = blocks_needed(length, settings, self.blocks.block_size), self.blocks.num_blocks
+        settings = within_context(settings, length, context)
+        size, there = self.blocks.block_size, self.blocks.num_blocks
+        needed = blocks_needed(length, settings, size, self.blocks.prefix_cache)
         if needed > there:
-            size = self.blocks.block_size
             raise PromptError(
                 f"the request takes up to {needed * size} tokens of the cache, which has {there * size}: give the engine a larger "
                 f"kv_cache_gib, or ask for fewer new tokens, or give a shorter prompt."
@@ -374,3 +375,10 @@ class Engine:
 
     def _tell(self, event: Event) -> None:
         self._events.append(event)
+
+
+def within_context(settings: GenerationSettings, prompt_tokens: int, context: int) -> GenerationSettings:
+    """The settings with as many new tokens as fit."""
+    room = max(1, context - prompt_tokens)
+    least, most = min(settings.min_new_tokens, room), min(settings.max_new_tokens, room)
+    return replace(settings, min_new_tokens=least, max_new_tokens=most)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddlemix_qwenvl.engine.capacity import blocks_for_all, blocks_there_is_room_for
-from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, Engine
+from paddlemix_qwenvl.engine.capacity import blocks_needed, blocks_there_is_room_for
+from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, MAX_NUM_BATCHED_TOKENS, Engine, within_context
 from paddlemix_qwenvl.engine.events import Failed, Finished, Token
 from paddlemix_qwenvl.engine.ranks import on_all_ranks, runner_of
 from paddlemix_qwenvl.engine.sequence import Request
@@ -21,7 +21,6 @@ from paddlemix_qwenvl.errors import GenerationError, PromptError
 from paddlemix_qwenvl.models.batch import SIZES
 from paddlemix_qwenvl.models.family import family_of_config
 from paddlemix_qwenvl.models.inputs import check_ids, check_tensors
-from paddlemix_qwenvl.models.prompts import Prompt
 
 _PLAIN_INPUTS = ("input_ids", "second_per_grid_ts")  # of which the first is looked at before
 
@@ -116,25 +115,15 @@ class Generates:
             if self._kept_engine is None:
                 self._kept_engine = Engine(runner, blocks_there_is_room_for(runner.facts, BLOCK_SIZE))
             return self._kept_engine
-        sizes = [
-            (len(each.prompt.token_ids), within_context(each.prompt, each.settings, runner.facts.context))
-            for each in requests
-        ]
-        width = max(settings.num_return_sequences for _, settings in sizes)
-        return Engine(
-            runner,
-            blocks_for_all(sizes, BLOCK_SIZE),
-            max_num_seqs=max(MAX_NUM_SEQS, len(requests) * max(width, requests[0].settings.num_beams)),
-            # The rows of a batch go step by step together, as streamers and criteria expect it.
-            max_num_batched_tokens=MAX_NUM_BATCHED_TOKENS if one else sum(length for length, _ in sizes),
-            prefix_cache=False,
-        )
-
-
-def within_context(prompt: Prompt, settings: GenerationSettings, context: int) -> GenerationSettings:
-    """The settings with as many new tokens as fit."""
-    room = max(1, context - len(prompt.token_ids))
-    return replace(settings, max_new_tokens=min(settings.max_new_tokens, room))
+        blocks, sequences, tokens = 0, 0, 0
+        for each in requests:
+            length, width = len(each.prompt.token_ids), each.settings.num_return_sequences
+            settings = within_context(each.settings, length, runner.facts.context)
+            blocks += width * blocks_needed(length, settings, BLOCK_SIZE, shared=False)
+            sequences, tokens = sequences + max(width, settings.num_beams), tokens + length
+        # The rows of a batch go step by step together, as streamers and criteria expect it.
+        at_once = MAX_NUM_BATCHED_TOKENS if one else tokens
+        return Engine(runner, blocks, max_num_seqs=sequences, max_num_batched_tokens=at_once, prefix_cache=False)
 
 
 def answer_batch(

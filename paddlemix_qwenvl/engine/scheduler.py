@@ -85,18 +85,30 @@ class Scheduler:
             if count and sequence in self.running and self._make_room(sequence, count, plan):
                 plan.parts.append(Part(sequence, count))
                 budget -= count
-        while self.waiting and budget:
-            sequence = self.waiting[0]
+        while budget and (sequence := self._next_waiting()):
             if len(self.running) >= self.max_num_seqs or not self._admit(sequence):
-                if plan.parts or not self.running:
+                if plan.parts or not self._preempt_younger(sequence):
                     break
-                self.preempt(self.running[-1])  # nobody can go on: these wait for others of a beam search
                 continue
             count = min(sequence.remaining, budget)
             self._make_room(sequence, count, plan)
             plan.parts.append(Part(sequence, count))
             budget -= count
         return plan
+
+    def _next_waiting(self) -> Sequence | None:
+        """The first one that waits, but for those that begin with what another is about to compute."""
+        if not self.waiting or not self.blocks.prefix_cache:
+            return next(iter(self.waiting), None)
+        computing = {self._next_hash(each) for each in self.running if each.remaining > 1}
+        return next((each for each in self.waiting if self._next_hash(each) not in computing - {None}), None)
+
+    def _next_hash(self, sequence: Sequence) -> bytes | None:
+        """The first full block of a sequence that nobody has computed yet."""
+        size = self.blocks.block_size
+        hashes = sequence.hashes((sequence.length - 1) // size, size)
+        known = len(self.blocks.match(hashes))
+        return hashes[known] if known < len(hashes) else None
 
     def _admit(self, sequence: Sequence) -> bool:
         """Take a waiting sequence in, with what the cache has of its beginning, if there are blocks for all of its tokens."""
@@ -134,6 +146,14 @@ class Scheduler:
             self.blocks.release([sequence.blocks[place]])
             sequence.blocks[place] = block
         sequence.blocks += [self.blocks.take() for _ in range(missing)]
+        return True
+
+    def _preempt_younger(self, sequence: Sequence) -> bool:
+        """Have the youngest give its blocks back, if it is younger than this one: where nobody can go on, sequences of a beam
+        search wait for others."""
+        if not self.running or self.running[-1].key < sequence.key:
+            return False
+        self.preempt(self.running[-1])
         return True
 
     def preempt(self, sequence: Sequence) -> None:
