@@ -129,11 +129,12 @@ struct Decode {
   // Where `slots` slots of a row begin, from slot `first` on.
   void locate(int64_t row, int64_t first, int64_t slots, int64_t head, int64_t* places) const {
     const int32_t* table = rows.block_tables + row * rows.blocks;
+    const uint32_t block_size = cache.block_size;  // of 32 bits, which are divided faster
     for (int64_t s = 0; s < slots;) {
-      const int64_t offset = (first + s) % cache.block_size, left = cache.block_size - offset;
-      int64_t place = place_in(cache, table[(first + s) / cache.block_size], head, offset);
-      for (const int64_t end = left < slots - s ? s + left : slots; s < end; ++s, place += cache.head_dim)
-        places[s] = place;
+      const uint32_t slot = first + s, offset = slot % block_size;
+      int64_t place = place_in(cache, table[slot / block_size], head, offset);
+      const int64_t end = s + block_size - offset;
+      for (; s < end && s < slots; ++s, place += cache.head_dim) places[s] = place;
     }
     for (int64_t s = slots; s % W; ++s) places[s] = places[slots - 1];
   }
