@@ -112,7 +112,10 @@ class Engine:
         """
         if request_id not in self._groups:
             raise GenerationError(f"request {request_id!r} is unknown or has ended: cancel what add returned, once.")
-        for sequence in [*self._groups[request_id].sequences]:
+        group = self._groups[request_id]
+        for beam in group.sequences[1:] if group.beams else []:
+            self._drop(beam)
+        for sequence in [*group.sequences]:
             if index in (None, sequence.index):
                 self._finish(sequence, "cancelled")
 
@@ -175,14 +178,14 @@ class Engine:
 
     def _plan(self) -> Plan:
         scheduler = self._scheduler
-        while True:
-            plan = scheduler.plan(self._pace.budget(scheduler.decoding()), self._drafts)
-            if plan.parts or not scheduler.waiting:
-                return plan
-            stuck = scheduler.waiting[0]
-            self._fail(
-                self._group_of(stuck), PromptError("the cache has no room left for this request: use a larger one.")
-            )
+        plan = scheduler.plan(self._pace.budget(scheduler.decoding()), self._drafts)
+        while not plan.parts and scheduler.waiting:
+            plan = scheduler.plan(self._pace.most, self._drafts)
+            if plan.parts:
+                break
+            stuck = self._group_of(scheduler.waiting[0])
+            self._fail(stuck, PromptError("the cache has no room left for this request: use a larger one."))
+        return plan
 
     def _drafts(self, sequence: Sequence) -> list[int]:
         if self._group_of(sequence).beams is not None:
@@ -250,9 +253,13 @@ class Engine:
                 if self._group_of(each).beams is not None:
                     self._group_of(each).logits[each.index] = logits[first - 1]
                     continue
+                try:
+                    rows += rows_of(each, part.drafts)
+                except QwenVLError as error:  # its grammar cannot go on
+                    self._fail(self._group_of(each), error)
+                    break
                 takers.append((each, part.drafts))
                 chosen += range(first - width, first)
-                rows += rows_of(each, part.drafts)
         if rows:
             whole = chosen == list(range(logits.shape[0]))
             tokens, scores = draw(logits if whole else logits.index_select(paddle.to_tensor(chosen)), rows)
@@ -283,10 +290,14 @@ class Engine:
             if not np.isfinite(scores[start:at]).all():
                 self._fail(self._group_of(sequence), not_finite(self.facts.dtype))
                 continue
-            for token, score, draft in zip(tokens[start:at], scores[start:at], [*drafts, None], strict=True):
-                reason, accepted = self._append(sequence, token, score), accepted + 1
-                if reason or token != draft:
-                    break
+            try:
+                for token, score, draft in zip(tokens[start:at], scores[start:at], [*drafts, None], strict=True):
+                    reason, accepted = self._append(sequence, token, score), accepted + 1
+                    if reason or token != draft:
+                        break
+            except QwenVLError as error:
+                self._fail(self._group_of(sequence), error)
+                continue
             sequence.computed += accepted
             if drafts:
                 sequence.lookup.took(accepted)
