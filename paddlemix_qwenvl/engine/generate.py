@@ -96,7 +96,7 @@ class Generates:
             prompts = family_of_config(self.config).module("positions").prompts(self.config, inputs)
             requests = [
                 Request(prompt, each, decoder=tokenizer if stop else None, stop=stop)
-                for prompt, each in zip(prompts, _seeded(settings, len(prompts)), strict=True)
+                for prompt, each in zip(prompts, seeded(settings, len(prompts)), strict=True)
             ]
             engine = self._engine(requests, remember_images)
             return answer_batch(engine, requests, inputs["input_ids"], streamer, criteria)
@@ -196,7 +196,7 @@ def _padded(rows: list[list[int]], pad: int) -> np.ndarray:
     return np.array([[*row, *[pad] * (longest - len(row))] for row in rows], np.int64).reshape(len(rows), longest)
 
 
-def _seeded(settings: GenerationSettings, rows: int) -> list[GenerationSettings]:
+def seeded(settings: GenerationSettings, rows: int) -> list[GenerationSettings]:
     """The settings of each row, whose draws differ; the first row's are those it has alone."""
     if settings.seed is None:
         if not settings.do_sample:

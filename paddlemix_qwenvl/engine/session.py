@@ -15,7 +15,7 @@ from paddlemix_qwenvl.engine import timings
 from paddlemix_qwenvl.engine.capacity import blocks_there_is_room_for
 from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, Engine
 from paddlemix_qwenvl.engine.events import Failed, Finished, Progress, Token
-from paddlemix_qwenvl.engine.generate import generating
+from paddlemix_qwenvl.engine.generate import generating, seeded
 from paddlemix_qwenvl.engine.grammar import Grammar, Vocabulary
 from paddlemix_qwenvl.engine.ranks import runner_of
 from paddlemix_qwenvl.engine.runner import Runner
@@ -187,13 +187,39 @@ class Assistant:
         return self._answers([request], [sizes], on_text, on_progress)[0]
 
     def answer_all(self, conversations: list[list[dict]], **options) -> list[Answer]:
-        """Answers to several conversations at once; options as in `request`."""
-        requests, sizes = zip(*(self.request(one, **options) for one in conversations), strict=True)
-        return self._answers(list(requests), list(sizes))
+        """Answers to several conversations at once, whose draws differ; options as in `request`."""
+        asked = [self.request(one, **options) for one in conversations]
+        settings = seeded(asked[0][0].settings, len(asked))
+        requests = [replace(request, settings=own) for (request, _), own in zip(asked, settings, strict=True)]
+        return self._answers(requests, [sizes for _, sizes in asked])
 
-    def request(
+    def complete(self, text: str, images: Sequence = (), videos: Sequence = (), **options) -> Answer:
+        """What follows a text with one placeholder an image or video, as the processor's call takes them; options as in `request`."""
+        request, sizes = self._request(text, [*images] or None, [*videos] or None, **options)
+        return self._answers([request], [sizes])[0]
+
+    def request(self, messages: list[dict], **options) -> tuple[Request, dict[str, list]]:
+        """What an engine is asked to answer a conversation, and the sizes of its media.
+
+        Args:
+            min_pixels, max_pixels: that a picture or a frame is resized to; None for the model's own.
+            grammar: that the answer follows.
+            schema: JSON schema of the answer, in place of a grammar.
+            stop_strings: the first of them ends the answer and stays at its end.
+            priority: requests of a smaller number go first.
+            options: settings (`GenerationSettings`); what is None is left to the model's generation_config.json.
+
+        Raises:
+            MediaError, PromptError, GenerationError: what was given cannot be used.
+        """
+        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return self._request(text, *self.processor.fetch_media(messages, self.decoded), **options)
+
+    def _request(
         self,
-        messages: list[dict],
+        text: str,
+        images: list | None,
+        videos: list | None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         grammar: Grammar | None = None,
@@ -202,33 +228,12 @@ class Assistant:
         priority: int = 0,
         **generation,
     ) -> tuple[Request, dict[str, list]]:
-        """What an engine is asked, and the sizes of the media.
-
-        Args:
-            min_pixels, max_pixels: that a picture or a frame is resized to; None for the model's own.
-            grammar: that the answer follows.
-            schema: JSON schema of the answer, in place of a grammar.
-            stop_strings: the first of them ends the answer and stays at its end.
-            priority: requests of a smaller number go first.
-            generation: settings (`GenerationSettings`); what is None is left to the model's generation_config.json.
-
-        Raises:
-            MediaError, PromptError, GenerationError: what was given cannot be used.
-        """
-        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        images, videos = self.processor.fetch_media(messages, self.decoded)
         limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         limits = {name: value for name, value in limits.items() if value is not None}
         inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="np", **limits)
         settings = self.settings(generation)
         if schema is not None:
             grammar = Grammar.json_schema(schema, self.vocabulary(settings))
-        return self.request_of(inputs, settings, grammar, stop_strings, priority)
-
-    def request_of(
-        self, inputs: Mapping, settings: GenerationSettings, grammar=None, stop_strings=None, priority: int = 0
-    ) -> tuple[Request, dict[str, list]]:
-        """As `request`, for one row of what the processor returned as NumPy arrays."""
         stop = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings or ())
         request = Request(self.prompts(inputs)[0], settings, grammar, AnswerDecoder(self.processor), stop, priority)
         return request, {name: inputs[name] for name in SIZES if name in inputs}
