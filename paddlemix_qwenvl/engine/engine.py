@@ -245,8 +245,8 @@ class Engine:
             sequence.computed += part.count
             if sequence.length == sequence.prompt_length:
                 self._tell(Progress(sequence.key[1], sequence.computed, sequence.prompt_length))
+            self._know(sequence)
             if not completes:
-                self._know(sequence)
                 continue
             width, first = 1 + len(part.drafts), first + 1 + len(part.drafts)
             for each in self._forked(sequence):

@@ -194,7 +194,7 @@ class Assistant:
         return self._answers(requests, [sizes for _, sizes in asked])
 
     def complete(self, text: str, images: Sequence = (), videos: Sequence = (), **options) -> Answer:
-        """What follows a text with one placeholder an image or video, as the processor's call takes them; options as in `request`."""
+        """What follows a text with a placeholder for each image and video, as the processor takes them; options as in `request`."""
         request, sizes = self._request(text, [*images] or None, [*videos] or None, **options)
         return self._answers([request], [sizes])[0]
 
