@@ -57,7 +57,7 @@ def test_qkv_split(machine, tokens, head_dim, dtype):
 class Cached:
     """Five tokens for a cache of three blocks of seven slots; two of them have no place there."""
 
-    SLOTS = [20, 0, 10, 21, -1]
+    SLOTS = (20, 0, 10, 21, -1)
     PLACED = (0, 1, 2)
     SHAPE = 3, 2, 7
 
