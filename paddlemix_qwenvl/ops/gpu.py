@@ -214,7 +214,7 @@ _OWN = {
 
 
 def versions(kernels: dict[str, Version]) -> dict[str, Version]:
-    """By the operation's name, beside `kernels` in CUDA. Where this Paddle has not what one needs, the definition, which says why."""
+    """By the operation's name, beside `kernels` in CUDA. Where this Paddle lacks what one needs, the definition, which says why."""
     found = kernels | {name: _version(name, own) for name, own in _OWN.items()}
     if kernel := kernels.get("cached_attention"):
         found["cached_attention"] = kernel._replace(run=functools.partial(cached_attention, kernel=kernel.run))
