@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from pathlib import Path
 
 from paddlemix_qwenvl.errors import ConfigurationError
 
@@ -44,6 +46,36 @@ def usable_dtype(dtype: str | None, device: str) -> str | None:
     if dtype == "bfloat16":
         raise ConfigurationError(f"{paddle.device.cuda.get_device_name()} has no bfloat16: give --dtype float16.")
     return dtype or "float16"
+
+
+def free_memory() -> tuple[str, int]:
+    """Where Paddle computes, "cpu" or "gpu", and the bytes of memory there that nobody has."""
+    import paddle
+
+    if paddle.device.get_device().startswith("gpu"):
+        total = paddle.device.cuda.get_device_properties().total_memory
+        return "gpu", max(0, total - paddle.device.cuda.memory_reserved())
+    return "cpu", min([_available(), *_left_of_quota()])
+
+
+def _available() -> int:
+    """Of the machine; half of it all where it does not tell."""
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":") for line in file)
+        return int(fields["MemAvailable"].split()[0]) << 10
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _left_of_quota() -> list[int]:
+    """Of a container, where it has a limit (cgroup v2)."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):
+        return []
+    return [max(0, limit - used)]
 
 
 def peak_memory() -> dict[str, float]:

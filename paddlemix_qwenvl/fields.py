@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import make_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -95,6 +96,15 @@ def checked(kind: type[T], given: Mapping[str, Any], source: str | os.PathLike) 
         raise ConfigurationError(f"{os.fspath(source)}: {_explained(error, present)}.") from error
     except RecursionError as error:
         raise ConfigurationError(f"{os.fspath(source)}: it is nested too deeply.") from error
+
+
+def optional_fields(name: str, *rows: tuple[Any, str]) -> type:
+    """A dataclass, by this `name`, of fields that are None where a file does not say them.
+
+    Args:
+        rows: a type, and the names of the fields that have it.
+    """
+    return make_dataclass(name, [(field, kind | None, None) for kind, names in rows for field in names.split()])
 
 
 def wrong(source: str | os.PathLike, key: str, value: Any, expected: str) -> ConfigurationError:

@@ -4,6 +4,7 @@ import shutil
 
 import hub_model
 import pytest
+from hub_fixtures import loaded
 
 pytest_plugins = ["cpu_paths", "without_paddlenlp"]
 
@@ -22,18 +23,8 @@ def hub_folder(tmp_path_factory, hub_tensors):
     return hub_model.write_processor(folder)
 
 
-@pytest.fixture(scope="session")
-def model(hub_folder):
-    from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
-
-    return Qwen2_5_VLForConditionalGeneration.from_pretrained(hub_folder)
-
-
-@pytest.fixture(scope="session")
-def processor(hub_folder):
-    from paddlemix_qwenvl import Qwen2_5_VLProcessor
-
-    return Qwen2_5_VLProcessor.from_pretrained(hub_folder)
+model = loaded("Qwen2_5_VLForConditionalGeneration", "hub_folder")
+processor = loaded("Qwen2_5_VLProcessor", "hub_folder")
 
 
 @pytest.fixture

@@ -17,32 +17,14 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "tests" / "reference")
 import tokenizer_files as hub
 
 BOX_TOKENS = ('```json\n[\n\t{"bbox_2d": [', '], "label": "', '"},\n\t{"bbox_2d": [', '"}\n]\n```', ", ")
-OTHER_WORDS = [
-    "system",
-    "user",
-    "assistant",
-    "You",
-    "are",
-    "a",
-    "helpful",
-    "assistant",
-    "please",
-    "Please",
-    "Is",
-    "there",
-    "tell",
-    "me",
-    "Tell",
-    "Show",
-    "show",
-]
+OTHER_WORDS = "system user assistant You are a helpful assistant please Please Is there tell me Tell Show show"
 MAX_PIXELS = 336 * 336
 
 
 def corpus_words() -> list[str]:
     """Every word of the questions and answers, with its leading space where it has one, in order of first use."""
     targets = [scenes.Target(color, kind) for color in (None, *scenes.COLORS) for kind in (None, *scenes.SHAPES)]
-    texts = [f"{word} {word}" for word in (*OTHER_WORDS, *scenes.NUMBER_WORDS, "an", "and")]
+    texts = [f"{word} {word}" for word in (*OTHER_WORDS.split(), *scenes.NUMBER_WORDS, "an", "and")]
     texts += [f"{target.one} {target.one} {target.many} {target.many}" for target in targets]
     texts += [wording.format(one="", many="", chinese=" ") for group in scenes.QUESTIONS.values() for wording in group]
     texts += [*scenes.CHINESE.values()]

@@ -25,9 +25,17 @@ struct QwenvlRows {  // of a batch: row b's lengths[b] tokens fill the blocks th
   int64_t count, blocks;
 };
 
-struct QwenvlSampling {
-  float temperature, top_p, repetition_penalty;
-  int64_t top_k;
+struct QwenvlSampling {  // a row's
+  float temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+};
+
+// Row b's tokens that penalties or a bias fall on, each once, are numbers offsets[b] to offsets[b + 1] of `size`.
+struct QwenvlTokenMarks {
+  const int32_t* offsets;
+  const int32_t* tokens;
+  const int32_t* counts;  // times in the answer; 0 for a token of the prompt alone, -1 for one that is in neither
+  const float* bias;
+  int64_t size;
 };
 
 #ifdef __cplusplus

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import paddle
 
-from paddlemix_qwenvl.dtypes import dtype_name
-from paddlemix_qwenvl.engine.beam import beam_search
-from paddlemix_qwenvl.engine.decode import Step, generate_tokens
+from paddlemix_qwenvl.engine.capacity import blocks_needed, blocks_there_is_room_for
+from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, MAX_NUM_BATCHED_TOKENS, Engine, within_context
+from paddlemix_qwenvl.engine.events import Failed, Finished, Token
+from paddlemix_qwenvl.engine.ranks import on_all_ranks, runner_of
+from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers
-from paddlemix_qwenvl.engine.stopping import StopStrings
 from paddlemix_qwenvl.engine.streaming import stream_text
 from paddlemix_qwenvl.errors import GenerationError, PromptError
 from paddlemix_qwenvl.models.batch import SIZES
+from paddlemix_qwenvl.models.family import family_of_config
 from paddlemix_qwenvl.models.inputs import check_ids, check_tensors
 
-_PLAIN_INPUTS = ("input_ids", "second_per_grid_ts", "remember_images")  # of which the first is looked at before
+_PLAIN_INPUTS = ("input_ids", "second_per_grid_ts")  # of which the first is looked at before
 
 
 class Generates:
     """What makes a model of `models/` answer; put before its class.
 
-    The class has `prefill`, `decode`, `config`, `generation_config` and `prompt_inputs` (`models/base.py`).
+    The class has `step`, `encode`, `config`, `generation_config` and `prompt_inputs` (`models/base.py`).
     """
+
+    _kept_engine: Engine | None = None
 
     def can_generate(self) -> bool:
         """As the hosts ask."""
         return True
+
+    def train(self) -> None:
+        """As in `nn.Layer`; what is kept of prompts and pictures seen so far is forgotten."""
+        self._kept_engine = None
+        super().train()
 
     @paddle.no_grad()
     def generate(
@@ -40,6 +51,7 @@ class Generates:
         streamer=None,
         stop_strings: str | list[str] | None = None,
         tokenizer=None,
+        remember_images: bool = False,
         **kwargs,
     ):
         """Answer a batch of prompts.
@@ -50,14 +62,14 @@ class Generates:
             stopping_criteria: one or several callables as in `engine.stopping`.
             streamer: gets the new tokens of every step by `put`, then `end`.
             stop_strings, tokenizer: a row ends with the first of these strings that its text holds, which stays there.
-            kwargs: settings (`max_new_tokens`, `min_new_tokens`, `do_sample`, `temperature`, `top_k`, `top_p`,
-                `repetition_penalty`, `eos_token_id`, `seed`, `num_beams`, or PaddleNLP's `decode_strategy`) and the processor's
-                other outputs (`attention_mask`, `pixel_values`, `image_grid_thw`, ...). `remember_images=True` keeps the
-                features of pictures for when they come again, as in the next turn of a chat; `train()` forgets them.
+            remember_images: keep what was computed of a prompt and its pictures for when another begins alike, as in the next
+                turn of a chat; `train()` forgets it.
+            kwargs: settings (`engine.settings.GenerationSettings`, or PaddleNLP's `decode_strategy`) and the processor's other
+                outputs (`attention_mask`, `pixel_values`, `image_grid_thw`, ...).
 
         Returns:
-            PaddleNLP's pair `(ids int64 [B, new], scores float32 [B, 1])`: only new tokens, and their mean log-probability.
-            `generation_seconds` of the model then holds "vision", "prefill" and "decode".
+            PaddleNLP's pair `(ids int64 [B, new], scores float32 [B, 1])`: only new tokens, and their mean log-probability. Each
+            prompt has `num_return_sequences` rows.
 
         Raises:
             GenerationError: settings that cannot be carried out.
@@ -69,43 +81,133 @@ class Generates:
         check_tensors({name: kwargs.get(name) for name in self.prompt_inputs if name not in _PLAIN_INPUTS})
         settings = GenerationSettings.resolve(generation_config or self.generation_config, self.config, kwargs)
         check_leftovers(kwargs, (*self.prompt_inputs, *SIZES))
-        settings.check_vocabulary(self.config.vocab_size)
         criteria = [stopping_criteria] if callable(stopping_criteria) else list(stopping_criteria or ())
-        if stop_strings:
-            if tokenizer is None:
-                raise GenerationError("stop_strings need the tokenizer: pass tokenizer=processor.tokenizer as well.")
-            criteria.append(StopStrings(tokenizer, input_ids.shape[1], stop_strings))
-        if settings.num_beams > 1 and (streamer is not None or criteria):
+        stop = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings or ())
+        if stop and tokenizer is None:
+            raise GenerationError("stop_strings need the tokenizer: pass tokenizer=processor.tokenizer as well.")
+        if settings.num_beams > 1 and (streamer is not None or criteria or stop):
             raise GenerationError(
                 "beam search takes no streamer and no stopping_criteria: leave them out, or num_beams."
             )
-        self._check_length(input_ids.shape[1], settings)
-        started = time.perf_counter()
-        logits, cache = self.prefill(settings.max_new_tokens, input_ids=input_ids, **kwargs)
-        step = Step(logits, cache, self.decode, dtype_name(cache.keys[0].dtype))
-        logits.numpy()  # waits for the device
-        prefill = time.perf_counter() - started
-        if settings.num_beams > 1:
-            answer = beam_search(step, input_ids, settings)
-        else:
-            answer = generate_tokens(step, input_ids, settings, streamer, criteria)
-        vision = getattr(self, "vision_seconds", 0.0)
-        self.generation_seconds = {"vision": vision, "prefill": prefill - vision, "decode": answer.seconds}
-        return answer.token_ids, answer.scores
+        given = {name: kwargs[name] for name in self.prompt_inputs if kwargs.get(name) is not None}
+
+        def answer() -> tuple[np.ndarray, np.ndarray]:
+            inputs = {name: _numpy(value) for name, value in {"input_ids": input_ids, **given}.items()}
+            prompts = family_of_config(self.config).module("positions").prompts(self.config, inputs)
+            requests = [
+                Request(prompt, each, decoder=tokenizer if stop else None, stop=stop)
+                for prompt, each in zip(prompts, seeded(settings, len(prompts)), strict=True)
+            ]
+            engine = self._engine(requests, remember_images)
+            return answer_batch(engine, requests, inputs["input_ids"], streamer, criteria)
+
+        ids, scores = on_all_ranks(self, answer)
+        return paddle.to_tensor(ids), paddle.to_tensor(scores)
 
     def stream(self, tokenizer, **inputs) -> Iterator[str]:
         """The first row's text piece by piece while it is generated; arguments as `generate`'s, as in `stream_text`."""
         return stream_text(self.generate, tokenizer, **inputs)
 
-    def _check_length(self, length: int, settings: GenerationSettings) -> None:
-        """A prompt that fills the context is an error; a shorter one gets as many new tokens as fit."""
-        context = self.config.max_position_embeddings
-        if length >= context:
-            raise PromptError(
-                f"the prompt has {length} tokens and the model's context is {context}: shorten it, or give fewer images, or "
-                f"where the processor takes one, a smaller max_pixels."
-            )
-        settings.max_new_tokens = min(settings.max_new_tokens, context - length)
+    def _engine(self, requests: list[Request], remember: bool) -> Engine:
+        """One whose cache holds just these, or the one that is kept."""
+        runner, one = runner_of(self), len(requests) == 1
+        if remember and one:
+            if self._kept_engine is None:
+                self._kept_engine = Engine(runner, blocks_there_is_room_for(runner.facts, BLOCK_SIZE))
+            return self._kept_engine
+        blocks, sequences, tokens = 0, 0, 0
+        for each in requests:
+            length, width = len(each.prompt.token_ids), each.settings.num_return_sequences
+            settings = within_context(each.settings, length, runner.facts.context)
+            blocks += width * blocks_needed(length, settings, BLOCK_SIZE, shared=False)
+            sequences, tokens = sequences + max(width, settings.num_beams), tokens + length
+        # The rows of a batch go step by step together, as streamers and criteria expect it.
+        at_once = MAX_NUM_BATCHED_TOKENS if one else tokens
+        return Engine(runner, blocks, max_num_seqs=sequences, max_num_batched_tokens=at_once, prefix_cache=False)
+
+
+def answer_batch(
+    engine: Engine, requests: list[Request], prompt_ids: np.ndarray, streamer=None, criteria=()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Answers to a batch of requests: ids int64 `[B, new]` and scores float32 `[B, 1]`, as `generate` returns them.
+
+    Args:
+        prompt_ids: int64 `[requests, S]`, padded, for the criteria.
+        streamer: `put(token_ids [B])` each step, with the pad token for rows that have ended, and `end()` once.
+        criteria: callables as in `engine.stopping`.
+    """
+    settings = requests[0].settings
+    width, pad = settings.num_return_sequences, settings.pad_token_id
+    rows = np.repeat(prompt_ids, width, axis=0)
+    new: list[list[int]] = [[] for _ in rows]
+    score_sums = np.zeros(len(rows))
+    finished: dict[int, Finished] = {}
+    numbers: list[int] = []
+    try:
+        for request in requests:
+            numbers.append(engine.add(request))
+        place = {number: row * width for row, number in enumerate(numbers)}
+        while len(finished) < len(rows):
+            grown = False
+            for event in engine.step():
+                if isinstance(event, Failed):
+                    raise event.error
+                if isinstance(event, Token | Finished):
+                    row = place[event.request_id] + event.index
+                if isinstance(event, Token):
+                    grown, score_sums[row] = True, score_sums[row] + event.log_probability
+                    new[row].append(event.token_id)
+                elif isinstance(event, Finished):
+                    finished[row], new[row] = event, event.token_ids
+            if grown and (streamer is not None or criteria):
+                ids = _padded(new, pad)
+                if streamer is not None:
+                    streamer.put(ids[:, -1])
+                means = score_sums / np.maximum(1, [len(row) for row in new])
+                _end(engine, _ended(criteria, rows, ids, means), finished, numbers, width)
+    finally:
+        if streamer is not None:
+            streamer.end()
+        for number in numbers:
+            engine.discard(number)
+    scores = np.array([[finished[row].score] for row in range(len(rows))], np.float32)
+    return _padded(new, pad), scores
+
+
+def _ended(criteria, rows: np.ndarray, ids: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Which rows the criteria end, bool `[B]`."""
+    ended = np.zeros(len(rows), bool)
+    if criteria:
+        everything = paddle.to_tensor(np.concatenate([rows, ids], axis=1))
+        scores = paddle.to_tensor(means.astype(np.float32)[:, None])
+        for criterion in criteria:
+            ended |= np.asarray(criterion(everything, scores), bool)
+    return ended
+
+
+def _end(engine: Engine, ended: np.ndarray, finished: Mapping[int, Any], numbers: list[int], width: int) -> None:
+    for row in np.flatnonzero(ended).tolist():
+        if row not in finished:
+            engine.cancel(numbers[row // width], row % width)
+
+
+def _padded(rows: list[list[int]], pad: int) -> np.ndarray:
+    longest = max(map(len, rows))
+    return np.array([[*row, *[pad] * (longest - len(row))] for row in rows], np.int64).reshape(len(rows), longest)
+
+
+def seeded(settings: GenerationSettings, rows: int) -> list[GenerationSettings]:
+    """The settings of each row, whose draws differ; the first row's are those it has alone."""
+    if settings.seed is None:
+        if not settings.do_sample:
+            return [settings] * rows
+        settings = replace(settings, seed=int(paddle.randint(0, 2**31 - 1, [1], dtype="int64")))
+    others = [int(np.random.SeedSequence([settings.seed, row]).generate_state(1)[0]) for row in range(1, rows)]
+    return [settings, *(replace(settings, seed=seed) for seed in others)]
+
+
+def _numpy(value):
+    return value.numpy() if isinstance(value, paddle.Tensor) else value
 
 
 @functools.cache

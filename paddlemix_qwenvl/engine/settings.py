@@ -14,7 +14,6 @@ from paddlemix_qwenvl.models.generation_config import GenerationFields
 _LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 _DONE_ANYWAY = {
     "use_cache": True,
-    "num_return_sequences": 1,
     "num_beam_groups": 1,
     "trunc_input": True,
     "diversity_rate": 0.0,
@@ -30,9 +29,14 @@ class GenerationSettings:
     Attributes:
         max_new_tokens, min_new_tokens: bounds of the number of tokens added to the prompt.
         do_sample: draw by `temperature`, `top_k` (0 for no limit) and `top_p`; otherwise take the likeliest token.
+        min_p: keep what is at least this share as probable as the likeliest token.
         repetition_penalty: factor against every token of the prompt and the answer so far (1 for none).
+        presence_penalty, frequency_penalty: taken off the logits of tokens in the answer, once or for each time (OpenAI's).
+        logit_bias: added to the logits of single tokens.
         eos_token_ids: tokens that end a row.
         pad_token_id: fills finished rows.
+        num_return_sequences: answers to the same prompt, drawn apart.
+        prompt_lookup_num_tokens: tokens that are looked up at a time in what was there before, and checked in one step; 0 for none.
         num_beams, length_penalty, early_stopping: beam search.
         seed: of the draws; None takes one from `paddle.seed`'s generator.
     """
@@ -43,9 +47,15 @@ class GenerationSettings:
     temperature: float = 1.0
     top_k: int = 50
     top_p: float = 1.0
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = field(default_factory=dict)
     eos_token_ids: list[int] = field(default_factory=list)
     pad_token_id: int = 0
+    num_return_sequences: int = 1
+    prompt_lookup_num_tokens: int = 0
     num_beams: int = 1
     length_penalty: float = 1.0
     early_stopping: bool = False
@@ -61,6 +71,11 @@ class GenerationSettings:
             raise GenerationError(
                 f"do_sample is true and num_beams is {self.num_beams}, which exclude each other: choose one; what the call does "
                 f"not say comes from generation_config.json."
+            )
+        if self.num_return_sequences > 1 and (self.num_beams > 1 or not self.do_sample):
+            raise GenerationError(
+                f"num_return_sequences is {self.num_return_sequences}, but only samples differ from each other: set do_sample=True "
+                f"and leave num_beams out."
             )
         if not self.do_sample:
             self.temperature = 0.0
@@ -93,8 +108,13 @@ class GenerationSettings:
         return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
 
     def check_vocabulary(self, vocab_size: int) -> None:
-        """Raises GenerationError for end or pad tokens that the model has no row for."""
-        for name, tokens in (("eos_token_id", self.eos_token_ids), ("pad_token_id", [self.pad_token_id])):
+        """Raises GenerationError for tokens that the model has no row for."""
+        tokens_by_name = {
+            "eos_token_id": self.eos_token_ids,
+            "pad_token_id": [self.pad_token_id],
+            "logit_bias": [*self.logit_bias],
+        }
+        for name, tokens in tokens_by_name.items():
             for token in tokens:
                 if not 0 <= token < vocab_size:
                     raise GenerationError(

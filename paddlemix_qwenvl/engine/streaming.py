@@ -21,6 +21,12 @@ class Characters:
         self._tokenizer, self._skip = tokenizer, skip_special_tokens
         self._held: list[int] = []
 
+    def copy(self) -> Characters:
+        """Another that goes on from here."""
+        twin = Characters(self._tokenizer, self._skip)
+        twin._held = [*self._held]
+        return twin
+
     def add(self, token_id: int) -> str:
         """The text that one more token makes whole."""
         self._held.append(int(token_id))

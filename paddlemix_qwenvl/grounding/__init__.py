@@ -6,6 +6,7 @@ from .documents import Block, parse_document
 from .drawing import draw
 from .items import Item, parse
 from .markdown import to_markdown
+from .schema import schema
 from .times import Segment, parse_times
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "parse_actions",
     "parse_document",
     "parse_times",
+    "schema",
     "system_prompt",
     "to_markdown",
 ]

@@ -48,7 +48,7 @@ TOOLS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
 }
 _BUTTONS, _STATUS = ("Back", "Home", "Menu", "Enter"), ("success", "failure")
-_ARGUMENTS = {
+ARGUMENTS = {
     "keys": {"type": "array", "description": "Names of keys."},
     "text": {"type": "string", "description": "A text, or the name of a key or an app."},
     "coordinate": {"type": "array", "description": "[x, y] in pixels from the left and the upper edge of the screen."},
@@ -144,14 +144,14 @@ def system_prompt(tool: str, resized_size: Size) -> str:
 
 def _signature(tool: str, width: int, height: int) -> dict:
     actions = TOOLS[tool]
-    names = [name for name in _ARGUMENTS if name == "coordinate" or any(name in needs for _, needs in actions.values())]
+    names = [name for name in ARGUMENTS if name == "coordinate" or any(name in needs for _, needs in actions.values())]
     listing = "\n".join(f"* `{action}`: {what}" for action, (what, _) in actions.items())
     properties = {"action": {"type": "string", "description": f"What to do:\n{listing}", "enum": list(actions)}}
     for name in names:
         users = ", ".join(f"`action={action}`" for action, (_, needs) in actions.items() if name in needs)
         properties[name] = {
-            **_ARGUMENTS[name],
-            "description": f"{_ARGUMENTS[name]['description']} Required by {users}.",
+            **ARGUMENTS[name],
+            "description": f"{ARGUMENTS[name]['description']} Required by {users}.",
         }
     description = (
         f"{_USES[tool]}\n* The screen's resolution is {width}x{height}.\n* Aim at the middle of a button, link or icon, not at "

@@ -14,7 +14,7 @@ from ..media.pixels import on_white
 from ..text import repair
 from .fonts import covers, find_font
 from .items import Item
-from .layout import Box, Layout
+from .placement import Box, LabelPlacement
 
 _SHORT_SIDE, _LONG_SIDE = 336, 2048
 _LABEL_SHARE, _LONGEST_LABEL = 0.5, 400
@@ -45,10 +45,10 @@ def draw(image: Image.Image, items: Sequence[Item], font: str | None = None) -> 
     for number, (item, coords) in enumerate(zip(items, shapes, strict=True)):
         _draw_shape(pen, item.kind, coords, line, colour(number))
     extents = [_extent(coords, line) for coords in shapes]
-    layout = Layout(picture.size, extents)
+    placement = LabelPlacement(picture.size, extents)
     for number, (text, typeface) in enumerate(_labels(items, size, font)):
         if text:
-            _draw_label(pen, text, typeface, colour(number), extents[number], layout)
+            _draw_label(pen, text, typeface, colour(number), extents[number], placement)
     return picture
 
 
@@ -134,14 +134,14 @@ def _draw_label(
     font: ImageFont.FreeTypeFont,
     ink: tuple[int, int, int],
     around: Box,
-    layout: Layout,
+    placement: LabelPlacement,
 ):
     ascent, descent = font.getmetrics()
     padding = max(2, ascent // 6)
     room = max(pen.im.size[0] * _LABEL_SHARE, around[2] - around[0])
     text = _shorten(text, font, min(pen.im.size[0], room) - 2 * padding)
     width, height = math.ceil(font.getlength(text)) + 2 * padding, ascent + descent + padding
-    left, top = layout.place(around, width, height)
+    left, top = placement.place(around, width, height)
     pen.rectangle((left, top, left + width, top + height), fill=ink)
     red, green, blue = ink
     bright = 0.299 * red + 0.587 * green + 0.114 * blue > 140  # luma of ITU-R BT.601

@@ -79,7 +79,7 @@ def digest(path: Path, algorithm: str) -> str:
 
 
 def ask(method: str, url: str, headers: dict[str, str] | None = None) -> requests.Response:
-    """The answer to a small request.
+    """The response to a small request.
 
     Raises:
         Absent: status 404.
@@ -87,13 +87,15 @@ def ask(method: str, url: str, headers: dict[str, str] | None = None) -> request
         OSError: the server refuses.
     """
     try:
-        answer = requests.request(method, url, headers=_WHOLE | (headers or {}), timeout=TIMEOUT, allow_redirects=True)
+        response = requests.request(
+            method, url, headers=_WHOLE | (headers or {}), timeout=TIMEOUT, allow_redirects=True
+        )
     except (requests.ConnectionError, requests.Timeout) as error:
         raise Unreachable(f"{type(error).__name__}: {error}") from error
-    if answer.status_code == 404:
+    if response.status_code == 404:
         raise Absent("it does not have the file")
-    answer.raise_for_status()
-    return answer
+    response.raise_for_status()
+    return response
 
 
 def download(remote: Remote, target: Path, lock: Path, replace: bool = False) -> Path:
@@ -207,18 +209,18 @@ def _append(remote: Remote, part: Path, have: int, name: str) -> bool:
     if have and have == remote.size:
         return True
     headers = _WHOLE | remote.headers | ({"Range": f"bytes={have}-"} if have else {})
-    with requests.get(remote.url, headers=headers, timeout=TIMEOUT, stream=True) as answer:
-        if answer.status_code == 404:
+    with requests.get(remote.url, headers=headers, timeout=TIMEOUT, stream=True) as response:
+        if response.status_code == 404:
             raise Absent("it does not have the file")
-        if answer.status_code == 416:  # there is more than the source has
+        if response.status_code == 416:  # there is more than the source has
             part.unlink()
             return False
-        answer.raise_for_status()
-        if answer.status_code != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+        response.raise_for_status()
+        if response.status_code != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             have = 0
-        length = answer.headers.get("Content-Length", "")
+        length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdecimal() else remote.size
-        if answer.status_code == 206 and not have and "Range" in headers:  # other bytes than were asked for
+        if response.status_code == 206 and not have and "Range" in headers:  # other bytes than were asked for
             part.unlink()
             return False
         if remote.size is not None and total != remote.size:
@@ -226,7 +228,7 @@ def _append(remote: Remote, part: Path, have: int, name: str) -> bool:
         shown = total is not None and total >= SHOWN
         bar = tqdm(desc=name, total=total, initial=have, unit="B", unit_scale=True, disable=None if shown else True)
         with bar, part.open("ab" if have else "wb") as file:
-            for chunk in answer.iter_content(CHUNK):
+            for chunk in response.iter_content(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
     return total is None or part.stat().st_size == total

@@ -123,10 +123,10 @@ def _request(url: str) -> urllib.request.Request:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to addresses as browsers show them; a user's password goes to the same host alone."""
 
-    def redirect_request(self, request: urllib.request.Request, *answer: Any) -> urllib.request.Request | None:
-        if super().redirect_request(request, *answer) is None:
+    def redirect_request(self, request: urllib.request.Request, *response: Any) -> urllib.request.Request | None:
+        if super().redirect_request(request, *response) is None:
             return None
-        following = _request(answer[-1])
+        following = _request(response[-1])
         if following.host == request.host and following.type in (request.type, "https"):
             following.unredirected_hdrs = {**request.unredirected_hdrs, **following.unredirected_hdrs}
         return following

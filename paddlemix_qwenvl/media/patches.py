@@ -145,12 +145,12 @@ def _patches(clips: list[list[_Picture]], cut: PatchSettings) -> tuple[np.ndarra
         frames = pixels[ends[index] - grid.prod() : ends[index]].reshape(grid[0], -1, *shape)
         picture = clips[index][frame]
         cells = patch_cells(np.asarray(picture.image.resize(sizes[index], Image.Resampling.BICUBIC)), cut)
-        temporal, slot = divmod(frame, cut.temporal_patch_size)
+        temporal, offset = divmod(frame, cut.temporal_patch_size)
         last = frame == len(clips[index]) - 1
         for channel, values in enumerate(tables[picture.scaled]):
-            frames[temporal, :, channel, slot] = values[cells[:, channel]]
+            frames[temporal, :, channel, offset] = values[cells[:, channel]]
         if last:  # stands in for the frames that are missing from the last temporal patch
-            frames[temporal, :, :, slot + 1 :] = frames[temporal, :, :, slot, None]
+            frames[temporal, :, :, offset + 1 :] = frames[temporal, :, :, offset, None]
 
     thread_map(lambda where: fill(*where), [(i, f) for i, clip in enumerate(clips) for f in range(len(clip))])
     return pixels.reshape(len(pixels), math.prod(shape)), grids, sizes

@@ -1,10 +1,9 @@
-"""What the models of all families do between embeddings and tokens: packing, prefill, decode, loss."""
+"""What the models of all families do between embeddings and logits: packing, steps of generation, loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -15,12 +14,12 @@ from paddlemix_qwenvl.dtypes import dtype_name
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.layers.attention import AttentionContext
 from paddlemix_qwenvl.layers.kv_cache import KVCache
-from paddlemix_qwenvl.media import ContentCache
 from paddlemix_qwenvl.models.inputs import check_ids
+from paddlemix_qwenvl.models.past import PastKeyValues
 from paddlemix_qwenvl.models.pretrained import LoadableModel
+from paddlemix_qwenvl.models.prompts import check_mask, check_vocabulary
 
 IGNORED = -100
-REMEMBERED_BYTES = 256 << 20  # 64 pictures of Qwen-VL, or some 80 of Qwen2.5-VL 3B with 784 tokens each in bfloat16
 
 
 @dataclass
@@ -59,30 +58,13 @@ class ModelOutput:
 class DecoderModel(LoadableModel):
     """Base of the models that generate.
 
-    A subclass has an `lm_head` and offers `decoder`, `pack`, `position_tables`, and the two names below.
+    A subclass has an `lm_head` and offers `decoder`, `pack`, `encode`, `position_tables`, and the name below.
 
     Attributes:
         position_rows: how many positions a token has.
-        prompt_inputs: arguments of `pack` that a call of `generate` may bring.
     """
 
     position_rows = 1
-    _remembered: ContentCache | None = None
-
-    def train(self) -> None:
-        """As in `nn.Layer`; features of pictures seen so far are forgotten."""
-        self._remembered = None
-        super().train()
-
-    def recall(self, keys: Sequence[bytes], encode: Callable[[list[int]], Sequence]) -> list:
-        """Features of pictures by the keys of their content; those not seen before are made by `encode(their indices)`."""
-        self._remembered = self._remembered or ContentCache(REMEMBERED_BYTES)
-        found = {key: self._remembered.get(key) for key in keys}
-        new = {key: index for index, key in enumerate(keys) if found[key] is None}
-        for key, features in zip(new, encode(list(new.values())) if new else (), strict=True):
-            found[key] = features
-            self._remembered.put(key, features, features.size * features.element_size())
-        return [found[key] for key in keys]
 
     @property
     def decoder(self) -> nn.Layer:
@@ -93,80 +75,109 @@ class DecoderModel(LoadableModel):
         """The output head."""
         return self.lm_head
 
-    def pack(self, input_ids, attention_mask=None, position_ids=None, *media, cache=None) -> PackedPrompt:
+    def pack(self, input_ids, attention_mask=None, position_ids=None, *media, past=None) -> PackedPrompt:
         """Take the padding out of a batch, put the features in, work out the positions."""
         raise NotImplementedError
 
-    def position_tables(self, position_ids, cache: KVCache | None, length: int | None = None):
+    def position_tables(self, position_ids, ntk_alpha=None):
         """What attention needs to know of positions `[rows, T]`: cosines, sines, and factors of the queries or None.
 
-        `length` is that of the padded prompt, None in decoding.
+        `ntk_alpha` is what the rotary base is stretched by, float32 `[T]` or `[1]`; None for nothing.
         """
         raise NotImplementedError
 
-    def run(self, prompt: PackedPrompt, labels=None, cache: KVCache | None = None, use_cache: bool = False):
-        """`(loss or None, logits float32 [B, S, vocab], cache or None)`; logits are zero at padding."""
-        batch, length = prompt.shape
-        if use_cache and cache is None:
-            cache = self.allocate_cache(batch, length)
-        logits = self.lm_head(self.decoder(prompt.embeddings, self.context(prompt, cache)))
-        loss = None if labels is None else packed_loss(logits, labels, prompt.indices)
-        return loss, ops.rebuild_padding(logits, prompt.indices, batch, length), cache
+    @property
+    def stretches(self) -> bool:
+        """Whether prompts may stretch the rotary base."""
+        return bool(getattr(self.config, "use_dynamic_ntk", False))
 
-    def allocate_cache(self, batch: int, capacity: int) -> KVCache:
+    def ntk_alpha(self, length: int) -> float | None:
+        """What a prompt of `length` tokens stretches the rotary base by; None where it stays."""
+        return None
+
+    def encode(self, **inputs) -> paddle.Tensor:
+        """Features `[tokens, hidden]` of pictures or videos, from `models.prompts.Media.inputs` as tensors."""
+        raise NotImplementedError
+
+    def run(self, prompt: PackedPrompt, labels=None, past: PastKeyValues | None = None, use_cache: bool = False):
+        """`(loss or None, logits float32 [B, S, vocab], past or None)`; logits are zero at padding."""
+        batch, length = prompt.shape
+        if use_cache and past is None:
+            past = self.allocate_cache(batch, length)
+        alpha = self.ntk_alpha(length) if past is None or past.empty else past.ntk_alpha
+        stretch = None if alpha is None else paddle.to_tensor([alpha], dtype="float32")
+        tables = self.position_tables(prompt.position_ids, stretch)
+        if past is None:
+            context = AttentionContext(*tables[:2], prompt.cu_seqlens, query_scale=tables[2])
+        else:
+            past.ntk_alpha = alpha
+            context = past.extend(*tables, prompt.position_ids, prompt.cu_seqlens)
+        logits = self.lm_head(self.decoder(prompt.embeddings, context))
+        loss = None if labels is None else packed_loss(logits, labels, prompt.indices)
+        return loss, ops.rebuild_padding(logits, prompt.indices, batch, length), past
+
+    def allocate_cache(self, batch: int, capacity: int) -> PastKeyValues:
         """An empty cache for `batch` rows of up to `capacity` tokens, in the weights' dtype."""
-        heads = self.decoder.heads
-        dtype = dtype_name(self.get_input_embeddings().dtype)
-        return KVCache.allocate(self.decoder.depth, batch, heads.num_kv_heads, capacity, heads.head_dim, dtype)
+        return PastKeyValues.allocate(batch, block_size=capacity, **self.cache_sizes())
+
+    def cache_sizes(self) -> dict[str, Any]:
+        """What a cache is made of on this rank: `layers`, `kv_heads`, `head_dim` and `dtype`, as in `KVCache.allocate`."""
+        heads, dtype = self.decoder.heads, dtype_name(self.get_input_embeddings().dtype)
+        return {
+            "layers": self.decoder.depth,
+            "kv_heads": heads.num_kv_heads,
+            "head_dim": heads.head_dim,
+            "dtype": dtype,
+        }
 
     def cache_numbers_per_token(self) -> int:
         """Numbers this rank keeps of one token: keys and values of all layers."""
         heads = self.decoder.heads
         return 2 * self.decoder.depth * heads.num_kv_heads * heads.head_dim
 
-    def context(self, prompt: PackedPrompt, cache: KVCache | None) -> AttentionContext:
-        """Attention's view of a prompt, which fills `cache` further where one is given."""
-        cos, sin, scale = self.position_tables(prompt.position_ids, cache, prompt.shape[1])
-        if cache is None:
-            return AttentionContext(cos, sin, prompt.cu_seqlens, query_scale=scale)
-        added = prompt.cu_seqlens[1:] - prompt.cu_seqlens[:-1]
-        rows = paddle.repeat_interleave(paddle.arange(added.shape[0], dtype="int32"), added)
-        first = (cache.lengths - prompt.cu_seqlens[:-1]).index_select(rows)
-        slots = first + paddle.arange(rows.shape[0], dtype="int32")
-        fresh, lengths = cache.empty, cache.lengths + added
-        cache.extend(lengths, prompt.position_ids, prompt.cu_seqlens)
-        return AttentionContext(
-            cos, sin, prompt.cu_seqlens, cache, rows, slots, lengths, fresh=fresh, query_scale=scale
-        )
+    def step(
+        self,
+        cache: KVCache,
+        ids,
+        position_ids,
+        cu_seqlens,
+        lengths,
+        block_tables,
+        slot_mapping,
+        wanted,
+        ntk_alpha=None,
+        features=None,
+        source=None,
+        decoding: bool = False,
+    ):
+        """New tokens of some sequences, the one function that generation calls.
 
-    def prefill(self, room: int, **inputs) -> tuple[paddle.Tensor, KVCache]:
-        """Logits float32 `[B, vocab]` of each row's last token, and the prompt's keys and values, with `room` for more tokens."""
-        self.lm_head.parallel.meet()
-        self.vision_seconds = 0.0
-        batch, length = inputs["input_ids"].shape
-        prompt = self.pack(**{name: inputs[name] for name in self.prompt_inputs if inputs.get(name) is not None})
-        for row, (start, stop) in enumerate(pairwise(prompt.cu_seqlens.tolist())):
-            if start == stop:
-                raise PromptError(f"row {row} of the batch has no tokens: leave it out, or give it a prompt.")
-        cache = self.allocate_cache(batch, length + room)
-        hidden = self.decoder(prompt.embeddings, self.context(prompt, cache))
-        last = hidden.index_select(prompt.cu_seqlens[1:] - 1)
-        return self.lm_head(last), cache
+        Args:
+            cache: written in place.
+            ids: int64 `[T]`, the rows' new tokens one after the other.
+            position_ids: int64 `[position_rows, T]`.
+            cu_seqlens: int32 `[B + 1]`, where each row's new tokens begin.
+            lengths: int32 `[B]`, tokens of each row in the cache after this step.
+            block_tables: int32 `[B, blocks]`.
+            slot_mapping: int32 `[T]`, the slots that the new tokens take.
+            wanted: int64 `[R]`, the tokens whose logits are asked for.
+            ntk_alpha: float32 `[T]`, what the rotary base is stretched by; None for nothing.
+            features: `[F, hidden]`, of images and videos; None for none.
+            source: int64 `[T]`, where each token's embedding comes from: `t` for its own, `T + f` for feature `f`.
+            decoding: each row has one new token.
 
-    def decode(self, token_ids, cache: KVCache):
-        """Logits float32 `[B, vocab]` after one more token a row, `token_ids` int64 `[B]`."""
-        cache.reserve(cache.longest + 1)
-        batch = token_ids.shape[0]
-        positions = cache.next_positions.unsqueeze(0).expand([self.position_rows, batch])
-        cos, sin, scale = self.position_tables(positions, cache)
-        rows = paddle.arange(batch, dtype="int32")
-        slots, lengths = cache.lengths, cache.lengths + 1
+        Returns:
+            float32 `[R, vocab]`.
+        """
+        cos, sin, scale = self.position_tables(position_ids, ntk_alpha)
         context = AttentionContext(
-            cos, sin, None, cache, rows, slots, lengths, decoding=True, fresh=False, query_scale=scale
+            cos, sin, cu_seqlens, cache, slot_mapping, block_tables, lengths, decoding, query_scale=scale
         )
-        hidden = self.decoder(self.get_input_embeddings()(token_ids), context)
-        cache.lengths, cache.next_positions = lengths, cache.next_positions + 1
-        return self.lm_head(hidden)
+        embeddings = self.get_input_embeddings()(ids)
+        if features is not None:
+            embeddings = paddle.concat([embeddings, features.astype(embeddings.dtype)]).index_select(source)
+        hidden = self.decoder(embeddings, context)
+        return self.lm_head(hidden if decoding else hidden.index_select(wanted))
 
     def unpadded(self, input_ids, attention_mask):
         """Of a padded batch the mask `[B, S]`, and of its real tokens the places `[T]`, row bounds `[B + 1]` and ids `[T]`.
@@ -176,25 +187,18 @@ class DecoderModel(LoadableModel):
         """
         check_ids(input_ids)
         mask = paddle.ones_like(input_ids) if attention_mask is None else attention_mask
-        if list(mask.shape) != list(input_ids.shape):
-            raise PromptError(
-                f"attention_mask is {list(mask.shape)} but input_ids is {list(input_ids.shape)}: give them one shape."
-            )
+        check_mask(input_ids.shape, mask.shape)
         indices, cu_seqlens = ops.get_padding_offset(mask)
         ids = input_ids.flatten().index_select(indices)
-        known = self.config.vocab_size
-        if ids.shape[0] and not 0 <= int(ids.min()) <= int(ids.max()) < known:
-            raise PromptError(
-                f"input_ids holds tokens from {int(ids.min())} to {int(ids.max())} but the model knows 0 to {known - 1}: use the "
-                f"tokenizer that belongs to the model."
-            )
+        if ids.shape[0]:
+            check_vocabulary(int(ids.min()), int(ids.max()), self.config.vocab_size)
         return mask, indices, cu_seqlens, ids
 
-    def continued_positions(self, cache: KVCache, mask):
+    def continued_positions(self, past: PastKeyValues, mask):
         """Positions `[rows, B, S]` and `rope_deltas` of text that goes on after a cache."""
         steps = paddle.cumsum(mask.astype("int64"), axis=-1) - 1
-        positions = (cache.next_positions.unsqueeze(-1) + steps).unsqueeze(0).expand([self.position_rows, *mask.shape])
-        return positions, cache.next_positions.unsqueeze(-1) + steps[:, -1:] + 1 - mask.shape[1]
+        positions = (past.next_positions.unsqueeze(-1) + steps).unsqueeze(0).expand([self.position_rows, *mask.shape])
+        return positions, past.next_positions.unsqueeze(-1) + steps[:, -1:] + 1 - mask.shape[1]
 
 
 def put_features(embeddings, where, features):

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
-from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object, wrong
+from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, optional_fields, read_object, wrong
 from paddlemix_qwenvl.files import folder_to_save, write_json
 from paddlemix_qwenvl.models import unsupported
 from paddlemix_qwenvl.models.auto import config_file
@@ -46,99 +46,59 @@ One = Annotated[int, Field(strict=True, ge=1, le=1)]
 DType = Annotated[Literal[DTYPES], BeforeValidator(dtype_name)]
 
 
+_OfTheModel = optional_fields(
+    "_OfTheModel",
+    (list[Text], "architectures"),
+    (DType, "dtype torch_dtype"),
+    (Text, "name_or_path _name_or_path paddlenlp_version transformers_version"),
+    (Text, "tokenizer_class prefix finetuning_task"),
+    (Whole, "bos_token_id pad_token_id sep_token_id decoder_start_token_id cross_attention_hidden_size"),
+    (Whole, "num_choices chunk_size_feed_forward"),
+    (Whole | list[Whole], "eos_token_id"),
+    (dict[Text, Any], "quantization_config auto_map task_specific_params"),
+    (Literal["regression", "single_label_classification", "multi_label_classification"], "problem_type"),
+    (dict[Whole | Label, Text], "id2label"),
+    (dict[Text, Whole], "label2id"),
+    (Annotated[int, Field(strict=True, ge=0, le=10**6)], "num_labels num_classes"),
+    (dict[Whole | Label, list[Whole]], "pruned_heads"),
+    (Number, "classifier_dropout"),
+    (Flag, "is_decoder output_hidden_states output_attentions fuse_attention_qkv fuse_attention_ffn"),
+    (Off, "is_encoder_decoder add_cross_attention tie_encoder_decoder"),
+)
+_OfTraining = optional_fields(
+    "_OfTraining",
+    (Flag, "use_flash_attention use_fused_rms_norm use_fused_rope use_fused_linear use_fused_dropout_add"),
+    (Flag, "use_fused_linear_cross_entropy tensor_parallel_output fuse_sequence_parallel_allreduce"),
+    (Flag, "gradient_checkpointing recompute recompute_use_reentrant offload_recompute_inputs"),
+    (Text, "recompute_granularity refined_recompute"),
+    (Whole, "tensor_parallel_rank pp_recompute_interval"),
+    (Count, "tensor_parallel_degree"),
+    (list[Whole], "no_recompute_layers"),
+    (One, "pipeline_parallel_degree virtual_pp_degree sep_parallel_degree context_parallel_degree"),
+    (Off, "sequence_parallel"),
+)
+_OfGeneration = optional_fields(  # where old files keep them; nothing here reads them from a config
+    "_OfGeneration",
+    (Whole, "max_length min_length top_k no_repeat_ngram_size encoder_no_repeat_ngram_size"),
+    (Whole, "forced_bos_token_id"),
+    (Whole | list[Whole], "forced_eos_token_id"),
+    (Count, "num_beams num_beam_groups num_return_sequences"),
+    (Number, "temperature top_p typical_p repetition_penalty length_penalty diversity_penalty"),
+    (Flag, "do_sample output_scores return_dict_in_generate remove_invalid_values"),
+    (Flag | Literal["never"], "early_stopping"),
+    (list[Number], "exponential_decay_length_penalty"),
+    (list[Whole], "suppress_tokens begin_suppress_tokens"),
+    (list[list[Whole]], "bad_words_ids"),
+)
+
+
 @dataclass
-class HostFields:
+class HostFields(_OfTheModel, _OfTraining, _OfGeneration):
     """What a config.json may hold beside the model's own fields, as the hosts write them; None where it does not say."""
 
-    architectures: list[Text] | None = None
-    dtype: DType | None = None
-    torch_dtype: DType | None = None
     tie_word_embeddings: Flag = False
     use_cache: Flag = True
     return_dict: Flag = True
-    bos_token_id: Whole | None = None
-    eos_token_id: Whole | list[Whole] | None = None
-    pad_token_id: Whole | None = None
-    sep_token_id: Whole | None = None
-    decoder_start_token_id: Whole | None = None
-    quantization_config: dict[Text, Any] | None = None
-    name_or_path: Text | None = None
-    _name_or_path: Text | None = None
-    paddlenlp_version: Text | None = None
-    transformers_version: Text | None = None
-    tokenizer_class: Text | None = None
-    auto_map: dict[Text, Any] | None = None
-    prefix: Text | None = None
-    finetuning_task: Text | None = None
-    task_specific_params: dict[Text, Any] | None = None
-    problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = None
-    id2label: dict[Whole | Label, Text] | None = None
-    label2id: dict[Text, Whole] | None = None
-    num_labels: Annotated[int, Field(strict=True, ge=0, le=10**6)] | None = None
-    num_classes: Annotated[int, Field(strict=True, ge=0, le=10**6)] | None = None
-    num_choices: Whole | None = None
-    classifier_dropout: Number | None = None
-    chunk_size_feed_forward: Whole | None = None
-    pruned_heads: dict[Whole | Label, list[Whole]] | None = None
-    cross_attention_hidden_size: Whole | None = None
-    output_hidden_states: Flag | None = None
-    output_attentions: Flag | None = None
-    fuse_attention_qkv: Flag | None = None
-    fuse_attention_ffn: Flag | None = None
-    is_encoder_decoder: Off | None = None
-    is_decoder: Flag | None = None
-    add_cross_attention: Off | None = None
-    tie_encoder_decoder: Off | None = None
-    gradient_checkpointing: Flag | None = None
-    # Of training, and of ranks.
-    use_flash_attention: Flag | None = None
-    use_fused_rms_norm: Flag | None = None
-    use_fused_rope: Flag | None = None
-    use_fused_linear: Flag | None = None
-    use_fused_dropout_add: Flag | None = None
-    use_fused_linear_cross_entropy: Flag | None = None
-    tensor_parallel_degree: Count | None = None
-    tensor_parallel_rank: Whole | None = None
-    tensor_parallel_output: Flag | None = None
-    pipeline_parallel_degree: One | None = None
-    virtual_pp_degree: One | None = None
-    sep_parallel_degree: One | None = None
-    context_parallel_degree: One | None = None
-    sequence_parallel: Off | None = None
-    fuse_sequence_parallel_allreduce: Flag | None = None
-    no_recompute_layers: list[Whole] | None = None
-    pp_recompute_interval: Whole | None = None
-    recompute: Flag | None = None
-    recompute_granularity: Text | None = None
-    recompute_use_reentrant: Flag | None = None
-    refined_recompute: Text | None = None
-    offload_recompute_inputs: Flag | None = None
-    # Of generation, where old files keep them; nothing here reads them from a config.
-    max_length: Whole | None = None
-    min_length: Whole | None = None
-    do_sample: Flag | None = None
-    early_stopping: Flag | Literal["never"] | None = None
-    num_beams: Count | None = None
-    num_beam_groups: Count | None = None
-    diversity_penalty: Number | None = None
-    temperature: Number | None = None
-    top_k: Whole | None = None
-    top_p: Number | None = None
-    typical_p: Number | None = None
-    repetition_penalty: Number | None = None
-    length_penalty: Number | None = None
-    no_repeat_ngram_size: Whole | None = None
-    encoder_no_repeat_ngram_size: Whole | None = None
-    bad_words_ids: list[list[Whole]] | None = None
-    num_return_sequences: Count | None = None
-    output_scores: Flag | None = None
-    return_dict_in_generate: Flag | None = None
-    forced_bos_token_id: Whole | None = None
-    forced_eos_token_id: Whole | list[Whole] | None = None
-    remove_invalid_values: Flag | None = None
-    exponential_decay_length_penalty: list[Number] | None = None
-    suppress_tokens: list[Whole] | None = None
-    begin_suppress_tokens: list[Whole] | None = None
 
 
 class ModelConfig:
@@ -147,6 +107,7 @@ class ModelConfig:
     Attributes:
         model_fields: the model's own fields, which are always saved.
         file_fields: all that a config.json may hold and that is checked: the model's, the host's, and older spellings.
+        field_defaults: where they are others than those of `file_fields`.
         vision_part: the field that holds the vision tower's.
         parts: the fields that are objects; changing one of these on loading adds to the file's.
     """
@@ -154,15 +115,17 @@ class ModelConfig:
     model_type: ClassVar[str]
     model_fields: ClassVar[type]
     file_fields: ClassVar[type]
+    field_defaults: ClassVar[Mapping[str, Any]] = {}
     parts: ClassVar[tuple[str, ...]]
     vision_part: ClassVar[str] = "vision_config"
 
     def __init__(self, source: str | os.PathLike | None = None, /, **given):
         source = source or f"the arguments of {type(self).__name__}"
         given = self.flat(self._checked(given, source))
-        values = checked(self.file_fields, given, source)
+        said = {name: value for name, value in given.items() if value is not None}
+        values = checked(self.file_fields, {**self.field_defaults, **said}, source)
         for name in (field.name for field in fields(self.model_fields)):
-            setattr(self, name, getattr(values, name) if given.get(name) is None else given[name])
+            setattr(self, name, said.get(name, getattr(values, name)))
         self._complete(values, given, source)
         host = {name: getattr(values, name) for name in _HOST_NAMES - {"dtype", "torch_dtype", "quantization_config"}}
         host["dtype"] = values.dtype or values.torch_dtype

@@ -25,17 +25,6 @@ IDENTITY_FILES = ("config.json", "preprocessor_config.json", "processor_config.j
 """Files that may say what a folder holds, the first that does so decides."""
 
 
-def usual_classes(prefix: str, model: str) -> dict[str, tuple[str, str]]:
-    """`Family.classes` of a family that names its classes as transformers does."""
-    kinds = {
-        "Config": "config",
-        "Tokenizer": "tokenizer",
-        "Processor": "processor",
-        "ImageProcessor": "image_processor",
-    }
-    return {kind: (kind, prefix + name) for name, kind in kinds.items()} | {"model": ("model", model)}
-
-
 @dataclass(frozen=True)
 class Family:
     """A family of models: where its classes are, and which configurations are its own.
@@ -75,6 +64,37 @@ class Family:
         """The one of `sizes` that `name` is, or is the hubs' name of."""
         size = name.removeprefix(next(filter(name.startswith, self.hub_names), "")).removesuffix("-Instruct")
         return size if size in self.sizes else None
+
+
+def usual_family(
+    name: str, title: str, prefix: str, sizes: Mapping[str, Mapping], shared: tuple[str, ...] = ()
+) -> Family:
+    """The record of a family that names itself as those of transformers do.
+
+    Args:
+        name: of its folder, and its model type.
+        title: as people write it, and as its names on the hubs begin.
+        prefix: how the names of its classes begin.
+        sizes: as in `Family`.
+        shared: kinds whose class's name tells nothing, because folders of other families have it, too.
+    """
+    kinds = {
+        "config": "Config",
+        "tokenizer": "Tokenizer",
+        "processor": "Processor",
+        "image_processor": "ImageProcessor",
+        "model": "ForConditionalGeneration",
+    }
+    telling = [prefix + ending for kind, ending in kinds.items() if kind not in shared]
+    return Family(
+        name=name,
+        title=title,
+        model_type=name,
+        classes={kind: (kind, prefix + ending) for kind, ending in kinds.items()},
+        claims=lambda content: content.get("model_type") == name or names_class(content, *telling),
+        hub_names=(f"Qwen/{title}-",),
+        sizes=sizes,
+    )
 
 
 @functools.cache

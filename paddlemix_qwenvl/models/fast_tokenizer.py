@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as FastBackend
+from tokenizers.pre_tokenizers import ByteLevel
 
 from paddlemix_qwenvl.files import whole_file
 from paddlemix_qwenvl.models import chat_templates, tokenizer_files
@@ -104,10 +105,27 @@ class FastTokenizer(ChatTemplated, Tokenizer):
     def _special_ids(self) -> set[int]:
         return self._special
 
+    def token_bytes(self) -> dict[int, bytes]:
+        added = {i: token.content.encode() for i, token in self._backend.get_added_tokens_decoder().items()}
+        byte_of, vocabulary = _bytes_by_letter(), self._backend.get_vocab(with_added_tokens=False)
+        plain = {i: bytes(map(byte_of.__getitem__, token)) for token, i in vocabulary.items() if i not in added}
+        return plain | added
+
     def _save_vocabulary(self, folder: Path) -> None:
         with whole_file(folder / tokenizer_files.TOKENIZER) as unfinished:
             self._backend.save(str(unfinished))
         self._backend.model.save(str(folder))  # vocab.json and merges.txt, for those who read these
+
+
+def _bytes_by_letter() -> dict[str, int]:
+    """The byte that each letter of the vocabulary stands for: its own if that can be printed, else the next of the others.
+
+    Source: `bytes_to_unicode` of openai/gpt-2.
+    """
+    letters = sorted(ByteLevel.alphabet())
+    own = {letter: ord(letter) for letter in letters if ord(letter) < 256}
+    others = [byte for byte in range(256) if chr(byte) not in own]
+    return own | dict(zip(letters[len(own) :], others, strict=True))
 
 
 def _without_odd_spaces(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, read_object
+from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, optional_fields, read_object
 from paddlemix_qwenvl.files import write_json
 
 GENERATION_CONFIG = "generation_config.json"
@@ -25,9 +25,15 @@ class GenerationFields:
     temperature: Annotated[float, Field(strict=True, ge=0, le=1e6)] | None = None
     top_k: Whole | None = None
     top_p: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    min_p: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(strict=True, ge=1e-3, le=1e3)] | None = None
+    presence_penalty: Annotated[float, Field(strict=True, ge=-100, le=100)] | None = None
+    frequency_penalty: Annotated[float, Field(strict=True, ge=-100, le=100)] | None = None
+    logit_bias: dict[int, float] | None = None
     eos_token_id: Whole | list[Whole] | None = None
     pad_token_id: Whole | None = None
+    num_return_sequences: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
+    prompt_lookup_num_tokens: Whole | None = None
     num_beams: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
     length_penalty: Annotated[float, Field(strict=True, ge=-100, le=100)] | None = None
     early_stopping: Flag | None = None
@@ -41,28 +47,21 @@ class GenerationFields:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-@dataclass
-class GenerationFile(GenerationFields):
-    """What a generation_config.json may hold besides: what PaddleNLP's `GenerationConfig` takes out of it."""
+_OfPaddleNLP = optional_fields(
+    "_OfPaddleNLP",
+    (Whole, "max_length bos_token_id decoder_start_token_id forced_bos_token_id no_repeat_ngram_size"),
+    (Whole | list[Whole], "forced_eos_token_id"),
+    (Annotated[int, Field(strict=True, ge=1, le=1)], "num_beam_groups"),
+    (Number, "diversity_rate"),
+    (Flag, "trunc_input use_cache use_fast use_fp16_decoding fast_ptq_sampling"),
+    (Text, "chat_format paddlenlp_version transformers_version"),
+    (Count, "max_window_size"),
+)
 
-    max_length: Whole | None = None
-    bos_token_id: Whole | None = None
-    decoder_start_token_id: Whole | None = None
-    forced_bos_token_id: Whole | None = None
-    forced_eos_token_id: Whole | list[Whole] | None = None
-    num_return_sequences: Annotated[int, Field(strict=True, ge=1, le=1)] | None = None
-    num_beam_groups: Annotated[int, Field(strict=True, ge=1, le=1)] | None = None
-    no_repeat_ngram_size: Whole | None = None
-    diversity_rate: Number | None = None
-    trunc_input: Flag | None = None
-    use_cache: Flag | None = None
-    use_fast: Flag | None = None
-    use_fp16_decoding: Flag | None = None
-    fast_ptq_sampling: Flag | None = None
-    chat_format: Text | None = None
-    max_window_size: Count | None = None
-    paddlenlp_version: Text | None = None
-    transformers_version: Text | None = None
+
+@dataclass
+class GenerationFile(_OfPaddleNLP, GenerationFields):
+    """What a generation_config.json may hold besides: what PaddleNLP's `GenerationConfig` takes out of it."""
 
 
 class GenerationConfig:

@@ -100,6 +100,10 @@ class Tokenizer(TokenizerFiles):
     def _special_ids(self) -> set[int]:
         raise NotImplementedError
 
+    def token_bytes(self) -> dict[int, bytes]:
+        """What each token adds to a text, special ones their names."""
+        raise NotImplementedError
+
     def _save_vocabulary(self, folder: Path) -> None:
         raise NotImplementedError
 

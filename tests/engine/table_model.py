@@ -1,27 +1,37 @@
-"""A language model that is nothing but a seeded table: every history of tokens has its own logits."""
+"""A language model that is nothing but a seeded table: every history of tokens has its own logits.
+
+It keeps histories where an engine tells it to: in slots of a cache, read back through block tables. What is shared, copied or
+given away wrongly shows in the tokens.
+"""
 
 import numpy as np
 import paddle
 
-from paddlemix_qwenvl.engine.decode import Step
+from paddlemix_qwenvl.engine.runner import Facts
+from paddlemix_qwenvl.models.prompts import Media, Prompt
+
+_NOTHING = -1
 
 
-class Histories:
-    """Stands in for the KV cache: it remembers the tokens themselves."""
+def plain_prompt(token_ids, media=()) -> Prompt:
+    ids = np.asarray(token_ids, np.int64)
+    return Prompt(ids, np.arange(ids.size)[None], ids.size, list(media))
 
-    def __init__(self, rows):
-        self.rows = [tuple(row) for row in rows]
 
-    def reorder(self, rows) -> None:
-        self.rows = [self.rows[i] for i in rows.tolist()]
+def picture(content: int, places) -> Media:
+    """A picture whose features are numbers that its content decides."""
+    return Media(b"picture %d" % content, {"content": np.array([[content]])}, np.asarray(places, np.int64))
 
 
 class TableModel:
     """Logits of `vocab` tokens, drawn with a deviation of `scale` from a generator that the history seeds."""
 
-    def __init__(self, vocab: int, seed: int = 0, scale: float = 2.0):
+    def __init__(self, vocab: int, seed: int = 0, scale: float = 2.0, context: int = 10_000):
         self.vocab, self.seed, self.scale = vocab, seed, scale
-        self.decoded = self.rows_decoded = 0
+        self.facts = Facts(
+            layers=1, kv_heads=1, head_dim=1, dtype="float32", vocab_size=vocab, context=context, stretches=False
+        )
+        self.steps = self.tokens_computed = self.encoded = 0
 
     def logits(self, history) -> np.ndarray:
         draws = np.random.default_rng([self.seed, *(int(token) for token in history)])
@@ -31,15 +41,48 @@ class TableModel:
         logits = self.logits(history).astype(np.float64)
         return logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
 
-    def step(self, prompts) -> Step:
-        """What `generate_tokens` gets after a prefill."""
-        return Step(self._stack(prompts), Histories(prompts), self._decode)
+    def allocate(self, num_blocks: int, block_size: int) -> None:
+        self.block_size = block_size
+        self.slots = np.full(num_blocks * block_size, _NOTHING, np.int64)
 
-    def _decode(self, token_ids, cache: Histories):
-        self.decoded += 1
-        self.rows_decoded += len(cache.rows)
-        cache.rows = [(*row, token) for row, token in zip(cache.rows, token_ids.tolist(), strict=True)]
-        return self._stack(cache.rows)
+    def copy_blocks(self, pairs) -> None:
+        blocks = self.slots.reshape([-1, self.block_size])
+        for source, target in pairs:
+            blocks[target] = blocks[source]
 
-    def _stack(self, rows):
-        return paddle.to_tensor(np.stack([self.logits(row) for row in rows]))
+    def encode(self, media) -> list:
+        self.encoded += len(media)
+        return [paddle.to_tensor(feature_values(each)[:, None]) for each in media]
+
+    def step(self, inputs, features):
+        self.steps += 1
+        self.tokens_computed += inputs.ids.size
+        ids = inputs.ids.copy()
+        if inputs.source is not None:
+            values = np.concatenate([ids, *(each.numpy()[:, 0] for each in features)])
+            ids = values[inputs.source]
+        assert len(set(inputs.slot_mapping.tolist())) == ids.size  # no slot is written twice
+        self.slots[inputs.slot_mapping] = ids
+        rows = []
+        for wanted in inputs.wanted.tolist():
+            row = int(np.searchsorted(inputs.cu_seqlens[1:], wanted, side="right"))
+            length = int(inputs.lengths[row] - (inputs.cu_seqlens[row + 1] - 1 - wanted))
+            places = np.arange(length)
+            slots = inputs.block_tables[row][places // self.block_size] * self.block_size + places % self.block_size
+            assert (self.slots[slots] != _NOTHING).all()
+            rows.append(self.logits(self.slots[slots]))
+        return paddle.to_tensor(np.stack(rows))
+
+
+def feature_values(media: Media) -> np.ndarray:
+    """What a picture's features put in the place of its tokens."""
+    content = int(next(iter(media.inputs.values())).flat[0])
+    return 1000 + 100 * content + np.arange(media.places.size)
+
+
+def history_of(prompt: Prompt) -> list[int]:
+    """What the model sees of a prompt."""
+    ids = prompt.token_ids.copy()
+    for media in prompt.media:
+        ids[media.places] = feature_values(media)
+    return ids.tolist()

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from machine import Gpu, Sampling, kv_cache, rows_of
+from machine import Gpu, kv_cache, rows_of
 
 DEVICE = "cuda"
 BLOCK_SIZE = 64  # slots of a block of the KV cache
@@ -286,24 +286,25 @@ class Decode7B(Decode):
 class Sample(Case):
     """a token of 151936, temperature 0.8, top-k 50, top-p 0.9, 8 rows"""
 
-    HOW = Sampling(0.8, 0.9, 1.0, 50)
+    TEMPERATURE, TOP_K, TOP_P = 0.8, 50, 0.9
 
     def inputs(self):
         logits = self.draw(8, 151936, dtype=torch.float32) * 3
-        return {"logits": logits, "uniform": torch.rand(8, device=DEVICE)}
+        how = torch.tensor([[self.TEMPERATURE, self.TOP_K, self.TOP_P, 0, 1, 0, 0]] * 8, device=DEVICE)
+        return {"logits": logits, "settings": how, "uniform": torch.rand(8, device=DEVICE)}
 
     def outputs(self, x):
         return [poisoned(8, dtype=torch.int64)]
 
     def kernel(self, x, out):
-        self.run("sample", x["logits"], None, self.HOW, x["uniform"], *x["logits"].shape, *out)
+        self.run("sample", *x.values(), None, None, *x["logits"].shape, None, *out)
 
     def torch(self, x):
-        logits = x["logits"].double() / self.HOW.temperature
-        logits = logits.where(logits >= logits.topk(self.HOW.top_k).values[:, -1:], -torch.inf)
+        logits = x["logits"].double() / self.TEMPERATURE
+        logits = logits.where(logits >= logits.topk(self.TOP_K).values[:, -1:], -torch.inf)
         weights = logits.softmax(-1)
         ranked = weights.sort(-1, descending=True).values
-        kept = ranked.cumsum(-1) - ranked < self.HOW.top_p
+        kept = ranked.cumsum(-1) - ranked < self.TOP_P
         weights = weights.where(weights >= ranked.where(kept, 2.0).amin(-1, keepdim=True), 0.0)
         cumulative = weights.cumsum(-1)
         return [(cumulative <= x["uniform"].double().unsqueeze(-1) * cumulative[:, -1:]).sum(-1)]

@@ -43,10 +43,10 @@ class Rows(ctypes.Structure):
     ]
 
 
-class Sampling(ctypes.Structure):
+class TokenMarks(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_float) for name in ("temperature", "top_p", "repetition_penalty")),
-        ("top_k", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("offsets", "tokens", "counts", "bias")),
+        ("size", ctypes.c_int64),
     ]
 
 

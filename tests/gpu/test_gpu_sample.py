@@ -2,65 +2,115 @@
 
 import numpy as np
 import pytest
-from machine import Sampling
-from op_definitions import SAMPLING, sample_row
+from machine import TokenMarks
+from op_definitions import SAMPLING, bit_masks, draw_marks, sample_row, settings, token_marks
 
 
-def sample(machine, logits, how, seen=None, penalty=1.0, uniform=None):
+def sample(machine, logits, how, uniform, marks=None, allowed=None):
+    """`how` for each row or for all, `marks` (token, count, bias) of each row, or their arrays."""
     rows, vocabulary = np.shape(logits)
-    temperature, top_k, top_p = how
-    tokens = machine.empty([rows], "int64")
+    tokens, given, scratch = machine.empty([rows], "int64"), None, None
+    if marks is not None:
+        arrays = token_marks(marks) if isinstance(marks, list) else marks
+        arrays = [machine.put(x, str(x.dtype)) for x in arrays]
+        given = TokenMarks(*(x.pointer for x in arrays), arrays[1].shape[0])
+        scratch = machine.empty([rows, vocabulary])
     machine.run(
         "sample",
         machine.put(logits),
-        None if seen is None else machine.put(seen, "bool"),
-        Sampling(temperature, top_p, penalty, top_k),
-        machine.put(uniform),
+        machine.put(np.broadcast_to(how, (rows, 7))),
+        machine.put(np.broadcast_to(uniform, rows)),
+        given,
+        None if allowed is None else machine.put(bit_masks(allowed), "int32"),
         rows,
         vocabulary,
+        scratch,
         tokens,
     )
     return tokens.read().tolist()
 
 
-@pytest.mark.parametrize("penalised", [False, True])
-@pytest.mark.parametrize("how", SAMPLING, ids=str)
-def test_sample(machine, how, penalised):
-    draws = np.random.default_rng(0)
-    rows, vocabulary = 6, 3001
+@pytest.mark.parametrize("given", [False, True], ids=["bare", "marks and masks"])
+def test_each_row_by_its_own_settings(machine, given):
+    draws, how = np.random.default_rng(0), np.stack([*SAMPLING.values()])
+    rows, vocabulary = len(how), 3001
     logits = draws.normal(0, 3, (rows, vocabulary)).astype(np.float32)
     uniform = draws.random(rows, dtype=np.float32)
-    seen = draws.random((rows, vocabulary)) < 0.3 if penalised else None
-    found = sample(machine, logits, how, seen, 1.3, uniform)
-    marks = seen if penalised else [None] * rows
-    temperature, top_k, top_p = how
-    assert found == [sample_row(logits[i], marks[i], temperature, top_k, top_p, 1.3, uniform[i]) for i in range(rows)]
+    marks = [draw_marks(draws, vocabulary, 900 * (row % 4 > 0)) for row in range(rows)]
+    allowed = draws.random((rows, vocabulary)) < 0.7
+    allowed[5] = False
+    wanted = [
+        sample_row(logits[i], how[i], uniform[i], *((marks[i], allowed[i]) if given else ())) for i in range(rows)
+    ]
+    assert sample(machine, logits, how, uniform, *((marks, allowed) if given else ())) == wanted
+
+
+@pytest.mark.parametrize("vocabulary", [1, 32, 33, 2050])
+def test_masks_of_any_vocabulary(machine, vocabulary):
+    """The bits after the last token are nobody's."""
+    tokens = np.array([0, vocabulary // 2, vocabulary - 1])
+    logits = np.random.default_rng(1).normal(size=(3, vocabulary))
+    allowed = np.arange(vocabulary) == tokens[:, None]
+    for how in (settings(0), settings(0.5, top_p=0.1)):
+        assert sample(machine, logits, how, 0.5, allowed=allowed) == tokens.tolist()
+        free = sample(machine, logits, how, 0.5)
+        assert sample(machine, logits, how, 0.5, allowed=np.zeros_like(allowed)) == free
+
+
+def test_one_of_those_allowed_is_drawn_even_if_none_is_possible(machine):
+    allowed = np.zeros((3, 70), bool)
+    allowed[:, [5, 68]] = True
+    for logits, marks in ((-np.inf, None), (0, [[(token, -1, -np.inf) for token in range(70)]] * 3)):
+        logits = np.full((3, 70), logits)
+        assert sample(machine, logits, settings(0), 0, marks, allowed) == [5] * 3
+        assert sample(machine, logits, settings(), [0, 0.4, 0.6], marks, allowed) == [5, 5, 68]
+
+
+def test_marks_outside_of_the_vocabulary_are_left_out(machine):
+    marks = (
+        np.int32([-5, 1, 4]),
+        np.int32([2, 9, -1, 1]),
+        np.int32([-1, -1, -1, -1]),
+        np.float32([5, 9, 9, 7]),
+    )
+    for size in (3, 4):  # the second row's marks end before its offset says
+        arrays = marks[0], *(x[:size] for x in marks[1:])
+        assert sample(machine, np.zeros((2, 4)), settings(0), 0, arrays) == [2, 1 if size == 4 else 0]
 
 
 def test_the_ends_of_the_distribution(machine):
     logits = np.array([[-np.inf, 0.0, 0.0, -np.inf]] * 4)
-    assert sample(machine, logits, (1, 0, 1), uniform=[0.0, 0.4999, 0.5001, 1 - 2**-24]) == [1, 1, 2, 2]
+    assert sample(machine, logits, settings(), [0.0, 0.4999, 0.5001, 1 - 2**-24]) == [1, 1, 2, 2]
 
 
 def test_equal_logits_are_cut_together(machine):
     logits = np.array([[1.0, 3.0, 3.0, 0.0, 3.0]] * 3)
-    assert sample(machine, logits, (1, 2, 1), uniform=[0.1, 0.5, 0.9]) == [1, 2, 4]
+    for how in (settings(top_k=2), settings(top_p=0.5), settings(min_p=1), settings(top_p=0)):
+        assert sample(machine, logits, how, [0.1, 0.5, 0.9]) == [1, 2, 4]
 
 
 def test_the_first_of_equals_is_likeliest(machine):
-    assert sample(machine, np.array([[-2.0, -1.0, -1.0], [0.0, -0.0, -5.0]]), (0, 0, 1), uniform=[0.5, 0.5]) == [1, 0]
+    logits = np.array([[-2.0, -1.0, -1.0], [0.0, -0.0, -5.0], [-0.0, 0.0, -5.0]])
+    assert sample(machine, logits, settings(0), 0.5) == [1, 0, 0]
+
+
+@pytest.mark.parametrize("how", [settings(1e-6, 50), settings(1e-40)])
+def test_tiny_temperatures_take_the_likeliest(machine, how):
+    logits = np.random.default_rng(2).normal(20, 5, (8, 500)).astype(np.float32)
+    assert sample(machine, logits, how, 0.99) == logits.argmax(-1).tolist()
 
 
 def test_one_token(machine):
-    assert sample(machine, [[7.0]], (1, 0, 0.5), uniform=[0.3]) == [0]
+    assert sample(machine, [[7.0]], settings(top_p=0.5), 0.3) == [0]
 
 
 def test_nothing_is_possible(machine):
-    assert sample(machine, [[-np.inf] * 5, [np.nan] * 5], (1, 2, 0.5), uniform=[0.5, 0.5]) == [0, 0]
+    assert sample(machine, [[-np.inf] * 5, [np.nan] * 5], settings(1, 2, 0.5), 0.5) == [0, 0]
 
 
 def test_a_vocabulary_of_qwen(emulator):
     emulator.choose("first come")
-    logits = np.random.default_rng(1).normal(0, 2, (1, 151936)).astype(np.float32)
-    found = sample(emulator, logits, (0.8, 40, 0.95), uniform=np.float32([0.6]))
-    assert found == [sample_row(logits[0], None, 0.8, 40, 0.95, 1, np.float32(0.6))]
+    draws, how = np.random.default_rng(3), settings(0.8, 40, 0.95, repetition_penalty=1.1)
+    logits, marks = draws.normal(0, 2, (1, 151936)).astype(np.float32), draw_marks(draws, 151936, 500)
+    found = sample(emulator, logits, how, 0.6, [marks])
+    assert found == [sample_row(logits[0], how, np.float32(0.6), marks)]

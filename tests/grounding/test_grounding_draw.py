@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageFont
 from paddlemix_qwenvl.errors import GroundingError
 from paddlemix_qwenvl.grounding import Item, draw, fonts, parse
 from paddlemix_qwenvl.grounding.drawing import colour
-from paddlemix_qwenvl.grounding.layout import Layout
+from paddlemix_qwenvl.grounding.placement import LabelPlacement
 
 SIZES = [(56, 56), (112, 168), (640, 480), (1920, 1080), (1000, 10), (1, 1)]
 
@@ -140,13 +140,13 @@ def test_a_long_label_is_cut_to_half_the_picture_or_the_width_of_its_box():
     ],
 )
 def test_where_a_label_goes(shapes, around, expected):
-    assert Layout((400, 400), [around, *shapes]).place(around, 60, 20) == expected
+    assert LabelPlacement((400, 400), [around, *shapes]).place(around, 60, 20) == expected
 
 
 def test_labels_keep_off_each_other():
     box = (100.0, 100.0, 200.0, 200.0)
-    layout = Layout((400, 400), [box] * 4)
-    spots = {layout.place(box, 60, 20) for _ in range(4)}
+    placement = LabelPlacement((400, 400), [box] * 4)
+    spots = {placement.place(box, 60, 20) for _ in range(4)}
     assert spots == {(100.0, 80.0), (100.0, 200.0), (200.0, 100.0), (40.0, 100.0)}
 
 

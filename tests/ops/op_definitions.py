@@ -53,31 +53,87 @@ def attention(q, k, v, query_lengths, key_lengths, causal, scale):
     return out
 
 
-SAMPLING = [  # temperature, top_k, top_p
-    (1, 0, 1),
-    (0.7, 50, 0.9),
-    (1.5, 0, 0.8),
-    (1, 5, 1),
-    (0.01, 0, 1),
-    (1, 0, 1e-6),
-    (0, 0, 1),
-    (1, 1, 1),
-    (1, 9999, 0.5),  # of fewer tokens
-]
+def settings(
+    temperature=1,
+    top_k=0,
+    top_p=1,
+    min_p=0,
+    repetition_penalty=1,
+    presence_penalty=0,
+    frequency_penalty=0,
+):
+    """A row of `sample`'s settings."""
+    penalties = repetition_penalty, presence_penalty, frequency_penalty
+    return np.array([temperature, top_k, top_p, min_p, *penalties], np.float32)
 
 
-def sample_row(logits, seen, temperature, top_k, top_p, penalty, uniform) -> int:
-    """One row: transformers' processors in their order, then the inverse distribution function by vocabulary order."""
+SAMPLING = {
+    "as they are": settings(),
+    "temperature": settings(0.7),
+    "cold": settings(0.01),
+    "greedy": settings(0),
+    "greedy with penalties": settings(0, repetition_penalty=1.3, presence_penalty=0.4, frequency_penalty=0.3),
+    "top-k": settings(top_k=5),
+    "top-k 1": settings(top_k=1, repetition_penalty=0.8),
+    "top-k of more than there are": settings(top_k=999999, top_p=0.5),
+    "top-p": settings(1.5, top_p=0.8),
+    "small top-p": settings(top_p=1e-6),
+    "min-p": settings(2, min_p=0.1),
+    "min-p 1": settings(min_p=1),
+    "repetition": settings(repetition_penalty=1.3),
+    "presence": settings(presence_penalty=1.5),
+    "frequency": settings(frequency_penalty=0.7),
+    "praise": settings(repetition_penalty=0.9, presence_penalty=-0.5, frequency_penalty=-0.2),
+    "all": settings(0.7, 50, 0.9, 0.02, 1.3, 0.4, 0.3),
+}
+
+
+def draw_marks(draws, vocabulary, size):
+    """Marks of a row: different tokens, times in the answer (from -1), biases, of which every fourth is not 0."""
+    tokens, counts = draws.choice(vocabulary, size, replace=False), draws.integers(-1, 4, size)
+    bias = np.where(np.arange(size) % 4, 0, draws.normal(0, 3, size)).astype(np.float32)
+    return list(zip(tokens.tolist(), counts.tolist(), bias.tolist(), strict=True))
+
+
+def token_marks(rows):
+    """The arrays of `TokenMarks` for lists of (token, count, bias)."""
+    marks = [mark for row in rows for mark in row]
+    tokens, counts, bias = zip(*marks, strict=True) if marks else ((), (), ())
+    offsets = np.cumsum([0, *map(len, rows)])
+    return offsets.astype(np.int32), np.int32(tokens), np.int32(counts), np.float32(bias)
+
+
+def bit_masks(allowed):
+    """Booleans [B, V] as `sample` takes them; the bits after the last token are set."""
+    padded = np.pad(allowed, ((0, 0), (0, -allowed.shape[1] % 32)), constant_values=True)
+    return np.packbits(padded, axis=1, bitorder="little").view(np.int32)
+
+
+def sampling_weights(logits, how, marks=(), allowed=None):
+    """What a row's tokens are drawn with, all but one 0 for the likeliest: one step after another, in float64."""
+    temperature, top_k, top_p, min_p, repetition, presence, frequency = map(float, how)
     logits = logits.astype(np.float64)
-    if seen is not None:
-        logits = np.where(seen, np.where(logits > 0, logits / penalty, logits * penalty), logits)
+    for token, count, bias in marks:
+        logits[token] += bias
+        if count >= 0:
+            logits[token] *= repetition if logits[token] < 0 else 1 / repetition
+        if count > 0:
+            logits[token] -= presence + frequency * count
+    if allowed is not None and allowed.any():
+        logits = np.where(allowed, logits, -np.inf)
     if temperature == 0 or top_k == 1:
-        return int(logits.argmax())
+        return (np.arange(logits.size) == logits.argmax()).astype(np.float64)
     probabilities = np.exp((logits - logits.max()) / temperature)
     order = np.argsort(-probabilities, kind="stable")
-    kept = order[:top_k] if top_k else order
+    kept = order[: int(top_k)] if top_k else order
     shares = probabilities[kept] / probabilities[kept].sum()
     kept = kept[np.cumsum(shares) - shares < top_p]
     weights = np.zeros_like(probabilities)
     weights[kept] = probabilities[kept]
+    return np.where(probabilities < min_p, 0, weights)
+
+
+def sample_row(logits, how, uniform, marks=(), allowed=None) -> int:
+    """The inverse distribution function by vocabulary order."""
+    weights = sampling_weights(logits, how, marks, allowed)
     return int(np.searchsorted(np.cumsum(weights), uniform * weights.sum(), side="right"))

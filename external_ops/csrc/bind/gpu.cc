@@ -128,14 +128,15 @@ Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& ca
   return narrow(out, q);
 }
 
-Tensor sample(const Tensor& logits, const OptionalTensor& seen, const Tensor& uniform, const QwenvlSampling& how) {
-  const Tensor in = as(logits, DataType::FLOAT32), draws = as(uniform, DataType::FLOAT32);
-  const OptionalTensor marks = seen ? OptionalTensor(as(*seen, DataType::BOOL)) : seen;
-  Tensor tokens = empty({logits.shape()[0]}, DataType::INT64, logits);
-  check(qwenvl_cuda_sample(in.data<float>(), marks ? bytes(*marks) : nullptr, &how, draws.data<float>(),
-                           logits.shape()[0], logits.shape()[1], tokens.data<int64_t>(), stream_of(logits)),
+Tensor sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
+              const QwenvlTokenMarks* marks, const int32_t* allowed) {
+  const Tensor in = as(logits, DataType::FLOAT32);
+  Tensor scratch = empty(marks ? logits.shape() : Shape{0}, DataType::FLOAT32, logits);
+  Tensor drawn = empty({logits.shape()[0]}, DataType::INT64, logits);
+  check(qwenvl_cuda_sample(in.data<float>(), settings, uniform.data<float>(), marks, allowed, logits.shape()[0],
+                           logits.shape()[1], scratch.data<float>(), drawn.data<int64_t>(), stream_of(logits)),
         "sample");
-  return tokens;
+  return drawn;
 }
 
 }  // namespace gpu

@@ -34,7 +34,8 @@ Tensor scatter_rows(const Tensor& x, const Tensor& indices, int64_t rows, const 
 Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& cache, const QwenvlRows& rows,
                  const OptionalTensor& cu_seqlens, float scale);
 
-Tensor sample(const Tensor& logits, const OptionalTensor& seen, const Tensor& uniform, const QwenvlSampling& how);
+Tensor sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
+              const QwenvlTokenMarks* marks, const int32_t* allowed);
 
 }  // namespace gpu
 }  // namespace qwenvl

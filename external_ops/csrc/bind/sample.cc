@@ -2,34 +2,56 @@
 
 namespace qwenvl {
 
-Tensor draw(const Tensor& logits, const OptionalTensor& seen, const Tensor& uniform, const QwenvlSampling& how) {
+void expect_with(const char* name, const Tensor& x, const Shape& shape, DataType dtype, const Tensor& logits) {
+  expect_shape(name, x, shape);
+  expect_dtype(name, x, dtype);
+  expect_together(name, x, logits);
+}
+
+void expect_token(int64_t token, int64_t vocabulary) {
+  PD_CHECK(token >= 0 && token < vocabulary, "token ", token, " is not among ", vocabulary);
+}
+
+// Paddle gives tensors without numbers as none.
+QwenvlTokenMarks expect_marks(const Tensor& offsets, const OptionalTensor& tokens, const OptionalTensor& counts,
+                              const OptionalTensor& bias, const Tensor& logits) {
+  const int64_t batch = logits.shape()[0], vocabulary = logits.shape()[1], size = tokens ? tokens->numel() : 0;
+  expect_with("offsets", offsets, {batch + 1}, DataType::INT32, logits);
+  const int32_t* offset = offsets.data<int32_t>();
+  bool rising = !logits.is_cpu() || (offset[0] == 0 && offset[batch] == size);
+  for (int64_t b = 0; logits.is_cpu() && b < batch; ++b) rising = rising && offset[b] <= offset[b + 1];
+  PD_CHECK(rising, "offsets must rise from 0 to ", size, ", the number of tokens");
+  if (!tokens) return {offset, nullptr, nullptr, nullptr, 0};
+  expect_with("tokens", *tokens, {size}, DataType::INT32, logits);
+  expect_with("counts", *counts, {size}, DataType::INT32, logits);
+  expect_with("bias", *bias, {size}, DataType::FLOAT32, logits);
+  const int32_t* token = tokens->data<int32_t>();
+  for (int64_t i = 0; logits.is_cpu() && i < size; ++i) expect_token(token[i], vocabulary);
+  return {offset, token, counts->data<int32_t>(), bias->data<float>(), size};
+}
+
+std::vector<Tensor> sample(const Tensor& logits, const Tensor& settings, const Tensor& uniform,
+                           const OptionalTensor& offsets, const OptionalTensor& tokens, const OptionalTensor& counts,
+                           const OptionalTensor& bias, const OptionalTensor& allowed) {
   PD_CHECK(logits.shape().size() == 2, "logits are [B, V], not ", text(logits.shape()));
   const int64_t batch = logits.shape()[0], vocabulary = logits.shape()[1];
   PD_CHECK(vocabulary > 0, "logits have no columns");
-  expect_shape("uniform", uniform, {batch});
-  if (seen) expect_shape("seen", *seen, logits.shape());
-  QWENVL_IF_ON_GPU(logits, gpu::sample(logits, seen, uniform, how));
-  const Tensor in = wide(logits), draws = wide(uniform);
-  const OptionalTensor marks = seen && seen->dtype() != DataType::BOOL ? OptionalTensor(seen->cast(DataType::BOOL)) : seen;
-  Tensor tokens = empty({batch}, DataType::INT64, logits);
-  qwenvl_cpu_kernels()->sample(in.data<float>(), marks ? (const uint8_t*)marks->data<bool>() : nullptr, &how,
-                               draws.data<float>(), batch, vocabulary, tokens.data<int64_t>());
-  return tokens;
-}
-
-std::vector<Tensor> sample(const Tensor& logits, const OptionalTensor& seen, const Tensor& uniform, float temperature,
-                           int top_k, float top_p, float repetition_penalty) {
-  return {draw(logits, seen, uniform, {temperature, top_p, repetition_penalty, top_k})};
-}
-
-// For static graphs, whose attributes are fixed: temperature, top_k, top_p and repetition penalty as a tensor.
-std::vector<Tensor> sample_with_settings(const Tensor& logits, const Tensor& seen, const Tensor& settings,
-                                         const Tensor& uniform) {
-  expect_shape("settings", settings, {4});
-  expect_dtype("settings", settings, DataType::FLOAT32);
-  const Tensor values = settings.is_cpu() ? settings : settings.copy_to(paddle::CPUPlace(), true);
-  const float* how = values.data<float>();
-  return {draw(logits, seen, uniform, {how[0], how[2], how[3], (int64_t)how[1]})};
+  expect_with("settings", settings, {batch, sizeof(QwenvlSampling) / sizeof(float)}, DataType::FLOAT32, logits);
+  expect_with("uniform", uniform, {batch}, DataType::FLOAT32, logits);
+  if (allowed) expect_with("allowed", *allowed, {batch, (vocabulary + 31) / 32}, DataType::INT32, logits);
+  PD_CHECK(!tokens == !counts && !tokens == !bias && (offsets || !tokens),
+           "offsets, tokens, counts and bias go together; give all of them or none");
+  QwenvlTokenMarks marks{};
+  if (offsets) marks = expect_marks(*offsets, tokens, counts, bias, logits);
+  const QwenvlSampling* how = (const QwenvlSampling*)settings.data<float>();
+  const QwenvlTokenMarks* given = offsets ? &marks : nullptr;
+  const int32_t* bits = allowed ? allowed->data<int32_t>() : nullptr;
+  QWENVL_IF_ON_GPU(logits, {gpu::sample(logits, how, uniform, given, bits)});
+  const Tensor in = wide(logits);
+  Tensor drawn = empty({batch}, DataType::INT64, logits);
+  qwenvl_cpu_kernels()->sample(in.data<float>(), how, uniform.data<float>(), given, bits, batch, vocabulary,
+                               drawn.data<int64_t>());
+  return {drawn};
 }
 
 std::vector<Tensor> log_probability(const Tensor& logits, const Tensor& tokens) {
@@ -38,31 +60,26 @@ std::vector<Tensor> log_probability(const Tensor& logits, const Tensor& tokens) 
   expect_shape("tokens", tokens, {batch});
   expect_dtype("tokens", tokens, DataType::INT64);
   const int64_t* token = tokens.data<int64_t>();
-  for (int64_t b = 0; b < batch; ++b)
-    PD_CHECK(token[b] >= 0 && token[b] < vocabulary, "token ", token[b], " is not among ", vocabulary);
+  for (int64_t b = 0; b < batch; ++b) expect_token(token[b], vocabulary);
   const Tensor in = wide(logits);
   Tensor y = empty({batch}, DataType::FLOAT32, logits);
   qwenvl_cpu_kernels()->log_probability(in.data<float>(), token, batch, vocabulary, y.data<float>());
   return {y};
 }
 
-std::vector<Shape> sample_shape(Shape logits, Shape, Shape) { return {{logits[0]}}; }
-std::vector<DataType> sample_dtype(DataType, DataType, DataType) { return {DataType::INT64}; }
+std::vector<Shape> sample_shape(Shape logits, Shape, Shape, Shape, Shape, Shape, Shape, Shape) { return {{logits[0]}}; }
+std::vector<DataType> sample_dtype(DataType, DataType, DataType, DataType, DataType, DataType, DataType, DataType) {
+  return {DataType::INT64};
+}
 std::vector<Shape> log_probability_shape(Shape logits, Shape) { return {{logits[0]}}; }
 std::vector<DataType> log_probability_dtype(DataType, DataType) { return {DataType::FLOAT32}; }
-std::vector<Shape> sample_with_settings_shape(Shape logits, Shape, Shape, Shape) { return {{logits[0]}}; }
-std::vector<DataType> sample_with_settings_dtype(DataType, DataType, DataType, DataType) { return {DataType::INT64}; }
 
 }  // namespace qwenvl
 
 QWENVL_BUILD_OP(sample)
-    .Inputs({"logits", paddle::Optional("seen"), "uniform"})
-    .Outputs({"tokens"})
-    .Attrs({"temperature: float", "top_k: int", "top_p: float", "repetition_penalty: float"});
-
-QWENVL_BUILD_OP(sample_with_settings)
-    .Inputs({"logits", "seen", "settings", "uniform"})
-    .Outputs({"tokens"});
+    .Inputs({"logits", "settings", "uniform", paddle::Optional("offsets"), paddle::Optional("tokens"),
+             paddle::Optional("counts"), paddle::Optional("bias"), paddle::Optional("allowed")})
+    .Outputs({"drawn"});
 
 QWENVL_BUILD_OP(log_probability)
     .Inputs({"logits", "tokens"})

@@ -75,9 +75,11 @@ struct QwenvlCpuKernels {
   // int8 to bfloat16, exactly.
   void (*int8_to_bfloat16)(const int8_t* x, int64_t size, uint16_t* y);
 
-  // One token a row of logits [batch, vocabulary]; seen [batch, vocabulary] may be null.
-  void (*sample)(const float* logits, const uint8_t* seen, const struct QwenvlSampling* how, const float* uniform,
-                 int64_t batch, int64_t vocabulary, int64_t* tokens);
+  // One token a row of logits [batch, vocabulary], by settings [batch]; marks may be null, and so may allowed, a bit a
+  // token in [batch, ceil(vocabulary / 32)].
+  void (*sample)(const float* logits, const struct QwenvlSampling* settings, const float* uniform,
+                 const struct QwenvlTokenMarks* marks, const int32_t* allowed, int64_t batch, int64_t vocabulary,
+                 int64_t* tokens);
   // Logarithms of the tokens' probabilities under softmax(logits).
   void (*log_probability)(const float* logits, const int64_t* tokens, int64_t batch, int64_t vocabulary, float* y);
 };

@@ -56,9 +56,11 @@ int qwenvl_cuda_cached_attention(const void* q, const struct QwenvlKvCache* cach
                                  const int32_t* cu_q, int64_t tokens, int64_t heads, float scale, void* scratch,
                                  void* out, void* stream);
 
-// One token a row of logits [batch, vocabulary]; seen [batch, vocabulary] may be null.
-int qwenvl_cuda_sample(const float* logits, const uint8_t* seen, const struct QwenvlSampling* how,
-                       const float* uniform, int64_t batch, int64_t vocabulary, int64_t* tokens, void* stream);
+// One token a row of logits [batch, vocabulary], by settings [batch]. marks, on the host with arrays on the device, may be
+// null; with them scratch is [batch, vocabulary]. allowed may be null. Marks of no row and no token are left out.
+int qwenvl_cuda_sample(const float* logits, const struct QwenvlSampling* settings, const float* uniform,
+                       const struct QwenvlTokenMarks* marks, const int32_t* allowed, int64_t batch, int64_t vocabulary,
+                       float* scratch, int64_t* tokens, void* stream);
 
 #ifdef __cplusplus
 }

@@ -14,7 +14,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from paddlemix_qwenvl.errors import ConfigurationError
-from paddlemix_qwenvl.fields import Always, Count, Flag, Never, Text, Whole, checked, read_object, wrong
+from paddlemix_qwenvl.fields import (
+    Always,
+    Count,
+    Flag,
+    Never,
+    Text,
+    Whole,
+    checked,
+    optional_fields,
+    read_object,
+    wrong,
+)
 from paddlemix_qwenvl.media.patches import IMAGE_MEAN, IMAGE_STD
 
 PREPROCESSOR, VIDEO_PREPROCESSOR = "preprocessor_config.json", "video_preprocessor_config.json"
@@ -28,14 +39,8 @@ Mean = Annotated[float, Field(strict=True, ge=-1e4, le=1e4)]
 Factor = Annotated[float, Field(strict=True, ge=1e-6, le=1e4)]
 
 
-@dataclass(kw_only=True)
-class Size:
-    """Bounds of width times height, under either pair of names."""
-
-    shortest_edge: LeastPixels | None = None
-    longest_edge: Count | None = None
-    min_pixels: LeastPixels | None = None
-    max_pixels: Count | None = None
+Size = optional_fields("Size", (LeastPixels, "shortest_edge min_pixels"), (Count, "longest_edge max_pixels"))
+"""Bounds of width times height, under either pair of names."""
 
 
 @dataclass(kw_only=True)
@@ -83,11 +88,9 @@ IMAGES |= {"min_pixels": 56 * 56, "max_pixels": 1280 * 28 * 28}
 VIDEOS = IMAGES | {"min_pixels": 128 * 28 * 28, "max_pixels": 768 * 28 * 28}
 
 
-@dataclass(kw_only=True)
-class _Processor:
-    image_processor: dict[str, Any] | None = None
-    video_processor: dict[str, Any] | None = None
-    processor_class: Text | None = None
+_Processor = optional_fields(
+    "_Processor", (dict[str, Any], "image_processor video_processor"), (Text, "processor_class")
+)
 
 
 @dataclass(kw_only=True)
@@ -97,15 +100,12 @@ class _Vision:
     spatial_merge_size: Whole = 2
 
 
-@dataclass(kw_only=True)
-class ModelFacts:
-    """What in the model's config.json has to agree with its processor."""
-
-    vision_config: _Vision | None = None
-    image_token_id: Whole | None = None
-    video_token_id: Whole | None = None
-    vision_start_token_id: Whole | None = None
-    vision_end_token_id: Whole | None = None
+ModelFacts = optional_fields(
+    "ModelFacts",
+    (_Vision, "vision_config"),
+    (Whole, "image_token_id video_token_id vision_start_token_id vision_end_token_id"),
+)
+"""What in the model's config.json has to agree with its processor."""
 
 
 def picture_settings(given: Mapping[str, Any], source: str | Path, base: Mapping[str, Any] = IMAGES) -> dict:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
-import numpy as np
 import paddle
 from paddle import nn
 
 from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
-from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.layers.mlp import SwiGLU
-from paddlemix_qwenvl.media import content_key
 from paddlemix_qwenvl.models.base import DecoderModel, ModelOutput, PackedPrompt, put_features
+from paddlemix_qwenvl.models.past import PastKeyValues
 from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLConfig
 from paddlemix_qwenvl.models.qwen2_5_vl.language import LanguageModel
 from paddlemix_qwenvl.models.qwen2_5_vl.positions import rope_index
@@ -28,13 +25,13 @@ class Qwen2_5_VLOutput(ModelOutput):
     Attributes:
         loss: float32 scalar, with labels.
         logits: float32 `[B, S, vocab]`, zero at padding.
-        past_key_values: the `KVCache`, with `use_cache`.
+        past_key_values: with `use_cache`, to be given to the call that goes on.
         rope_deltas: int64 `[B, 1]`, position of a row's next token less `S`.
     """
 
     loss: paddle.Tensor | None = None
     logits: paddle.Tensor | None = None
-    past_key_values: KVCache | None = None
+    past_key_values: PastKeyValues | None = None
     rope_deltas: paddle.Tensor | None = None
 
 
@@ -60,7 +57,6 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         "pixel_values_videos",
         "video_grid_thw",
         "second_per_grid_ts",
-        "remember_images",
     )
 
     def __init__(self, config: Qwen2_5_VLConfig):
@@ -80,8 +76,8 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         """The language model."""
         return self.model
 
-    def position_tables(self, position_ids, cache: KVCache | None, length: int | None = None):
-        """Rotary tables of 3D positions; queries are not scaled."""
+    def position_tables(self, position_ids, ntk_alpha=None):
+        """Rotary tables of 3D positions, which are not stretched; queries are not scaled."""
         return *self.model.rotary_tables(position_ids), None
 
     def get_rope_index(
@@ -119,7 +115,7 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         video_grid_thw=None,
         second_per_grid_ts=None,
         labels=None,
-        past_key_values: KVCache | None = None,
+        past_key_values: PastKeyValues | None = None,
         use_cache: bool = False,
         return_dict: bool = True,
         **unused,
@@ -158,19 +154,15 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         pixel_values_videos=None,
         video_grid_thw=None,
         second_per_grid_ts=None,
-        cache: KVCache | None = None,
-        remember_images: bool = False,
+        past: PastKeyValues | None = None,
     ) -> PackedPrompt:
-        """Take the padding out of a batch, put the features in, work out the positions; arguments as in `forward`.
-
-        With `remember_images`, features are kept for when the same picture or video comes again.
-        """
+        """Take the padding out of a batch, put the features in, work out the positions; arguments as in `forward`."""
         mask, indices, cu_seqlens, ids = self.unpadded(input_ids, attention_mask)
         media = (
             (self.config.image_token_id, pixel_values, image_grid_thw),
             (self.config.video_token_id, pixel_values_videos, video_grid_thw),
         )
-        goes_on = cache is not None and not cache.empty
+        goes_on = past is not None and not past.empty
         if goes_on and any(values is not None for _, values, _ in media):
             raise PromptError(
                 "what goes on after a cache is text alone: give all images and videos with the first call."
@@ -180,7 +172,7 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
                 "pixel_values and image_grid_thw belong together, as do those of videos: give both or none."
             )
         if position_ids is None and goes_on:
-            position_ids, deltas = self.continued_positions(cache, mask)
+            position_ids, deltas = self.continued_positions(past, mask)
         elif position_ids is None:
             position_ids, deltas = self.get_rope_index(
                 input_ids, image_grid_thw, video_grid_thw, second_per_grid_ts, mask
@@ -190,32 +182,13 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         embeddings = self.model.embed_tokens(ids)
         for token, values, grid in media:
             if values is not None:
-                embeddings = put_features(embeddings, ids == token, self.encode(values, grid, remember_images))
+                embeddings = put_features(embeddings, ids == token, self.encode(values, grid))
         position_ids = position_ids.flatten(1).index_select(indices, axis=1)
         return PackedPrompt(embeddings, position_ids, indices, cu_seqlens, deltas, tuple(input_ids.shape))
 
-    def encode(self, pixel_values, grid_thw, remember: bool = False):
-        """Features `[tokens, hidden]` of images or videos; adds the time to `vision_seconds`."""
-        started = time.perf_counter()
-        features = (self._recall if remember else self.visual)(pixel_values, grid_thw)
-        self.vision_seconds = getattr(self, "vision_seconds", 0.0) + time.perf_counter() - started
-        return features
-
-    def _recall(self, pixel_values, grid_thw):
-        """`encode` that takes pictures it has seen before from memory."""
-        grids = _numpy(grid_thw)
-        patches = grids.prod(axis=1)
-        starts = np.cumsum(patches) - patches
-        pieces = np.split(pixel_values.numpy(), starts[1:])
-
-        def encode(new: list[int]):
-            rows = np.concatenate([np.arange(starts[i], starts[i] + patches[i]) for i in new])
-            features = self.visual(pixel_values.index_select(paddle.to_tensor(rows)), paddle.to_tensor(grids[new]))
-            tokens = patches[new] // self.config.vision_config.spatial_merge_size**2
-            return features.split(tokens.tolist())
-
-        keys = [content_key(piece, grid) for piece, grid in zip(pieces, grids.tolist(), strict=True)]
-        return paddle.concat(self.recall(keys, encode))
+    def encode(self, pixel_values, grid_thw):
+        """Features `[tokens, hidden]` of images or videos."""
+        return self.visual(pixel_values, grid_thw)
 
 
 def _numpy(value):

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from paddlemix_qwenvl.errors import MediaError, PromptError
-from paddlemix_qwenvl.models.packed_inputs import PackedInputs
+from paddlemix_qwenvl.media import content_key
+from paddlemix_qwenvl.models.prompts import Media, Prompt, rows_of
 
 
 @dataclass(frozen=True)
@@ -185,41 +186,108 @@ class _Grids:
                 )
 
 
-def pack_inputs(config, inputs: Mapping[str, Any]) -> PackedInputs:
-    """What graphs take of what the processor returned.
+def prompts(config, inputs: Mapping[str, Any]) -> list[Prompt]:
+    """The rows of a batch.
 
     Args:
         config: the model's `Qwen2_5_VLConfig`.
-        inputs: NumPy arrays.
+        inputs: what the processor returned, as NumPy arrays; `position_ids` int64 `[3, B, S]` in place of those of `rope_index`.
 
     Raises:
-        PromptError, MediaError: as `rope_index` and `vision_layout`.
+        PromptError, MediaError: as `rope_index`; ids, media and their grids that do not fit each other.
     """
-    ids, mask, vision = inputs["input_ids"], inputs["attention_mask"].astype(bool), config.vision_config
-    media = {
-        config.image_token_id: (inputs.get("pixel_values"), inputs.get("image_grid_thw")),
-        config.video_token_id: (inputs.get("pixel_values_videos"), inputs.get("video_grid_thw")),
+    ids, mask = rows_of(inputs, config.vocab_size)
+    vision = config.vision_config
+    grids = {name: inputs.get(name) for name in ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")}
+    if (positions := inputs.get("position_ids")) is None:
+        positions, deltas = rope_index(
+            ids,
+            mask,
+            image_token_id=config.image_token_id,
+            video_token_id=config.video_token_id,
+            merge=vision.spatial_merge_size,
+            tokens_per_second=vision.tokens_per_second,
+            **grids,
+        )
+        following = deltas[:, 0] + ids.shape[1]
+    else:
+        following = np.where(mask, positions, -1).max(axis=(0, 2)) + 1
+    kinds = {
+        config.image_token_id: _pieces(inputs.get("pixel_values"), grids["image_grid_thw"]),
+        config.video_token_id: _pieces(inputs.get("pixel_values_videos"), grids["video_grid_thw"]),
     }
-    media = {token: (pixels, grid) for token, (pixels, grid) in media.items() if grid is not None}
-    positions, deltas = rope_index(
-        ids,
-        mask,
-        image_token_id=config.image_token_id,
-        video_token_id=config.video_token_id,
-        merge=vision.spatial_merge_size,
-        tokens_per_second=vision.tokens_per_second,
-        image_grid_thw=inputs.get("image_grid_thw"),
-        video_grid_thw=inputs.get("video_grid_thw"),
-        second_per_grid_ts=inputs.get("second_per_grid_ts"),
-    )
-    packed = ids[mask]
-    return PackedInputs(
-        rows=[row[kept] for row, kept in zip(ids, mask, strict=True)],
-        vision=[
-            {"pixel_values": pixels, **vars(vision_layout(grid, vision.window_tokens, vision.spatial_merge_size))}
-            for pixels, grid in media.values()
-        ],
-        is_feature=[packed == token for token in media],
-        position_ids=positions[:, mask],
-        next_positions=(deltas + ids.shape[1])[:, 0],
-    )
+    rows = []
+    for row, kept in enumerate(mask):
+        tokens = ids[row, kept]
+        media = _take_media(tokens, kinds, vision.spatial_merge_size**2)
+        rows.append(Prompt(tokens, positions[:, row, kept], int(following[row]), media))
+    if any(kinds.values()):
+        raise PromptError(_NOT_AS_MANY)
+    return rows
+
+
+_NOT_AS_MANY = (
+    "the image and video tokens of the text are not as many as the features: pass the processor's outputs on as they are, all of "
+    "them from one call."
+)
+
+
+def _pieces(pixel_values: np.ndarray | None, grid_thw: np.ndarray | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Patches and grid `[1, 3]` of each picture or video, the first one last.
+
+    Raises:
+        PromptError: one is there without the other.
+        MediaError: the patches are not what the grids add up to.
+    """
+    if (pixel_values is None) != (grid_thw is None):
+        raise PromptError("pixel_values and image_grid_thw belong together, as do those of videos: give both or none.")
+    if grid_thw is None:
+        return []
+    grid = np.asarray(grid_thw)
+    check_patches(pixel_values.shape[0], grid)
+    bounds = np.cumsum(grid.prod(axis=1))[:-1]
+    return [*zip(np.split(pixel_values, bounds), grid[:, None], strict=True)][::-1]
+
+
+def check_patches(found: int, grid: np.ndarray) -> None:
+    """Raises MediaError where there are not as many patches as the grids `[n, 3]` need."""
+    if (patches := int(grid.prod(-1).sum())) != found:
+        raise MediaError(
+            f"pixel_values holds {found} patches but the grids {grid.tolist()} need {patches}: pass both from the same processor "
+            f"call."
+        )
+
+
+def _take_media(tokens: np.ndarray, kinds: dict[int, list], patches_a_token: int) -> list[Media]:
+    """What stands in one row, taken out of `kinds`.
+
+    Raises:
+        PromptError: there is less of it than the row has places for.
+    """
+    media = []
+    for token, pieces in kinds.items():
+        places, start = np.flatnonzero(tokens == token), 0
+        while start < places.size:
+            if not pieces:
+                raise PromptError(_NOT_AS_MANY)
+            pixels, grid = pieces.pop()
+            stop = start + int(grid.prod()) // patches_a_token
+            own, start = places[start:stop], stop
+            inputs = {"pixel_values": pixels, "grid_thw": grid}
+            media.append(Media(content_key(pixels, *grid[0].tolist()), inputs, own))
+        if start > places.size:
+            raise PromptError(_NOT_AS_MANY)
+    return sorted(media, key=lambda each: int(each.places[0]))
+
+
+def graph_inputs(config, pixel_values: np.ndarray, grid_thw: np.ndarray) -> dict[str, np.ndarray]:
+    """What the vision graph takes for the encoder's inputs of some media.
+
+    Raises:
+        MediaError: as `vision_layout`.
+    """
+    vision = config.vision_config
+    return {
+        "pixel_values": pixel_values,
+        **vars(vision_layout(grid_thw, vision.window_tokens, vision.spatial_merge_size)),
+    }

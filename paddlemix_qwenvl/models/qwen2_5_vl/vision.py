@@ -10,13 +10,13 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from paddlemix_qwenvl import ops
-from paddlemix_qwenvl.errors import ConfigurationError, MediaError, ParallelError
+from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear
 from paddlemix_qwenvl.layers.mlp import SwiGLU
 from paddlemix_qwenvl.layers.norm import RMSNorm
 from paddlemix_qwenvl.layers.residual import ResidualStream
 from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLVisionConfig
-from paddlemix_qwenvl.models.qwen2_5_vl.positions import vision_layout
+from paddlemix_qwenvl.models.qwen2_5_vl.positions import check_patches, vision_layout
 from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel, using
 
 ROPE_THETA = 10000.0
@@ -185,12 +185,7 @@ def make_vision_tower(
 
 def _checked(grid_thw, pixel_values) -> np.ndarray:
     grid = np.asarray(grid_thw.numpy() if hasattr(grid_thw, "numpy") else grid_thw)
-    patches = int(grid.prod(-1).sum())
-    if patches != pixel_values.shape[0]:
-        raise MediaError(
-            f"pixel_values holds {pixel_values.shape[0]} patches but the grids {grid.tolist()} need {patches}: "
-            f"pass both from the same processor call."
-        )
+    check_patches(pixel_values.shape[0], grid)
     return grid
 
 

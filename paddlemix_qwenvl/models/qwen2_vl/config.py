@@ -7,11 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from paddlemix_qwenvl.fields import Count, Text, Whole
-from paddlemix_qwenvl.models.config import Epsilon, InnerWidth, Layers, Width
+from paddlemix_qwenvl.models.config import Width
 from paddlemix_qwenvl.models.qwen2_5_vl import config_file
 from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLConfig, Qwen2_5_VLVisionConfig
-from paddlemix_qwenvl.models.qwen2_vl.sizes import SIZES
+from paddlemix_qwenvl.models.qwen2_vl.sizes import DEFAULTS, SIZES
 
 
 def _whole_if_it_is(ratio: float) -> float:
@@ -38,33 +37,10 @@ class VisionFile(Vision, config_file.VisionExtras):
 
 
 @dataclass
-class Language(config_file.Language):
-    """The language model's fields, with the defaults of the 72B."""
-
-    hidden_size: Width = 8192
-    intermediate_size: InnerWidth = 29568
-    num_hidden_layers: Layers = 80
-    num_attention_heads: Width = 64
-    num_key_value_heads: Width = 8
-    max_position_embeddings: Count = 32768
-    rms_norm_eps: Epsilon = 1e-5
-    sliding_window: Whole = 4096
-    max_window_layers: Whole = 80
-
-
-@dataclass
-class LanguageFile(Language, config_file.LanguageFile):
-    """What a `text_config` may hold, or the flat form of a config.json in its place."""
-
-
-@dataclass
-class ConfigFile(LanguageFile):
+class ConfigFile(config_file.ConfigFile):
     """What a config.json may hold."""
 
-    architectures: list[Text] = field(default_factory=lambda: ["Qwen2VLForConditionalGeneration"])
-    text_config: LanguageFile | None = None
     vision_config: VisionFile = field(default_factory=VisionFile)
-    vision_parallel: Literal["tensor", "data"] = "tensor"
 
 
 class Qwen2VLVisionConfig(Qwen2_5_VLVisionConfig):
@@ -104,5 +80,6 @@ class Qwen2VLConfig(Qwen2_5_VLConfig):
     """The whole model; forms, arguments and errors as `Qwen2_5_VLConfig`'s."""
 
     model_type = "qwen2_vl"
-    model_fields, file_fields = Language, ConfigFile
+    file_fields = ConfigFile
+    field_defaults = DEFAULTS
     vision_class, sizes = Qwen2VLVisionConfig, SIZES

@@ -1,7 +1,16 @@
-"""Fields of the released checkpoints' config.json that differ from the defaults."""
+"""Defaults of config.json, and the fields of the released checkpoints' that differ from them."""
 
 from paddlemix_qwenvl.models.qwen2_5_vl.sizes import SIZES as QWEN2_5
 
+DEFAULTS = {
+    "architectures": ["Qwen2VLForConditionalGeneration"],
+    **QWEN2_5["72B"],
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-5,
+    "sliding_window": 4096,
+    "vision_config": {},
+}
+"""Those of the Hub: where they are not Qwen2.5-VL's, the 72B's."""
 SIZES = {
     "2B": {
         "hidden_size": 1536,

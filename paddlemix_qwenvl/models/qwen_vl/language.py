@@ -75,10 +75,15 @@ class Transformer(nn.Layer):
         self.heads, self.depth = self.h[0].attn.heads, len(self.h)
         self.base, self.head_dim = float(config.rotary_emb_base), config.head_dim
 
-    def rotary_tables(self, position_ids, ntk_alpha: float):
-        """Cosines and sines, float32 `[T, head_dim / 2]`, of positions `[T]`, with the base stretched by `ntk_alpha`."""
+    def rotary_tables(self, position_ids, ntk_alpha=None):
+        """Cosines and sines, float32 `[T, head_dim / 2]`, of positions `[T]`.
+
+        `ntk_alpha` stretches the base, float32 `[T]` or `[1]` for all tokens; None leaves it.
+        """
         exponents = paddle.arange(0, self.head_dim, 2, dtype="float32") / self.head_dim
-        base = self.base * ntk_alpha ** (self.head_dim / (self.head_dim - 2))
+        base = self.base
+        if ntk_alpha is not None:
+            base = base * ntk_alpha.unsqueeze(-1) ** (self.head_dim / (self.head_dim - 2))
         return ops.mrope_tables(position_ids, 1.0 / base**exponents)
 
     def forward(self, embeddings, context: AttentionContext):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import paddle
 from paddle import nn
 
-from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
-from paddlemix_qwenvl.layers.kv_cache import KVCache
-from paddlemix_qwenvl.media import content_key
 from paddlemix_qwenvl.models.base import DecoderModel, ModelOutput, PackedPrompt, put_features
+from paddlemix_qwenvl.models.past import PastKeyValues
 from paddlemix_qwenvl.models.qwen_vl.chat import Chat
 from paddlemix_qwenvl.models.qwen_vl.config import QWenVLConfig
-from paddlemix_qwenvl.models.qwen_vl.images import Slot, find_slots, picture_name, read_pictures
+from paddlemix_qwenvl.models.qwen_vl.images import find_slots
 from paddlemix_qwenvl.models.qwen_vl.language import Transformer, logn_scale
-from paddlemix_qwenvl.models.qwen_vl.positions import ntk_alpha
+from paddlemix_qwenvl.models.qwen_vl.positions import ntk_alpha, pixels_of
 from paddlemix_qwenvl.models.qwen_vl.vision import VisualMLP
 
 
@@ -29,12 +26,12 @@ class QWenVLOutput(ModelOutput):
     Attributes:
         loss: float32 scalar, with labels.
         logits: float32 `[B, S, vocab]`, zero at padding.
-        past_key_values: the `KVCache`, with `use_cache`.
+        past_key_values: with `use_cache`, to be given to the call that goes on.
     """
 
     loss: paddle.Tensor | None = None
     logits: paddle.Tensor | None = None
-    past_key_values: KVCache | None = None
+    past_key_values: PastKeyValues | None = None
 
 
 class QWenLMHeadModel(Chat, DecoderModel):
@@ -50,7 +47,7 @@ class QWenLMHeadModel(Chat, DecoderModel):
     }
     vision_path = "transformer.visual"
     vision_mlp = VisualMLP
-    prompt_inputs = ("input_ids", "attention_mask", "position_ids", "images", "remember_images")
+    prompt_inputs = ("input_ids", "attention_mask", "position_ids", "images")
 
     def __init__(self, config: QWenVLConfig):
         super().__init__(config)
@@ -66,17 +63,16 @@ class QWenLMHeadModel(Chat, DecoderModel):
         """The token embedding."""
         return self.transformer.wte
 
-    def position_tables(self, position_ids, cache: KVCache | None, length: int | None = None):
-        """Rotary tables with dynamic NTK, and the factors of log-n attention; neither is at work in training."""
-        alpha = 1.0 if cache is None else cache.ntk_alpha
-        if (cache is None or cache.empty) and self.config.use_dynamic_ntk and not self.training:
-            alpha = ntk_alpha(length, self.config.seq_length)
-            if cache is not None:
-                cache.ntk_alpha = alpha
+    def ntk_alpha(self, length: int) -> float | None:
+        """By dynamic NTK, which is not at work in training."""
+        return ntk_alpha(length, self.config.seq_length) if self.config.use_dynamic_ntk and not self.training else None
+
+    def position_tables(self, position_ids, ntk_alpha=None):
+        """Rotary tables, and the factors of log-n attention, which is not at work in training."""
         scale = None
         if self.config.use_logn_attn and not self.training:
             scale = logn_scale(position_ids[0], self.config.seq_length)
-        return *self.transformer.rotary_tables(position_ids[0], alpha), scale
+        return *self.transformer.rotary_tables(position_ids[0], ntk_alpha), scale
 
     def forward(
         self,
@@ -85,7 +81,7 @@ class QWenLMHeadModel(Chat, DecoderModel):
         position_ids=None,
         images=None,
         labels=None,
-        past_key_values: KVCache | None = None,
+        past_key_values: PastKeyValues | None = None,
         use_cache: bool = False,
         return_dict: bool = True,
         **unused,
@@ -109,7 +105,7 @@ class QWenLMHeadModel(Chat, DecoderModel):
             PromptError: ids in which the pictures cannot be made out, or that do not fit `images`.
             MediaError: a picture that cannot be read.
         """
-        prompt = self.pack(input_ids, attention_mask, position_ids, images, cache=past_key_values)
+        prompt = self.pack(input_ids, attention_mask, position_ids, images, past=past_key_values)
         loss, logits, cache = self.run(prompt, labels, past_key_values, use_cache)
         output = self.output_class(loss=loss, logits=logits, past_key_values=cache)
         return output if return_dict else output.to_tuple()
@@ -120,17 +116,13 @@ class QWenLMHeadModel(Chat, DecoderModel):
         attention_mask=None,
         position_ids=None,
         images=None,
-        remember_images: bool = False,
-        cache: KVCache | None = None,
+        past: PastKeyValues | None = None,
     ) -> PackedPrompt:
-        """Take the padding out of a batch, put the pictures' features in; arguments as in `forward`.
-
-        With `remember_images`, features are kept for when the same picture comes again.
-        """
+        """Take the padding out of a batch, put the pictures' features in; arguments as in `forward`."""
         mask, indices, cu_seqlens, ids = self.unpadded(input_ids, attention_mask)
         batch, length = input_ids.shape
-        if position_ids is None and cache is not None:
-            position_ids, deltas = self.continued_positions(cache, mask)
+        if position_ids is None and past is not None:
+            position_ids, deltas = self.continued_positions(past, mask)
         elif position_ids is None:
             position_ids = paddle.arange(length).expand([1, batch, length])
             deltas = paddle.zeros([batch, 1], "int64")
@@ -140,39 +132,16 @@ class QWenLMHeadModel(Chat, DecoderModel):
         visual, rows = self.config.visual, input_ids.numpy()
         slots = find_slots(rows, visual["image_start_id"], visual["n_queries"])
         if slots:
-            features = self.encode(self._pixels(rows, slots, images), remember_images)
+            pixels = pixels_of(rows, slots, images, visual)
+            features = self.encode(images=paddle.to_tensor(pixels) if images is None else pixels)
             where = np.zeros([batch, length], bool)
             for slot in slots:
                 where[slot.row, slot.start : slot.stop] = True
             where = paddle.to_tensor(where).flatten().index_select(indices)
-            embeddings = put_features(embeddings, where, features.flatten(0, 1))
+            embeddings = put_features(embeddings, where, features)
         position_ids = position_ids.flatten(1).index_select(indices, axis=1)
         return PackedPrompt(embeddings, position_ids, indices, cu_seqlens, deltas, (batch, length))
 
-    def _pixels(self, ids: np.ndarray, slots: list[Slot], images):
-        if images is None:
-            start_id = self.config.visual["image_start_id"]
-            names = [picture_name(ids[slot.row, slot.start : slot.stop], start_id) for slot in slots]
-            pixels, _ = read_pictures(names, self.config.visual["image_size"])
-            return paddle.to_tensor(pixels)
-        if images.shape[0] != len(slots):
-            raise PromptError(
-                f"the text has {len(slots)} picture(s) but images has {images.shape[0]}: pass the processor's outputs on as they "
-                f"are, all of them from one call."
-            )
-        return images
-
-    def encode(self, images, remember: bool = False):
-        """Features `[pictures, n_queries, hidden]` of pictures; adds the time to `vision_seconds`."""
-        started = time.perf_counter()
-        features = self._recall(images) if remember else self.transformer.visual(images)
-        self.vision_seconds = getattr(self, "vision_seconds", 0.0) + time.perf_counter() - started
-        return features
-
-    def _recall(self, images):
-        """`encode` that takes pictures it has seen before from memory."""
-
-        def encode(new: list[int]):
-            return self.transformer.visual(images.index_select(paddle.to_tensor(new)))
-
-        return paddle.stack(self.recall([content_key(picture) for picture in images.numpy()], encode))
+    def encode(self, images):
+        """Features `[pictures * n_queries, hidden]` of pictures."""
+        return self.transformer.visual(images).flatten(0, 1)

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from paddlemix_qwenvl.models.packed_inputs import PackedInputs
-from paddlemix_qwenvl.models.qwen_vl.images import find_slots
+from paddlemix_qwenvl.errors import PromptError
+from paddlemix_qwenvl.media import content_key
+from paddlemix_qwenvl.models.prompts import Media, Prompt, rows_of
+from paddlemix_qwenvl.models.qwen_vl.images import Slot, find_slots, picture_name, read_pictures
 
 
 def ntk_alpha(length: int, seq_length: int) -> float:
@@ -20,27 +22,54 @@ def ntk_alpha(length: int, seq_length: int) -> float:
     return max(2 ** math.ceil(math.log2(length / seq_length) + 1) - 1, 1)
 
 
-def pack_inputs(config, inputs: Mapping[str, Any]) -> PackedInputs:
-    """What graphs take of what the processor returned.
+def prompts(config, inputs: Mapping[str, Any]) -> list[Prompt]:
+    """The rows of a batch. Positions are places in the padded row, as in the original.
 
     Args:
         config: the model's `QWenVLConfig`.
-        inputs: NumPy arrays.
+        inputs: what the processor returned, as NumPy arrays; without `images`, pictures are read from the paths in the ids.
 
     Raises:
-        PromptError: ids in which the pictures cannot be made out.
+        PromptError: ids in which the pictures cannot be made out, or that do not fit `images`.
+        MediaError: a picture that cannot be read.
     """
-    ids, mask, visual = inputs["input_ids"], inputs["attention_mask"].astype(bool), config.visual
-    is_feature = np.zeros(ids.shape, bool)
-    for slot in find_slots(ids, visual["image_start_id"], visual["n_queries"]):
-        is_feature[slot.row, slot.start : slot.stop] = True
-    pictures, longest = inputs.get("images"), ids.shape[1]
-    alpha = ntk_alpha(longest, config.seq_length) if config.use_dynamic_ntk else 1
-    return PackedInputs(
-        rows=[row[kept] for row, kept in zip(ids, mask, strict=True)],
-        vision=[] if pictures is None else [{"images": pictures}],
-        is_feature=[] if pictures is None else [is_feature[mask]],
-        position_ids=np.nonzero(mask)[1][None],  # a token's place in its padded row, as in the original
-        next_positions=np.full(len(ids), longest),
-        constants={"ntk_alpha": np.float32([alpha])},
-    )
+    ids, mask = rows_of(inputs, config.vocab_size)
+    visual, length = config.visual, ids.shape[1]
+    slots = find_slots(ids, visual["image_start_id"], visual["n_queries"])
+    pixels = pixels_of(ids, slots, inputs.get("images"), visual)
+    positions, following = np.broadcast_to(np.arange(length), ids.shape), np.full(len(ids), length)
+    if (given := inputs.get("position_ids")) is not None:
+        positions, following = given, given.max(axis=1) + 1
+    alpha = ntk_alpha(length, config.seq_length) if config.use_dynamic_ntk else 1.0
+    rows = []
+    for row, kept in enumerate(mask):
+        before = np.cumsum(kept) - 1
+        media = [
+            Media(content_key(picture), {"images": picture[None]}, before[slot.start : slot.stop])
+            for slot, picture in zip(slots, pixels, strict=True)
+            if slot.row == row
+        ]
+        rows.append(Prompt(ids[row, kept], positions[row, kept][None], int(following[row]), media, float(alpha)))
+    return rows
+
+
+def pixels_of(ids: np.ndarray, slots: list[Slot], images, visual: Mapping[str, Any]):
+    """Pixels `[pictures, 3, side, side]` of all pictures of a batch: those given, or those whose paths the ids hold.
+
+    Raises:
+        PromptError, MediaError: as `prompts`.
+    """
+    if images is None:
+        names = [picture_name(ids[slot.row, slot.start : slot.stop], visual["image_start_id"]) for slot in slots]
+        return read_pictures(names, visual["image_size"])[0] if names else []
+    if images.shape[0] != len(slots):
+        raise PromptError(
+            f"the text has {len(slots)} picture(s) but images has {images.shape[0]}: pass the processor's outputs on as they are, "
+            f"all of them from one call."
+        )
+    return images
+
+
+def graph_inputs(config, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What the vision graph takes for the encoder's inputs of some pictures."""
+    return {"images": images}

@@ -133,5 +133,9 @@ class QWenVLTokenizer(QWenVLText, Tokenizer):
     def _special_ids(self) -> set[int]:
         return {*self.special_tokens.values()}
 
+    def token_bytes(self) -> dict[int, bytes]:
+        special = {i: token.encode() for token, i in self.special_tokens.items()}
+        return {i: token for token, i in self._ranks.items()} | special
+
     def _save_vocabulary(self, folder: Path) -> None:
         write_ranks(self._ranks, folder / RANKS)

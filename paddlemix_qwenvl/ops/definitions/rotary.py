@@ -17,7 +17,7 @@ def mrope_tables(
 
     Args:
         position_ids: [T], or [3, T] with rows for time, height and width.
-        inv_freq: [D/2] in radians a position.
+        inv_freq: [D/2] in radians a position; of plain positions also [T, D/2].
         mrope_section: how many of the D/2 frequencies each row of `position_ids` turns, in order; sums to D/2.
 
     Returns:

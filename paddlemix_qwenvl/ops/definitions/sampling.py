@@ -8,6 +8,8 @@ from paddle import Tensor
 from ..cast import to_float32
 from ..marks import TokenMarks
 
+_LARGEST = 3e38  # of logits that have to be numbers, and of what they are multiplied by
+
 
 def sample(
     logits: Tensor,
@@ -18,9 +20,10 @@ def sample(
 ) -> Tensor:
     """Draw one token a row, each row by settings of its own.
 
-    In this order: repetition penalty (Keskar et al. 2019), presence and frequency penalties, bias, allowed tokens, temperature,
-    top-k, top-p, min-p; as the processors of transformers where it has them. The draw inverts the distribution function over the
-    tokens kept, in vocabulary order, so equal uniforms give equal tokens. Temperature 0 and top-k 1 take the most likely token.
+    In this order: bias, repetition penalty (Keskar et al. 2019), presence and frequency penalties, allowed tokens, temperature,
+    top-k, top-p, min-p; as the processors of transformers, and presence and frequency, which it has not, as vLLM. Equal logits
+    are kept or cut together. The draw inverts the distribution function over the tokens kept, in vocabulary order, so equal
+    uniforms give equal tokens. Temperature 0 and top-k 1 take the most likely token, of equals the first.
 
     Args:
         logits: [B, V].
@@ -35,7 +38,7 @@ def sample(
         uniform: float32 [B] in [0, 1).
         marks: the tokens that penalties and biases fall on; None for none.
         allowed: int32 [B, ceil(V / 32)], bit `v % 32` of word `v // 32` says whether token v may be drawn; None for all. A row
-            that allows none is drawn as if it allowed all.
+            that allows none is drawn as if it allowed all. One of those allowed is drawn even if all have logits of minus infinity.
 
     Returns:
         [B] int64.
@@ -46,11 +49,10 @@ def sample(
     if allowed is not None:
         logits = _allowed(logits, allowed)
     temperature, top_k, top_p, min_p = settings[:, :4].split(4, axis=1)
-    size = logits.shape[-1]
-    greedy = paddle.logical_or(temperature == 0, top_k == 1)
+    greedy, size = paddle.logical_or(temperature == 0, top_k == 1), logits.shape[-1]
     if bool(greedy.all()):
         return logits.argmax(-1)
-    weights = _weights(logits / paddle.where(greedy, paddle.ones_like(temperature), temperature))
+    weights = _weights(logits, temperature)
     ranked = weights.sort(descending=True).astype("float64")
     last = paddle.where(top_k > 0, top_k, paddle.full_like(top_k, size)).clip(max=size).astype("int64") - 1
     least = paddle.take_along_axis(ranked, last, axis=1)
@@ -79,34 +81,31 @@ def log_probability(logits: Tensor, token_ids: Tensor) -> Tensor:
 
 
 def _marked(logits: Tensor, settings: Tensor, marks: TokenMarks) -> Tensor:
-    """Logits with penalties and biases."""
+    """Logits with biases and penalties."""
     each = marks.offsets[1:] - marks.offsets[:-1]
     rows = paddle.repeat_interleave(paddle.arange(each.shape[0], dtype="int64"), each)
-    index = paddle.stack([rows, marks.tokens.astype("int64")], axis=-1)
-    repetition, presence, frequency = settings.index_select(rows)[:, 4:].split(3, axis=1)
-    found, counts = paddle.gather_nd(logits, index), marks.counts.astype("float32")
-    repetition, presence, frequency = repetition.squeeze(-1), presence.squeeze(-1), frequency.squeeze(-1)
-    seen = paddle.where(found > 0, found / repetition, found * repetition)
-    changed = paddle.where(marks.counts >= 0, seen, found)
-    changed = changed - paddle.where(counts > 0, presence + frequency * counts, paddle.zeros_like(counts))
-    return paddle.index_put(logits, (rows, marks.tokens.astype("int64")), changed + marks.bias)
+    tokens, counts = marks.tokens.astype("int64"), marks.counts.astype("float32")
+    repetition, presence, frequency = settings[:, 4:].index_select(rows).unbind(axis=1)
+    found = paddle.gather_nd(logits, paddle.stack([rows, tokens], axis=-1)) + marks.bias
+    found = paddle.where(counts >= 0, paddle.where(found > 0, found / repetition, found * repetition), found)
+    found = paddle.where(counts > 0, found - (presence + frequency * counts), found)
+    return paddle.index_put(logits, (rows, tokens), found)
 
 
 def _allowed(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Logits with minus infinity for the tokens that are not allowed."""
+    """Logits with minus infinity for the tokens that are not allowed, and numbers for the others."""
     token = paddle.arange(logits.shape[-1], dtype="int32")
     words = allowed.index_select(token // 32, axis=1)
-    bits = paddle.bitwise_and(
-        paddle.bitwise_right_shift(words, (token % 32).expand(words.shape)), paddle.ones_like(words)
-    )
-    may = bits.astype("bool")
-    may = paddle.logical_or(may, paddle.logical_not(may.any(-1, keepdim=True)))
-    return paddle.where(may, logits, paddle.full_like(logits, -float("inf")))
+    shifts = (token % 32).expand(words.shape)
+    may = paddle.bitwise_and(paddle.bitwise_right_shift(words, shifts), paddle.ones_like(words)).astype("bool")
+    any_may = may.any(-1, keepdim=True)
+    finite = paddle.where(may, logits.clip(min=-_LARGEST), paddle.full_like(logits, -float("inf")))
+    return paddle.where(any_may, finite, logits)
 
 
-def _weights(logits: Tensor) -> Tensor:
+def _weights(logits: Tensor, temperature: Tensor) -> Tensor:
     """Probabilities relative to the likeliest token's."""
-    below = logits - logits.max(-1, keepdim=True)
+    below = (logits - logits.max(-1, keepdim=True)) / temperature.clip(min=1 / _LARGEST)
     return below.exp() * (below > -80).astype("float32")  # Paddle's exp(-inf) and softmax are not quite 0
 
 

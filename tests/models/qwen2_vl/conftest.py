@@ -2,9 +2,10 @@
 
 import hub_model
 import pytest
+from hub_fixtures import loaded
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def its_tensors() -> dict:
     """By their Hub names. No answer has the mark of a picture or a video, so that it can be given as a prompt."""
     tensors = hub_model.tensors(hub_model.qwen2_vl_config())
@@ -12,7 +13,7 @@ def its_tensors() -> dict:
     return tensors
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory, its_tensors):
     """Weights, config, tokenizer and processor files."""
     folder = tmp_path_factory.mktemp("qwen2_vl")
@@ -20,15 +21,5 @@ def folder(tmp_path_factory, its_tensors):
     return hub_model.write_processor(folder, processor_class="Qwen2VLProcessor")
 
 
-@pytest.fixture(scope="package")
-def small(folder):
-    from paddlemix_qwenvl import Qwen2VLForConditionalGeneration
-
-    return Qwen2VLForConditionalGeneration.from_pretrained(folder)
-
-
-@pytest.fixture(scope="package")
-def its_processor(folder):
-    from paddlemix_qwenvl import Qwen2VLProcessor
-
-    return Qwen2VLProcessor.from_pretrained(folder)
+small = loaded("Qwen2VLForConditionalGeneration", "folder")
+its_processor = loaded("Qwen2VLProcessor", "folder")

@@ -46,6 +46,16 @@ def test_both_forms_are_the_released_2b(tmp_path, form):
     assert Qwen2VLConfig.from_pretrained(tmp_path).vision_config == vision
 
 
+@pytest.mark.parametrize("given", [{}, dict.fromkeys(TEXT), {"text_config": {"hidden_size": None}}], ids=str)
+def test_what_is_not_said_is_as_on_the_hub(given):
+    expected = {"hidden_size": 8192, "intermediate_size": 29568, "num_hidden_layers": 80, "num_attention_heads": 64}
+    expected |= {"num_key_value_heads": 8, "max_position_embeddings": 32768, "rms_norm_eps": 1e-5, "vocab_size": 152064}
+    expected |= {"sliding_window": 4096, "max_window_layers": 80, "architectures": TOP["architectures"]}
+    config = Qwen2VLConfig(**given)
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert (config.vision_config.hidden_size, config.vision_config.mlp_ratio) == (8192, 4)
+
+
 @pytest.mark.parametrize(
     ("size", "parameters"), [("2B", 2_208_985_600), ("7B", 8_291_375_616), ("72B", 73_405_560_320)]
 )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import qwen_vl_model
+from hub_fixtures import loaded
 from reference.qwen_vl import qwen_vl_cases as cases
 
 
@@ -23,25 +24,9 @@ def folder(tmp_path_factory, config, hub_tensors) -> Path:
     return qwen_vl_model.write(tmp_path_factory.mktemp("qwen_vl"), config, hub_tensors)
 
 
-@pytest.fixture(scope="session")
-def model(folder):
-    from paddlemix_qwenvl import QWenLMHeadModel
-
-    return QWenLMHeadModel.from_pretrained(folder, dtype="float32")
-
-
-@pytest.fixture(scope="session")
-def tokenizer(folder):
-    from paddlemix_qwenvl import QWenVLTokenizer
-
-    return QWenVLTokenizer.from_pretrained(str(folder))
-
-
-@pytest.fixture(scope="session")
-def processor(folder):
-    from paddlemix_qwenvl import QWenVLProcessor
-
-    return QWenVLProcessor.from_pretrained(str(folder))
+model = loaded("QWenLMHeadModel", "folder", dtype="float32")
+tokenizer = loaded("QWenVLTokenizer", "folder")
+processor = loaded("QWenVLProcessor", "folder")
 
 
 @pytest.fixture(autouse=True)

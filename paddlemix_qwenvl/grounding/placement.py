@@ -9,7 +9,7 @@ Box = tuple[float, float, float, float]
 _LABEL_WEIGHT, _NEXT_TO_NOTHING = 4.0, 0.05
 
 
-class Layout:
+class LabelPlacement:
     """The places taken on a canvas of `size` (width, height): its `shapes`, and each label from when it is placed."""
 
     def __init__(self, size: tuple[int, int], shapes: Sequence[Box]):

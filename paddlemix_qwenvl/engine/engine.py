@@ -1,0 +1,395 @@
+"""The one loop: requests in, and each step one pass of the model over some tokens of some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import count
+from time import perf_counter
+
+import numpy as np
+import paddle
+
+from paddlemix_qwenvl.engine.batch import batch_of, new_media
+from paddlemix_qwenvl.engine.beam import BeamSearch
+from paddlemix_qwenvl.engine.block_manager import BlockManager
+from paddlemix_qwenvl.engine.capacity import blocks_needed
+from paddlemix_qwenvl.engine.events import Event, Failed, Finished, Progress, Token
+from paddlemix_qwenvl.engine.finite import not_finite
+from paddlemix_qwenvl.engine.pace import Pace
+from paddlemix_qwenvl.engine.runner import Runner
+from paddlemix_qwenvl.engine.sampling import Row, draw, rows_of
+from paddlemix_qwenvl.engine.scheduler import Part, Plan, Scheduler
+from paddlemix_qwenvl.engine.sequence import Request, Sequence
+from paddlemix_qwenvl.engine.settings import GenerationSettings
+from paddlemix_qwenvl.errors import GenerationError, PromptError, QwenVLError
+from paddlemix_qwenvl.media import ContentCache
+
+BLOCK_SIZE = 32
+ENCODER_CACHE_BYTES = 256 << 20
+MAX_NUM_SEQS = 64
+MAX_NUM_BATCHED_TOKENS = 512
+
+
+@dataclass
+class _Group:
+    """A request: its sequences, and of a beam search the logits of those that wait for the others."""
+
+    request: Request
+    sequences: list[Sequence]
+    beams: BeamSearch | None = None
+    logits: dict[int, paddle.Tensor] = field(default_factory=dict)
+    is_forked: bool = False
+
+    @property
+    def width(self) -> int:
+        """Sequences it goes on with after its prompt."""
+        return max(self.request.settings.num_beams, self.request.settings.num_return_sequences)
+
+
+class Engine:
+    """Answers any number of requests at a time; an answer does not depend on the others.
+
+    Args:
+        runner: the model.
+        num_blocks: of the cache, which is made here.
+        block_size: tokens of a block.
+        max_num_seqs: sequences in a step, at most.
+        max_num_batched_tokens: tokens of prompts in a step, at most; fewer where answers wait.
+        prefix_cache: keep what was computed, and take from it what another prompt begins with.
+        encoder_cache_bytes: of features of pictures and videos that are kept for when they come again.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        num_blocks: int,
+        block_size: int = BLOCK_SIZE,
+        max_num_seqs: int = MAX_NUM_SEQS,
+        max_num_batched_tokens: int = MAX_NUM_BATCHED_TOKENS,
+        prefix_cache: bool = True,
+        encoder_cache_bytes: int = ENCODER_CACHE_BYTES,
+    ):
+        self.runner, self.facts = runner, runner.facts
+        self.blocks = BlockManager(num_blocks, block_size, prefix_cache)
+        self._scheduler = Scheduler(self.blocks, max_num_seqs)
+        self._pace = Pace(max_num_batched_tokens)
+        self._features = ContentCache(encoder_cache_bytes)
+        self._groups: dict[int, _Group] = {}
+        self._ids = count()
+        self._events: list[Event] = []
+        runner.allocate(num_blocks, block_size)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do or to tell."""
+        return bool(self._groups or self._events)
+
+    def add(self, request: Request) -> int:
+        """Take a request; returns its number.
+
+        Raises:
+            GenerationError: settings that cannot be carried out.
+            PromptError: a prompt that does not fit the context or the cache.
+        """
+        settings = self._checked(request)
+        number = next(self._ids)
+        seed = settings.seed
+        if seed is None:
+            seed = int(paddle.randint(0, 2**31 - 1, [1], dtype="int64")) if settings.do_sample else 0
+        request = replace(request, settings=settings)
+        sequence = Sequence(request, (request.priority, number, 0), seed)
+        beams = BeamSearch(settings) if settings.num_beams > 1 else None
+        self._groups[number] = _Group(request, [sequence], beams)
+        self._scheduler.add(sequence)
+        return number
+
+    def cancel(self, request_id: int, index: int | None = None) -> None:
+        """End a request, or one of its answers; the next step tells what there is of them.
+
+        Raises:
+            GenerationError: there is no such request, or it has ended.
+        """
+        if request_id not in self._groups:
+            raise GenerationError(f"request {request_id!r} is unknown or has ended: cancel what add returned, once.")
+        group = self._groups[request_id]
+        for beam in group.sequences[1:] if group.beams else []:
+            self._drop(beam)
+        for sequence in [*group.sequences]:
+            if index in (None, sequence.index):
+                self._finish(sequence, "cancelled")
+
+    def discard(self, request_id: int) -> None:
+        """End a request, if it has not ended, of which nothing is to be told any more."""
+        for sequence in [*self._groups[request_id].sequences] if request_id in self._groups else []:
+            self._drop(sequence)
+        self._events = [event for event in self._events if event.request_id != request_id]
+
+    def step(self) -> list[Event]:
+        """Compute some tokens, and tell what has come of them."""
+        plan = self._plan()
+        if plan.parts:
+            self._run(plan)
+        events, self._events = self._events, []
+        return events
+
+    def run(self) -> Iterable[Event]:
+        """Steps until all requests are done."""
+        while self.busy:
+            yield from self.step()
+
+    def forget(self) -> None:
+        """Drop what is kept of prompts and pictures, as when the weights have changed."""
+        self.blocks.forget()
+        self._features = ContentCache(self._features.max_bytes)
+
+    def _checked(self, request: Request):
+        """The request's settings, with as many new tokens as fit the context.
+
+        Raises:
+            GenerationError, PromptError: as `add`.
+        """
+        settings, length, context = request.settings, len(request.prompt.token_ids), self.facts.context
+        if settings.num_return_sequences < 1 or settings.num_beams < 1:
+            raise GenerationError(
+                f"{settings.num_return_sequences} answers of {settings.num_beams} beams were asked for: ask for 1 at least."
+            )
+        if (width := max(settings.num_return_sequences, settings.num_beams)) > (most := self._scheduler.max_num_seqs):
+            raise GenerationError(f"{width} answers at a time were asked for: this engine has {most} at most.")
+        if settings.num_beams > 1 and (request.grammar or request.stop):
+            raise GenerationError("beam search takes no grammar and no stop strings: leave them out, or num_beams.")
+        if request.stop and request.decoder is None:
+            raise GenerationError("stop strings need a decoder: give the tokenizer as well.")
+        settings.check_vocabulary(self.facts.vocab_size)
+        if length >= context:
+            raise PromptError(
+                f"the prompt has {length} tokens and the model's context is {context}: shorten it, or give fewer images, or where "
+                f"the processor takes one, a smaller max_pixels."
+            )
+        settings = within_context(settings, length, context)
+        size, there = self.blocks.block_size, self.blocks.num_blocks
+        needed = blocks_needed(length, settings, size, self.blocks.prefix_cache)
+        if needed > there:
+            raise PromptError(
+                f"the request takes up to {needed * size} tokens of the cache, which has {there * size}: give the engine a larger "
+                f"kv_cache_gib, or ask for fewer new tokens, or give a shorter prompt."
+            )
+        return settings
+
+    def _plan(self) -> Plan:
+        scheduler = self._scheduler
+        plan = scheduler.plan(self._pace.budget(scheduler.decoding()), self._drafts)
+        while not plan.parts and scheduler.waiting:
+            plan = scheduler.plan(self._pace.most, self._drafts)
+            if plan.parts:
+                break
+            stuck = self._group_of(scheduler.waiting[0])
+            self._fail(stuck, PromptError("the cache has no room left for this request: use a larger one."))
+        return plan
+
+    def _drafts(self, sequence: Sequence) -> list[int]:
+        if self._group_of(sequence).beams is not None:
+            return []
+        room = min(self.facts.context, sequence.ids.size) - sequence.length - 1
+        drafts = sequence.lookup.drafts(sequence.ids[: sequence.length], room)
+        return drafts[: sequence.matcher.accepted(drafts)] if sequence.matcher and drafts else drafts
+
+    def _run(self, plan: Plan) -> None:
+        """One pass of the model, and what follows from it."""
+        if plan.copies:
+            self.runner.copy_blocks(plan.copies)
+        decoding = any(part.sequence.remaining == 1 for part in plan.parts)
+        for part in [*plan.parts]:
+            try:
+                self._encode(part, decoding)
+            except QwenVLError as error:
+                plan.parts.remove(part)
+                self._fail(self._group_of(part.sequence), error)
+        if not plan.parts:
+            return
+        started = perf_counter()
+        for part in plan.parts:
+            part.sequence.clock.started = part.sequence.clock.started or started
+        prompt_tokens = sum(part.count for part in plan.parts if part.sequence.remaining > 1)
+        self._advance(plan.parts, self.runner.step(*batch_of(plan.parts, self.blocks.block_size)))
+        self._pace.took(perf_counter() - started, decoding, prompt_tokens)
+
+    def _encode(self, part: Part, decoding: bool) -> None:
+        """Features of the media that this part reaches; beside running answers those of one at a time."""
+        sequence = part.sequence
+        media = [each for each in new_media(part) if each.key not in sequence.features]
+        for each in media:
+            if (found := self._features.get(each.key)) is not None:
+                sequence.features[each.key] = found
+        missing = list({each.key: each for each in media if each.key not in sequence.features}.values())
+        if decoding and len(missing) > 1:
+            part.count = int(missing[1].places[0]) - sequence.computed
+            missing = missing[:1]
+        if not missing:
+            return
+        started = perf_counter()
+        for each, features in zip(missing, self.runner.encode(missing), strict=True):
+            sequence.features[each.key] = features
+            self._features.put(each.key, features, features.size * features.element_size())
+        sequence.clock.vision += perf_counter() - started
+        sequence.clock.started = sequence.clock.started or started
+
+    def _advance(self, parts: list[Part], logits) -> None:
+        """Count in what was computed, and draw the next tokens."""
+        rows: list[Row] = []
+        takers: list[tuple[Sequence, list[int]]] = []
+        chosen: list[int] = []
+        first = 0
+        for part in parts:
+            sequence, completes = part.sequence, part.completes
+            sequence.computed += part.count
+            if sequence.length == sequence.prompt_length:
+                self._tell(Progress(sequence.key[1], sequence.computed, sequence.prompt_length))
+            if not completes:
+                self._know(sequence)
+                continue
+            width, first = 1 + len(part.drafts), first + 1 + len(part.drafts)
+            for each in self._forked(sequence):
+                if self._group_of(each).beams is not None:
+                    self._group_of(each).logits[each.index] = logits[first - 1]
+                    continue
+                try:
+                    rows += rows_of(each, part.drafts)
+                except QwenVLError as error:  # its grammar cannot go on
+                    self._fail(self._group_of(each), error)
+                    break
+                takers.append((each, part.drafts))
+                chosen += range(first - width, first)
+        if rows:
+            whole = chosen == list(range(logits.shape[0]))
+            tokens, scores = draw(logits if whole else logits.index_select(paddle.to_tensor(chosen)), rows)
+            self._take(takers, tokens.tolist(), scores.tolist())
+        for group in [group for group in self._groups.values() if len(group.logits) == group.width > 1]:
+            self._advance_beams(group)
+
+    def _forked(self, sequence: Sequence) -> list[Sequence]:
+        """The sequences that go on from this one's logits: itself, and after a prompt all answers to it."""
+        group = self._group_of(sequence)
+        sequence.features = {}
+        if group.is_forked:
+            return [sequence]
+        group.is_forked = True
+        for index in range(1, group.width):
+            twin = sequence.fork((*sequence.key[:2], index), index)
+            self._scheduler.run(twin)
+            group.sequences.append(twin)
+        return [*group.sequences]
+
+    def _take(self, takers: list[tuple[Sequence, list[int]]], tokens: list[int], scores: list[float]) -> None:
+        """Each sequence takes its new tokens, up to the first that its draft had not."""
+        at = 0
+        for sequence, drafts in takers:
+            accepted, reason, start, at = -1, None, at, at + 1 + len(drafts)
+            if sequence.key[1] not in self._groups:
+                continue  # another answer to the same request failed
+            if not np.isfinite(scores[start:at]).all():
+                self._fail(self._group_of(sequence), not_finite(self.facts.dtype))
+                continue
+            try:
+                for token, score, draft in zip(tokens[start:at], scores[start:at], [*drafts, None], strict=True):
+                    reason, accepted = self._append(sequence, token, score), accepted + 1
+                    if reason or token != draft:
+                        break
+            except QwenVLError as error:
+                self._fail(self._group_of(sequence), error)
+                continue
+            sequence.computed += accepted
+            if drafts:
+                sequence.lookup.took(accepted)
+            self._know(sequence)
+            if reason:
+                self._finish(sequence, reason)
+
+    def _append(self, sequence: Sequence, token: int, score: float) -> str | None:
+        sequence.clock.first_token = sequence.clock.first_token or perf_counter()
+        reason = sequence.append(token, score)
+        text = sequence.text.add(token) if sequence.text else ""
+        self._tell(Token(sequence.key[1], sequence.index, token, score, text))
+        return reason
+
+    def _advance_beams(self, group: _Group) -> None:
+        """One token more for a beam search."""
+        beams = sorted(group.sequences, key=lambda each: each.index)
+        logits, group.logits = paddle.stack([group.logits[each.index] for each in beams]), {}
+        if not bool(paddle.isfinite(logits.sum())):
+            return self._fail(group, not_finite(self.facts.dtype))
+        choice = group.beams.advance(logits, np.stack([each.ids[: each.length] for each in beams]))
+        if choice is None:
+            return self._finish_beams(group, beams)
+        twins = [beams[origin].fork((*beams[0].key[:2], i), i) for i, origin in enumerate(choice.origins)]
+        for twin in twins:
+            self._scheduler.run(twin)
+        for each in beams:
+            self._scheduler.remove(each)
+        group.sequences = twins
+        for twin, token in zip(twins, choice.tokens, strict=True):
+            twin.clock.first_token = twin.clock.first_token or perf_counter()
+            twin.append(token, 0.0)
+            self._know(twin)
+
+    def _finish_beams(self, group: _Group, beams: list[Sequence]) -> None:
+        for each in beams[1:]:
+            self._drop(each)
+        best, search = beams[0], group.beams
+        best.length = best.prompt_length + len(search.answer)
+        best.ids[best.prompt_length : best.length] = search.answer
+        ended = search.answer[-1:] and search.answer[-1] in best.settings.eos_token_ids
+        self._finish(best, "stop" if ended else "length", search.score)
+
+    def _know(self, sequence: Sequence) -> None:
+        """Full blocks of a sequence can be shared from now on."""
+        size = self.blocks.block_size
+        hashes = sequence.hashes(sequence.computed // size, size)
+        for place in range(sequence.known, len(hashes)):
+            self.blocks.know(sequence.blocks[place], hashes[place])
+        sequence.known = len(hashes)
+
+    def _finish(self, sequence: Sequence, reason: str, score: float | None = None) -> None:
+        answer = sequence.new_ids.tolist()
+        clock = sequence.clock.seconds()
+        self._drop(sequence)
+        self._tell(
+            Finished(
+                sequence.key[1],
+                sequence.index,
+                reason,
+                answer,
+                sequence.score_sum / max(1, len(answer)) if score is None else score,
+                sequence.text.flush() if sequence.text else "",
+                sequence.prompt_length,
+                sequence.cached,
+                clock,
+            )
+        )
+
+    def _drop(self, sequence: Sequence) -> None:
+        """A sequence is done; with the last one its request is."""
+        self._scheduler.remove(sequence)
+        group = self._group_of(sequence)
+        group.sequences.remove(sequence)
+        if not group.sequences:
+            del self._groups[sequence.key[1]]
+
+    def _fail(self, group: _Group, error: Exception) -> None:
+        number = group.sequences[0].key[1]
+        for sequence in [*group.sequences]:
+            self._drop(sequence)
+        self._tell(Failed(number, error))
+
+    def _group_of(self, sequence: Sequence) -> _Group:
+        return self._groups[sequence.key[1]]
+
+    def _tell(self, event: Event) -> None:
+        self._events.append(event)
+
+
+def within_context(settings: GenerationSettings, prompt_tokens: int, context: int) -> GenerationSettings:
+    """The settings with as many new tokens as fit."""
+    room = max(1, context - prompt_tokens)
+    least, most = min(settings.min_new_tokens, room), min(settings.max_new_tokens, room)
+    return replace(settings, min_new_tokens=least, max_new_tokens=most)

@@ -1,0 +1,40 @@
+"""How many tokens of prompts a step takes, so that running answers go on without long waits."""
+
+from __future__ import annotations
+
+_FEW = 8  # tokens of prompts in a step, at least
+_LONGEST_WAIT = 2.5  # usual steps that one step may take, a half less than three
+_MEASURED_EVERY = 32  # steps
+
+
+class Pace:
+    """Watches how long steps take, and has some of them go without prompts to know what is usual.
+
+    Args:
+        most: tokens of prompts in a step beside which no answer waits.
+    """
+
+    def __init__(self, most: int):
+        self.most = most
+        self._usual = 0.0  # seconds
+        self._budget = 4.0 * _FEW
+        self._unmeasured = _MEASURED_EVERY
+
+    def budget(self, decoding: bool) -> int:
+        """Tokens of prompts for the next step, beside answers that wait or not."""
+        if not decoding:
+            return self.most
+        return 0 if self._unmeasured >= _MEASURED_EVERY else min(self.most, int(self._budget))
+
+    def took(self, seconds: float, decoding: bool, prompt_tokens: int) -> None:
+        """A step has taken so long."""
+        if not decoding:
+            return
+        if not prompt_tokens:
+            self._usual = 0.5 * (self._usual + seconds) if self._usual else seconds
+            self._unmeasured = 0
+            return
+        self._unmeasured += 1
+        change = _LONGEST_WAIT * self._usual / seconds
+        if change < 1 or prompt_tokens >= int(self._budget):
+            self._budget = max(_FEW, self._budget * min(1.5, max(0.5, change)))

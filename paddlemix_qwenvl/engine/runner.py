@@ -1,0 +1,129 @@
+"""What an engine asks of a model, and the model that answers: layers made of a checkpoint. Static graphs are the other one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+import paddle
+
+from paddlemix_qwenvl.layers.kv_cache import KVCache
+from paddlemix_qwenvl.models.prompts import Media, joined
+
+
+@dataclass
+class StepInputs:
+    """The tokens of one step, NumPy arrays as `DecoderModel.step` takes them as tensors.
+
+    Attributes:
+        source: with features: `t` for the embedding of token `t` itself, `T + f` for feature `f`. None without.
+        decoding: each row has one new token.
+    """
+
+    ids: np.ndarray
+    position_ids: np.ndarray
+    cu_seqlens: np.ndarray
+    lengths: np.ndarray
+    block_tables: np.ndarray
+    slot_mapping: np.ndarray
+    wanted: np.ndarray
+    ntk_alpha: np.ndarray
+    source: np.ndarray | None = None
+    decoding: bool = False
+
+    def tensors(self) -> dict[str, Any]:
+        """As arguments of `DecoderModel.step`."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: paddle.to_tensor(x) if isinstance(x, np.ndarray) else x for name, x in values.items()}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an engine needs to know of a model.
+
+    Attributes:
+        layers, kv_heads, head_dim, dtype: of the cache of one rank.
+        vocab_size: rows of the logits.
+        context: tokens of prompt and answer together, at most.
+        stretches: the rotary base may be stretched (Qwen-VL's dynamic NTK).
+    """
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    dtype: str
+    vocab_size: int
+    context: int
+    stretches: bool = False
+
+    def cache_sizes(self) -> dict[str, Any]:
+        """As `KVCache.allocate` takes them."""
+        return {name: getattr(self, name) for name in ("layers", "kv_heads", "head_dim", "dtype")}
+
+    def bytes_per_token(self) -> int:
+        """Of the cache, on one rank."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * {"float32": 4}.get(self.dtype, 2)
+
+
+class Runner(Protocol):
+    """A model as an engine sees it."""
+
+    facts: Facts
+
+    def allocate(self, num_blocks: int, block_size: int) -> None:
+        """Make the cache."""
+
+    def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
+        """Make of each pair's second block a copy of its first."""
+
+    def encode(self, media: Sequence[Media]) -> list:
+        """Features `[places, hidden]` of each."""
+
+    def step(self, inputs: StepInputs, features: list) -> paddle.Tensor:
+        """Logits float32 `[R, vocab]` of the tokens wanted; `source` counts `features`, each `[f, hidden]`, one after the other."""
+
+
+def split_features(features, media: Sequence[Media]) -> list:
+    """The features of each, out of those of all."""
+    sizes = [each.places.size for each in media]
+    return features.split(sizes) if len(sizes) > 1 else [features]
+
+
+class ModelRunner:
+    """A model of `models/`, as it is: nothing about a request is kept on it."""
+
+    def __init__(self, model):
+        self.model = model
+        config, sizes = model.config, model.cache_sizes()
+        self.facts = Facts(
+            **sizes,
+            vocab_size=config.vocab_size,
+            context=config.max_position_embeddings,
+            stretches=model.stretches,
+        )
+        self._cache: KVCache | None = None
+
+    def allocate(self, num_blocks: int, block_size: int) -> None:
+        """As in `Runner`."""
+        self._cache = KVCache.allocate(num_blocks=num_blocks, block_size=block_size, **self.facts.cache_sizes())
+
+    def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
+        """As in `Runner`."""
+        self._cache.copy_blocks(pairs)
+
+    @paddle.no_grad()
+    def encode(self, media: Sequence[Media]) -> list:
+        """As in `Runner`."""
+        inputs = {name: paddle.to_tensor(array) for name, array in joined(media).items()}
+        return split_features(self.model.encode(**inputs), media)
+
+    @paddle.no_grad()
+    def step(self, inputs: StepInputs, features: list) -> paddle.Tensor:
+        """As in `Runner`."""
+        tensors = inputs.tensors()
+        if not self.facts.stretches:
+            tensors["ntk_alpha"] = None
+        joined = paddle.concat(features) if features else None
+        return self.model.step(self._cache, **tensors, features=joined)

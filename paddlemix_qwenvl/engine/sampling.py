@@ -1,0 +1,81 @@
+"""The next token of each sequence, by settings of its own, in one call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+
+from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.engine.marks import Marks
+from paddlemix_qwenvl.engine.sequence import Sequence
+from paddlemix_qwenvl.engine.settings import GenerationSettings
+from paddlemix_qwenvl.ops.marks import SETTINGS, TokenMarks
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is drawn from one row of logits.
+
+    Attributes:
+        settings: of the sequence.
+        uniform: its draw.
+        marks, new_tokens: penalised tokens and length of the answer up to here.
+        mask: int32 `[ceil(vocab / 32)]`, the tokens that may follow; None for all.
+    """
+
+    settings: GenerationSettings
+    uniform: float
+    marks: Marks
+    new_tokens: int
+    mask: np.ndarray | None = None
+
+
+def rows_of(sequence: Sequence, drafts: list[int]) -> list[Row]:
+    """The rows of a sequence's next token, and of those after each token of a draft."""
+    rows, marks, matcher = [], sequence.marks, sequence.matcher
+    if drafts:
+        marks, matcher = marks.copy(), matcher.copy() if matcher else None
+    for number, draft in enumerate([*drafts, None], sequence.length - sequence.prompt_length):
+        mask = matcher.mask() if matcher else None
+        rows.append(Row(sequence.settings, sequence.uniform(number), marks, number, mask))
+        if draft is not None:
+            marks = marks.copy()
+            marks.add(draft)
+            if matcher:
+                matcher.accept(draft)
+    return rows
+
+
+def draw(logits, rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """One token a row of `logits` `[R, vocab]`, and the logarithms of their probabilities before all settings.
+
+    These are NaN where the logits are no numbers.
+    """
+    settings = np.array([[float(getattr(row.settings, name)) for name in SETTINGS] for row in rows], np.float32)
+    uniform = np.array([row.uniform for row in rows], np.float32)
+    tokens = ops.sample(
+        logits, paddle.to_tensor(settings), paddle.to_tensor(uniform), _marks(rows), _masks(rows, logits.shape[-1])
+    )
+    return tokens.numpy(), ops.log_probability(logits, tokens).numpy()
+
+
+def _marks(rows: list[Row]) -> TokenMarks | None:
+    sizes = [row.marks.tokens.size for row in rows]
+    if not any(sizes):
+        return None
+    parts = (
+        np.cumsum([0, *sizes], dtype=np.int32),
+        np.concatenate([row.marks.tokens for row in rows]),
+        np.concatenate([row.marks.counts for row in rows]),
+        np.concatenate([row.marks.biases(row.new_tokens, row.settings) for row in rows]),
+    )
+    return TokenMarks(*map(paddle.to_tensor, parts))
+
+
+def _masks(rows: list[Row], vocab_size: int):
+    if all(row.mask is None for row in rows):
+        return None
+    every = np.full(-(-vocab_size // 32), -1, np.int32)
+    return paddle.to_tensor(np.stack([every if row.mask is None else row.mask for row in rows]))
