@@ -26,7 +26,7 @@ from paddlemix_qwenvl.engine.settings import GenerationSettings
 from paddlemix_qwenvl.errors import GenerationError, PromptError, QwenVLError
 from paddlemix_qwenvl.media import ContentCache
 
-BLOCK_SIZE = 32
+BLOCK_SIZE = 64
 ENCODER_CACHE_BYTES = 256 << 20
 MAX_NUM_SEQS = 64
 MAX_NUM_BATCHED_TOKENS = 512

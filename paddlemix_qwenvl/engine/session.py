@@ -229,6 +229,8 @@ class Assistant:
             MediaError, PromptError, GenerationError: what was given cannot be used.
         """
         text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        if options.get("eos_token_id") is None:
+            options["eos_token_id"] = self.processor.stop_token_ids
         return self._request(text, *self.processor.fetch_media(messages, self.decoded), **options)
 
     def _request(
@@ -261,8 +263,6 @@ class Assistant:
             GenerationError: a value that cannot be carried out, or a name that nobody knows.
         """
         given = {name: value for name, value in given.items() if value is not None}
-        if self.processor.stop_token_ids is not None:
-            given.setdefault("eos_token_id", self.processor.stop_token_ids)
         settings = GenerationSettings.resolve(self.defaults, self.tokens, given)
         check_leftovers(given, ())
         return settings
