@@ -107,7 +107,7 @@ def greedy(model, prompt, count, eos=(), min_new=0, penalty=1.0) -> tuple[list[i
         logits = model.logits(history).astype(np.float64)
         total = np.log(np.exp(logits - logits.max()).sum()) + logits.max()
         penalised = logits.copy()
-        for token in set(history):
+        for token in set(history) if penalty != 1 else ():
             penalised[token] = logits[token] / penalty if logits[token] > 0 else logits[token] * penalty
         if step < min_new:
             penalised[list(eos)] = -np.inf
