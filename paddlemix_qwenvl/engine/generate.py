@@ -112,7 +112,7 @@ class Generates:
     def _engine(self, requests: list[Request], remember: bool) -> Engine:
         """One whose cache holds just these, or the one that is kept."""
         runner, one = runner_of(self), len(requests) == 1
-        if remember and one:
+        if remember:
             if self._kept_engine is None:
                 self._kept_engine = Engine(runner, blocks_there_is_room_for(runner.facts, BLOCK_SIZE))
             return self._kept_engine

@@ -14,7 +14,7 @@ def seen(model, monkeypatch):
     """How many pictures went through the vision tower in each call."""
     counts, tower = [], model.transformer.visual.forward
     monkeypatch.setattr(model.transformer.visual, "forward", lambda images: counts.append(len(images)) or tower(images))
-    monkeypatch.setattr(model, "_remembered", None)
+    monkeypatch.setattr(model, "_kept_engine", None)
     return counts
 
 
