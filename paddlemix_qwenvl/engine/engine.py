@@ -26,7 +26,7 @@ from paddlemix_qwenvl.engine.settings import GenerationSettings
 from paddlemix_qwenvl.errors import GenerationError, PromptError, QwenVLError
 from paddlemix_qwenvl.media import ContentCache
 
-BLOCK_SIZE = 32
+BLOCK_SIZE = 64
 ENCODER_CACHE_BYTES = 256 << 20
 MAX_NUM_SEQS = 64
 MAX_NUM_BATCHED_TOKENS = 512
@@ -188,14 +188,14 @@ class Engine:
 
     def _plan(self) -> Plan:
         scheduler = self._scheduler
-        while True:
-            plan = scheduler.plan(self._pace.budget(scheduler.decoding()), self._drafts)
-            if plan.parts or not scheduler.waiting:
-                return plan
-            stuck = scheduler.waiting[0]
-            self._fail(
-                self._group_of(stuck), PromptError("the cache has no room left for this request: use a larger one.")
-            )
+        plan = scheduler.plan(self._pace.budget(scheduler.decoding()), self._drafts)
+        while not plan.parts and scheduler.waiting:
+            plan = scheduler.plan(self._pace.most, self._drafts)
+            if plan.parts:
+                break
+            stuck = self._group_of(scheduler.waiting[0])
+            self._fail(stuck, PromptError("the cache has no room left for this request: use a larger one."))
+        return plan
 
     def _drafts(self, sequence: Sequence) -> list[int]:
         if self._group_of(sequence).beams is not None:
@@ -259,17 +259,21 @@ class Engine:
             sequence.computed += part.count
             if sequence.length == sequence.prompt_length:
                 self._tell(Progress(sequence.key[1], sequence.computed, sequence.prompt_length))
+            self._know(sequence)
             if not completes:
-                self._know(sequence)
                 continue
             width, first = 1 + len(part.drafts), first + 1 + len(part.drafts)
             for each in self._forked(sequence):
                 if self._group_of(each).beams is not None:
                     self._group_of(each).logits[each.index] = logits[first - 1]
                     continue
+                try:
+                    rows += rows_of(each, part.drafts)
+                except QwenVLError as error:  # its grammar cannot go on
+                    self._fail(self._group_of(each), error)
+                    break
                 takers.append((each, part.drafts))
                 chosen += range(first - width, first)
-                rows += rows_of(each, part.drafts)
         if rows:
             whole = chosen == list(range(logits.shape[0]))
             tokens, scores = draw(logits if whole else logits.index_select(paddle.to_tensor(chosen)), rows)
@@ -300,10 +304,14 @@ class Engine:
             if not np.isfinite(scores[start:at]).all():
                 self._fail(self._group_of(sequence), not_finite(self.facts.dtype))
                 continue
-            for token, score, draft in zip(tokens[start:at], scores[start:at], [*drafts, None], strict=True):
-                reason, accepted = self._append(sequence, token, score), accepted + 1
-                if reason or token != draft:
-                    break
+            try:
+                for token, score, draft in zip(tokens[start:at], scores[start:at], [*drafts, None], strict=True):
+                    reason, accepted = self._append(sequence, token, score), accepted + 1
+                    if reason or token != draft:
+                        break
+            except QwenVLError as error:
+                self._fail(self._group_of(sequence), error)
+                continue
             sequence.computed += accepted
             if drafts:
                 sequence.lookup.took(accepted)

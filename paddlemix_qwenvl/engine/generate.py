@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import paddle
@@ -12,7 +13,8 @@ import paddle
 from paddlemix_qwenvl.engine.capacity import blocks_needed, blocks_there_is_room_for
 from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, MAX_NUM_BATCHED_TOKENS, Engine, within_context
 from paddlemix_qwenvl.engine.events import Failed, Finished, Token
-from paddlemix_qwenvl.engine.ranks import on_all_ranks, runner_of
+from paddlemix_qwenvl.engine.ranks import on_all_ranks
+from paddlemix_qwenvl.engine.runner import ModelRunner, Runner
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers
 from paddlemix_qwenvl.engine.streaming import stream_text
@@ -30,7 +32,8 @@ class Generates:
     The class has `step`, `encode`, `config`, `generation_config` and `prompt_inputs` (`models/base.py`).
     """
 
-    _kept_engine: Engine | None = None
+    _kept_engine: Engine | None = None  # on rank 0
+    _kept_runner: Runner | None = None
 
     def can_generate(self) -> bool:
         """As the hosts ask."""
@@ -38,7 +41,7 @@ class Generates:
 
     def train(self) -> None:
         """As in `nn.Layer`; what is kept of prompts and pictures seen so far is forgotten."""
-        self._kept_engine = None
+        self._kept_engine = self._kept_runner = None
         super().train()
 
     @paddle.no_grad()
@@ -54,6 +57,9 @@ class Generates:
         **kwargs,
     ):
         """Answer a batch of prompts.
+
+        With several ranks all of them call this and get the same answer; what counts is what rank 0 is given. Its streamer and
+        criteria alone are asked while tokens come; the others' streamers get all of them at the end.
 
         Args:
             input_ids: int64 `[B, S]`, padded on the left.
@@ -75,56 +81,74 @@ class Generates:
         Raises:
             GenerationError: settings that cannot be carried out.
             PromptError: a prompt that does not fit the context or the media.
+            ParallelError: another rank is lost, or rank 0 ended with an error that is not of this package.
         """
-        if input_ids is None:
-            raise PromptError("generate needs input_ids: pass on what the processor returned, generate(**inputs).")
-        check_ids(input_ids)
-        check_tensors({name: kwargs.get(name) for name in self.prompt_inputs if name not in _PLAIN_INPUTS})
-        settings = GenerationSettings.resolve(generation_config or self.generation_config, self.config, kwargs)
-        check_leftovers(kwargs, (*self.prompt_inputs, *SIZES))
         criteria = [stopping_criteria] if callable(stopping_criteria) else list(stopping_criteria or ())
-        stop = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings or ())
-        if stop and tokenizer is None:
-            raise GenerationError("stop_strings need the tokenizer: pass tokenizer=processor.tokenizer as well.")
-        if settings.num_beams > 1 and (streamer is not None or criteria or stop):
-            raise GenerationError(
-                "beam search takes no streamer and no stopping_criteria: leave them out, or num_beams."
-            )
-        given = {name: kwargs[name] for name in self.prompt_inputs if kwargs.get(name) is not None}
 
-        def answer() -> tuple[np.ndarray, np.ndarray]:
-            inputs = {name: _numpy(value) for name, value in {"input_ids": input_ids, **given}.items()}
-            prompts = family_of_config(self.config).module("positions").prompts(self.config, inputs)
-            requests = [
-                Request(prompt, each, decoder=tokenizer if stop else None, stop=stop)
-                for prompt, each in zip(prompts, _seeded(settings, len(prompts)), strict=True)
-            ]
-            engine = self._engine(requests, remember_images)
-            return answer_batch(engine, requests, inputs["input_ids"], streamer, criteria)
+        def requests() -> list[Request]:
+            stop = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings or ())
+            if stop and tokenizer is None:
+                raise GenerationError("stop_strings need the tokenizer: pass tokenizer=processor.tokenizer as well.")
+            asked = self._requests(input_ids, generation_config, kwargs, stop, tokenizer)
+            if asked[0].settings.num_beams > 1 and (streamer is not None or criteria or stop):
+                raise GenerationError(
+                    "beam search takes no streamer and no stopping_criteria: leave them out, or num_beams."
+                )
+            return asked
 
-        ids, scores = on_all_ranks(self, answer)
+        def answer(asked: list[Request], runner: Runner, kept_runner: Runner) -> tuple[np.ndarray, np.ndarray]:
+            engine = self._remembering(kept_runner) if remember_images else _engine_for(asked, runner)
+            return answer_batch(engine, asked, _numpy(input_ids), streamer, criteria)
+
+        self._kept_runner = self._kept_runner or ModelRunner(self)
+        parallel = self.lm_head.parallel
+        ids, scores = on_all_ranks(parallel, [ModelRunner(self), self._kept_runner], requests, answer)
+        if parallel.rank and streamer is not None:
+            for taken in ids.T:
+                streamer.put(taken)
+            streamer.end()
         return paddle.to_tensor(ids), paddle.to_tensor(scores)
 
     def stream(self, tokenizer, **inputs) -> Iterator[str]:
         """The first row's text piece by piece while it is generated; arguments as `generate`'s, as in `stream_text`."""
         return stream_text(self.generate, tokenizer, **inputs)
 
-    def _engine(self, requests: list[Request], remember: bool) -> Engine:
-        """One whose cache holds just these, or the one that is kept."""
-        runner, one = runner_of(self), len(requests) == 1
-        if remember:
-            if self._kept_engine is None:
-                self._kept_engine = Engine(runner, blocks_there_is_room_for(runner.facts, BLOCK_SIZE))
-            return self._kept_engine
-        blocks, sequences, tokens = 0, 0, 0
-        for each in requests:
-            length = len(each.prompt.token_ids)
-            settings = within_context(each.settings, length, runner.facts.context)
-            blocks += settings.num_return_sequences * blocks_needed(length, settings, BLOCK_SIZE, shared=False)
-            sequences, tokens = sequences + settings.width, tokens + length
-        # The rows of a batch go step by step together, as streamers and criteria expect it.
-        at_once = MAX_NUM_BATCHED_TOKENS if one else tokens
-        return Engine(runner, blocks, max_num_seqs=sequences, max_num_batched_tokens=at_once, prefix_cache=False)
+    def _requests(
+        self, input_ids, generation_config, given: dict[str, Any], stop: tuple[str, ...], tokenizer
+    ) -> list[Request]:
+        """One a row; arguments as `generate`'s."""
+        if input_ids is None:
+            raise PromptError("generate needs input_ids: pass on what the processor returned, generate(**inputs).")
+        check_ids(input_ids)
+        check_tensors({name: given.get(name) for name in self.prompt_inputs if name not in _PLAIN_INPUTS})
+        settings = GenerationSettings.resolve(generation_config or self.generation_config, self.config, given)
+        check_leftovers(given, (*self.prompt_inputs, *SIZES))
+        inputs = {name: given[name] for name in self.prompt_inputs if given.get(name) is not None}
+        inputs = {name: _numpy(value) for name, value in {"input_ids": input_ids, **inputs}.items()}
+        prompts = family_of_config(self.config).module("positions").prompts(self.config, inputs)
+        return [
+            Request(prompt, each, decoder=tokenizer if stop else None, stop=stop)
+            for prompt, each in zip(prompts, seeded(settings, len(prompts)), strict=True)
+        ]
+
+    def _remembering(self, runner: Runner) -> Engine:
+        """The engine that is kept from call to call."""
+        if self._kept_engine is None:
+            self._kept_engine = Engine(runner, blocks_there_is_room_for(runner.facts, BLOCK_SIZE))
+        return self._kept_engine
+
+
+def _engine_for(requests: list[Request], runner: Runner) -> Engine:
+    """One whose cache holds just these."""
+    blocks, sequences, tokens = 0, 0, 0
+    for each in requests:
+        length = len(each.prompt.token_ids)
+        settings = within_context(each.settings, length, runner.facts.context)
+        blocks += settings.num_return_sequences * blocks_needed(length, settings, BLOCK_SIZE, shared=False)
+        sequences, tokens = sequences + settings.width, tokens + length
+    # The rows of a batch go step by step together, as streamers and criteria expect it.
+    at_once = MAX_NUM_BATCHED_TOKENS if len(requests) == 1 else tokens
+    return Engine(runner, blocks, max_num_seqs=sequences, max_num_batched_tokens=at_once, prefix_cache=False)
 
 
 def answer_batch(
@@ -229,7 +253,7 @@ def _padded(rows: list[list[int]], pad: int) -> np.ndarray:
     return np.array([[*row, *[pad] * (longest - len(row))] for row in rows], np.int64).reshape(len(rows), longest)
 
 
-def _seeded(settings: GenerationSettings, rows: int) -> list[GenerationSettings]:
+def seeded(settings: GenerationSettings, rows: int) -> list[GenerationSettings]:
     """The settings of each row, whose draws differ; the first row's are those it has alone."""
     if settings.seed is None:
         if not settings.do_sample:

@@ -130,11 +130,12 @@ class Scheduler:
     def _make_room(self, sequence: Sequence, count: int, plan: Plan) -> bool:
         """Blocks of its own for the next tokens of a sequence; younger ones give theirs back, or it does so itself."""
         first = sequence.computed // self.blocks.block_size
-        shared = [
-            place for place in range(first, len(sequence.blocks)) if self.blocks.is_shared(sequence.blocks[place])
-        ]
         missing = self.blocks.blocks_for(sequence.computed + count) - len(sequence.blocks)
-        while self.blocks.available < len(shared) + max(0, missing):
+        while True:
+            places = range(first, len(sequence.blocks))
+            shared = [place for place in places if self.blocks.is_shared(sequence.blocks[place])]
+            if self.blocks.available >= len(shared) + max(0, missing):
+                break
             youngest = self.running[-1]
             plan.parts = [part for part in plan.parts if part.sequence is not youngest]
             plan.copies = [pair for pair in plan.copies if pair[1] not in youngest.blocks]
