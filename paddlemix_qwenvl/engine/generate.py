@@ -97,8 +97,7 @@ class Generates:
             return asked
 
         def answer(asked: list[Request], runner: Runner, kept_runner: Runner) -> tuple[np.ndarray, np.ndarray]:
-            keeps = remember_images and len(asked) == 1
-            engine = self._remembering(kept_runner) if keeps else _engine_for(asked, runner)
+            engine = self._remembering(kept_runner) if remember_images else _engine_for(asked, runner)
             return answer_batch(engine, asked, _numpy(input_ids), streamer, criteria)
 
         self._kept_runner = self._kept_runner or ModelRunner(self)

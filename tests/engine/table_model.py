@@ -9,6 +9,7 @@ import paddle
 
 from paddlemix_qwenvl.engine.capacity import blocks_needed
 from paddlemix_qwenvl.engine.engine import Engine
+from paddlemix_qwenvl.engine.events import Finished
 from paddlemix_qwenvl.engine.generate import answer_batch
 from paddlemix_qwenvl.engine.runner import Facts
 from paddlemix_qwenvl.engine.sequence import Request
@@ -107,7 +108,7 @@ def greedy(model, prompt, count, eos=(), min_new=0, penalty=1.0) -> tuple[list[i
         logits = model.logits(history).astype(np.float64)
         total = np.log(np.exp(logits - logits.max()).sum()) + logits.max()
         penalised = logits.copy()
-        for token in set(history):
+        for token in set(history) if penalty != 1 else ():
             penalised[token] = logits[token] / penalty if logits[token] > 0 else logits[token] * penalty
         if step < min_new:
             penalised[list(eos)] = -np.inf
@@ -125,9 +126,18 @@ def request(prompt, media=(), settings=None, **options) -> Request:
     return Request(plain_prompt(prompt, media), settings, **options)
 
 
+def engine_of(model: TableModel | None = None, num_blocks: int = 50, **options) -> Engine:
+    return Engine(model or TableModel(20), num_blocks, **{"block_size": 4, **options})
+
+
 def events_of(engine: Engine) -> list:
     """All there is to tell, in order."""
     return list(engine.run())
+
+
+def finished(events) -> dict[tuple[int, int], Finished]:
+    """The end of each answer, by request and index."""
+    return {(event.request_id, event.index): event for event in events if isinstance(event, Finished)}
 
 
 def answer_of(engine: Engine, prompt, media=(), **settings) -> list[int]:

@@ -20,7 +20,12 @@ FACTS = Facts(layers=28, kv_heads=4, head_dim=128, dtype="bfloat16", vocab_size=
         (9, {"max_new_tokens": 7}, True, 4),
         (9, {"max_new_tokens": 7, "num_beams": 3}, True, 4 + 2 * 2),
         (9, {"max_new_tokens": 7, "num_beams": 3}, False, 3 * 4),
-        (9, {"max_new_tokens": 7, "num_return_sequences": 3, "do_sample": True}, True, 4),  # others can give theirs back
+        (
+            9,
+            {"max_new_tokens": 7, "num_return_sequences": 3, "do_sample": True},
+            True,
+            4,
+        ),  # others can give theirs back
     ],
     ids=str,
 )
@@ -54,7 +59,9 @@ def test_no_more_than_four_contexts_and_no_less_than_one_block(monkeypatch):
 
 
 def test_less_than_one_block():
-    with pytest.raises(ConfigurationError, match="kv_cache_gib is 0.001, and one block of 32 tokens takes 0.0017: give more"):
+    with pytest.raises(
+        ConfigurationError, match=r"kv_cache_gib is 0\.001, and one block of 32 tokens takes 0\.0017: give more"
+    ):
         blocks_there_is_room_for(FACTS, 32, kv_cache_gib=0.001)
 
 

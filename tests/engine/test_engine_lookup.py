@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+from table_model import Repeating, TableModel, answer_of, engine_of, events_of, finished, greedy, request
 
+from paddlemix_qwenvl.engine.events import Token
 from paddlemix_qwenvl.engine.lookup import PromptLookup
+
+PROMPT = [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -48,3 +52,44 @@ def test_copies_pause_by_themselves():
     lookup.took(0)
     twin = lookup.copy()
     assert lookup.drafts(ids, 9) == [] and twin.drafts(ids, 9) == [] and twin.drafts(ids, 9) == [3]
+
+
+# ---- on an engine
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"do_sample": True, "temperature": 0.1, "seed": 3},
+        {"frequency_penalty": 0.01, "min_new_tokens": 20, "eos_token_ids": [2]},
+        {"do_sample": True, "temperature": 0.1, "seed": 3, "num_return_sequences": 3},
+    ],
+    ids=str,
+)
+def test_lookup_gives_the_same_tokens_in_fewer_steps(settings):
+    settings, found, steps = {"max_new_tokens": 40, **settings}, [], []
+    for count in (0, 4):
+        model = Repeating(7, seed=1)
+        engine = engine_of(model, num_blocks=100)
+        engine.add(request(PROMPT, settings={**settings, "prompt_lookup_num_tokens": count}))
+        events = events_of(engine)
+        found.append({key: (event.token_ids, event.reason) for key, event in finished(events).items()})
+        for (_, index), (tokens, _) in found[-1].items():
+            assert [event.token_id for event in events if isinstance(event, Token) and event.index == index] == tokens
+        steps.append(model.steps)
+        assert engine.blocks.available == 100
+    assert found[0] == found[1] and len(found[0][0, 0][0]) > 10
+    assert steps[1] < 0.7 * steps[0]
+
+
+def test_lookup_where_nothing_repeats_takes_no_more_steps():
+    steps = []
+    for count in (0, 4):
+        model = TableModel(5)
+        assert (
+            answer_of(engine_of(model), PROMPT[:4], max_new_tokens=40, prompt_lookup_num_tokens=count)
+            == (greedy(model, PROMPT[:4], 40)[0])
+        )
+        steps.append(model.steps)
+    assert steps[1] <= steps[0]

@@ -1,5 +1,7 @@
 """Tokens of prompts in a step, on a machine that takes a given time for them."""
 
+from itertools import pairwise
+
 import pytest
 
 from paddlemix_qwenvl.engine.pace import Pace
@@ -39,7 +41,7 @@ def test_a_step_takes_some_tokens_always():
 
 def test_every_so_often_a_step_goes_without_prompts():
     empty = [step for step, (tokens, _) in enumerate(budgets(lambda tokens: 0.1)) if not tokens]
-    assert empty[0] == 0 and {after - before for before, after in zip(empty, empty[1:], strict=False)} == {33}
+    assert empty[0] == 0 and {after - before for before, after in pairwise(empty)} == {33}
 
 
 def test_short_prompts_do_not_raise_the_budget():
