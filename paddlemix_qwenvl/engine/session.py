@@ -21,7 +21,7 @@ from paddlemix_qwenvl.engine.ranks import runner_of
 from paddlemix_qwenvl.engine.runner import Runner
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers
-from paddlemix_qwenvl.errors import CheckpointError
+from paddlemix_qwenvl.errors import CheckpointError, GenerationError
 from paddlemix_qwenvl.media import ContentCache
 from paddlemix_qwenvl.models.auto import find_family
 from paddlemix_qwenvl.models.batch import SIZES
@@ -75,6 +75,7 @@ class Assistant:
     tokens: Any
     load_seconds: float
     decoded: ContentCache | None = None
+    _vocabularies: dict[tuple[int, ...], Vocabulary] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -157,19 +158,21 @@ class Assistant:
             remember_images,
         )
 
-    def ask(self, question: str, images: Sequence = (), **options) -> Answer:
-        """Answer one question about images; options as in `answer`.
+    def ask(self, question: str, images: Sequence = (), videos: Sequence = (), **options) -> Answer:
+        """Answer one question about images and videos; options as in `answer`.
 
         Args:
             images: paths, URLs, data URIs or PIL images, in the order they are shown.
+            videos: paths, URLs, data URIs or `Video`s, which come after the images.
         """
-        return self.answer([question_about(question, images)], **options)
+        return self.answer([question_about(question, images, videos)], **options)
 
     def answer(
         self,
         messages: list[dict],
         on_text: Callable[[str], None] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        stopped: Callable[[], bool] = bool,
         **options,
     ) -> Answer:
         """The next turn of a conversation.
@@ -177,14 +180,15 @@ class Assistant:
         Args:
             messages: in the Hub's format, with images and videos.
             on_text: gets the answer piece by piece while it is generated.
-            on_progress: gets the tokens of the prompt that are computed, and all of them.
+            on_progress: gets the tokens of the prompt that are computed, at first none, and all of them.
+            stopped: is asked after each step whether the answer is to end there, which then has the reason "cancelled".
             options: as in `request`.
 
         Raises:
             MediaError, PromptError, GenerationError: what was given cannot be used.
         """
         request, sizes = self.request(messages, **options)
-        return self._answers([request], [sizes], on_text, on_progress)[0]
+        return self._answers([request], [sizes], on_text, on_progress, stopped)[0]
 
     def answer_all(self, conversations: list[list[dict]], **options) -> list[Answer]:
         """Answers to several conversations at once, whose draws differ; options as in `request`."""
@@ -194,7 +198,7 @@ class Assistant:
         return self._answers(requests, [sizes for _, sizes in asked])
 
     def complete(self, text: str, images: Sequence = (), videos: Sequence = (), **options) -> Answer:
-        """What follows a text with one placeholder an image or video, as the processor's call takes them; options as in `request`."""
+        """What follows a text with one placeholder an image or video, as the processor takes them; options as in `request`."""
         request, sizes = self._request(text, [*images] or None, [*videos] or None, **options)
         return self._answers([request], [sizes])[0]
 
@@ -235,6 +239,8 @@ class Assistant:
         if schema is not None:
             grammar = Grammar.json_schema(schema, self.vocabulary(settings))
         stop = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings or ())
+        if not all(stop):
+            raise GenerationError("stop_strings holds an empty text, which is everywhere: leave it out.")
         request = Request(self.prompts(inputs)[0], settings, grammar, AnswerDecoder(self.processor), stop, priority)
         return request, {name: inputs[name] for name in SIZES if name in inputs}
 
@@ -252,15 +258,23 @@ class Assistant:
         return settings
 
     def vocabulary(self, settings: GenerationSettings) -> Vocabulary:
-        """What grammars are compiled for."""
-        return Vocabulary.of(self.processor.tokenizer, self.engine.facts.vocab_size, settings.eos_token_ids)
+        """What grammars are compiled for; made once for the same end tokens."""
+        ends, size = tuple(settings.eos_token_ids), self.engine.facts.vocab_size
+        if ends not in self._vocabularies:
+            self._vocabularies[ends] = Vocabulary.of(self.processor.tokenizer, size, ends)
+        return self._vocabularies[ends]
 
-    def _answers(self, requests: list[Request], sizes: list[dict], on_text=None, on_progress=None) -> list[Answer]:
+    def _answers(
+        self, requests: list[Request], sizes: list[dict], on_text=None, on_progress=None, stopped=bool
+    ) -> list[Answer]:
         """Run the engine until these are answered."""
         found: dict[int, Finished] = {}
         numbers: list[int] = []
         try:
-            numbers += [self.engine.add(request) for request in requests]
+            for request in requests:
+                numbers.append(self.engine.add(request))
+                if on_progress:
+                    on_progress(0, len(request.prompt.token_ids))
             while len(found) < len(numbers):
                 for event in self.engine.step():
                     if isinstance(event, Failed):
@@ -271,6 +285,9 @@ class Assistant:
                         on_text(event.text)
                     if isinstance(event, Finished):
                         found[event.request_id] = event
+                for number in numbers if stopped() else ():
+                    if number not in found:
+                        self.engine.cancel(number)
         finally:
             for number in numbers:
                 self.engine.discard(number)
@@ -287,8 +304,8 @@ class Assistant:
             sizes,
         )
 
-    def benchmark(self, repeats: int, *args, **options) -> dict:
-        """Ask the same `repeats` times after a first time that does not count, without remembering anything.
+    def benchmark(self, repeats: int, messages: list[dict], **options) -> dict:
+        """Answer the same `repeats` times after a first time that does not count, without remembering anything.
 
         Returns:
             Medians and the peak memory, as `timings.summary`.
@@ -296,5 +313,5 @@ class Assistant:
         forgetful, answers = replace(self, decoded=None), []
         for _ in range(repeats + 1):
             self.engine.forget()
-            answers.append(forgetful.ask(*args, **options))
+            answers.append(forgetful.answer(messages, **options))
         return timings.summary([answer.seconds for answer in answers[1:]], len(answers[0].token_ids))
