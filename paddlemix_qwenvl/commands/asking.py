@@ -21,13 +21,14 @@ def ask(
     terminal.quiet()
     terminal.import_paddle()
     with terminal.plain_errors():
-        from paddlemix_qwenvl.commands.drawing import check_drawing, draw_answer
         from paddlemix_qwenvl.commands.progress import prompt_bar
         from paddlemix_qwenvl.models.conversations import question_about
         from paddlemix_qwenvl.parallel import start_ranks
 
         images, videos = asking.image_file or (), asking.video_file or ()
         if asking.draw:
+            from paddlemix_qwenvl.commands.drawing import check_drawing, draw_answer
+
             check_drawing(asking.draw, images)
         settings = asking.settings() | asking.resizing()
         messages = [*asking.beginning(), question_about(repair(asking.question), images, videos, **asking.sampling())]

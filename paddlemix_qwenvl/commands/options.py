@@ -130,13 +130,7 @@ class Sharing:
 
     quantization: Int8 = None
     vision_parallel: OverRanks = None
-    card_gib: CacheGiB = Annotated[
-        float | None,
-        Option("--kv_cache_gib", help="memory of the cache on each rank (default: a share of what is free)"),
-    ]
-
-
-CardGiB = 80
+    card_gib: CardGiB = 80
 
 
 @dataclass
