@@ -25,6 +25,36 @@ def loaded(function) -> tuple[dict, object]:
     return {"load": seconds, "load memory": peak_memory_gb()}, model
 
 
+class Steps:
+    """A streamer that notes when each step's tokens came."""
+
+    def __init__(self):
+        self.times: list[float] = []
+
+    def put(self, token_ids) -> None:
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        return None
+
+
+def generated(model, **arguments) -> tuple[dict[str, float], object]:
+    """Seconds of "vision", "prefill" (the rest up to the first token) and "decode" (all steps after it) of one call of this
+    package's `generate`, as any version of it has it; and the new tokens."""
+    tower = model.visual if hasattr(model, "visual") else model.transformer.visual
+    ticks, steps = [], Steps()
+    hooks = [
+        tower.register_forward_pre_hook(lambda *_: ticks.append(-time.perf_counter())),
+        tower.register_forward_post_hook(lambda *_: ticks.append(time.perf_counter())),
+    ]
+    started = time.perf_counter()
+    ids, _ = model.generate(**arguments, streamer=steps)
+    for hook in hooks:
+        hook.remove()
+    first, vision = steps.times[0], sum(ticks)
+    return {"vision": vision, "prefill": first - started - vision, "decode": steps.times[-1] - first}, ids
+
+
 def torch_main(load, run, inputs: str, threads: str, tokens: str, repeats: str) -> None:
     """Time a PyTorch engine and report it.
 
