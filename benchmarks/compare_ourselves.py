@@ -20,7 +20,8 @@ from typing import Annotated
 
 import options
 import typer
-from compare import HERE, DType, cpu_name, make_once, warm_up, write_inputs
+from compare import HERE, cpu_name, make_once, warm_up, write_inputs
+from options import DType
 from random_checkpoint import config_3b
 
 from paddlemix_qwenvl.environment import cpu_count

@@ -17,8 +17,9 @@ from typing import Annotated
 import numpy as np
 import options
 import typer
-from compare import DType, cpu_name, make_once
+from compare import cpu_name, make_once
 from measure import generated, timed
+from options import DType
 from random_checkpoint import config_3b, language_shapes
 
 from paddlemix_qwenvl.threads import thread_count
