@@ -21,9 +21,9 @@ def tokenizer_json() -> dict:
     vocabulary, merges = found["model"]["vocab"], found["model"]["merges"]
     parts, draw = [token for token in vocabulary if all(sign in TEXT for sign in token)], random.Random(0)
     while len(vocabulary) < SPECIAL:
-        first, second = draw.choice(parts), draw.choice(parts).lstrip(SPACE)
+        first, second = draw.choice(parts), draw.choice(parts)
         token = first + second
-        if second and token not in vocabulary:
+        if SPACE not in second and token not in vocabulary:
             vocabulary[token] = len(vocabulary)
             merges.append(f"{first} {second}")
             parts += [token] * (len(token) <= LONGEST // 2)
