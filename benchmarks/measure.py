@@ -13,9 +13,9 @@ def timed(function) -> tuple[float, object]:
     return time.perf_counter() - started, result
 
 
-def peak_memory_gb() -> float:
-    """Highest resident memory of this process, mapped weight files included, in 10**9 bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def peak_memory_gb(process: int | str = "self") -> float:
+    """Highest resident memory of a process, mapped weight files included, in 10**9 bytes."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e9
 
 
@@ -84,3 +84,14 @@ def report(versions: dict, load: dict, runs: list[dict], tokens: list[int]) -> N
     seconds = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
     result = {"versions": versions, **load, **seconds, "memory": peak_memory_gb(), "tokens": tokens}
     print(json.dumps(result))
+
+
+def report_rates(versions: dict, load: dict, prompt: int, rates: list[float], memory: float | None = None) -> None:
+    """Print, as the last line, what an engine made of a trace.
+
+    prompt: tokens of each prompt, as the engine counts them.
+    rates: new tokens a second of all requests together, at each repeat.
+    memory: the peak, if it is not this process's.
+    """
+    memory = memory or peak_memory_gb()
+    print(json.dumps({"versions": versions, **load, "prompt": prompt, "rates": rates, "memory": memory}))

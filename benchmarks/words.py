@@ -9,7 +9,7 @@ from pathlib import Path
 
 DEMO = Path(__file__).resolve().parents[1] / "paddlemix_qwenvl" / "demo"
 SPECIAL = 151643  # the first special token's number
-LONGEST = 12  # characters of a token
+LONGEST = 6  # characters of what is joined again
 SPACE = "\u0120"  # as the file writes it
 TEXT = {SPACE, *map(chr, range(ord("!"), ord("~") + 1))}
 
@@ -26,7 +26,7 @@ def tokenizer_json() -> dict:
         if SPACE not in second and token not in vocabulary:
             vocabulary[token] = len(vocabulary)
             merges.append(f"{first} {second}")
-            parts += [token] * (len(token) <= LONGEST // 2)
+            parts += [token] * (len(token) <= LONGEST)
     for number, token in enumerate(found["added_tokens"], SPECIAL):
         token["id"] = number
     return found
