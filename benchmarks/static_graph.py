@@ -136,9 +136,9 @@ def dynamic(folder: Path, dtype: str, new_tokens: int, repeats: int) -> None:
 
 @app.command(hidden=True)
 def static(folder: Path, dtype: str, new_tokens: int, repeats: int) -> None:
-    from paddlemix_qwenvl.static.runner import Predictor
+    from paddlemix_qwenvl.static.loading import load_export
 
-    load, predictor = timed(lambda: Predictor(folder / dtype))
+    load, predictor = timed(lambda: load_export(folder / dtype))
     content = [{"type": "image", "image": str(folder / PICTURE)}, {"type": "text", "text": QUESTION}]
     messages = [{"role": "user", "content": content}]
     settings = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}

@@ -47,11 +47,11 @@ def predicted(predictor, examples) -> tuple[list[str], list]:
 def exported(model, processor):
     """The model as static graphs, loaded."""
     from paddlemix_qwenvl.static.export import export
-    from paddlemix_qwenvl.static.runner import Predictor
+    from paddlemix_qwenvl.static.loading import load_export
 
     with tempfile.TemporaryDirectory() as folder:
         export(model, processor, folder + "/graphs", say=lambda text: None)
-        return Predictor(folder + "/graphs")
+        return load_export(folder + "/graphs")
 
 
 def iou(a, b) -> float:

@@ -49,7 +49,9 @@ class Vocabulary:
         never = {*special, *end_ids}
         # 0xFF, which no text holds, is llguidance's mark of special tokens.
         tokens = {i: token for i, token in tokens.items() if i < size and (i in never or not token.startswith(b"\xff"))}
-        self.special = {i: tokens.get(i, b"<end>").decode(errors="replace") for i in sorted(never) if i in tokens or i in end_ids}
+        self.special = {
+            i: tokens.get(i, b"<end>").decode(errors="replace") for i in sorted(never) if i in tokens or i in end_ids
+        }
         self.is_token = np.zeros(-(-size // 32) * 32, bool)
         self.is_token[[*tokens, *end_ids]] = True
         self.words = np.packbits(self.is_token, bitorder="little").view(np.int32)

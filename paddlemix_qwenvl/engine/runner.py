@@ -58,6 +58,10 @@ class Facts:
     context: int
     stretches: bool = False
 
+    def cache_sizes(self) -> dict[str, Any]:
+        """As `KVCache.allocate` takes them."""
+        return {name: getattr(self, name) for name in ("layers", "kv_heads", "head_dim", "dtype")}
+
     def bytes_per_token(self) -> int:
         """Of the cache, on one rank."""
         return 2 * self.layers * self.kv_heads * self.head_dim * {"float32": 4}.get(self.dtype, 2)
@@ -93,18 +97,17 @@ class ModelRunner:
     def __init__(self, model):
         self.model = model
         config, sizes = model.config, model.cache_sizes()
-        stretches = bool(getattr(config, "use_dynamic_ntk", False))
         self.facts = Facts(
-            **sizes, vocab_size=config.vocab_size, context=config.max_position_embeddings, stretches=stretches
+            **sizes,
+            vocab_size=config.vocab_size,
+            context=config.max_position_embeddings,
+            stretches=model.stretches,
         )
         self._cache: KVCache | None = None
 
     def allocate(self, num_blocks: int, block_size: int) -> None:
         """As in `Runner`."""
-        facts = self.facts
-        self._cache = KVCache.allocate(
-            facts.layers, num_blocks, facts.kv_heads, block_size, facts.head_dim, facts.dtype
-        )
+        self._cache = KVCache.allocate(num_blocks=num_blocks, block_size=block_size, **self.facts.cache_sizes())
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """As in `Runner`."""

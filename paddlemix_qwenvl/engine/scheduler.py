@@ -86,7 +86,8 @@ class Scheduler:
                 plan.parts.append(Part(sequence, count))
                 budget -= count
         while budget and (sequence := self._next_waiting()):
-            if len(self.running) >= self.max_num_seqs or not self._admit(sequence):
+            taken = sum(map(_width, self.running)) + _width(sequence)
+            if taken > self.max_num_seqs or not self._admit(sequence):
                 if plan.parts or not self._preempt_younger(sequence):
                     break
                 continue
@@ -122,18 +123,19 @@ class Scheduler:
         sequence.blocks = found + [self.blocks.take() for _ in range(needed)]
         sequence.computed = len(found) * size
         sequence.cached = max(sequence.cached, min(sequence.computed, sequence.prompt_length))
-        self.waiting.pop(0)
+        self.waiting.remove(sequence)
         insort(self.running, sequence, key=attrgetter("key"))
         return True
 
     def _make_room(self, sequence: Sequence, count: int, plan: Plan) -> bool:
         """Blocks of its own for the next tokens of a sequence; younger ones give theirs back, or it does so itself."""
         first = sequence.computed // self.blocks.block_size
-        shared = [
-            place for place in range(first, len(sequence.blocks)) if self.blocks.is_shared(sequence.blocks[place])
-        ]
         missing = self.blocks.blocks_for(sequence.computed + count) - len(sequence.blocks)
-        while self.blocks.available < len(shared) + max(0, missing):
+        while True:
+            places = range(first, len(sequence.blocks))
+            shared = [place for place in places if self.blocks.is_shared(sequence.blocks[place])]
+            if self.blocks.available >= len(shared) + max(0, missing):
+                break
             youngest = self.running[-1]
             plan.parts = [part for part in plan.parts if part.sequence is not youngest]
             plan.copies = [pair for pair in plan.copies if pair[1] not in youngest.blocks]
@@ -165,3 +167,8 @@ class Scheduler:
     def _give_back(self, sequence: Sequence) -> None:
         self.blocks.release(sequence.blocks)
         sequence.blocks, sequence.computed, sequence.known, sequence.features = [], 0, 0, {}
+
+
+def _width(sequence: Sequence) -> int:
+    """Sequences that this one is, or will be after its prompt."""
+    return sequence.settings.width if sequence.length == sequence.prompt_length else 1

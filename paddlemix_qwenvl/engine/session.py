@@ -1,23 +1,37 @@
-"""A loaded model that is asked: one question about images, or the next turn of a conversation."""
+"""A loaded model that is asked: one question about pictures, or the next turn of a conversation."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.device import usable_dtype, use_device
 from paddlemix_qwenvl.engine import timings
-from paddlemix_qwenvl.engine.generate import generating
+from paddlemix_qwenvl.engine.capacity import blocks_there_is_room_for
+from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, Engine
+from paddlemix_qwenvl.engine.events import Failed, Finished, Progress, Token
+from paddlemix_qwenvl.engine.generate import generating, seeded
+from paddlemix_qwenvl.engine.grammar import Grammar, Vocabulary
+from paddlemix_qwenvl.engine.ranks import on_all_ranks
+from paddlemix_qwenvl.engine.runner import ModelRunner, Runner
+from paddlemix_qwenvl.engine.sequence import Request
+from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers
 from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.media import ContentCache
 from paddlemix_qwenvl.models.auto import find_family
+from paddlemix_qwenvl.models.batch import SIZES
 from paddlemix_qwenvl.models.conversations import question_about
 from paddlemix_qwenvl.models.processor import AnswerDecoder
+from paddlemix_qwenvl.models.prompts import Prompt
+from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel
 
 DECODED_BYTES = 256 << 20
+_Asked = tuple[Request, dict[str, list]]  # with the sizes of its media
 
 
 @dataclass(frozen=True)
@@ -25,38 +39,82 @@ class Answer:
     """What the model said.
 
     Attributes:
-        text: without special tokens.
+        text: without special tokens but those of the family's grounding, outer spaces stripped.
         token_ids: the new tokens, the one that ended the answer included.
-        prompt_tokens: length of the prompt, image tokens included.
-        seconds: wall time of "load", "vision", "prefill" and "decode".
-        original_sizes, resized_sizes: (width, height) of the pictures, for `grounding.parse`.
+        reason: why it ended, as in `events.Finished`.
+        prompt_tokens, cached_tokens: length of the prompt, image tokens included, and how much of it was known from before.
+        seconds: wall time of "load", "waiting", "vision", "prefill" and "decode".
+        sizes: the pictures' `original_sizes` and `resized_sizes` as (width, height), videos' as `video_...`, for `grounding.parse`.
     """
 
     text: str
     token_ids: list[int]
+    reason: str
     prompt_tokens: int
+    cached_tokens: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    original_sizes: list = field(default_factory=list)
-    resized_sizes: list = field(default_factory=list)
+    sizes: dict[str, list] = field(default_factory=dict)
 
     def as_dict(self) -> dict:
         """All but the sizes."""
-        return {name: value for name, value in asdict(self).items() if not name.endswith("_sizes")}
+        return {name: value for name, value in asdict(self).items() if name != "sizes"}
 
 
 @dataclass
 class Assistant:
-    """A loaded model and its processor.
+    """A model in an engine, and its processor. With several ranks all of them make the same calls; what counts is what rank 0 is
+    given, whose `on_text` and `on_progress` alone are called, and all get its answers.
 
     Attributes:
-        decoded: pictures from files and addresses as they were decoded and resized, by their content; None to keep none, and
-            no features either.
+        engine: rank 0's, None on the others.
+        runner: of the model, on this rank.
+        prompts: makes prompts of what the processor returns.
+        defaults, tokens: where settings come from that a call leaves open: generation_config.json, then end and pad tokens.
+        decoded: pictures from files and addresses as they were decoded and resized, by their content; None to keep none.
     """
 
-    model: object
-    processor: object
+    engine: Engine | None
+    runner: Runner
+    processor: Any
+    prompts: Callable[[Mapping], list[Prompt]]
+    defaults: Any
+    tokens: Any
     load_seconds: float
     decoded: ContentCache | None = None
+    parallel: TensorParallel = field(default_factory=tensor_parallel)
+
+    @classmethod
+    def of(
+        cls,
+        runner: Runner,
+        processor,
+        prompts: Callable[[Mapping], list[Prompt]],
+        defaults,
+        tokens,
+        load_seconds: float,
+        kv_cache_gib: float | None = None,
+        remember_images: bool = True,
+    ) -> Assistant:
+        """An assistant on any runner.
+
+        Args:
+            kv_cache_gib: memory of the cache on each rank; None for a share of what is free.
+            remember_images: keep up to 256 MiB of decoded pictures, as much of their features, and what was computed of prompts, so
+                that what comes again, as in a chat's next turn, is not computed again.
+
+        Raises:
+            ConfigurationError: a cache without a single block.
+        """
+        kept = {} if remember_images else {"prefix_cache": False, "encoder_cache_bytes": 0}
+        decoded = ContentCache(DECODED_BYTES) if remember_images else None
+        assistant = cls(None, runner, processor, prompts, defaults, tokens, load_seconds, decoded)
+
+        def make(blocks: int, leading: Runner) -> None:
+            assistant.engine = Engine(leading, blocks, **kept)
+
+        room = partial(blocks_there_is_room_for, runner.facts, BLOCK_SIZE, kv_cache_gib)
+        on_all_ranks(assistant.parallel, [runner], room, make)
+        return assistant
 
     @classmethod
     def load(
@@ -66,8 +124,9 @@ class Assistant:
         device: str | None = None,
         quantization: str | None = None,
         vision_parallel: str | None = None,
-        remember_images: bool = True,
         allow_pickle: bool = False,
+        kv_cache_gib: float | None = None,
+        remember_images: bool = True,
         **source,
     ) -> Assistant:
         """Load a model by name or folder.
@@ -77,9 +136,8 @@ class Assistant:
             device: "cpu", "gpu" or "gpu:N"; None for Paddle's choice.
             quantization: "int8" or None.
             vision_parallel: with several ranks, the vision tower split over them ("tensor", the default) or whole on each ("data").
-            remember_images: keep up to 256 MiB of decoded pictures and as much of their features, so that one that comes again,
-                as in a chat's next turn, is neither decoded nor encoded again.
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
+            kv_cache_gib, remember_images: as in `of`.
             source: where a name is looked up, as in `hub.fetch`.
 
         Raises:
@@ -99,69 +157,172 @@ class Assistant:
             model_path, dtype=dtype, quantization=quantization, allow_pickle=allow_pickle, **changes, **source
         )
         processor = family.load("processor").from_pretrained(model_path, **source)
-        decoded = ContentCache(DECODED_BYTES) if remember_images else None
-        return cls(model, processor, time.perf_counter() - started, decoded)
+        prompts = partial(family.module("positions").prompts, model.config)
+        model.eval()
+        return cls.of(
+            ModelRunner(model),
+            processor,
+            prompts,
+            model.generation_config,
+            model.config,
+            time.perf_counter() - started,
+            kv_cache_gib,
+            remember_images,
+        )
 
-    def ask(
-        self,
-        question: str,
-        images: Sequence = (),
-        on_text: Callable[[str], None] | None = None,
-        **generation,
-    ) -> Answer:
-        """Answer one question about images; arguments as in `answer`.
+    def ask(self, question: str, images: Sequence = (), **options) -> Answer:
+        """Answer one question about images; options as in `answer`.
 
         Args:
             images: paths, URLs, data URIs or PIL images, in the order they are shown.
         """
-        return self.answer([question_about(question, images)], on_text, **generation)
+        return self.answer([question_about(question, images)], **options)
 
     def answer(
         self,
         messages: list[dict],
         on_text: Callable[[str], None] | None = None,
-        max_pixels: int | None = None,
-        **generation,
+        on_progress: Callable[[int, int], None] | None = None,
+        **options,
     ) -> Answer:
         """The next turn of a conversation.
 
         Args:
             messages: in the Hub's format, with images and videos.
             on_text: gets the answer piece by piece while it is generated.
-            max_pixels: that a picture or a frame is resized to at most; None for the model's own.
-            generation: settings of `model.generate`; what is None is left to the model's generation_config.json.
+            on_progress: gets the tokens of the prompt that are computed, and all of them.
+            options: as in `request`.
 
         Raises:
             MediaError, PromptError, GenerationError: what was given cannot be used.
         """
-        from paddlemix_qwenvl.engine.streaming import TextStreamer
+        return self._answers(lambda: [self.request(messages, **options)], on_text, on_progress)[0]
 
+    def answer_all(self, conversations: list[list[dict]], **options) -> list[Answer]:
+        """Answers to several conversations at once, whose draws differ; options as in `request`."""
+
+        def requests() -> list[_Asked]:
+            asked = [self.request(one, **options) for one in conversations]
+            settings = seeded(asked[0][0].settings, len(asked))
+            return [
+                (replace(request, settings=own), sizes) for (request, sizes), own in zip(asked, settings, strict=True)
+            ]
+
+        return self._answers(requests)
+
+    def complete(self, text: str, images: Sequence = (), videos: Sequence = (), **options) -> Answer:
+        """What follows a text with a placeholder for each image and video, as the processor takes them; options as in `request`."""
+        return self._answers(lambda: [self._request(text, [*images] or None, [*videos] or None, **options)])[0]
+
+    def request(self, messages: list[dict], **options) -> _Asked:
+        """What an engine is asked to answer a conversation, and the sizes of its media.
+
+        Args:
+            min_pixels, max_pixels: that a picture or a frame is resized to; None for the model's own.
+            grammar: that the answer follows.
+            schema: JSON schema of the answer, in place of a grammar.
+            stop_strings: the first of them ends the answer and stays at its end.
+            priority: requests of a smaller number go first.
+            options: settings (`GenerationSettings`); what is None is left to the model's generation_config.json.
+
+        Raises:
+            MediaError, PromptError, GenerationError: what was given cannot be used.
+        """
         text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        images, videos = self.processor.fetch_media(messages, self.decoded)
-        limits = {} if max_pixels is None else {"max_pixels": max_pixels}
-        inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="pd", **limits)
-        streamer = TextStreamer(AnswerDecoder(self.processor), on_text) if on_text else None
-        settings = {name: value for name, value in generation.items() if value is not None}
-        if "stop_strings" in settings:
-            settings["tokenizer"] = self.processor.tokenizer
-        if self.processor.stop_token_ids is not None:
-            settings.setdefault("eos_token_id", self.processor.stop_token_ids)
-        ids, _ = self.model.generate(**inputs, streamer=streamer, remember_images=self.decoded is not None, **settings)
+        if options.get("eos_token_id") is None:
+            options["eos_token_id"] = self.processor.stop_token_ids
+        return self._request(text, *self.processor.fetch_media(messages, self.decoded), **options)
+
+    def _request(
+        self,
+        text: str,
+        images: list | None,
+        videos: list | None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        grammar: Grammar | None = None,
+        schema: Mapping | str | None = None,
+        stop_strings: str | Sequence[str] | None = None,
+        priority: int = 0,
+        **generation,
+    ) -> _Asked:
+        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        limits = {name: value for name, value in limits.items() if value is not None}
+        inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="np", **limits)
+        settings = self.settings(generation)
+        if schema is not None:
+            grammar = Grammar.json_schema(schema, self.vocabulary(settings))
+        stop = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings or ())
+        request = Request(self.prompts(inputs)[0], settings, grammar, AnswerDecoder(self.processor), stop, priority)
+        return request, {name: inputs[name] for name in SIZES if name in inputs}
+
+    def settings(self, given: Mapping[str, Any]) -> GenerationSettings:
+        """Settings of an answer; what is None is left to the model.
+
+        Raises:
+            GenerationError: a value that cannot be carried out, or a name that nobody knows.
+        """
+        given = {name: value for name, value in given.items() if value is not None}
+        settings = GenerationSettings.resolve(self.defaults, self.tokens, given)
+        check_leftovers(given, ())
+        return settings
+
+    def vocabulary(self, settings: GenerationSettings) -> Vocabulary:
+        """What grammars are compiled for."""
+        return Vocabulary.of(self.processor.tokenizer, self.runner.facts.vocab_size, settings.eos_token_ids)
+
+    def _answers(
+        self, requests: Callable[[], list[_Asked]], on_text: Callable | None = None, on_progress: Callable | None = None
+    ) -> list[Answer]:
+        """Make the requests and answer them."""
+
+        def answer(asked: list[_Asked], _: Runner) -> list[dict]:
+            finished = self._run([request for request, _ in asked], on_text, on_progress)
+            return [vars(self._answer(*each)) for each in zip(finished, [sizes for _, sizes in asked], strict=True)]
+
+        return [Answer(**each) for each in on_all_ranks(self.parallel, [self.runner], requests, answer)]
+
+    def _run(self, requests: list[Request], on_text: Callable | None, on_progress: Callable | None) -> list[Finished]:
+        """Run the engine until these are answered."""
+        found: dict[int, Finished] = {}
+        numbers: list[int] = []
+        try:
+            numbers += [self.engine.add(request) for request in requests]
+            while len(found) < len(numbers):
+                for event in self.engine.step():
+                    if isinstance(event, Failed):
+                        raise event.error
+                    if isinstance(event, Progress) and on_progress:
+                        on_progress(event.done, event.total)
+                    if isinstance(event, Token | Finished) and event.text and on_text:
+                        on_text(event.text)
+                    if isinstance(event, Finished):
+                        found[event.request_id] = event
+        finally:
+            for number in numbers:
+                self.engine.discard(number)
+        return [found[number] for number in numbers]
+
+    def _answer(self, finished: Finished, sizes: dict[str, list]) -> Answer:
         return Answer(
-            text=self.processor.post_process(ids)[0],
-            token_ids=ids[0].tolist(),
-            prompt_tokens=int(inputs["input_ids"].shape[1]),
-            seconds={"load": self.load_seconds, **self.model.generation_seconds},
-            original_sizes=inputs.get("original_sizes", []),
-            resized_sizes=inputs.get("resized_sizes", []),
+            self.processor.post_process([finished.token_ids])[0],
+            finished.token_ids,
+            finished.reason,
+            finished.prompt_tokens,
+            finished.cached_tokens,
+            {"load": self.load_seconds, **finished.seconds},
+            sizes,
         )
 
-    def benchmark(self, repeats: int, *args, **kwargs) -> dict:
+    def benchmark(self, repeats: int, *args, **options) -> dict:
         """Ask the same `repeats` times after a first time that does not count, without remembering anything.
 
         Returns:
             Medians and the peak memory, as `timings.summary`.
         """
-        forgetful = replace(self, decoded=None)
-        answers = [forgetful.ask(*args, **kwargs) for _ in range(repeats + 1)][1:]
-        return timings.summary([answer.seconds for answer in answers], len(answers[0].token_ids))
+        forgetful, answers = replace(self, decoded=None), []
+        for _ in range(repeats + 1):
+            if self.engine is not None:
+                self.engine.forget()
+            answers.append(forgetful.ask(*args, **options))
+        return timings.summary([answer.seconds for answer in answers[1:]], len(answers[0].token_ids))

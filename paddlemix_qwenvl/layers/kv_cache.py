@@ -20,9 +20,11 @@ class KVCache:
     values: list
 
     @classmethod
-    def allocate(cls, layers: int, blocks: int, kv_heads: int, block_size: int, head_dim: int, dtype: str) -> KVCache:
-        """A cache of `2 * layers * blocks * kv_heads * block_size * head_dim` numbers that are not set."""
-        shape = [blocks, kv_heads, block_size, head_dim]
+    def allocate(
+        cls, layers: int, num_blocks: int, kv_heads: int, block_size: int, head_dim: int, dtype: str
+    ) -> KVCache:
+        """A cache of `2 * layers * num_blocks * kv_heads * block_size * head_dim` numbers that are not set."""
+        shape = [num_blocks, kv_heads, block_size, head_dim]
         keys, values = ([paddle.empty(shape, dtype) for _ in range(layers)] for _ in range(2))
         return cls(keys, values)
 
@@ -41,4 +43,4 @@ class KVCache:
         sources, targets = (paddle.to_tensor(side, dtype="int64") for side in zip(*pairs, strict=True))
         for tensors in (self.keys, self.values):
             for tensor in tensors:
-                paddle._C_ops.index_put_(tensor, (targets,), tensor.index_select(sources), False)
+                paddle._C_ops.index_put_(tensor, (targets,), tensor[sources], False)

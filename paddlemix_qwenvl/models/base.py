@@ -86,6 +86,11 @@ class DecoderModel(LoadableModel):
         """
         raise NotImplementedError
 
+    @property
+    def stretches(self) -> bool:
+        """Whether prompts may stretch the rotary base."""
+        return bool(getattr(self.config, "use_dynamic_ntk", False))
+
     def ntk_alpha(self, length: int) -> float | None:
         """What a prompt of `length` tokens stretches the rotary base by; None where it stays."""
         return None

@@ -32,7 +32,7 @@ class PastKeyValues:
     def allocate(cls, batch: int, **sizes) -> PastKeyValues:
         """An empty one; `sizes` as in `KVCache.allocate`, a block of which is what a row may grow to."""
         lengths, next_positions = paddle.zeros([batch], "int32"), paddle.zeros([batch], "int64")
-        return cls(KVCache.allocate(blocks=batch, **sizes), lengths, next_positions)
+        return cls(KVCache.allocate(num_blocks=batch, **sizes), lengths, next_positions)
 
     @property
     def empty(self) -> bool:

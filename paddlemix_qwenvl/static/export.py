@@ -20,7 +20,7 @@ from paddlemix_qwenvl.models.auto import find_family
 from paddlemix_qwenvl.models.family import Family, family_of_config
 from paddlemix_qwenvl.models.generation_config import write_generation_config
 from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel
-from paddlemix_qwenvl.static.graphs import LanguageGraph, cache_dtype
+from paddlemix_qwenvl.static.graphs import LanguageGraph
 from paddlemix_qwenvl.static.manifest import LANGUAGE, NAME, PARTS, VISION, Manifest, graph_name, short_name
 
 
@@ -161,7 +161,7 @@ def save_files(model, processor, folder: Path) -> None:
 
 def describe(model, family: Family, parts: tuple[str, ...], name: str) -> Manifest:
     """The manifest of a model, without what is known only once the graphs are written."""
-    config, heads, defaults = model.config, model.decoder.heads, model.generation_config.to_diff_dict()
+    config, cache, defaults = model.config, model.cache_sizes(), model.generation_config.to_diff_dict()
     eos = defaults.get("eos_token_id", config.eos_token_id)
     eos = [int(token) for token in (eos if isinstance(eos, list | tuple) else [eos]) if token is not None]
     pad = next((token for token in (defaults.get("pad_token_id"), config.pad_token_id, *eos) if token is not None), 0)
@@ -172,18 +172,12 @@ def describe(model, family: Family, parts: tuple[str, ...], name: str) -> Manife
         model=short_name(name),
         parts=list(parts),
         degree=tensor_parallel().degree,
-        dtype="int8" if quantized else cache_dtype(model),
+        dtype="int8" if quantized else cache["dtype"],
         device=paddle.device.get_device().partition(":")[0],
         versions={"paddle": paddle.__version__, "paddlemix_qwenvl": version("paddlemix_qwenvl")},
-        cache={
-            "layers": model.decoder.depth,
-            "kv_heads": heads.num_kv_heads,
-            "head_dim": heads.head_dim,
-            "dtype": cache_dtype(model),
-        },
+        cache=cache,
         tokens={"eos": eos, "pad": int(pad), "vocab_size": config.vocab_size},
         vision=config.to_dict()[config.vision_part],
-        position_rows=model.position_rows,
         hidden_size=config.hidden_size,
         context=config.max_position_embeddings,
         capability="{}.{}".format(*paddle.device.cuda.get_device_capability()) if arranged else None,

@@ -14,21 +14,8 @@ from paddlemix_qwenvl.errors import DeployError
 from paddlemix_qwenvl.files import write_json
 
 NAME = "manifest.json"
-FORMAT = 3
+FORMAT = 4
 PARTS = VISION, LANGUAGE = ("vision", "language")
-STATE = (
-    "ids",
-    "features",
-    "source",
-    "cu_seqlens",
-    "position_ids",
-    "next_positions",
-    "lengths",
-    "seen",
-    "unfinished",
-    "count",
-)
-"""What a step of the language graph takes and returns for the next one, the caches apart."""
 
 
 def short_name(model: str) -> str:
@@ -56,7 +43,6 @@ class Manifest:
         cache: layers, KV heads (of a rank), head width and dtype of the KV cache.
         tokens: "pad", "eos" (a list) and "vocab_size".
         vision: the vision tower's fields of the config.
-        position_rows: how many positions a token has.
         hidden_size: width of the features.
         context: tokens of prompt and answer together, at most.
         capability: compute capability of the cards that int8 weights are arranged for, None for any.
@@ -74,7 +60,6 @@ class Manifest:
     cache: dict
     tokens: dict
     vision: dict
-    position_rows: int
     hidden_size: int
     context: int
     capability: str | None = None

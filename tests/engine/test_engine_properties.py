@@ -101,6 +101,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(data):
         for index, (tokens, reason) in alone(request).items():
             answer, ended = found.get((place, index), ([], "cancelled"))
             assert ended in (reason, "cancelled")
-            assert answer == (tokens if ended == reason else tokens[: len(answer)])
+            if ended == reason or request.settings.num_beams == 1:
+                assert answer == (tokens if ended == reason else tokens[: len(answer)])
     assert engine.blocks.available == num_blocks
     assert not engine.busy

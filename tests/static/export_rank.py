@@ -8,7 +8,7 @@ import numpy as np
 
 from paddlemix_qwenvl.parallel import init_tensor_parallel
 from paddlemix_qwenvl.static.export import export, load
-from paddlemix_qwenvl.static.runner import Predictor
+from paddlemix_qwenvl.static.loading import load_export
 
 SETTINGS = {"max_new_tokens": 24, "min_new_tokens": 24, "do_sample": False}
 SAMPLED = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": True, "top_k": 0}
@@ -26,10 +26,10 @@ def main(folder: Path) -> None:
     model, processor = load(str(folder / "hub"), "float32")
     export(model, processor, folder / "export")
     parallel.all_reduce(processor_ready())
-    predictor = Predictor(folder / "export")
+    predictor = load_export(folder / "export")
     found = {
-        "greedy": predictor.chat(conversation(), **SETTINGS).token_ids,
-        "unseeded": predictor.chat(conversation(), **SAMPLED).token_ids,
+        "greedy": predictor.answer(conversation(), **SETTINGS).token_ids,
+        "unseeded": predictor.answer(conversation(), **SAMPLED).token_ids,
     }
     (folder / f"rank-{parallel.rank}.json").write_text(json.dumps(found))
 

@@ -11,8 +11,8 @@ import pytest
 from paddlemix_qwenvl.errors import ConfigurationError, DeployError
 from paddlemix_qwenvl.static import export as exporter
 from paddlemix_qwenvl.static.export import export
+from paddlemix_qwenvl.static.loading import load_export
 from paddlemix_qwenvl.static.manifest import Manifest
-from paddlemix_qwenvl.static.runner import Predictor
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def change(folder: Path, **fields) -> Path:
 def test_serving_needs_neither_paddlenlp_nor_a_layer(folder, qwen_vl_folder, family):
     served = {"qwen2_5_vl": folder, "qwen_vl": qwen_vl_folder}[family]
     code = (
-        "import sys; from paddlemix_qwenvl.static.runner import Predictor\n"
-        f"Predictor({str(served)!r}, family={family!r}).answer(['the'], max_new_tokens=2)\n"
-        "print([m for m in sys.modules if m.startswith(('paddlenlp', 'transformers', 'paddlemix_qwenvl.layers'))"
+        "import sys; from paddlemix_qwenvl.static.loading import load_export\n"
+        f"load_export({str(served)!r}, family={family!r}).complete('the', max_new_tokens=2)\n"
+        "print([m for m in sys.modules if m.startswith(('paddlenlp', 'transformers', 'paddlemix_qwenvl.layers.linear'))"
         " or m.startswith('paddlemix_qwenvl') and m.endswith(('.model', '.language', '.vision'))])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -44,13 +44,13 @@ def test_a_changed_file_is_noticed(copy, name):
     path = copy / name
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(DeployError, match=rf"{name} .*checksum"):
-        Predictor(copy)
+        load_export(copy)
 
 
 def test_a_missing_file_is_noticed(copy):
     (copy / "language.pdiparams").unlink()
     with pytest.raises(DeployError, match=r"language.pdiparams is missing"):
-        Predictor(copy)
+        load_export(copy)
 
 
 @pytest.mark.parametrize(
@@ -67,38 +67,38 @@ def test_a_missing_file_is_noticed(copy):
 )
 def test_a_manifest_that_does_not_fit_is_refused(copy, fields, message):
     with pytest.raises(DeployError, match=message):
-        Predictor(change(copy, **fields))
+        load_export(change(copy, **fields))
 
 
 def test_operations_of_a_vision_graph_in_a_folder_of_its_own(folder, copy):
     with pytest.raises(DeployError, match=r"qwenvl_missing.*setup.py install"):
-        Predictor(folder, vision_folder=change(copy, compiled_ops=["qwenvl_missing"]))
+        load_export(folder, vision_folder=change(copy, compiled_ops=["qwenvl_missing"]))
 
 
 def test_no_compiled_operations_at_all(copy, monkeypatch):
     monkeypatch.setitem(sys.modules, "paddlemix_qwenvl_ops", None)
     with pytest.raises(DeployError, match=r"not here .*setup.py install"):
-        Predictor(change(copy, compiled_ops=["qwenvl_linear"]))
+        load_export(change(copy, compiled_ops=["qwenvl_linear"]))
 
 
 def test_graphs_of_another_family_or_model(folder, qwen_vl_folder, copy):
     with pytest.raises(DeployError, match=r"export of 'qwen_vl', not of 'qwen2_5_vl'"):
-        Predictor(qwen_vl_folder, family="qwen2_5_vl")
+        load_export(qwen_vl_folder, family="qwen2_5_vl")
     with pytest.raises(DeployError, match="do not belong together"):
-        Predictor(folder, vision_folder=qwen_vl_folder)
+        load_export(folder, vision_folder=qwen_vl_folder)
     with pytest.raises(DeployError, match="do not belong together"):
-        Predictor(folder, vision_folder=change(copy, model="another"))
+        load_export(folder, vision_folder=change(copy, model="another"))
     with pytest.raises(DeployError, match=r"export of 'tiny', not of 'Qwen/Qwen2.5-VL-3B-Instruct'"):
-        Predictor(folder, model="Qwen/Qwen2.5-VL-3B-Instruct")
+        load_export(folder, model="Qwen/Qwen2.5-VL-3B-Instruct")
 
 
 def test_parts_in_folders_of_their_own(model, processor, tmp_path):
     for part in ("vision", "language"):
         export(model, processor, tmp_path / part, (part,), name="tiny", say=lambda line: None)
     with pytest.raises(DeployError, match="holds the language graph, not vision"):
-        Predictor(tmp_path / "language")
-    predictor = Predictor(tmp_path / "language", tmp_path / "vision", model="somewhere/tiny/")
-    assert len(predictor.answer(["the"], max_new_tokens=3, min_new_tokens=3).token_ids[0]) == 3
+        load_export(tmp_path / "language")
+    predictor = load_export(tmp_path / "language", tmp_path / "vision", model="somewhere/tiny/")
+    assert len(predictor.complete("the", max_new_tokens=3, min_new_tokens=3).token_ids) == 3
 
 
 def test_the_manifest(folder, model):
@@ -110,12 +110,12 @@ def test_the_manifest(folder, model):
 
     compiled = ops.status()["rms_norm"].startswith("compiled")
     assert ("qwenvl_rms_norm" in manifest.compiled_ops) == compiled
-    assert ("qwenvl_sample_with_settings" in manifest.compiled_ops) == compiled
+    assert ("qwenvl_cached_attention" in manifest.compiled_ops) == compiled
 
 
 def test_no_export_at_all(tmp_path):
     with pytest.raises(DeployError, match="paddlemix-qwenvl export"):
-        Predictor(tmp_path)
+        load_export(tmp_path)
 
 
 def test_a_folder_with_other_things_is_not_overwritten(model, processor, tmp_path):

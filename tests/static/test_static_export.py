@@ -2,13 +2,12 @@
 
 import shutil
 
-import numpy as np
 import pytest
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.errors import DeployError, GenerationError, PromptError
 from paddlemix_qwenvl.static.export import export
-from paddlemix_qwenvl.static.runner import Predictor
+from paddlemix_qwenvl.static.loading import load_export
 
 GREEDY = {"max_new_tokens": 64, "min_new_tokens": 64, "do_sample": False, "repetition_penalty": 1.1}
 
@@ -36,7 +35,7 @@ def conversations(noise):
 
 @pytest.fixture(scope="module")
 def predictor(folder):
-    return Predictor(folder)
+    return load_export(folder)
 
 
 def answers(model, processor, conversations, **settings):
@@ -46,17 +45,21 @@ def answers(model, processor, conversations, **settings):
     return inputs, model.generate(**inputs, **settings)[0].tolist()
 
 
+def tokens_of(predictor, conversations, **settings) -> list:
+    return [answer.token_ids for answer in predictor.answer_all(conversations, **settings)]
+
+
 @pytest.mark.parametrize(
     "name", ["one picture", "another size", "two pictures", "text", "a video and a picture", "a batch"]
 )
 def test_static_tokens_are_the_dynamic_ones(model, processor, predictor, conversations, name):
     inputs, expected = answers(model, processor, conversations[name], **GREEDY)
-    prediction = predictor.chat(conversations[name], **GREEDY)
-    assert prediction.token_ids == expected
-    assert prediction.prompt_tokens == inputs["attention_mask"].sum(-1).tolist()
-    assert prediction.texts == processor.post_process(expected)
+    found = predictor.answer_all(conversations[name], **GREEDY)
+    assert [answer.token_ids for answer in found] == expected
+    assert [answer.prompt_tokens for answer in found] == inputs["attention_mask"].sum(-1).tolist()
+    assert [answer.text for answer in found] == processor.post_process(expected)
     for sizes in ("original_sizes", "resized_sizes", "video_resized_sizes"):
-        assert prediction.sizes.get(sizes) == inputs.get(sizes)
+        assert [size for answer in found for size in answer.sizes.get(sizes, [])] == inputs.get(sizes, [])
 
 
 def test_rows_end_one_by_one(model, processor, predictor, conversations):
@@ -66,7 +69,7 @@ def test_rows_end_one_by_one(model, processor, predictor, conversations):
     ends = [long[0][3], long[1][9]]
     settings = {"max_new_tokens": 20, "do_sample": False, "repetition_penalty": 1.1, "eos_token_id": ends}
     expected = answers(model, processor, batch, **settings)[1]
-    found = predictor.chat(batch, **settings).token_ids
+    found = tokens_of(predictor, batch, **settings)
     assert len({len(row) for row in found}) > 1
     for row, wanted in zip(found, expected, strict=True):
         assert row == wanted[: len(row)] and (len(row) == len(wanted) or row[-1] in ends)
@@ -79,8 +82,8 @@ def test_sampled_tokens_are_the_dynamic_ones(model, processor, predictor, conver
     settings = {"max_new_tokens": 12, "min_new_tokens": 12, "do_sample": True, "seed": 5, **settings}
     batch = conversations["a batch"]
     expected = answers(model, processor, batch, **settings)[1]
-    assert predictor.chat(batch, **settings).token_ids == expected
-    assert predictor.chat(batch, **{**settings, "seed": 6}).token_ids != expected
+    assert tokens_of(predictor, batch, **settings) == expected
+    assert tokens_of(predictor, batch, **{**settings, "seed": 6}) != expected
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
@@ -91,15 +94,15 @@ def test_narrow_weights_answer_as_the_dynamic_model_does(hub_folder, processor, 
     manifest = export(model, processor, tmp_path / "export", say=lambda line: None)
     assert manifest.dtype == dtype
     settings = {**GREEDY, "max_new_tokens": 8, "min_new_tokens": 8}
-    predictor = Predictor(tmp_path / "export")
+    predictor = load_export(tmp_path / "export")
     for name in ("one picture", "a batch"):
         expected = answers(model, processor, conversations[name], **settings)[1]
-        assert predictor.chat(conversations[name], **settings).token_ids == expected
+        assert tokens_of(predictor, conversations[name], **settings) == expected
 
 
 def test_an_export_can_be_run_again_and_again(predictor, conversations):
-    first = [predictor.chat(conversations[name], **GREEDY).token_ids for name in ("two pictures", "text")]
-    again = [predictor.chat(conversations[name], **GREEDY).token_ids for name in ("two pictures", "text")]
+    first = [tokens_of(predictor, conversations[name], **GREEDY) for name in ("two pictures", "text")]
+    again = [tokens_of(predictor, conversations[name], **GREEDY) for name in ("two pictures", "text")]
     assert first == again
 
 
@@ -117,25 +120,41 @@ def test_the_progress_is_told(model, processor, tmp_path):
 
 def test_what_cannot_be_answered_is_refused(predictor):
     with pytest.raises(PromptError, match="context"):
-        predictor.chat(said("word " * predictor.manifest.context))
-    with pytest.raises(GenerationError, match="beam search"):
-        predictor.chat(said("Hi"), num_beams=2, do_sample=False)
+        predictor.answer(said("word " * predictor.engine.facts.context))
     with pytest.raises(GenerationError, match="max_tokens"):
-        predictor.chat(said("Hi"), max_tokens=2)
+        predictor.answer(said("Hi"), max_tokens=2)
     with pytest.raises(PromptError, match="no tokens"):
-        predictor.answer([""])
+        predictor.complete("")
     with pytest.raises(PromptError, match="0 images"):
-        predictor.answer(["<|vision_start|><|image_pad|><|vision_end|>"])
+        predictor.complete("<|vision_start|><|image_pad|><|vision_end|>")
 
 
-def test_the_steps_of_a_stream(predictor, conversations):
-    steps = []
-    prediction = predictor.chat(
-        conversations["a batch"],
-        on_token=lambda tokens: steps.append(tokens.tolist()),
-        **{**GREEDY, "max_new_tokens": 64},
-    )
-    assert np.array(steps).T.tolist() == prediction.token_ids
+def test_beams_are_the_dynamic_ones(model, processor, predictor, conversations):
+    settings = {"max_new_tokens": 12, "num_beams": 3, "do_sample": False}
+    batch = conversations["a batch"]
+    assert tokens_of(predictor, batch, **settings) == answers(model, processor, batch, **settings)[1]
+
+
+def test_a_stream(predictor, conversations):
+    pieces = []
+    answer = predictor.answer(conversations["one picture"][0], on_text=pieces.append, **GREEDY)
+    assert "".join(pieces).strip() == answer.text and len(pieces) > 1
+
+
+def test_stop_strings(predictor, conversations):
+    whole = predictor.answer(conversations["text"][0], **GREEDY).text
+    stop = whole[5:8]
+    answer = predictor.answer(conversations["text"][0], stop_strings=stop, **{**GREEDY, "min_new_tokens": 0})
+    assert answer.reason == "stop" and stop in answer.text and len(answer.text) < len(whole)
+
+
+def test_the_second_turn_computes_what_is_new(predictor, conversations):
+    first = predictor.answer(conversations["two pictures"][0], **GREEDY)
+    messages = [*conversations["two pictures"][0], {"role": "assistant", "content": first.text}, *said("And?")]
+    again = predictor.answer(messages, **GREEDY)
+    predictor.engine.forget()
+    assert again.cached_tokens > first.prompt_tokens // 2
+    assert predictor.answer(messages, **GREEDY).token_ids == again.token_ids
 
 
 def test_an_export_in_an_export_is_not_lost(folder, model, processor, tmp_path):

@@ -6,14 +6,14 @@ import shutil
 import pytest
 
 from paddlemix_qwenvl.errors import PromptError
-from paddlemix_qwenvl.static.runner import Predictor
+from paddlemix_qwenvl.static.loading import load_export
 
 GREEDY = {"max_new_tokens": 64, "min_new_tokens": 64, "do_sample": False}
 
 
 @pytest.fixture(scope="module")
 def predictor(qwen_vl_folder):
-    return Predictor(qwen_vl_folder)
+    return load_export(qwen_vl_folder)
 
 
 BATCHES = {
@@ -29,12 +29,14 @@ def test_static_tokens_are_the_dynamic_ones(qwen_vl, predictor, noise, name):
     model, processor = qwen_vl
     texts, sizes = BATCHES[name]
     images = [noise(*size, seed) for seed, size in enumerate(sizes)]
-    inputs = processor(text=texts, images=images or None, padding=True, return_tensors="pd")
-    expected, _ = model.generate(**inputs, **GREEDY)
-    prediction = predictor.answer(texts, images, **GREEDY)
-    assert prediction.token_ids == expected.tolist()
-    assert prediction.prompt_tokens == inputs["attention_mask"].sum(-1).tolist()
-    assert prediction.sizes.get("original_sizes", []) == sizes
+    for text in texts:
+        own, images = images[: text.count("<img>")], images[text.count("<img>") :]
+        inputs = processor(text=[text], images=own or None, padding=True, return_tensors="pd")
+        expected, _ = model.generate(**inputs, **GREEDY)
+        answer = predictor.complete(text, own, **GREEDY)
+        assert answer.token_ids == expected[0].tolist()
+        assert answer.prompt_tokens == inputs["input_ids"].shape[1]
+        assert answer.sizes.get("original_sizes", []) == [picture.shape[1::-1] for picture in own]
 
 
 def test_a_chat(qwen_vl, predictor, tmp_path, noise):
@@ -46,21 +48,21 @@ def test_a_chat(qwen_vl, predictor, tmp_path, noise):
     query = processor.tokenizer.from_list_format([{"image": path}, {"text": "the thing?"}])
     response, _ = model.chat(processor.tokenizer, query, max_new_tokens=20)
     messages = [{"role": "user", "content": [{"image": path}, {"text": "the thing?"}]}]
-    assert predictor.chat(messages, max_new_tokens=20).texts == [response]
+    assert predictor.answer(messages, max_new_tokens=20).text == response
 
 
 def test_a_model_that_is_no_chat_model_gets_the_words_alone(qwen_vl_folder, noise, tmp_path):
     folder = shutil.copytree(qwen_vl_folder, tmp_path / "raw")
     path = folder / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "chat_format": "raw"}))
-    predictor = Predictor(folder, verify=False)
+    predictor = load_export(folder, verify=False)
     picture = noise(50, 50, 0)
-    found = predictor.chat([{"role": "user", "content": [{"image": picture}, {"text": "the"}]}], **GREEDY)
-    assert found.token_ids == predictor.answer(["Picture 1:<img>1</img>\nthe"], [picture], **GREEDY).token_ids
+    found = predictor.answer([{"role": "user", "content": [{"image": picture}, {"text": "the"}]}], **GREEDY)
+    assert found.token_ids == predictor.complete("Picture 1:<img>1</img>\nthe", [picture], **GREEDY).token_ids
 
 
 def test_what_cannot_be_answered_is_refused(predictor, noise):
     with pytest.raises(PromptError, match="no videos"):
-        predictor.answer(["the"], [], [[noise(20, 20, 0)]])
+        predictor.complete("the", [], [[noise(20, 20, 0)]])
     with pytest.raises(PromptError, match="1 <img> in the text but 2 images"):
-        predictor.answer(["<img>a</img>"], [noise(20, 20, 0)] * 2)
+        predictor.complete("<img>a</img>", [noise(20, 20, 0)] * 2)

@@ -9,7 +9,7 @@ from paddlenlp.transformers import AutoConfig, AutoModelForConditionalGeneration
 import paddlemix_qwenvl
 from paddlemix_qwenvl import Qwen2VLForConditionalGeneration
 from paddlemix_qwenvl.static.export import export
-from paddlemix_qwenvl.static.runner import Predictor
+from paddlemix_qwenvl.static.loading import load_export
 
 GREEDY = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, "repetition_penalty": 1.0}
 
@@ -45,7 +45,7 @@ def test_tokens_are_those_of_whole_passes_and_of_graphs(small, its_processor, in
             logits = small(**given).logits
         assert logits[0, -5:].argmax(-1).tolist() == ids[row].tolist()
     export(small, its_processor, tmp_path, name="tiny", say=lambda line: None)
-    assert Predictor(tmp_path).chat(BATCH, **GREEDY).token_ids == ids.tolist()
+    assert [each.token_ids for each in load_export(tmp_path).answer_all(BATCH, **GREEDY)] == ids.tolist()
 
 
 def test_int8_is_near(small, folder, inputs):
