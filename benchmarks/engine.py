@@ -96,7 +96,7 @@ def second_turn(
     ):
         image, texts = traffic.picture(image_side, 0), np.split(traffic.words(2 * text_tokens, 0), 2)
         whole = request_of(prompt_of(runner, np.concatenate(texts), image), 2 * new_tokens)
-        engine = engine_for(runner, [whole])
+        engine = engine_for(runner, [whole, whole])
         ((first, second, there),) = by_turns([partial(chat, engine, image, texts, new_tokens)], model.repeats)
         print_row(dtype, *map(spread, (first, second, percent(second, first), there)))
 

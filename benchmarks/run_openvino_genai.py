@@ -23,23 +23,19 @@ def main(folder: str, trace: str, model: str, threads: str, tokens: str, repeats
     properties = {"INFERENCE_NUM_THREADS": int(threads)}
     figures, pipeline = loaded(lambda: genai.ContinuousBatchingPipeline(model, scheduling, "CPU", properties))
 
-    def serve() -> int:
-        handles = [
-            pipeline.add_request(number, text, images=[picture], generation_config=settings)
-            for number, (text, picture) in enumerate(zip(texts, pictures, strict=True))
-        ]
-        while pipeline.has_non_finished_requests():
-            pipeline.step()
-        return sum(len(output.generated_ids) for handle in handles for output in handle.read_all())
+    def serve():
+        media = {"images": [[picture] for picture in pictures], "videos": [[]] * len(texts)}
+        return pipeline.generate(texts, **media, generation_config=[settings] * len(texts))[0].perf_metrics
 
     rates = []
     for _ in range(int(repeats) + 1):
-        seconds, made = timed(serve)
+        seconds, metrics = timed(serve)
+        made = metrics.get_num_generated_tokens()  # of all requests
         if made != count * len(texts):
             raise SystemExit(f"{made} new tokens instead of {count * len(texts)}")
         rates.append(made / seconds)
     versions = {"openvino": ov.__version__, "openvino-genai": genai.__version__, "threads": threads}
-    report_rates(versions, figures, 0, rates[1:])
+    report_rates(versions, figures, metrics.get_num_input_tokens(), rates[1:])
 
 
 if __name__ == "__main__":

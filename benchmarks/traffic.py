@@ -18,7 +18,7 @@ from random_checkpoint import config_3b
 
 import paddlemix_qwenvl  # noqa: F401, prepares the process for Paddle
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
-from paddlemix_qwenvl.engine.engine import Engine
+from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, Engine
 from paddlemix_qwenvl.engine.events import Event, Failed, Finished, Token
 from paddlemix_qwenvl.engine.grammar import Matcher
 from paddlemix_qwenvl.engine.runner import ModelRunner
@@ -87,7 +87,7 @@ def request_of(prompt: Prompt, new_tokens: int, grammar=None, **settings) -> Req
 
 def engine_for(runner, requests: Sequence[Request], **how) -> Engine:
     """With a cache that all of these fit in together."""
-    size = how.get("block_size", 32)
+    size = how.get("block_size", BLOCK_SIZE)
     tokens = sum(len(each.prompt.token_ids) + each.settings.max_new_tokens + size for each in requests)
     return Engine(runner, -(-tokens // size), **how)
 
