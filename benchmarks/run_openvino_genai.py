@@ -18,6 +18,7 @@ def main(folder: str, trace: str, model: str, threads: str, tokens: str, repeats
     pictures = [ov.Tensor(picture[None]) for picture in given["pictures"]]
     scheduling = genai.SchedulerConfig()
     scheduling.cache_size, scheduling.max_num_seqs = CACHE_GB, len(texts)
+    scheduling.enable_prefix_caching = False  # each repeat has the same prompts
     settings = genai.GenerationConfig(max_new_tokens=count, min_new_tokens=count, ignore_eos=True)
     settings.do_sample, settings.apply_chat_template = False, False
     properties = {"INFERENCE_NUM_THREADS": int(threads)}
