@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 
 from paddlemix_qwenvl.engine.capacity import blocks_needed, blocks_there_is_room_for
-from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, MAX_NUM_BATCHED_TOKENS, Engine, within_context
+from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, MAX_NUM_BATCHED_TOKENS, Engine
 from paddlemix_qwenvl.engine.events import Failed, Finished, Token
 from paddlemix_qwenvl.engine.ranks import on_all_ranks
 from paddlemix_qwenvl.engine.runner import ModelRunner, Runner
@@ -143,7 +143,7 @@ def _engine_for(requests: list[Request], runner: Runner) -> Engine:
     blocks, sequences, tokens = 0, 0, 0
     for each in requests:
         length = len(each.prompt.token_ids)
-        settings = within_context(each.settings, length, runner.facts.context)
+        settings = each.settings.within_context(length, runner.facts.context)
         blocks += settings.num_return_sequences * blocks_needed(length, settings, BLOCK_SIZE, shared=False)
         sequences, tokens = sequences + settings.width, tokens + length
     # The rows of a batch go step by step together, as streamers and criteria expect it.
