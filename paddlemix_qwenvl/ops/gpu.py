@@ -103,8 +103,11 @@ def cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths, ker
     Args:
         kernel: takes the others, and few new tokens a row: the one in CUDA, which reads the keys once a query.
     """
-    if not _has_flash(q) or q.shape[0] <= (0 if kernel is None else _FEW * lengths.shape[0]):
-        return (kernel or definitions.cached_attention)(q, k_cache, v_cache, cu_seqlens, block_tables, lengths)
+    few = kernel is not None and (not _has_flash(q) or q.shape[0] <= _FEW * lengths.shape[0])
+    if few:
+        return kernel(q, k_cache, v_cache, cu_seqlens, block_tables, lengths)
+    if not _has_flash(q):
+        return definitions.cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths)
     heads, block, size = k_cache.shape[1:]
     index, cu_seqlens_k = _places(cu_seqlens, block_tables, lengths, heads, block)
     k, v = (
