@@ -22,7 +22,7 @@ from paddlemix_qwenvl.engine.sampling import Row, draw, rows_of
 from paddlemix_qwenvl.engine.scheduler import Part, Plan, Scheduler
 from paddlemix_qwenvl.engine.sequence import Request, Sequence
 from paddlemix_qwenvl.engine.settings import GenerationSettings
-from paddlemix_qwenvl.errors import GenerationError, PromptError, QwenVLError
+from paddlemix_qwenvl.errors import ContextError, GenerationError, QwenVLError
 from paddlemix_qwenvl.media import ContentCache
 
 BLOCK_SIZE = 32
@@ -90,7 +90,7 @@ class Engine:
 
         Raises:
             GenerationError: settings that cannot be carried out.
-            PromptError: a prompt that does not fit the context or the cache.
+            ContextError: a prompt that does not fit the context or the cache.
         """
         settings = self._checked(request)
         number = next(self._ids)
@@ -147,7 +147,7 @@ class Engine:
         """The request's settings, with as many new tokens as fit the context.
 
         Raises:
-            GenerationError, PromptError: as `add`.
+            GenerationError, ContextError: as `add`.
         """
         settings, length, context = request.settings, len(request.prompt.token_ids), self.facts.context
         if settings.num_return_sequences < 1 or settings.num_beams < 1:
@@ -162,7 +162,7 @@ class Engine:
             raise GenerationError("stop strings need a decoder: give the tokenizer as well.")
         settings.check_vocabulary(self.facts.vocab_size)
         if length >= context:
-            raise PromptError(
+            raise ContextError(
                 f"the prompt has {length} tokens and the model's context is {context}: shorten it, or give fewer images, or where "
                 f"the processor takes one, a smaller max_pixels."
             )
@@ -170,7 +170,7 @@ class Engine:
         size, there = self.blocks.block_size, self.blocks.num_blocks
         needed = blocks_needed(length, settings, size, self.blocks.prefix_cache)
         if needed > there:
-            raise PromptError(
+            raise ContextError(
                 f"the request takes up to {needed * size} tokens of the cache, which has {there * size}: give the engine a larger "
                 f"kv_cache_gib, or ask for fewer new tokens, or give a shorter prompt."
             )
@@ -184,7 +184,7 @@ class Engine:
             if plan.parts:
                 break
             stuck = self._group_of(scheduler.waiting[0])
-            self._fail(stuck, PromptError("the cache has no room left for this request: use a larger one."))
+            self._fail(stuck, ContextError("the cache has no room left for this request: use a larger one."))
         return plan
 
     def _drafts(self, sequence: Sequence) -> list[int]:
