@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import NoReturn
 
 from paddlemix_qwenvl.device import use_device
 from paddlemix_qwenvl.errors import ParallelError
@@ -43,10 +42,17 @@ class TensorParallel:
             how = dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM
             if not paddle.in_dynamic_mode():
                 return paddle._C_ops.all_reduce(x, _WORLD, how)
-            try:
+            with self._losses_named():
                 dist.all_reduce(x, how, self.group)
-            except RuntimeError as error:
-                self._lost(error)
+        return x
+
+    def broadcast(self, x):
+        """Rank 0's `x` on all ranks; the others give one of its shape and dtype, which is overwritten."""
+        if self.degree > 1:
+            import paddle.distributed as dist
+
+            with self._losses_named():
+                dist.broadcast(x, self.group.ranks[0], self.group)
         return x
 
     def first_rank(self, x):
@@ -68,12 +74,10 @@ class TensorParallel:
         from paddle.base import core
 
         store, key = core.create_or_get_global_tcp_store(), f"qwenvl/{self.group.name}/{next(_meetings)}"
-        try:
+        with self._losses_named():
             if store.add(key, 1) == self.degree:
                 store.set(f"{key}/all", "here")
             store.wait(f"{key}/all")
-        except RuntimeError as error:
-            self._lost(error)
 
     def all_gather(self, x, sizes: list[int], axis: int = -1):
         """The ranks' `x`, joined along `axis` in rank order; rank `i` has `sizes[i]` there, which may be 0."""
@@ -88,10 +92,8 @@ class TensorParallel:
             x = paddle.concat([x, paddle.zeros(missing, x.dtype)], axis=axis)
         parts: list = []
         if paddle.in_dynamic_mode():
-            try:
+            with self._losses_named():
                 dist.all_gather(parts, x, group=self.group)
-            except RuntimeError as error:
-                self._lost(error)
         else:
             parts = paddle._C_ops.all_gather(x, _WORLD, self.degree).split(self.degree)
         filled = [paddle.slice(parts[rank], [axis], [0], [size]) for rank, size in enumerate(sizes) if size]
@@ -110,12 +112,17 @@ class TensorParallel:
             totals[rank] += loads[index]
         return shares
 
-    def _lost(self, error: RuntimeError) -> NoReturn:
-        time.sleep(_GRACE)
-        raise ParallelError(
-            f"rank {self.rank} of {self.degree} lost the others: one of them ended or was silent for too long, and its log says "
-            f"why ({str(error).strip().splitlines()[-1].strip()})."
-        ) from error
+    @contextmanager
+    def _losses_named(self) -> Iterator[None]:
+        """Raises ParallelError for what Paddle says of ranks that are gone."""
+        try:
+            yield
+        except RuntimeError as error:
+            time.sleep(_GRACE)
+            raise ParallelError(
+                f"rank {self.rank} of {self.degree} lost the others: one of them ended or was silent for too long, and its log "
+                f"says why ({str(error).strip().splitlines()[-1].strip()})."
+            ) from error
 
     def split(self, size: int) -> tuple[int, int]:
         """First and last-plus-one of this rank's share of `size` units; earlier ranks take the remainder."""

@@ -47,6 +47,11 @@ class ThreadRank(TensorParallel):
         given = self.group.share(self.rank, x.numpy())
         return paddle.to_tensor(np.max(given, axis=0) if largest else sum(given))
 
+    def broadcast(self, x):
+        given = self.group.share(self.rank, x.numpy())
+        assert {(each.shape, each.dtype) for each in given} == {(x.numpy().shape, x.numpy().dtype)}
+        return paddle.to_tensor(given[0])
+
     def all_gather(self, x, sizes, axis: int = -1):
         parts = self.group.share(self.rank, x.numpy())
         assert [part.shape[axis] for part in parts] == list(sizes)

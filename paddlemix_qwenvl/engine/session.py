@@ -17,8 +17,8 @@ from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, Engine
 from paddlemix_qwenvl.engine.events import Failed, Finished, Progress, Token
 from paddlemix_qwenvl.engine.generate import generating, seeded
 from paddlemix_qwenvl.engine.grammar import Grammar, Vocabulary
-from paddlemix_qwenvl.engine.ranks import runner_of
-from paddlemix_qwenvl.engine.runner import Runner
+from paddlemix_qwenvl.engine.ranks import on_all_ranks
+from paddlemix_qwenvl.engine.runner import ModelRunner, Runner
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers
 from paddlemix_qwenvl.errors import CheckpointError, GenerationError
@@ -28,8 +28,10 @@ from paddlemix_qwenvl.models.batch import SIZES
 from paddlemix_qwenvl.models.conversations import question_about
 from paddlemix_qwenvl.models.processor import AnswerDecoder
 from paddlemix_qwenvl.models.prompts import Prompt
+from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel
 
 DECODED_BYTES = 256 << 20
+_Asked = tuple[Request, dict[str, list]]  # with the sizes of its media
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,26 @@ class Answer:
 
 @dataclass
 class Assistant:
-    """A model in an engine, and its processor.
+    """A model in an engine, and its processor. With several ranks all of them make the same calls; what counts is what rank 0 is
+    given: its callbacks alone are called, and all get its answers.
 
     Attributes:
+        engine: rank 0's, None on the others.
+        runner: of the model, on this rank.
         prompts: makes prompts of what the processor returns.
         defaults, tokens: where settings come from that a call leaves open: generation_config.json, then end and pad tokens.
         decoded: pictures from files and addresses as they were decoded and resized, by their content; None to keep none.
     """
 
-    engine: Engine
+    engine: Engine | None
+    runner: Runner
     processor: Any
     prompts: Callable[[Mapping], list[Prompt]]
     defaults: Any
     tokens: Any
     load_seconds: float
     decoded: ContentCache | None = None
+    parallel: TensorParallel = field(default_factory=tensor_parallel)
     _vocabularies: dict[tuple[int, ...], Vocabulary] = field(default_factory=dict)
 
     @classmethod
@@ -100,9 +107,15 @@ class Assistant:
             ConfigurationError: a cache without a single block.
         """
         kept = {} if remember_images else {"prefix_cache": False, "encoder_cache_bytes": 0}
-        engine = Engine(runner, blocks_there_is_room_for(runner.facts, BLOCK_SIZE, kv_cache_gib), **kept)
         decoded = ContentCache(DECODED_BYTES) if remember_images else None
-        return cls(engine, processor, prompts, defaults, tokens, load_seconds, decoded)
+        assistant = cls(None, runner, processor, prompts, defaults, tokens, load_seconds, decoded)
+
+        def make(blocks: int, leading: Runner) -> None:
+            assistant.engine = Engine(leading, blocks, **kept)
+
+        room = partial(blocks_there_is_room_for, runner.facts, BLOCK_SIZE, kv_cache_gib)
+        on_all_ranks(assistant.parallel, [runner], room, make)
+        return assistant
 
     @classmethod
     def load(
@@ -148,7 +161,7 @@ class Assistant:
         prompts = partial(family.module("positions").prompts, model.config)
         model.eval()
         return cls.of(
-            runner_of(model),
+            ModelRunner(model),
             processor,
             prompts,
             model.generation_config,
@@ -187,22 +200,26 @@ class Assistant:
         Raises:
             MediaError, PromptError, GenerationError: what was given cannot be used.
         """
-        request, sizes = self.request(messages, **options)
-        return self._answers([request], [sizes], on_text, on_progress, stopped)[0]
+        watched = {"on_text": on_text, "on_progress": on_progress, "stopped": stopped}
+        return self._answers(lambda: [self.request(messages, **options)], **watched)[0]
 
     def answer_all(self, conversations: list[list[dict]], **options) -> list[Answer]:
         """Answers to several conversations at once, whose draws differ; options as in `request`."""
-        asked = [self.request(one, **options) for one in conversations]
-        settings = seeded(asked[0][0].settings, len(asked))
-        requests = [replace(request, settings=own) for (request, _), own in zip(asked, settings, strict=True)]
-        return self._answers(requests, [sizes for _, sizes in asked])
+
+        def requests() -> list[_Asked]:
+            asked = [self.request(one, **options) for one in conversations]
+            settings = seeded(asked[0][0].settings, len(asked))
+            return [
+                (replace(request, settings=own), sizes) for (request, sizes), own in zip(asked, settings, strict=True)
+            ]
+
+        return self._answers(requests)
 
     def complete(self, text: str, images: Sequence = (), videos: Sequence = (), **options) -> Answer:
-        """What follows a text with one placeholder an image or video, as the processor takes them; options as in `request`."""
-        request, sizes = self._request(text, [*images] or None, [*videos] or None, **options)
-        return self._answers([request], [sizes])[0]
+        """What follows a text with a placeholder for each image and video, as the processor takes them; options as in `request`."""
+        return self._answers(lambda: [self._request(text, [*images] or None, [*videos] or None, **options)])[0]
 
-    def request(self, messages: list[dict], **options) -> tuple[Request, dict[str, list]]:
+    def request(self, messages: list[dict], **options) -> _Asked:
         """What an engine is asked to answer a conversation, and the sizes of its media.
 
         Args:
@@ -217,6 +234,8 @@ class Assistant:
             MediaError, PromptError, GenerationError: what was given cannot be used.
         """
         text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        if options.get("eos_token_id") is None:
+            options["eos_token_id"] = self.processor.stop_token_ids
         return self._request(text, *self.processor.fetch_media(messages, self.decoded), **options)
 
     def _request(
@@ -231,7 +250,7 @@ class Assistant:
         stop_strings: str | Sequence[str] | None = None,
         priority: int = 0,
         **generation,
-    ) -> tuple[Request, dict[str, list]]:
+    ) -> _Asked:
         limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         limits = {name: value for name, value in limits.items() if value is not None}
         inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="np", **limits)
@@ -251,22 +270,27 @@ class Assistant:
             GenerationError: a value that cannot be carried out, or a name that nobody knows.
         """
         given = {name: value for name, value in given.items() if value is not None}
-        if self.processor.stop_token_ids is not None:
-            given.setdefault("eos_token_id", self.processor.stop_token_ids)
         settings = GenerationSettings.resolve(self.defaults, self.tokens, given)
         check_leftovers(given, ())
         return settings
 
     def vocabulary(self, settings: GenerationSettings) -> Vocabulary:
         """What grammars are compiled for; made once for the same end tokens."""
-        ends, size = tuple(settings.eos_token_ids), self.engine.facts.vocab_size
+        ends, size = tuple(settings.eos_token_ids), self.runner.facts.vocab_size
         if ends not in self._vocabularies:
             self._vocabularies[ends] = Vocabulary.of(self.processor.tokenizer, size, ends)
         return self._vocabularies[ends]
 
-    def _answers(
-        self, requests: list[Request], sizes: list[dict], on_text=None, on_progress=None, stopped=bool
-    ) -> list[Answer]:
+    def _answers(self, requests: Callable[[], list[_Asked]], **watched: Callable | None) -> list[Answer]:
+        """Make the requests and answer them; `watched` as in `answer`."""
+
+        def answer(asked: list[_Asked], _: Runner) -> list[dict]:
+            finished = self._run([request for request, _ in asked], **watched)
+            return [vars(self._answer(*each)) for each in zip(finished, [sizes for _, sizes in asked], strict=True)]
+
+        return [Answer(**each) for each in on_all_ranks(self.parallel, [self.runner], requests, answer)]
+
+    def _run(self, requests: list[Request], on_text=None, on_progress=None, stopped=bool) -> list[Finished]:
         """Run the engine until these are answered."""
         found: dict[int, Finished] = {}
         numbers: list[int] = []
@@ -291,7 +315,7 @@ class Assistant:
         finally:
             for number in numbers:
                 self.engine.discard(number)
-        return [self._answer(found[number], size) for number, size in zip(numbers, sizes, strict=True)]
+        return [found[number] for number in numbers]
 
     def _answer(self, finished: Finished, sizes: dict[str, list]) -> Answer:
         return Answer(
@@ -312,6 +336,7 @@ class Assistant:
         """
         forgetful, answers = replace(self, decoded=None), []
         for _ in range(repeats + 1):
-            self.engine.forget()
+            if self.engine is not None:
+                self.engine.forget()
             answers.append(forgetful.answer(messages, **options))
         return timings.summary([answer.seconds for answer in answers[1:]], len(answers[0].token_ids))
