@@ -8,7 +8,7 @@ from paddlemix_qwenvl.commands import options, terminal
 from paddlemix_qwenvl.commands.drawing import draw_answer
 from paddlemix_qwenvl.commands.progress import prompt_bar
 from paddlemix_qwenvl.engine.session import Answer, Assistant
-from paddlemix_qwenvl.errors import ConfigurationError, PromptError
+from paddlemix_qwenvl.errors import ConfigurationError, ContextError
 from paddlemix_qwenvl.media import load_image, load_video
 from paddlemix_qwenvl.models.conversations import question_about
 from paddlemix_qwenvl.text import repair
@@ -97,8 +97,8 @@ class Conversation:
         turns = [*self._messages, question_about(question, images, videos)]
         try:
             answer = self._answer_to([*self._system, *turns])
-        except PromptError as error:
-            raise PromptError(f"{error} /clear forgets what was said.") if self._messages else error from error
+        except ContextError as error:
+            raise ContextError(f"{error} /clear forgets what was said and shown.") from error
         if self._as_json:
             terminal.print_json(answer.as_dict())
         else:

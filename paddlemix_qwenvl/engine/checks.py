@@ -7,7 +7,7 @@ from paddlemix_qwenvl.engine.capacity import blocks_needed
 from paddlemix_qwenvl.engine.runner import Facts
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.settings import GenerationSettings
-from paddlemix_qwenvl.errors import GenerationError, PromptError
+from paddlemix_qwenvl.errors import ContextError, GenerationError
 
 
 def checked(request: Request, facts: Facts, blocks: BlockManager, max_num_seqs: int) -> GenerationSettings:
@@ -15,7 +15,7 @@ def checked(request: Request, facts: Facts, blocks: BlockManager, max_num_seqs: 
 
     Raises:
         GenerationError: settings that cannot be carried out.
-        PromptError: a prompt that does not fit the context or the cache.
+        ContextError: a prompt that does not fit the context or the cache.
     """
     settings, length, context = request.settings, len(request.prompt.token_ids), facts.context
     if settings.num_return_sequences < 1 or settings.num_beams < 1:
@@ -32,7 +32,7 @@ def checked(request: Request, facts: Facts, blocks: BlockManager, max_num_seqs: 
         raise GenerationError("stop strings need a decoder: give the tokenizer as well.")
     settings.check_vocabulary(facts.vocab_size)
     if length >= context:
-        raise PromptError(
+        raise ContextError(
             f"the prompt has {length} tokens and the model's context is {context}: shorten it, or give fewer images, or where "
             f"the processor takes one, a smaller max_pixels."
         )
@@ -40,7 +40,7 @@ def checked(request: Request, facts: Facts, blocks: BlockManager, max_num_seqs: 
     size, there = blocks.block_size, blocks.num_blocks
     needed = blocks_needed(length, settings, size, blocks.prefix_cache)
     if needed > there:
-        raise PromptError(
+        raise ContextError(
             f"the request takes up to {needed * size} tokens of the cache, which has {there * size}: give the engine a larger "
             f"kv_cache_gib, or ask for fewer new tokens, or give a shorter prompt."
         )

@@ -23,7 +23,7 @@ from paddlemix_qwenvl.engine.runner import Runner
 from paddlemix_qwenvl.engine.sampling import Row, draw, rows_of
 from paddlemix_qwenvl.engine.scheduler import Part, Plan, Scheduler
 from paddlemix_qwenvl.engine.sequence import Request, Sequence
-from paddlemix_qwenvl.errors import GenerationError, PromptError, QwenVLError
+from paddlemix_qwenvl.errors import ContextError, GenerationError, QwenVLError
 
 BLOCK_SIZE = 64
 ENCODER_CACHE_BYTES = 256 << 20
@@ -90,7 +90,7 @@ class Engine:
 
         Raises:
             GenerationError: settings that cannot be carried out.
-            PromptError: a prompt that does not fit the context or the cache.
+            ContextError: a prompt that does not fit the context or the cache.
         """
         settings = checked(request, self.facts, self.blocks, self._scheduler.max_num_seqs)
         number = next(self._ids)
@@ -160,7 +160,7 @@ class Engine:
             if plan.parts:
                 break
             stuck = self._group_of(scheduler.waiting[0])
-            self._fail(stuck, PromptError("the cache has no room left for this request: use a larger one."))
+            self._fail(stuck, ContextError("the cache has no room left for this request: use a larger one."))
         return plan
 
     def _drafts(self, sequence: Sequence) -> list[int]:

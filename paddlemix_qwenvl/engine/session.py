@@ -63,7 +63,7 @@ class Answer:
 @dataclass
 class Assistant:
     """A model in an engine, and its processor. With several ranks all of them make the same calls; what counts is what rank 0 is
-    given, whose `on_text` and `on_progress` alone are called, and all get its answers.
+    given: its callbacks alone are called, and all get its answers.
 
     Attributes:
         engine: rank 0's, None on the others.
@@ -200,7 +200,8 @@ class Assistant:
         Raises:
             MediaError, PromptError, GenerationError: what was given cannot be used.
         """
-        return self._answers(lambda: [self.request(messages, **options)], on_text, on_progress, stopped)[0]
+        watched = {"on_text": on_text, "on_progress": on_progress, "stopped": stopped}
+        return self._answers(lambda: [self.request(messages, **options)], **watched)[0]
 
     def answer_all(self, conversations: list[list[dict]], **options) -> list[Answer]:
         """Answers to several conversations at once, whose draws differ; options as in `request`."""
@@ -280,28 +281,16 @@ class Assistant:
             self._vocabularies[ends] = Vocabulary.of(self.processor.tokenizer, size, ends)
         return self._vocabularies[ends]
 
-    def _answers(
-        self,
-        requests: Callable[[], list[_Asked]],
-        on_text: Callable | None = None,
-        on_progress: Callable | None = None,
-        stopped: Callable[[], bool] = bool,
-    ) -> list[Answer]:
-        """Make the requests and answer them."""
+    def _answers(self, requests: Callable[[], list[_Asked]], **watched: Callable | None) -> list[Answer]:
+        """Make the requests and answer them; `watched` as in `answer`."""
 
         def answer(asked: list[_Asked], _: Runner) -> list[dict]:
-            finished = self._run([request for request, _ in asked], on_text, on_progress, stopped)
+            finished = self._run([request for request, _ in asked], **watched)
             return [vars(self._answer(*each)) for each in zip(finished, [sizes for _, sizes in asked], strict=True)]
 
         return [Answer(**each) for each in on_all_ranks(self.parallel, [self.runner], requests, answer)]
 
-    def _run(
-        self,
-        requests: list[Request],
-        on_text: Callable | None,
-        on_progress: Callable | None,
-        stopped: Callable[[], bool],
-    ) -> list[Finished]:
+    def _run(self, requests: list[Request], on_text=None, on_progress=None, stopped=bool) -> list[Finished]:
         """Run the engine until these are answered."""
         found: dict[int, Finished] = {}
         numbers: list[int] = []
