@@ -22,7 +22,7 @@ from paddlemix_qwenvl.engine.sampling import Row, draw, rows_of
 from paddlemix_qwenvl.engine.scheduler import Part, Plan, Scheduler
 from paddlemix_qwenvl.engine.sequence import Request, Sequence
 from paddlemix_qwenvl.engine.settings import GenerationSettings
-from paddlemix_qwenvl.errors import GenerationError, PromptError, QwenVLError
+from paddlemix_qwenvl.errors import GenerationError, ParallelError, PromptError, QwenVLError
 from paddlemix_qwenvl.media import ContentCache
 
 BLOCK_SIZE = 32
@@ -202,6 +202,8 @@ class Engine:
         for part in [*plan.parts]:
             try:
                 self._encode(part, decoding)
+            except ParallelError:  # no request's fault: the ranks are out of step
+                raise
             except QwenVLError as error:
                 plan.parts.remove(part)
                 self._fail(self._group_of(part.sequence), error)

@@ -133,7 +133,7 @@ class Generates:
     def _remembering(self, runner: Runner) -> Engine:
         """The engine that is kept from call to call."""
         if self._kept_engine is None:
-            self._kept_engine = Engine(runner, blocks_there_is_room_for(runner.facts, BLOCK_SIZE))
+            self._kept_engine = Engine(runner, blocks_there_is_room_for(runner, BLOCK_SIZE))
         return self._kept_engine
 
 

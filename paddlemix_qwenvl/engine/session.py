@@ -109,11 +109,10 @@ class Assistant:
         decoded = ContentCache(DECODED_BYTES) if remember_images else None
         assistant = cls(None, runner, processor, prompts, defaults, tokens, load_seconds, decoded)
 
-        def make(blocks: int, leading: Runner) -> None:
-            assistant.engine = Engine(leading, blocks, **kept)
+        def make(kept: dict, leading: Runner) -> None:
+            assistant.engine = Engine(leading, blocks_there_is_room_for(leading, BLOCK_SIZE, kv_cache_gib), **kept)
 
-        room = partial(blocks_there_is_room_for, runner.facts, BLOCK_SIZE, kv_cache_gib)
-        on_all_ranks(assistant.parallel, [runner], room, make)
+        on_all_ranks(assistant.parallel, [runner], lambda: kept, make)
         return assistant
 
     @classmethod
@@ -211,7 +210,7 @@ class Assistant:
         return self._answers(requests)
 
     def complete(self, text: str, images: Sequence = (), videos: Sequence = (), **options) -> Answer:
-        """What follows a text with one placeholder an image or video, as the processor's call takes them; options as in `request`."""
+        """What follows a text with one placeholder an image or video, as the processor takes them; options as in `request`."""
         return self._answers(lambda: [self._request(text, [*images] or None, [*videos] or None, **options)])[0]
 
     def request(self, messages: list[dict], **options) -> _Asked:
