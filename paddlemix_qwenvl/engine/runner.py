@@ -74,7 +74,7 @@ class Runner(Protocol):
     facts: Facts
 
     def free_memory(self) -> tuple[str, int]:
-        """"cpu" or "gpu", and the bytes there that every rank has left."""
+        """ "cpu" or "gpu", and the bytes there that every rank has left."""
 
     def allocate(self, num_blocks: int, block_size: int) -> None:
         """Make the cache."""
