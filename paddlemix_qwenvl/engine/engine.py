@@ -23,7 +23,7 @@ from paddlemix_qwenvl.engine.runner import Runner
 from paddlemix_qwenvl.engine.sampling import Row, draw, rows_of
 from paddlemix_qwenvl.engine.scheduler import Part, Plan, Scheduler
 from paddlemix_qwenvl.engine.sequence import Request, Sequence
-from paddlemix_qwenvl.errors import ContextError, GenerationError, QwenVLError
+from paddlemix_qwenvl.errors import ContextError, GenerationError, ParallelError, QwenVLError
 
 BLOCK_SIZE = 64
 ENCODER_CACHE_BYTES = 256 << 20
@@ -179,6 +179,8 @@ class Engine:
             try:
                 if part.sequence.key[1] in self._groups:
                     self._encoder.encode(part, decoding)
+            except ParallelError:  # no request's fault: the ranks are out of step
+                raise
             except QwenVLError as error:
                 self._fail(self._group_of(part.sequence), error)
         parts = [part for part in plan.parts if part.sequence.key[1] in self._groups]

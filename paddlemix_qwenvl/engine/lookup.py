@@ -15,7 +15,7 @@ _LONGEST_PAUSE = 64
 
 
 class PromptLookup:
-    """Drafts for one sequence, longer ones while they are right. After one of which nothing was it pauses, each time four times as long.
+    """Drafts for one sequence, longer ones while they are right; after one of which nothing was, a pause, each time four times as long.
 
     Args:
         count: tokens of a draft, at most.
