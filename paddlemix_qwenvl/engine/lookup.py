@@ -15,7 +15,7 @@ _LONGEST_PAUSE = 64
 
 
 class PromptLookup:
-    """Drafts for one sequence, longer ones while they are right; after one of which nothing was, a pause, each time four times as long.
+    """Drafts for one sequence, longer ones while they are right. After one that was all wrong there is a pause, longer each time.
 
     Args:
         count: tokens of a draft, at most.
