@@ -1,5 +1,7 @@
 """How many blocks a request may fill, and how many there is room for."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from paddlemix_qwenvl.engine.capacity import blocks_needed, blocks_there_is_room_for
