@@ -70,7 +70,7 @@ def test_a_schema_is_read_from_its_file(tmp_path):
     assert options.Answering(schema=file).settings()["schema"] == {"type": "object"}
     for content in ("[1]", "{", "\xff"):
         file.write_bytes(content.encode("latin-1"))
-        with pytest.raises(ConfigurationError, match="schema.json"):
+        with pytest.raises(ConfigurationError, match=r"schema\.json"):
             options.Answering(schema=file).settings()
 
 

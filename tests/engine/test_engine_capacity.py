@@ -1,5 +1,7 @@
 """How many blocks a request may fill, and how many there is room for."""
 
+import re
+
 import pytest
 from table_model import TableModel
 
@@ -39,9 +41,10 @@ def test_bytes_of_a_token(dtype, size):
     assert facts.bytes_per_token() == 2 * 3 * 2 * 8 * size
 
 
-def test_blocks_of_so_many_gib():
+def test_blocks_of_so_many_gib(monkeypatch):
     """Qwen2.5-VL-7B: 57 344 bytes a token."""
     assert FACTS.bytes_per_token() == 57344
+    monkeypatch.setattr(capacity, "free_memory", lambda: ("cpu", 2**32))
     assert blocks_there_is_room_for(FACTS, 32, kv_cache_gib=4) == 4 * 2**30 // (32 * 57344)
 
 
@@ -58,11 +61,12 @@ def test_no_more_than_four_contexts_and_no_less_than_one_block(monkeypatch):
     assert blocks_there_is_room_for(FACTS, 32) == 1
 
 
-def test_less_than_one_block():
-    with pytest.raises(
-        ConfigurationError, match=r"kv_cache_gib is 0\.001, and one block of 32 tokens takes 0\.0017: give more"
-    ):
-        blocks_there_is_room_for(FACTS, 32, kv_cache_gib=0.001)
+@pytest.mark.parametrize("gib", [0.001, 0, -1, 4.01, float("inf"), float("nan")])
+def test_less_than_one_block_or_more_than_is_free(monkeypatch, gib):
+    monkeypatch.setattr(capacity, "free_memory", lambda: ("cpu", 2**32))
+    message = f"kv_cache_gib is {gib:g}: give from 0.0017, a block of 32 tokens, to 4, which are free."
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(message)}$"):
+        blocks_there_is_room_for(FACTS, 32, kv_cache_gib=gib)
 
 
 def test_the_memory_of_this_machine():
