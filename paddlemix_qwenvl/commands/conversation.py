@@ -24,6 +24,9 @@ COMMANDS = {
 }
 """Name -> what it takes, in brackets what may be left out, and what it does."""
 
+ENDS = {"cancelled": "(stopped)", "length": "(cut off: by --max_new_tokens, or because the context is full)"}
+"""What is said where an answer did not end by itself."""
+
 
 class Conversation:
     """What was said and shown so far, and what will be shown with the next question.
@@ -103,8 +106,8 @@ class Conversation:
             terminal.print_json(answer.as_dict())
         else:
             terminal.stream("\n")
-        if answer.reason == "cancelled":
-            terminal.say("(stopped)")
+        if answer.reason in ENDS:
+            terminal.say(ENDS[answer.reason])
         if not answer.text:
             return
         self._messages = [*turns, {"role": "assistant", "content": answer.text}]

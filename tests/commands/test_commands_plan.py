@@ -94,10 +94,10 @@ def test_table_and_command_agree(released):
     result = CliRunner().invoke(cli.app, ["infer", "--model_path", "72B", "--dry_run"])
     assert result.exit_code == 0 and result.stdout.splitlines() == lines
     words = [" ".join(line.split()) for line in lines]
-    assert words[0] == "mp_degree weights a rank cache of 1000 tokens tokens on 80 GiB blocks of 32 context"
+    assert words[0] == f"mp_degree weights a rank cache of 1000 tokens tokens on 80 GiB blocks of {BLOCK_SIZE} context"
     assert words[1] == "1 136.74 GiB 312.50 MiB does not fit 0 0"
-    assert words[4] == "8 17.10 GiB 39.06 MiB 1439232 44976 128000"
-    assert 44976 * BLOCK_SIZE == 1439232
+    blocks = released["72B"][8].blocks(80, BLOCK_SIZE)
+    assert words[4] == f"8 17.10 GiB 39.06 MiB {blocks * BLOCK_SIZE} {blocks} 128000"
 
 
 def test_an_unknown_dtype():

@@ -1,5 +1,6 @@
 """How many blocks a request may fill, and how many there is room for."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -46,7 +47,7 @@ def test_bytes_of_a_token(dtype, size):
 def test_blocks_of_so_many_gib():
     """Qwen2.5-VL-7B: 57 344 bytes a token."""
     assert FACTS.bytes_per_token() == 57344
-    assert blocks_there_is_room_for(runner(), 32, kv_cache_gib=4) == 4 * 2**30 // (32 * 57344)
+    assert blocks_there_is_room_for(runner(2**32), 32, kv_cache_gib=4) == 4 * 2**30 // (32 * 57344)
 
 
 @pytest.mark.parametrize(("device", "share"), [("cpu", 0.25), ("gpu", 0.8)])
@@ -59,8 +60,8 @@ def test_no_more_than_four_contexts_and_no_less_than_one_block():
     assert blocks_there_is_room_for(runner(0), 32) == 1
 
 
-def test_less_than_one_block():
-    with pytest.raises(
-        ConfigurationError, match=r"kv_cache_gib is 0\.001, and one block of 32 tokens takes 0\.0017: give more"
-    ):
-        blocks_there_is_room_for(runner(), 32, kv_cache_gib=0.001)
+@pytest.mark.parametrize("gib", [0.001, 0, -1, 4.01, float("inf"), float("nan")])
+def test_less_than_one_block_or_more_than_is_free(gib):
+    message = f"kv_cache_gib is {gib:g}: give from 0.0017, a block of 32 tokens, to 4, which are free."
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(message)}$"):
+        blocks_there_is_room_for(runner(2**32), 32, kv_cache_gib=gib)
