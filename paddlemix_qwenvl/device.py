@@ -53,8 +53,7 @@ def free_memory() -> tuple[str, int]:
     import paddle
 
     if paddle.device.get_device().startswith("gpu"):
-        total = paddle.device.cuda.get_device_properties().total_memory
-        return "gpu", max(0, total - paddle.device.cuda.memory_reserved())
+        return "gpu", paddle.base.core.gpu_memory_available()
     return "cpu", min([_available(), *_left_of_quota()])
 
 

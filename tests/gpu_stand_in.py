@@ -61,7 +61,7 @@ def card(capability: tuple[int, int], version: str = NEWEST) -> Iterator[pytest.
         _arithmetic(patch)
         own = Own(capability, version)
         patch.setattr(gpu, "_paddle", SimpleNamespace(**{name: own.function(name) for name in gpu.FUNCTIONS}))
-        patch.setattr(dispatch, "GPU", gpu.versions())
+        patch.setattr(dispatch, "GPU", gpu.versions({}))
         for name in definitions.__all__:
             patch.setitem(dispatch.FASTEST, name, dispatch.fastest(name))
             patch.setattr(ops, name, dispatch.FASTEST[name])

@@ -1,1 +1,1 @@
-"""From a prompt to new tokens: settings, the decode loop, stopping, streaming."""
+"""From prompts to new tokens: the loop that answers any number of requests, settings, draws, grammars, streaming."""

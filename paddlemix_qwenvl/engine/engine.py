@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -25,7 +26,7 @@ from paddlemix_qwenvl.engine.settings import GenerationSettings
 from paddlemix_qwenvl.errors import GenerationError, ParallelError, PromptError, QwenVLError
 from paddlemix_qwenvl.media import ContentCache
 
-BLOCK_SIZE = 32
+BLOCK_SIZE = 64
 ENCODER_CACHE_BYTES = 256 << 20
 MAX_NUM_SEQS = 64
 MAX_NUM_BATCHED_TOKENS = 512
@@ -44,7 +45,7 @@ class _Group:
     @property
     def width(self) -> int:
         """Sequences it goes on with after its prompt."""
-        return max(self.request.settings.num_beams, self.request.settings.num_return_sequences)
+        return self.request.settings.width
 
 
 class Engine:
@@ -108,16 +109,19 @@ class Engine:
         """End a request, or one of its answers; the next step tells what there is of them.
 
         Raises:
-            GenerationError: there is no such request, or it has ended.
+            GenerationError: there is no such request or answer, or it has ended.
         """
         if request_id not in self._groups:
             raise GenerationError(f"request {request_id!r} is unknown or has ended: cancel what add returned, once.")
         group = self._groups[request_id]
-        for beam in group.sequences[1:] if group.beams else []:
-            self._drop(beam)
-        for sequence in [*group.sequences]:
-            if index in (None, sequence.index):
-                self._finish(sequence, "cancelled")
+        if index is None or (index == 0 and group.request.settings.num_return_sequences == 1):
+            return self._cancel_all(group)
+        chosen = [each for each in group.sequences if each.index == index]
+        if not chosen or not group.is_forked or group.beams is not None:
+            raise GenerationError(
+                f"answer {index!r} of request {request_id} has not begun or has ended: cancel the request, or an answer once."
+            )
+        self._finish(chosen[0], "cancelled")
 
     def discard(self, request_id: int) -> None:
         """End a request, if it has not ended, of which nothing is to be told any more."""
@@ -143,6 +147,12 @@ class Engine:
         self.blocks.forget()
         self._features = ContentCache(self._features.max_bytes)
 
+    def _cancel_all(self, group: _Group) -> None:
+        if group.beams is not None:
+            return self._finish_beams(group, [*group.sequences], "cancelled")
+        for sequence in self._forked(group.sequences[0]) if not group.is_forked else [*group.sequences]:
+            self._finish(sequence, "cancelled")
+
     def _checked(self, request: Request):
         """The request's settings, with as many new tokens as fit the context.
 
@@ -154,7 +164,7 @@ class Engine:
             raise GenerationError(
                 f"{settings.num_return_sequences} answers of {settings.num_beams} beams were asked for: ask for 1 at least."
             )
-        if (width := max(settings.num_return_sequences, settings.num_beams)) > (most := self._scheduler.max_num_seqs):
+        if (width := settings.width) > (most := self._scheduler.max_num_seqs):
             raise GenerationError(f"{width} answers at a time were asked for: this engine has {most} at most.")
         if settings.num_beams > 1 and (request.grammar or request.stop):
             raise GenerationError("beam search takes no grammar and no stop strings: leave them out, or num_beams.")
@@ -199,21 +209,22 @@ class Engine:
         if plan.copies:
             self.runner.copy_blocks(plan.copies)
         decoding = any(part.sequence.remaining == 1 for part in plan.parts)
-        for part in [*plan.parts]:
+        for part in plan.parts:
             try:
-                self._encode(part, decoding)
+                if part.sequence.key[1] in self._groups:
+                    self._encode(part, decoding)
             except ParallelError:  # no request's fault: the ranks are out of step
                 raise
             except QwenVLError as error:
-                plan.parts.remove(part)
                 self._fail(self._group_of(part.sequence), error)
-        if not plan.parts:
+        parts = [part for part in plan.parts if part.sequence.key[1] in self._groups]
+        if not parts:
             return
         started = perf_counter()
-        for part in plan.parts:
+        for part in parts:
             part.sequence.clock.started = part.sequence.clock.started or started
-        prompt_tokens = sum(part.count for part in plan.parts if part.sequence.remaining > 1)
-        self._advance(plan.parts, self.runner.step(*batch_of(plan.parts, self.blocks.block_size)))
+        prompt_tokens = sum(part.count for part in parts if part.sequence.remaining > 1)
+        self._advance(parts, self.runner.step(*batch_of(parts, self.blocks.block_size)))
         self._pace.took(perf_counter() - started, decoding, prompt_tokens)
 
     def _encode(self, part: Part, decoding: bool) -> None:
@@ -223,7 +234,10 @@ class Engine:
         for each in media:
             if (found := self._features.get(each.key)) is not None:
                 sequence.features[each.key] = found
-        missing = list({each.key: each for each in media if each.key not in sequence.features}.values())
+        unique = {
+            each.key: each for each in reversed(media) if each.key not in sequence.features
+        }  # where each comes first
+        missing = sorted(unique.values(), key=lambda each: int(each.places[0]))
         if decoding and len(missing) > 1:
             part.count = int(missing[1].places[0]) - sequence.computed
             missing = missing[:1]
@@ -247,8 +261,8 @@ class Engine:
             sequence.computed += part.count
             if sequence.length == sequence.prompt_length:
                 self._tell(Progress(sequence.key[1], sequence.computed, sequence.prompt_length))
+            self._know(sequence)
             if not completes:
-                self._know(sequence)
                 continue
             width, first = 1 + len(part.drafts), first + 1 + len(part.drafts)
             for each in self._forked(sequence):
@@ -318,11 +332,12 @@ class Engine:
         """One token more for a beam search."""
         beams = sorted(group.sequences, key=lambda each: each.index)
         logits, group.logits = paddle.stack([group.logits[each.index] for each in beams]), {}
-        if not bool(paddle.isfinite(logits.sum())):
+        if not float(logits.sum()) < math.inf:  # minus infinity rules a token out
             return self._fail(group, not_finite(self.facts.dtype))
         choice = group.beams.advance(logits, np.stack([each.ids[: each.length] for each in beams]))
         if choice is None:
-            return self._finish_beams(group, beams)
+            ended = group.beams.answer[-1] in group.request.settings.eos_token_ids
+            return self._finish_beams(group, beams, "stop" if ended else "length")
         twins = [beams[origin].fork((*beams[0].key[:2], i), i) for i, origin in enumerate(choice.origins)]
         for twin in twins:
             self._scheduler.run(twin)
@@ -334,14 +349,14 @@ class Engine:
             twin.append(token, 0.0)
             self._know(twin)
 
-    def _finish_beams(self, group: _Group, beams: list[Sequence]) -> None:
+    def _finish_beams(self, group: _Group, beams: list[Sequence], reason: str) -> None:
+        """The answer is the search's own, which has none before it is over."""
         for each in beams[1:]:
             self._drop(each)
-        best, search = beams[0], group.beams
-        best.length = best.prompt_length + len(search.answer)
-        best.ids[best.prompt_length : best.length] = search.answer
-        ended = search.answer[-1:] and search.answer[-1] in best.settings.eos_token_ids
-        self._finish(best, "stop" if ended else "length", search.score)
+        best, answer = beams[0], group.beams.answer
+        best.length = best.prompt_length + len(answer)
+        best.ids[best.prompt_length : best.length] = answer
+        self._finish(best, reason, group.beams.score)
 
     def _know(self, sequence: Sequence) -> None:
         """Full blocks of a sequence can be shared from now on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -64,7 +64,9 @@ class Generates:
         Args:
             input_ids: int64 `[B, S]`, padded on the left.
             generation_config: defaults in place of the model's `generation_config.json`.
-            stopping_criteria: one or several callables as in `engine.stopping`.
+            stopping_criteria: one or several callables, called after every step with `(all ids [B, S + new], scores [B, 1])`;
+                each returns True to end all rows, or a bool a row to end these. One that reads a `threading.Event` cancels an
+                answer from another thread: `lambda ids, scores: event.is_set()`.
             streamer: gets the new tokens of every step by `put`, then `end`.
             stop_strings, tokenizer: a row ends with the first of these strings that its text holds, which stays there.
             remember_images: keep what was computed of a prompt and its pictures for when another begins alike, as in the next
@@ -95,8 +97,7 @@ class Generates:
             return asked
 
         def answer(asked: list[Request], runner: Runner, kept_runner: Runner) -> tuple[np.ndarray, np.ndarray]:
-            keeps = remember_images and len(asked) == 1
-            engine = self._remembering(kept_runner) if keeps else _engine_for(asked, runner)
+            engine = self._remembering(kept_runner) if remember_images else _engine_for(asked, runner)
             return answer_batch(engine, asked, _numpy(input_ids), streamer, criteria)
 
         parallel, kept_runner = self.lm_head.parallel, self._kept_runner or ModelRunner(self)
@@ -142,10 +143,10 @@ def _engine_for(requests: list[Request], runner: Runner) -> Engine:
     """One whose cache holds just these."""
     blocks, sequences, tokens = 0, 0, 0
     for each in requests:
-        length, width = len(each.prompt.token_ids), each.settings.num_return_sequences
+        length = len(each.prompt.token_ids)
         settings = within_context(each.settings, length, runner.facts.context)
-        blocks += width * blocks_needed(length, settings, BLOCK_SIZE, shared=False)
-        sequences, tokens = sequences + max(width, settings.num_beams), tokens + length
+        blocks += settings.num_return_sequences * blocks_needed(length, settings, BLOCK_SIZE, shared=False)
+        sequences, tokens = sequences + settings.width, tokens + length
     # The rows of a batch go step by step together, as streamers and criteria expect it.
     at_once = MAX_NUM_BATCHED_TOKENS if len(requests) == 1 else tokens
     return Engine(runner, blocks, max_num_seqs=sequences, max_num_batched_tokens=at_once, prefix_cache=False)
@@ -158,62 +159,94 @@ def answer_batch(
 
     Args:
         prompt_ids: int64 `[requests, S]`, padded, for the criteria.
-        streamer: `put(token_ids [B])` each step, with the pad token for rows that have ended, and `end()` once.
-        criteria: callables as in `engine.stopping`.
+        streamer: `put(token_ids [B])` for each token of the longest row, with the pad token for rows that have ended, and `end()`
+            once.
+        criteria: as `generate`'s.
     """
-    settings = requests[0].settings
-    width, pad = settings.num_return_sequences, settings.pad_token_id
-    rows = np.repeat(prompt_ids, width, axis=0)
-    new: list[list[int]] = [[] for _ in rows]
-    score_sums = np.zeros(len(rows))
-    finished: dict[int, Finished] = {}
+    rows = _Rows(requests[0].settings, prompt_ids)
     numbers: list[int] = []
     try:
         for request in requests:
             numbers.append(engine.add(request))
-        place = {number: row * width for row, number in enumerate(numbers)}
-        while len(finished) < len(rows):
-            grown = False
+        while rows.going:
             for event in engine.step():
                 if isinstance(event, Failed):
                     raise event.error
                 if isinstance(event, Token | Finished):
-                    row = place[event.request_id] + event.index
-                if isinstance(event, Token):
-                    grown, score_sums[row] = True, score_sums[row] + event.log_probability
-                    new[row].append(event.token_id)
-                elif isinstance(event, Finished):
-                    finished[row], new[row] = event, event.token_ids
-            if grown and (streamer is not None or criteria):
-                ids = _padded(new, pad)
+                    rows.take(numbers.index(event.request_id), event)
+            for step in rows.steps() if streamer is not None or criteria else ():
                 if streamer is not None:
-                    streamer.put(ids[:, -1])
-                means = score_sums / np.maximum(1, [len(row) for row in new])
-                _end(engine, _ended(criteria, rows, ids, means), finished, numbers, width)
+                    streamer.put(step[:, -1])
+                for row in rows.end(criteria, step):
+                    engine.cancel(numbers[row // rows.width], row % rows.width)
     finally:
         if streamer is not None:
             streamer.end()
         for number in numbers:
             engine.discard(number)
-    scores = np.array([[finished[row].score] for row in range(len(rows))], np.float32)
-    return _padded(new, pad), scores
+    return rows.answer()
 
 
-def _ended(criteria, rows: np.ndarray, ids: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Which rows the criteria end, bool `[B]`."""
-    ended = np.zeros(len(rows), bool)
-    if criteria:
-        everything = paddle.to_tensor(np.concatenate([rows, ids], axis=1))
-        scores = paddle.to_tensor(means.astype(np.float32)[:, None])
+class _Rows:
+    """The answers of a batch while they grow. Streamers and criteria see them step by step: the next token of all rows at a time,
+    though the engine may be ahead with some.
+
+    Attributes:
+        going: rows that have not ended.
+        width: rows of a prompt.
+    """
+
+    def __init__(self, settings: GenerationSettings, prompt_ids: np.ndarray):
+        self.width, self._pad = settings.num_return_sequences, settings.pad_token_id
+        self._prompts = np.repeat(prompt_ids, self.width, axis=0)
+        self.going = set(range(len(self._prompts)))
+        self._tokens: list[list[int]] = [[] for _ in self._prompts]
+        self._scores: list[list[float]] = [[] for _ in self._prompts]
+        self._seen = 0
+
+    def take(self, request: int, event: Token | Finished) -> None:
+        """What has become of a request's answer."""
+        row = request * self.width + event.index
+        if isinstance(event, Token):
+            self._tokens[row].append(event.token_id)
+            self._scores[row].append(event.log_probability)
+            return
+        self.going.discard(row)
+        if not self._tokens[row]:  # a beam search tells its answer at the end
+            self._tokens[row], self._scores[row] = event.token_ids, [event.score]
+
+    def steps(self) -> Iterator[np.ndarray]:
+        """The answers, int64 `[B, step]`, after each step that all rows have taken and that was not seen before."""
+        while self._seen < self._taken():
+            self._seen += 1
+            yield _padded([tokens[: self._seen] for tokens in self._tokens], self._pad)
+
+    def _taken(self) -> int:
+        return min((len(self._tokens[row]) for row in self.going), default=max(map(len, self._tokens)))
+
+    def end(self, criteria, ids: np.ndarray) -> list[int]:
+        """End the rows that the criteria end after a step; returns those with which the engine would go on."""
+        if not criteria:
+            return []
+        ended = np.zeros(len(ids), bool)
+        everything = paddle.to_tensor(np.concatenate([self._prompts, ids], axis=1))
+        scores = paddle.to_tensor(self._means(ids.shape[1]))
         for criterion in criteria:
             ended |= np.asarray(criterion(everything, scores), bool)
-    return ended
+        rows = np.flatnonzero(ended).tolist()
+        for row in rows:
+            del self._tokens[row][self._seen :], self._scores[row][self._seen :]
+        stopped = [row for row in rows if row in self.going]
+        self.going.difference_update(rows)
+        return stopped
 
+    def _means(self, steps: int | None = None) -> np.ndarray:
+        """Mean log-probabilities of the rows' first tokens, float32 `[B, 1]`."""
+        return np.array([[np.mean(scores[:steps])] for scores in self._scores], np.float32)
 
-def _end(engine: Engine, ended: np.ndarray, finished: Mapping[int, Any], numbers: list[int], width: int) -> None:
-    for row in np.flatnonzero(ended).tolist():
-        if row not in finished:
-            engine.cancel(numbers[row // width], row % width)
+    def answer(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `answer_batch` returns it."""
+        return _padded(self._tokens, self._pad), self._means()
 
 
 def _padded(rows: list[list[int]], pad: int) -> np.ndarray:

@@ -32,7 +32,7 @@ class _Tokens:
 
     def __init__(self, tokens: list[bytes], special: Iterable[int], ends: Iterable[int]):
         self.tokens, self.special_token_ids = tokens, [*special]
-        self.eos_token_id = [*ends][0]
+        self.eos_token_id = next(iter(ends))
 
 
 def tokenizer_of(tokens: list[bytes], special: Iterable[int], ends: Iterable[int]):

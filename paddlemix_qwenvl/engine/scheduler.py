@@ -86,7 +86,8 @@ class Scheduler:
                 plan.parts.append(Part(sequence, count))
                 budget -= count
         while budget and (sequence := self._next_waiting()):
-            if len(self.running) >= self.max_num_seqs or not self._admit(sequence):
+            taken = sum(map(_width, self.running)) + _width(sequence)
+            if taken > self.max_num_seqs or not self._admit(sequence):
                 if plan.parts or not self._preempt_younger(sequence):
                     break
                 continue
@@ -166,3 +167,8 @@ class Scheduler:
     def _give_back(self, sequence: Sequence) -> None:
         self.blocks.release(sequence.blocks)
         sequence.blocks, sequence.computed, sequence.known, sequence.features = [], 0, 0, {}
+
+
+def _width(sequence: Sequence) -> int:
+    """Sequences that this one is, or will be after its prompt."""
+    return sequence.settings.width if sequence.length == sequence.prompt_length else 1

@@ -80,6 +80,11 @@ class GenerationSettings:
         if not self.do_sample:
             self.temperature = 0.0
 
+    @property
+    def width(self) -> int:
+        """Sequences that go on after the prompt: beams, or answers."""
+        return max(self.num_beams, self.num_return_sequences)
+
     @classmethod
     def resolve(cls, defaults, config, given: dict) -> GenerationSettings:
         """Settings from the call's arguments, else from `generation_config.json`, else from the model's config.

@@ -43,4 +43,4 @@ class KVCache:
         sources, targets = (paddle.to_tensor(side, dtype="int64") for side in zip(*pairs, strict=True))
         for tensors in (self.keys, self.values):
             for tensor in tensors:
-                paddle._C_ops.index_put_(tensor, (targets,), tensor.index_select(sources), False)
+                paddle._C_ops.index_put_(tensor, (targets,), tensor[sources], False)

@@ -29,7 +29,7 @@ class GenerationFields:
     repetition_penalty: Annotated[float, Field(strict=True, ge=1e-3, le=1e3)] | None = None
     presence_penalty: Annotated[float, Field(strict=True, ge=-100, le=100)] | None = None
     frequency_penalty: Annotated[float, Field(strict=True, ge=-100, le=100)] | None = None
-    logit_bias: dict[int, float] | None = None
+    logit_bias: dict[Annotated[int, Field(ge=0)], Annotated[float, Field(strict=True, ge=-100, le=100)]] | None = None
     eos_token_id: Whole | list[Whole] | None = None
     pad_token_id: Whole | None = None
     num_return_sequences: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None

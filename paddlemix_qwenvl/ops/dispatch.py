@@ -54,7 +54,7 @@ def _on_gpus() -> dict[str, Version] | None:
         return None
     from . import gpu
 
-    return getattr(_compiled, "GPU", {}) | gpu.versions()
+    return gpu.versions(getattr(_compiled, "GPU", {}))
 
 
 CPU: dict[str, Version] = getattr(_compiled, "CPU", {})

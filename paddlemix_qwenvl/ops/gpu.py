@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import paddle
+import paddle.nn.functional as F
 from paddle import Tensor
 
 from . import definitions
@@ -32,6 +33,7 @@ FUNCTIONS = {
 _HALVES = (paddle.float16, paddle.bfloat16)
 _FLASH_CAPABILITY = (8, 0)  # Ampere
 _FLASH_LARGEST_HEAD = 256
+_FEW = 4  # new tokens a row
 _INT8_OUTPUTS, _INT8_INPUTS = 16, 64  # what the sizes of an arranged weight are multiples of
 
 
@@ -90,10 +92,49 @@ def swiglu(gate_up):
 
 def varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=False, scale=None):
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    fits = q.dtype in _HALVES and q.shape[-1] % 8 == 0 and q.shape[-1] <= _FLASH_LARGEST_HEAD
-    if not fits or not paddle.in_dynamic_mode() or refusal("varlen_attention"):
+    if not _has_flash(q):
         return definitions.varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)
     return _flash(q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)
+
+
+def cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths, kernel=None):
+    """Prompts by flash attention on keys and values taken out of their blocks.
+
+    Args:
+        kernel: takes the others, and few new tokens a row: the one in CUDA, which reads the keys once a query.
+    """
+    few = kernel is not None and (not _has_flash(q) or q.shape[0] <= _FEW * lengths.shape[0])
+    if few:
+        return kernel(q, k_cache, v_cache, cu_seqlens, block_tables, lengths)
+    if not _has_flash(q):
+        return definitions.cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths)
+    heads, block, size = k_cache.shape[1:]
+    index, cu_seqlens_k = _places(cu_seqlens, block_tables, lengths, heads, block)
+    k, v = (
+        cache.reshape([-1, size]).gather(index).reshape([-1, heads, size]).astype(q.dtype)
+        for cache in (k_cache, v_cache)
+    )
+    return _flash(q, k, v, cu_seqlens, cu_seqlens_k, True, size**-0.5)
+
+
+def _places(cu_seqlens: Tensor, block_tables: Tensor, lengths: Tensor, heads: int, block: int) -> tuple[Tensor, Tensor]:
+    """Where heads `[D]` of keys are in a cache, token by token of the rows that have new ones, and where each row's tokens begin.
+
+    Remembered with the lengths, as `_longest` is.
+    """
+    if getattr(lengths, "places", None) is None:
+        seen = paddle.where(cu_seqlens[1:] > cu_seqlens[:-1], lengths, paddle.zeros_like(lengths))
+        offsets = paddle.arange(block, dtype="int64")
+        slots = (block_tables.astype("int64").unsqueeze(-1) * (heads * block) + offsets).flatten(1)
+        filled = paddle.arange(slots.shape[1], dtype="int32") < seen.unsqueeze(1)
+        index = paddle.masked_select(slots, filled).unsqueeze(-1) + paddle.arange(heads, dtype="int64") * block
+        lengths.places = index.flatten(), F.pad(paddle.cumsum(seen, dtype="int32"), [1, 0])
+    return lengths.places
+
+
+def _has_flash(q: Tensor) -> bool:
+    fits = q.dtype in _HALVES and q.shape[-1] % 8 == 0 and q.shape[-1] <= _FLASH_LARGEST_HEAD
+    return fits and paddle.in_dynamic_mode() and not refusal("varlen_attention")
 
 
 def _flash(q, k, v, cu_seqlens_q, cu_seqlens_k, causal: bool, scale: float) -> Tensor:
@@ -166,6 +207,7 @@ class _Own(NamedTuple):
 
 
 _OWN = {
+    "cached_attention": _Own(cached_attention, ("flash_attn_unpadded",), False, _try_flash),
     "linear_int8": _Own(linear_int8, ("weight_only_linear", "weight_quantize"), True, _try_int8),
     "quantize_int8": _Own(quantize_int8, ("weight_only_linear", "weight_quantize"), False, _try_int8),
     "rms_norm": _Own(rms_norm, ("fused_rms_norm",)),
@@ -174,9 +216,12 @@ _OWN = {
 }
 
 
-def versions() -> dict[str, Version]:
-    """By the operation's name. Where this Paddle has not what one needs, it is the definition, which says why."""
-    return {name: _version(name, own) for name, own in _OWN.items()}
+def versions(kernels: dict[str, Version]) -> dict[str, Version]:
+    """By the operation's name, beside `kernels` in CUDA. Where this Paddle lacks what one needs, the definition, which says why."""
+    found = kernels | {name: _version(name, own) for name, own in _OWN.items()}
+    if kernel := kernels.get("cached_attention"):
+        found["cached_attention"] = kernel._replace(run=functools.partial(cached_attention, kernel=kernel.run))
+    return found
 
 
 def _version(name: str, own: _Own) -> Version:

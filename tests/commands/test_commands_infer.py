@@ -45,10 +45,11 @@ def test_json_is_the_last_line(hub_folder, assistant):
     result = ask(hub_folder, "--max_new_tokens", 6, "--temperature", 0, "--json")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout.splitlines()[-1])
-    assert set(answer) == {"text", "token_ids", "prompt_tokens", "seconds"}
-    assert set(answer["seconds"]) == {"load", "vision", "prefill", "decode"}
+    assert set(answer) == {"text", "token_ids", "reason", "prompt_tokens", "cached_tokens", "seconds"}
+    assert set(answer["seconds"]) == {"load", "waiting", "vision", "prefill", "decode"}
     assert all(seconds > 0 for seconds in answer["seconds"].values())
     direct = assistant.ask(QUESTION, [PICTURE], max_new_tokens=6, do_sample=False)
+    assert (answer["reason"], answer["cached_tokens"]) == (direct.reason, 0) == ("length", 0)
     assert answer["token_ids"] == direct.token_ids and len(direct.token_ids) == 6
     assert (answer["text"], answer["prompt_tokens"]) == (direct.text, direct.prompt_tokens)
     assert direct.text == assistant.processor.tokenizer.decode(direct.token_ids, skip_special_tokens=True)
@@ -74,8 +75,9 @@ def test_text_is_streamed(hub_folder, assistant):
 def test_the_picture_is_shown(hub_folder, tmp_path):
     result = ask(hub_folder, "--max_new_tokens", 2, "--draw", tmp_path / "answer.png")
     assert result.exit_code == 0 and f"{tmp_path}/answer.png: " in result.stdout and (tmp_path / "answer.png").is_file()
-    result = ask(hub_folder, "--max_new_tokens", 2, "--draw", tmp_path / "answer.txt")
-    assert result.exit_code == 1 and "answer.txt cannot be written as a picture" in result.stderr
+    for folder in (hub_folder, "/no/such/folder"):
+        result = ask(folder, "--max_new_tokens", 2, "--draw", tmp_path / "answer.txt")
+        assert result.exit_code == 1 and "answer.txt cannot be written as a picture" in result.stderr
 
 
 def test_several_images_and_a_benchmark(hub_folder, assistant):

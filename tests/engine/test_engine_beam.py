@@ -3,20 +3,17 @@
 from itertools import product
 
 import numpy as np
-import paddle
 import pytest
-from table_model import TableModel
+from table_model import PAD, TableModel, generate
 
-from paddlemix_qwenvl.engine.beam import beam_search
 from paddlemix_qwenvl.engine.settings import GenerationSettings
 from paddlemix_qwenvl.errors import GenerationError
 
 PROMPTS = [[1, 2], [3, 1]]
-PAD = 3
 
 
-def search(model: TableModel, prompts=PROMPTS, **settings):
-    return beam_search(model.step(prompts), paddle.to_tensor(prompts), GenerationSettings(pad_token_id=PAD, **settings))
+def search(model: TableModel, **settings):
+    return generate(model, PROMPTS, **settings)
 
 
 def best_of_all(model: TableModel, prompt, count: int, eos: tuple, length_penalty: float, min_new: int = 0):
@@ -47,18 +44,18 @@ def best_of_all(model: TableModel, prompt, count: int, eos: tuple, length_penalt
 def test_enough_beams_find_the_best_of_all(seed, length_penalty, eos):
     model = TableModel(4, seed)
     settings = {"num_beams": 64, "max_new_tokens": 4, "eos_token_ids": list(eos), "length_penalty": length_penalty}
-    answer = search(model, **settings)
+    ids, scores = search(model, **settings)
     rows = [best_of_all(model, prompt, 4, eos, length_penalty) for prompt in PROMPTS]
     longest = max(len(tokens) for _, tokens in rows)
-    assert answer.token_ids.tolist() == [tokens + [PAD] * (longest - len(tokens)) for _, tokens in rows]
-    np.testing.assert_allclose(answer.scores.numpy()[:, 0], [score for score, _ in rows], atol=1e-4)
+    assert ids.tolist() == [tokens + [PAD] * (longest - len(tokens)) for _, tokens in rows]
+    np.testing.assert_allclose(scores[:, 0], [score for score, _ in rows], atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_end_token_ends_a_beam(seed):
     model, eos = TableModel(4, seed), (0, 2)
-    answer = search(model, num_beams=64, max_new_tokens=4, eos_token_ids=list(eos), length_penalty=1.0)
-    for prompt, tokens, score in zip(PROMPTS, answer.token_ids.tolist(), answer.scores.numpy()[:, 0], strict=True):
+    ids, scores = search(model, num_beams=64, max_new_tokens=4, eos_token_ids=list(eos), length_penalty=1.0)
+    for prompt, tokens, score in zip(PROMPTS, ids.tolist(), scores[:, 0], strict=True):
         wanted, best = best_of_all(model, prompt, 4, eos, 1.0)
         assert score == pytest.approx(wanted, abs=1e-4)
         length = len(best) - 1 if best[-1] in eos else len(best)
@@ -69,9 +66,9 @@ def test_any_end_token_ends_a_beam(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_no_end_before_the_minimum(seed):
     model = TableModel(4, seed)
-    answer = search(model, num_beams=64, max_new_tokens=4, min_new_tokens=2, eos_token_ids=[0])
+    ids, _ = search(model, num_beams=64, max_new_tokens=4, min_new_tokens=2, eos_token_ids=[0])
     rows = [best_of_all(model, prompt, 4, (0,), 1.0, min_new=2) for prompt in PROMPTS]
-    for tokens, (_, best) in zip(answer.token_ids.tolist(), rows, strict=True):
+    for tokens, (_, best) in zip(ids.tolist(), rows, strict=True):
         assert tokens[: len(best)] == best and 0 not in tokens[:2]
 
 
@@ -95,8 +92,8 @@ def literal_beams(model: TableModel, prompt, beams: int, count: int, penalty: fl
 @pytest.mark.parametrize("seed", range(3))
 def test_few_beams_search_as_beam_search_does(beams, seed, penalty):
     model = TableModel(11, seed)
-    answer = search(model, num_beams=beams, max_new_tokens=7, repetition_penalty=penalty)
-    for prompt, tokens, score in zip(PROMPTS, answer.token_ids.tolist(), answer.scores.numpy()[:, 0], strict=True):
+    ids, scores = search(model, num_beams=beams, max_new_tokens=7, repetition_penalty=penalty)
+    for prompt, tokens, score in zip(PROMPTS, ids.tolist(), scores[:, 0], strict=True):
         wanted, total = literal_beams(model, prompt, beams, 7, penalty)
         assert tokens == wanted and score == pytest.approx(total, abs=1e-4)
 

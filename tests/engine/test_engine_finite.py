@@ -1,85 +1,73 @@
-"""NaN and infinity among the logits are errors that say what to do; tokens that are ruled out are not."""
+"""NaN and infinity among the logits end their request with an error that says what to do; tokens that are ruled out do not."""
 
 import numpy as np
-import paddle
 import pytest
-from table_model import TableModel
+from table_model import TableModel, events_of, generate, request
 
-from paddlemix_qwenvl.engine.beam import beam_search
-from paddlemix_qwenvl.engine.decode import generate_tokens
-from paddlemix_qwenvl.engine.finite import STEPS
-from paddlemix_qwenvl.engine.settings import GenerationSettings
+from paddlemix_qwenvl.engine.engine import Engine
+from paddlemix_qwenvl.engine.events import Failed, Finished
 from paddlemix_qwenvl.errors import GenerationError
 
 PROMPTS = [[1, 2], [3, 4]]
 
 
 class Spoilt(TableModel):
-    """One logit of the second row is `value` from the step on that makes the answer's token number `at`."""
+    """Histories of the second prompt have `value` for one of their logits, from `at` tokens of an answer on."""
 
     def __init__(self, value: float, at: int, dtype: str = "float32"):
-        super().__init__(50)
-        self.value, self.at, self.dtype = value, at, dtype
+        super().__init__(50, dtype=dtype)
+        self.value, self.at = value, at
 
-    def step(self, prompts):
-        step = super().step(prompts)
-        step.dtype = self.dtype
-        return step
-
-    def _stack(self, rows):
-        logits = np.stack([self.logits(row) for row in rows])
-        if len(rows[0]) - len(PROMPTS[0]) + 1 >= self.at:
-            logits[len(rows) // 2 :, 7] = self.value
-        return paddle.to_tensor(logits)
+    def logits(self, history):
+        logits = super().logits(history)
+        if [*history[:2]] == PROMPTS[1] and len(history) - 2 + 1 >= self.at:
+            logits[7] = self.value
+        return logits
 
 
-def answer(model, **settings):
-    settings = GenerationSettings(**settings)
-    search = beam_search if settings.num_beams > 1 else generate_tokens
-    return search(model.step(PROMPTS), paddle.to_tensor(PROMPTS), settings)
-
-
-WAYS = {"greedy": {}, "draws": {"do_sample": True, "seed": 1}, "beams": {"num_beams": 3}}
+WAYS = {
+    "greedy": {},
+    "draws": {"do_sample": True, "seed": 1},
+    "beams": {"num_beams": 3},
+    "answers": {"do_sample": True, "seed": 1, "num_return_sequences": 3},
+}
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("at", [1, 2, 5, STEPS + 3])
+@pytest.mark.parametrize("at", [1, 2, 5, 9])
 @pytest.mark.parametrize("way", WAYS)
-def test_what_is_no_number(way, at, value):
+def test_what_is_no_number_ends_its_own_request_at_once(way, at, value):
+    model = Spoilt(value, at)
+    engine = Engine(model, num_blocks=60, block_size=4)
+    sound, spoilt = (engine.add(request(prompt, settings={"max_new_tokens": 12, **WAYS[way]})) for prompt in PROMPTS)
+    events = events_of(engine)
+    (failed,) = (event for event in events if isinstance(event, Failed))
+    assert failed.request_id == spoilt and isinstance(failed.error, GenerationError)
+    told = [event for event in events if event.request_id == spoilt]
+    assert told[-1] is failed
+    answers = WAYS[way].get("num_return_sequences", 1)
+    assert len([event for event in told if hasattr(event, "token_id")]) == (0 if way == "beams" else answers * (at - 1))
+    finished = [event for event in events if isinstance(event, Finished)]
+    assert [event.request_id for event in finished] == [sound] * answers
+    assert engine.blocks.available == 60
+    alone = Engine(TableModel(50), num_blocks=60, block_size=4)
+    alone.add(request(PROMPTS[0], settings={"max_new_tokens": 12, **WAYS[way]}))
+    assert [each.token_ids for each in finished] == [
+        each.token_ids for each in events_of(alone) if isinstance(each, Finished)
+    ]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_batch_raises_it(way):
     with pytest.raises(GenerationError, match=r"NaN or infinity in float32.*doctor --model_path"):
-        answer(Spoilt(value, at), max_new_tokens=STEPS + 5, **WAYS[way])
-
-
-def test_it_is_found_after_the_prefill_and_every_so_often():
-    for at, decoded in ((1, 0), (2, STEPS), (STEPS, STEPS)):
-        model = Spoilt(np.nan, at)
-        with pytest.raises(GenerationError):
-            answer(model, max_new_tokens=10 * STEPS)
-        assert model.decoded == decoded
-
-
-def test_it_is_found_in_a_row_that_has_ended_since():
-    """Later steps of the others are sound."""
-    model = Spoilt(np.nan, 1)
-    sound = TableModel(50)
-    step = model.step(PROMPTS)
-    step.logits = sound.step(PROMPTS).logits
-    calls = []
-
-    def decode(token_ids, cache):
-        calls.append(1)
-        return (model if len(calls) == 1 else sound)._decode(token_ids, cache)
-
-    step.decode = decode
-    with pytest.raises(GenerationError):
-        generate_tokens(step, paddle.to_tensor(PROMPTS), GenerationSettings(max_new_tokens=6))
-    assert len(calls) == 5
+        generate(Spoilt(np.nan, 3), PROMPTS, max_new_tokens=5, **WAYS[way])
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_tokens_that_are_ruled_out(way):
-    plain = answer(Spoilt(-np.inf, 1), max_new_tokens=STEPS + 2, min_new_tokens=3, eos_token_ids=[9], **WAYS[way])
-    assert 7 not in plain.token_ids.numpy()[1]
+    settings = {"max_new_tokens": 34, "min_new_tokens": 3, "eos_token_ids": [9], **WAYS[way]}
+    ids, scores = generate(Spoilt(-np.inf, 1), PROMPTS, **settings)
+    assert 7 not in ids[len(ids) // 2 :] and np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize(
@@ -92,7 +80,7 @@ def test_tokens_that_are_ruled_out(way):
 )
 def test_the_way_out(dtype, remedy):
     with pytest.raises(GenerationError, match=f"NaN or infinity in {dtype}.*{remedy}"):
-        answer(Spoilt(np.nan, 1, dtype), max_new_tokens=1)
+        generate(Spoilt(np.nan, 1, dtype), PROMPTS, max_new_tokens=1)
 
 
 def test_a_streamer_is_ended():
@@ -105,7 +93,6 @@ def test_a_streamer_is_ended():
         def end(self):
             ended.append("end")
 
-    model = Spoilt(np.nan, 1)
     with pytest.raises(GenerationError):
-        generate_tokens(model.step(PROMPTS), paddle.to_tensor(PROMPTS), GenerationSettings(), streamer=Streamer())
+        generate(Spoilt(np.nan, 1), PROMPTS, Streamer())
     assert ended == ["end"]

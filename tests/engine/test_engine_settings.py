@@ -151,6 +151,21 @@ def test_settings_are_taken_out_of_the_call_and_nothing_else():
         ({"eos_token_id": -1}, r"eos_token_id is -1, expected"),
         ({"seed": -1}, r"seed is -1, expected"),
         ({"decode_strategy": "diverse"}, r"decode_strategy is \"diverse\", expected 'greedy_search', 'sampling' or"),
+        (
+            {"num_return_sequences": 0, "do_sample": True},
+            r"num_return_sequences is 0, expected greater than or equal to 1",
+        ),
+        (
+            {"num_return_sequences": 2},
+            r"num_return_sequences is 2, but only samples differ from each other: set do_sample=True",
+        ),
+        ({"min_p": 1.5}, r"min_p is 1\.5, expected less than or equal to 1"),
+        ({"presence_penalty": float("nan")}, r"presence_penalty is NaN, expected"),
+        ({"frequency_penalty": 101}, r"frequency_penalty is 101, expected less than or equal to 100"),
+        ({"logit_bias": {5: float("nan")}}, r"logit_bias.*NaN, expected"),
+        ({"logit_bias": {-5: 1.0}}, r"logit_bias.*expected"),
+        ({"logit_bias": [5]}, r"logit_bias is \[5\], expected an object"),
+        ({"prompt_lookup_num_tokens": -1}, r"prompt_lookup_num_tokens is -1, expected greater than or equal to 0"),
         ({"max_new_tokens": 5, "min_new_tokens": 6}, r"min_new_tokens is 6: it must be at most max_new_tokens, 5"),
     ],
     ids=str,
@@ -158,6 +173,12 @@ def test_settings_are_taken_out_of_the_call_and_nothing_else():
 def test_what_cannot_be_carried_out(given, message):
     with pytest.raises(GenerationError, match=message):
         resolve(**given)
+
+
+def test_what_falls_on_single_tokens_and_answers():
+    settings = resolve({"do_sample": True, "logit_bias": {"5": 1, "7": -100}}, num_return_sequences=3, min_p=0.25)
+    assert settings.logit_bias == {5: 1.0, 7: -100.0} and settings.min_p == 0.25
+    assert (settings.width, resolve(num_beams=4).width, resolve().width) == (3, 4, 1)
 
 
 def test_numbers_as_numpy_and_paddle_have_them():
@@ -175,7 +196,7 @@ def test_numbers_as_numpy_and_paddle_have_them():
         ({"temperature": -1}, r"temperature is -1, expected greater than or equal to 0"),
         ({"top_p": 2}, r"top_p is 2, expected less than or equal to 1"),
         ({"max_new_tokens": 2**40}, r"max_new_tokens is 1099511627776, expected less than"),
-        ({"num_return_sequences": 3}, r"num_return_sequences is 3, expected less than or equal to 1"),
+        ({"num_return_sequences": 0}, r"num_return_sequences is 0, expected greater than or equal to 1"),
         ({"early_stopping": []}, r"early_stopping is \[\], expected a valid boolean"),
         ({"pad_token_id": {}}, r"pad_token_id is \{\}"),
         ({"decode_strategy": "x"}, r'decode_strategy is "x"'),
@@ -227,7 +248,7 @@ def test_twenty_tokens_in_a_file_are_twenty_tokens(tmp_path, said):
         ({"max_tokens": 5}, r"no argument 'max_tokens' \(did you mean 'max_new_tokens'\?\)"),
         ({"topp": 0.5}, r"no argument 'topp' \(did you mean 'top_p'\?\)"),
         ({"pixel_value": 0}, r"no argument 'pixel_value' \(did you mean 'pixel_values'\?\)"),
-        ({"num_return_sequences": 2}, r"no argument 'num_return_sequences'"),
+        ({"num_beam_groups": 2}, r"no argument 'num_beam_groups'"),
         ({"use_cache": 0.5}, r"no argument 'use_cache'"),
     ],
     ids=str,
@@ -238,11 +259,13 @@ def test_arguments_that_nobody_knows(left, message):
 
 
 def test_arguments_that_ask_for_nothing():
-    nothing = {"use_cache": True, "num_return_sequences": 1, "output_scores": False, "negative_prompt_ids": None}
+    nothing = {"use_cache": True, "num_beam_groups": 1, "output_scores": False, "negative_prompt_ids": None}
     check_leftovers({**nothing, "pixel_values": object()}, ["pixel_values"])
 
 
-@pytest.mark.parametrize("given", [{"eos_token_id": [5, 100]}, {"pad_token_id": 100}], ids=str)
+@pytest.mark.parametrize(
+    "given", [{"eos_token_id": [5, 100]}, {"pad_token_id": 100}, {"logit_bias": {100: 1.0}}], ids=str
+)
 def test_tokens_outside_the_vocabulary(given):
     (name,) = given
     with pytest.raises(GenerationError, match=rf"{name} is 100 but the model knows tokens 0 to 99"):

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from table_model import plain_prompt
 
-from paddlemix_qwenvl.engine.stopping import StopStrings
+from paddlemix_qwenvl.engine.sequence import Request, Sequence
+from paddlemix_qwenvl.engine.settings import GenerationSettings
 from paddlemix_qwenvl.engine.streaming import BatchStreamer, TextStreamer, stream_text
 
 TEXT = "naïve 图片 🐱‍👤 — ok"
@@ -91,44 +93,50 @@ def test_no_token_is_decoded_again_once_it_is_shown():
     most = sum((size := len(character.encode())) * (size + 1) // 2 for character in TEXT * 50)
     assert tokenizer.decoded == most < 2 * 50 * len(TEXT.encode())
     tokenizer = Counting()
-    criterion = StopStrings(tokenizer, 0, "never")
-    for count in range(1, 301):
-        criterion(np.full([1, count], 97), None)
-    assert tokenizer.decoded == 300
+    assert stops(b"a" * 300, ["never"], tokenizer=tokenizer) is None and tokenizer.decoded == 300
 
 
 # ---- stop strings
 
 
-def stops(rows: list[bytes], strings, prompt: bytes = b"") -> dict[int, int]:
-    """After how many tokens each row ends, as the loop asks: one more each time, rows that have ended filled with 256."""
-    criterion = StopStrings(Bytes(), len(prompt), strings)
-    ended: dict[int, int] = {}
-    for step in range(1, max(map(len, rows)) + 1):
-        ids = [[*prompt, *row[:step], *[256] * (step - len(row))] for row in rows]
-        found = criterion(np.array(ids), None)
-        assert found.dtype == bool and found.shape == (len(rows),)
-        for row in np.flatnonzero(found).tolist():
-            ended.setdefault(row, step)
-    return ended
+def stops(text: bytes, strings, prompt: bytes = b"?", tokenizer=None) -> int | None:
+    """After how many of its tokens an answer ends."""
+    settings = GenerationSettings(max_new_tokens=len(text) + 1)
+    request = Request(plain_prompt([*prompt]), settings, stop=tuple(strings))
+    request.decoder = tokenizer or Bytes()
+    sequence = Sequence(request, (0,), seed=0)
+    sequence.text = None  # which would decode as well
+    return next((count for count, token in enumerate(text, 1) if sequence.append(token, 0.0) == "stop"), None)
 
 
-def test_each_row_ends_where_its_own_text_holds_a_string():
-    rows = [b"a STOP b", b"a\n\n", b"STO P. \n", b""]
-    assert stops(rows, ["STOP", "\n\n"], prompt=b"STOP\n\n") == {0: 6, 1: 3}  # the prompt does not count
+@pytest.mark.parametrize(
+    ("text", "strings", "count"),
+    [
+        ("a STOP b", ["STOP", "\n\n"], 6),
+        ("a\n\n", ["STOP", "\n\n"], 3),
+        ("STO P. \n", ["STOP", "\n\n"], None),
+        ("wxyz.", ["xyz"], 4),
+        ("ab图片c", ["b图片"], 8),
+        ("xy xyz", ["xyz", "q"], 6),
+        ("q", ["xyz", "q"], 1),
+        ("xyxyz", ["xyz"], 5),
+    ],
+)
+def test_an_answer_ends_where_its_own_text_holds_a_string(text, strings, count):
+    assert stops(text.encode(), strings, prompt="".join(strings).encode()) == count  # the prompt does not count
 
 
-def test_a_string_may_stand_anywhere_in_a_tokens_text_and_over_many_tokens():
-    assert stops([b"wxyz."], "xyz") == {0: 4}
-    assert stops(["ab图片c".encode()], "b图片") == {0: 8}
-    assert stops([b"xy xyz", b"q"], ["xyz", "q"]) == {0: 6, 1: 1}
-    assert stops([b"xyxyz"], "xyz") == {0: 5}
-
+def test_a_string_may_stand_anywhere_in_a_tokens_text():
     class Words:
         def decode(self, token_ids, skip_special_tokens=False):
             return "".join(("one ", "-END-", "two ")[i] for i in token_ids)
 
-    assert StopStrings(Words(), 0, "END")(np.array([[0, 1, 2], [0, 2, 0]]), None).tolist() == [True, False]
+    assert stops(bytes([0, 1, 2]), ["END"], tokenizer=Words()) == 2
+    assert stops(bytes([0, 2, 0]), ["END"], tokenizer=Words()) is None
+
+
+def test_special_tokens_can_stop():
+    assert stops([97, 256, 97], ["a<end>"]) == 2
 
 
 # ---- as an iterator

@@ -2,9 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from machine import Gpu, kv_cache
+from machine import Gpu, kv_cache, rows_of
 
 DEVICE = "cuda"
+BLOCK_SIZE = 64  # slots of a block of the KV cache
 
 
 class Case:
@@ -127,23 +128,30 @@ class QkvWriteCache(QkvSplit):
     """packed qkv to rotated q and the KV cache, 4 rows of 4096 tokens"""
 
     def inputs(self):
-        rows = torch.arange(4, device=DEVICE, dtype=torch.int32).repeat_interleave(4096)
-        slots = torch.arange(4096, device=DEVICE, dtype=torch.int32).repeat(4)
-        return {**super().inputs(), "rows": rows, "slots": slots}
+        tables = block_tables(4, 4096)
+        slots = tables.unsqueeze(-1) * BLOCK_SIZE + torch.arange(BLOCK_SIZE, device=DEVICE, dtype=torch.int32)
+        return {**super().inputs(), "slots": slots.flatten()}
 
     def outputs(self, x):
-        caches = [poisoned(4, self.KV_HEADS, 4096, self.HEAD_DIM, dtype=self.dtype) for _ in range(2)]
+        shape = self.TOKENS // BLOCK_SIZE, self.KV_HEADS, BLOCK_SIZE, self.HEAD_DIM
+        caches = [poisoned(*shape, dtype=self.dtype) for _ in range(2)]
         return [poisoned(self.TOKENS, self.HEADS, self.HEAD_DIM, dtype=self.dtype), *caches]
 
     def kernel(self, x, out):
         cache = kv_cache_of(*out[1:], self.name)
-        qkv, cos, sin, rows, slots = x.values()
-        self.run("qkv_write_cache", qkv, cos, sin, cache, rows, slots, self.TOKENS, self.HEADS, out[0])
+        qkv, cos, sin, slots = x.values()
+        self.run("qkv_write_cache", qkv, cos, sin, cache, slots, self.TOKENS, self.HEADS, out[0])
 
     def torch(self, x):
         q, k, v = super().torch(x)
-        caches = [t.view(4, 4096, self.KV_HEADS, self.HEAD_DIM).transpose(1, 2).contiguous() for t in (k, v)]
-        return [q, *caches]
+        return [q, *(self.blocks(part, x["slots"]) for part in (k, v))]
+
+    def blocks(self, tokens, slots):
+        """Tokens [T, Hkv, D] in the blocks where the slots are, which are whole ones."""
+        blocks = tokens.view(-1, BLOCK_SIZE, self.KV_HEADS, self.HEAD_DIM).transpose(1, 2)
+        return torch.empty_like(blocks, memory_format=torch.contiguous_format).index_copy_(
+            0, slots[::BLOCK_SIZE].long() // BLOCK_SIZE, blocks
+        )
 
 
 class WriteCache(QkvWriteCache):
@@ -152,29 +160,34 @@ class WriteCache(QkvWriteCache):
     def inputs(self):
         x = super().inputs()
         k, v = (self.draw(self.TOKENS, self.KV_HEADS, self.HEAD_DIM) for _ in range(2))
-        return {"k": k, "v": v, "rows": x["rows"], "slots": x["slots"]}
+        return {"k": k, "v": v, "slots": x["slots"]}
 
     def outputs(self, x):
         return super().outputs(x)[1:]
 
     def kernel(self, x, out):
-        k, v, rows, slots = x.values()
-        self.run("write_cache", k, v, kv_cache_of(*out, self.name), rows, slots, self.TOKENS)
+        k, v, slots = x.values()
+        self.run("write_cache", k, v, kv_cache_of(*out, self.name), slots, self.TOKENS)
 
     def torch(self, x):
-        shape = 4, 4096, self.KV_HEADS, self.HEAD_DIM
-        return [x[name].view(shape).transpose(1, 2).contiguous() for name in "kv"]
+        return [self.blocks(x[name], x["slots"]) for name in "kv"]
+
+
+def block_tables(rows: int, slots: int):
+    """Blocks of rows of so many slots, anywhere among all: int32 [rows, blocks]."""
+    blocks = torch.randperm(rows * slots // BLOCK_SIZE, device=DEVICE, dtype=torch.int32)
+    return blocks.view(rows, -1)
 
 
 def kv_cache_of(k, v, dtype: str):
-    """The structure for tensors [batch, Hkv, slots, D]."""
+    """The structure for tensors [blocks, Hkv, block size, D]."""
     return kv_cache(*(Named(t, dtype) for t in (k, v)))
 
 
 class Named:
-    """A tensor as `kv_cache` wants it."""
+    """A tensor as `kv_cache` and `rows_of` want it."""
 
-    def __init__(self, tensor, dtype: str):
+    def __init__(self, tensor, dtype: str = "int32"):
         self.pointer, self.shape, self.dtype = tensor.data_ptr(), tuple(tensor.shape), dtype
 
 
@@ -223,21 +236,32 @@ class Decode(Case):
     ROWS, SLOTS, HEADS, KV_HEADS, HEAD_DIM = 8, 4096, 16, 2, 128
 
     def inputs(self):
-        k, v = (self.draw(self.ROWS, self.KV_HEADS, self.SLOTS, self.HEAD_DIM) for _ in range(2))
+        shape = self.ROWS * self.SLOTS // BLOCK_SIZE, self.KV_HEADS, BLOCK_SIZE, self.HEAD_DIM
+        k, v = (self.draw(*shape) for _ in range(2))
         lengths = torch.full([self.ROWS], self.SLOTS, device=DEVICE, dtype=torch.int32)
-        return {"q": self.draw(self.ROWS, self.HEADS, self.HEAD_DIM), "k": k, "v": v, "lengths": lengths}
+        tables = block_tables(self.ROWS, self.SLOTS)
+        for cache in (k, v):  # what PyTorch's operation takes: [B, Hkv, slots, D]
+            rows = cache[tables.long()].transpose(1, 2)
+            cache.rows = rows.reshape(self.ROWS, self.KV_HEADS, self.SLOTS, self.HEAD_DIM)
+        q = self.draw(self.ROWS, self.HEADS, self.HEAD_DIM)
+        return {"q": q, "k": k, "v": v, "tables": tables, "lengths": lengths}
+
+    def paged(self, x):
+        """The structures of the cache and of the rows."""
+        return kv_cache_of(x["k"], x["v"], self.name), rows_of(*(Named(x[name]) for name in ("tables", "lengths")))
 
     def outputs(self, x):
-        size = self.gpu.status("attention_scratch", kv_cache_of(x["k"], x["v"], self.name), self.ROWS, self.HEADS)
+        size = self.gpu.status("attention_scratch", *self.paged(x), self.ROWS, self.HEADS)
         self.scratch = poisoned(max(size // 4, 1), dtype=torch.float32)
         return [poisoned(*x["q"].shape, dtype=self.dtype)]
 
     def kernel(self, x, out):
-        cache, scale = kv_cache_of(x["k"], x["v"], self.name), self.HEAD_DIM**-0.5
-        self.run("decode_attention", x["q"], cache, x["lengths"], self.HEADS, scale, self.scratch, *out)
+        scale = self.HEAD_DIM**-0.5
+        self.run("decode_attention", x["q"], *self.paged(x), self.HEADS, scale, self.scratch, *out)
 
     def torch(self, x):
-        out = F.scaled_dot_product_attention(x["q"].unsqueeze(2), x["k"], x["v"], enable_gqa=True)
+        keys, values = x["k"].rows, x["v"].rows
+        out = F.scaled_dot_product_attention(x["q"].unsqueeze(2), keys, values, enable_gqa=True)
         return [out.squeeze(2)]
 
 

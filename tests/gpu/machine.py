@@ -32,7 +32,14 @@ class KvCache(ctypes.Structure):
         ("k", ctypes.c_void_p),
         ("v", ctypes.c_void_p),
         ("dtype", ctypes.c_int),
-        *((name, ctypes.c_int64) for name in ("batch", "kv_heads", "slots", "head_dim")),
+        *((name, ctypes.c_int64) for name in ("blocks", "kv_heads", "block_size", "head_dim")),
+    ]
+
+
+class Rows(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("block_tables", "lengths")),
+        *((name, ctypes.c_int64) for name in ("count", "blocks")),
     ]
 
 
@@ -129,8 +136,8 @@ class Machine:
         assert status == 0, f"{name} returned the CUDA error {status}"
         self.wait()
 
-    def attention_scratch(self, cache: KvCache, tokens: int, heads: int) -> Array:
-        return self.empty([self.status("attention_scratch", cache, tokens, heads) // 4])
+    def attention_scratch(self, cache: KvCache, rows: Rows, tokens: int, heads: int) -> Array:
+        return self.empty([self.status("attention_scratch", cache, rows, tokens, heads) // 4])
 
 
 def _plain(x):
@@ -140,8 +147,13 @@ def _plain(x):
 
 
 def kv_cache(k: Array, v: Array) -> KvCache:
-    """The structure for caches [batch, Hkv, slots, D]."""
+    """The structure for caches [blocks, Hkv, block size, D]."""
     return KvCache(k.pointer, v.pointer, DTYPES[k.dtype], *k.shape)
+
+
+def rows_of(block_tables: Array, lengths: Array) -> Rows:
+    """The structure for tables [B, blocks] and lengths [B]."""
+    return Rows(block_tables.pointer, lengths.pointer, *block_tables.shape)
 
 
 class Gpu(Machine):

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from machine import INVALID_VALUE, kv_cache
+from machine import INVALID_VALUE, kv_cache, rows_of
 from near import close
 from op_definitions import attention
+from paged import Paged
 
 DTYPES = ["float32", "float16", "bfloat16"]
 HEADS = [(4, 4), (6, 3), (4, 1), (7, 1), (16, 2), (11, 1)]  # 1, 2, 4, 7, 8 and 11 heads a kv head
@@ -14,107 +15,119 @@ def draw(machine, shape, dtype, seed=0):
     return machine.put(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
-def filled(cache, lengths):
-    """The filled slots of cache [B, Hkv, S, D] as packed tokens [sum, Hkv, D]."""
-    return np.concatenate([cache[row, :, :length].transpose(1, 0, 2) for row, length in enumerate(lengths)])
+class Cached:
+    """Queries of rows of several lengths against a paged cache."""
 
-
-def caches(machine, lengths, kv_heads, slots, head_dim, dtype):
-    """Keys and values whose slots past the lengths hold anything at all."""
-    shape = len(lengths), kv_heads, slots, head_dim
-    draws = [np.random.default_rng(seed).normal(size=shape) for seed in (1, 2)]
-    for row, length in enumerate(lengths):
-        draws[0][row, :, length:] = np.inf
-        draws[1][row, :, length:] = np.nan
-    return [machine.put(values, dtype) for values in draws]
-
-
-class Decoding:
-    """One query a row, rows of several lengths, on so many multiprocessors that long rows are split."""
-
-    def __init__(self, machine, heads, head_dim, dtype, lengths=(1, 300, 0, 37), slots=310):
-        self.machine, self.lengths = machine, list(lengths)
-        heads, kv_heads = heads
-        self.q = draw(machine, (len(lengths), heads, head_dim), dtype)
-        self.k, self.v = caches(machine, lengths, kv_heads, slots, head_dim, dtype)
+    def __init__(self, machine, new, lengths, heads, head_dim, dtype, block_size=48, **paged):
+        self.machine, self.new = machine, list(new)
+        self.paged = Paged(lengths, heads[1], head_dim, block_size, **paged)
+        self.q = draw(machine, (sum(new), heads[0], head_dim), dtype)
+        self.k, self.v = (machine.put(cache, dtype) for cache in (self.paged.k, self.paged.v))
         self.cache = kv_cache(self.k, self.v)
+        self.tables, self.lengths = (machine.put(x, "int32") for x in (self.paged.block_tables, lengths))
+        self.rows = rows_of(self.tables, self.lengths)
         self.out = machine.empty(self.q.shape, dtype)
 
-    def run(self):
-        rows, heads, head_dim = self.q.shape
-        scratch = self.machine.attention_scratch(self.cache, rows, heads)
-        lengths = self.machine.put(self.lengths, "int32")
-        self.machine.run("decode_attention", self.q, self.cache, lengths, heads, head_dim**-0.5, scratch, self.out)
+    def scratch(self):
+        return self.machine.attention_scratch(self.cache, self.rows, *self.q.shape[:2])
+
+    def decode(self):
+        scratch = self.scratch()
+        arguments = self.q.shape[1], self.q.shape[2] ** -0.5, scratch, self.out
+        self.machine.run("decode_attention", self.q, self.cache, self.rows, *arguments)
+        scratch.read()
+
+    def attend(self):
+        scratch, cu_q = self.scratch(), self.machine.put([0, *np.cumsum(self.new)], "int32")
+        arguments = *self.q.shape[:2], self.q.shape[2] ** -0.5, scratch, self.out
+        self.machine.run("cached_attention", self.q, self.cache, self.rows, cu_q, *arguments)
         scratch.read()
 
     def check(self):
-        k, v = (filled(cache.read(), self.lengths) for cache in (self.k, self.v))
-        ones = [1] * len(self.lengths)
-        close(self.out, attention(self.q.read(), k, v, ones, self.lengths, False, self.q.shape[-1] ** -0.5))
+        k, v = (self.paged.tokens(cache.read()) for cache in (self.k, self.v))
+        close(self.out, attention(self.q.read(), k, v, self.new, self.paged.lengths, True, self.q.shape[-1] ** -0.5))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head_dim", [20, 64, 80, 128, 192, 256])
 def test_decode_attention(machine, head_dim, dtype):
+    """On so many multiprocessors that long rows are split."""
     for heads in (HEADS[head_dim // 4 % 3], HEADS[3 + head_dim // 16 % 3]):
-        decoding = Decoding(machine, heads, head_dim, dtype)
-        decoding.run()
-        decoding.check()
+        cached = Cached(machine, [1] * 4, [1, 300, 0, 37], heads, head_dim, dtype)
+        cached.decode()
+        cached.check()
+
+
+@pytest.mark.parametrize("block_size", [1, 16, 48, 64, 120])
+@pytest.mark.parametrize("head_dim", [64, 128])  # on the CUDA cores, on the tensor cores
+@pytest.mark.parametrize("junk", [None, -7, 2**31 - 1])
+def test_blocks_of_every_size_that_rows_share(emulator, junk, head_dim, block_size):
+    """What follows a row's last block in its table is not looked at."""
+    emulator.choose("random", 4)
+    cached = Cached(emulator, [1, 1, 1], [150, 37, 129], (6, 3), head_dim, "bfloat16", block_size, shared=2, junk=junk)
+    cached.decode()
+    cached.check()
 
 
 @pytest.mark.parametrize("heads", HEADS, ids=str)
-@pytest.mark.parametrize("head_dim", [64, 128])  # on the CUDA cores, on the tensor cores
+@pytest.mark.parametrize("head_dim", [64, 128])
 @pytest.mark.parametrize("processors", [1, 24, 1000])
 def test_every_group_and_number_of_spans(emulator, heads, head_dim, processors):
     emulator.choose("random", processors)
-    decoding = Decoding(emulator, heads, head_dim, "float16", lengths=(200, 64, 65, 129), slots=200)
-    decoding.run()
-    decoding.check()
+    cached = Cached(emulator, [1] * 4, [200, 64, 65, 129], heads, head_dim, "float16")
+    cached.decode()
+    cached.check()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("new", [[3, 20, 0, 7], [1, 1, 1, 1], [0, 0, 0, 2]], ids=str)
+@pytest.mark.parametrize("new", [[3, 20, 0, 1], [1, 1, 1, 1], [0, 0, 0, 2]], ids=str)
 @pytest.mark.parametrize("head_dim", [80, 128])
 def test_cached_attention(machine, new, head_dim, dtype):
-    lengths, heads, tokens = [3, 150, 6, 37], 6, sum(new)
-    q = draw(machine, (tokens, heads, head_dim), dtype)
-    k, v = caches(machine, lengths, 2, 151, head_dim, dtype)
-    cache, out = kv_cache(k, v), machine.empty(q.shape, dtype)
-    cu_q, filled_slots = (machine.put(x, "int32") for x in ([0, *np.cumsum(new)], lengths))
-    scratch = machine.attention_scratch(cache, tokens, heads)
-    machine.run("cached_attention", q, cache, cu_q, filled_slots, tokens, heads, head_dim**-0.5, scratch, out)
-    keys, values = (filled(x.read(), lengths) for x in (k, v))
-    close(out, attention(q.read(), keys, values, new, lengths, True, head_dim**-0.5))
+    cached = Cached(machine, new, [3, 150, 6, 37], (6, 2), head_dim, dtype, 16)
+    cached.attend()
+    cached.check()
 
 
 @pytest.mark.parametrize("head_dim, dtype", [(64, "float32"), (128, "float16")])
 def test_scores_far_apart(machine, head_dim, dtype):
-    decoding = Decoding(machine, (4, 2), head_dim, dtype, lengths=(130, 70))
-    decoding.q = machine.put(decoding.q.read() * 100, dtype)
-    decoding.run()
-    decoding.check()
+    cached = Cached(machine, [1, 1], [130, 70], (4, 2), head_dim, dtype)
+    cached.q = machine.put(cached.q.read() * 100, dtype)
+    cached.decode()
+    cached.check()
 
 
-def test_lengths_past_the_cache_read_nothing_there(machine):
-    decoding = Decoding(machine, (2, 1), 64, "float32", lengths=(9,), slots=9)
-    decoding.lengths = [10**6]
-    decoding.run()
-    decoding.lengths = [9]
-    decoding.check()
+def test_lengths_past_the_table_read_nothing_there(machine):
+    cached = Cached(machine, [1], [9], (2, 1), 64, "float32", 3)
+    cached.tables = machine.put(cached.paged.block_tables[:, :3], "int32")
+    cached.lengths = machine.put([10**6], "int32")
+    cached.rows = rows_of(cached.tables, cached.lengths)
+    cached.decode()
+    cached.check()
+
+
+@pytest.mark.parametrize("head_dim, dtype", [(64, "float32"), (128, "float16")])
+@pytest.mark.parametrize("block", [-1, 6, 2**31 - 1])
+def test_tokens_of_a_block_that_the_cache_has_not_got_are_not_seen(machine, block, head_dim, dtype):
+    cached = Cached(machine, [1], [40], (2, 1), head_dim, dtype, 16)
+    tables = cached.paged.block_tables.copy()
+    tables[0, 1] = block
+    cached.tables = machine.put(tables, "int32")
+    cached.rows = rows_of(cached.tables, cached.lengths)
+    cached.decode()
+    k, v = (np.delete(cached.paged.tokens(x.read()), range(16, 32), axis=0) for x in (cached.k, cached.v))
+    close(cached.out, attention(cached.q.read(), k, v, [1], [24], False, head_dim**-0.5))
 
 
 def test_no_rows(machine):
-    decoding = Decoding(machine, (2, 1), 64, "float32", lengths=(3,))
-    cache = decoding.cache
-    cache.batch = 0
-    machine.run("decode_attention", decoding.q, cache, None, 2, 1.0, None, decoding.out)
-    assert np.isnan(decoding.out.read()).all()
+    cached = Cached(machine, [1], [3], (2, 1), 64, "float32")
+    cached.rows.count = 0
+    machine.run("decode_attention", cached.q, cached.cache, cached.rows, 2, 1.0, None, cached.out)
+    assert np.isnan(cached.out.read()).all()
 
 
-def test_heads_that_have_no_kernel(emulator):
-    decoding = Decoding(emulator, (2, 1), 64, "float32")
-    arguments = decoding.q, decoding.cache, decoding.k, 3, 1.0, None, decoding.out
-    decoding.cache.kv_heads = 2
-    assert emulator.status("decode_attention", *arguments) == INVALID_VALUE
-    decoding.cache.kv_heads, decoding.cache.head_dim = 1, 264
+@pytest.mark.parametrize("name, value", [("kv_heads", 2), ("head_dim", 264), ("block_size", 0), ("blocks", 2**31)])
+def test_caches_that_have_no_kernel(emulator, name, value):
+    cached = Cached(emulator, [1, 1], [3, 4], (3, 1), 64, "float32")
+    setattr(cached.cache, name, value)
+    arguments = cached.q, cached.cache, cached.rows, 3, 1.0, None, cached.out
     assert emulator.status("decode_attention", *arguments) == INVALID_VALUE

@@ -55,24 +55,24 @@ def test_qkv_split(machine, tokens, head_dim, dtype):
 
 
 class Cached:
-    """Five tokens for a cache of three rows; two of them have no place there."""
+    """Five tokens for a cache of three blocks of seven slots; two of them have no place there."""
 
-    ROWS, SLOTS = [2, 0, 0, 3, 1], [6, 0, 3, 1, 7]
+    SLOTS = (20, 0, 10, 21, -1)
     PLACED = (0, 1, 2)
     SHAPE = 3, 2, 7
 
     def __init__(self, machine, head_dim, dtype):
-        shape = (self.SHAPE[0], self.SHAPE[1], self.SHAPE[2], head_dim)
-        self.k, self.v = (draw(machine, shape, dtype, seed) for seed in (7, 8))
+        self.k, self.v = (draw(machine, (*self.SHAPE, head_dim), dtype, seed) for seed in (7, 8))
         self.before = self.k.read(), self.v.read()
-        self.places = machine.put(self.ROWS, "int32"), machine.put(self.SLOTS, "int32")
+        self.slots = machine.put(self.SLOTS, "int32")
         self.structure = kv_cache(self.k, self.v)
 
     def check(self, k, v):
         """`k` and `v` [5, 2, D] have arrived, and nothing else has changed."""
         for cache, before, new in zip((self.k, self.v), self.before, (k, v), strict=True):
             for token in self.PLACED:
-                before[self.ROWS[token], :, self.SLOTS[token]] = new[token]
+                block, offset = divmod(self.SLOTS[token], self.SHAPE[2])
+                before[block, :, offset] = new[token]
             close(cache, before)
 
 
@@ -81,7 +81,7 @@ class Cached:
 def test_write_cache(machine, head_dim, dtype):
     cache = Cached(machine, head_dim, dtype)
     k, v = (draw(machine, (5, 2, head_dim), dtype, seed) for seed in (1, 2))
-    machine.run("write_cache", k, v, cache.structure, *cache.places, 5)
+    machine.run("write_cache", k, v, cache.structure, cache.slots, 5)
     cache.check(k.read(), v.read())
 
 
@@ -91,7 +91,7 @@ def test_qkv_write_cache(machine, head_dim, dtype):
     cache = Cached(machine, head_dim, dtype)
     qkv, q = draw(machine, (5, 10 * head_dim), dtype), machine.empty((5, 6, head_dim), dtype)
     cos, sin = tables(machine, 5, head_dim)
-    machine.run("qkv_write_cache", qkv, cos, sin, cache.structure, *cache.places, 5, 6, q)
+    machine.run("qkv_write_cache", qkv, cos, sin, cache.structure, cache.slots, 5, 6, q)
     wanted, k, v = split(qkv, cos, sin, 6, 2)
     close(q, wanted)
     cache.check(k, v)

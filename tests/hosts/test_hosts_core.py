@@ -158,8 +158,8 @@ def test_a_model_s_numbers(hub_folder, kinds):
         assert mine.tolist() == theirs.tolist() and paddle.allclose(score, other)
 
 
-def test_graphs_take_what_the_model_packs(hub_folder, kinds):
-    """`pack_inputs` against the dynamic model's own packing of a padded batch with pictures."""
+def test_an_engine_takes_what_the_model_packs(hub_folder, kinds):
+    """`positions.prompts` against the dynamic model's own packing of a padded batch with pictures."""
     family = family_named("qwen2_5_vl")
     model = family.load("model").from_pretrained(hub_folder)
     processor = kinds["qwen2_5_vl"][0]
@@ -168,12 +168,16 @@ def test_graphs_take_what_the_model_packs(hub_folder, kinds):
     for side in ("left", "right"):
         how = {"text": [f"the {mark}{mark} the", "the"], "images": pictures, "padding_side": side}
         inputs = processor(**how, return_tensors="pd")
-        prompt = model.pack(**{name: inputs[name] for name in model.prompt_inputs if name in inputs})
-        packed = family.module("positions").pack_inputs(model.config, processor(**how, return_tensors="np"))
-        np.testing.assert_array_equal(packed.position_ids, prompt.position_ids.numpy())
-        np.testing.assert_array_equal(np.cumsum([0, *map(len, packed.rows)]), prompt.cu_seqlens.numpy())
-        after = prompt.rope_deltas.numpy()[:, 0] + prompt.shape[1]
-        np.testing.assert_array_equal(packed.next_positions, after)
-        assert int(packed.is_feature[0].sum()) == int(
-            (np.concatenate(packed.rows) == hub_model.IDS["<|image_pad|>"]).sum()
-        )
+        packed = model.pack(**{name: inputs[name] for name in model.prompt_inputs if name in inputs})
+        prompts = family.module("positions").prompts(model.config, processor(**how, return_tensors="np"))
+        positions = np.concatenate([prompt.position_ids for prompt in prompts], axis=1)
+        np.testing.assert_array_equal(positions, packed.position_ids.numpy())
+        lengths = [len(prompt.token_ids) for prompt in prompts]
+        np.testing.assert_array_equal(np.cumsum([0, *lengths]), packed.cu_seqlens.numpy())
+        after = packed.rope_deltas.numpy()[:, 0] + packed.shape[1]
+        assert [prompt.next_position for prompt in prompts] == after.tolist()
+        assert [len(prompt.media) for prompt in prompts] == [2, 0]
+        for prompt in prompts:
+            is_pad = prompt.token_ids == hub_model.IDS["<|image_pad|>"]
+            places = np.concatenate([np.array([], np.int64), *(media.places for media in prompt.media)])
+            np.testing.assert_array_equal(places, np.flatnonzero(is_pad))

@@ -126,6 +126,7 @@ NEW = {
     "prompts": [5, 20, 0, 7],
     "one each": [1, 1, 1, 1],
     "mixed": [1, 130, 0, 1],
+    "a few each": [2, 4, 0, 3],
     "one in the middle": [0, 1, 0, 0],
     "longer than a block of queries": [1, 300, 1, 2],
     "none": [0, 0, 0, 0],
@@ -146,7 +147,7 @@ def test_more_new_tokens_than_the_cache_holds_see_nothing(way):
 
 
 def test_a_row_does_not_depend_on_its_neighbours(way):
-    cached = Cached([1, 130, 0, 1, 3], [70, 310, 6, 137, 40], (6, 2), 80, 48)
+    cached = Cached([1, 130, 0, 2, 9], [70, 310, 6, 137, 40], (6, 2), 80, 48)
     together = np.split(float64(cached.attend(way)), np.cumsum(cached.new)[:-1])
     for row in (0, 1, 3, 4):
         alone = float64(cached.attend(way, slice(row, row + 1)))

@@ -8,13 +8,15 @@ import numpy as np
 import paddle
 import pytest
 from gpu_stand_in import FACTS, card
-from numpy_ops import TOLERANCE, close, float64, running_totals, tensor
+from numpy_ops import TOLERANCE, close, float64, int32, running_totals, tensor
 from op_definitions import attention, rms_norm, swiglu
+from paged import Paged
 
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.dtypes import dtype_name
 from paddlemix_qwenvl.ops import definitions, dispatch, gpu
 from paddlemix_qwenvl.ops.int8 import Int8Weight
+from paddlemix_qwenvl.ops.version import Version
 
 DTYPES = ["float32", "bfloat16", "float16"]
 HALVES = DTYPES[1:]
@@ -123,6 +125,57 @@ def test_attention_that_has_no_flash_kernel(dtype, head_dim, capability):
         status = ops.status()["varlen_attention"]
     if capability == (7, 5):
         assert status == "plain Paddle (flash attention needs compute capability 8.0, this is 7.5)"
+
+
+class Cached:
+    """New tokens of rows against a paged cache, and what is wanted of them."""
+
+    LENGTHS = (70, 9, 33, 5)
+
+    def __init__(self, new, dtype="bfloat16", head_dim=64):
+        paged = Paged(self.LENGTHS, 2, head_dim, 16, shared=1)
+        q, k, v = draw((sum(new), 4, head_dim), dtype), tensor(paged.k, dtype), tensor(paged.v, dtype)
+        self.arguments = q, k, v, running_totals(new), int32(paged.block_tables), int32(self.LENGTHS)
+        keys, values = (paged.tokens(float64(cache)) for cache in (k, v))
+        self.wanted = attention(float64(q), keys, values, new, self.LENGTHS, True, head_dim**-0.5)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("new", [(30, 1, 0, 5), (1, 1, 1, 1)], ids=str)
+def test_cached_attention(version, new):
+    """By flash attention, which is given what rows with new tokens see; what is where is asked once for all layers."""
+    cached = Cached(new)
+    with card((8, 0), version) as patch:
+        recorder = Recorder(patch, "flash_attn_unpadded")
+        found = [ops.cached_attention(*cached.arguments) for _ in range(2)]
+        assert ops.status()["cached_attention"] == "Paddle's own, on a GPU"
+    close(found[1], cached.wanted, "bfloat16")
+    (first, _), (second, _) = recorder.calls[-2:]
+    assert first[1].shape[0] == sum(length for length, count in zip(cached.LENGTHS, new, strict=True) if count)
+    assert first[4] is second[4]
+
+
+@pytest.mark.parametrize(
+    "new, dtype, capability, by_kernel",
+    [
+        ((1, 1, 1, 1), "bfloat16", (8, 0), True),
+        ((4, 1, 0, 11), "bfloat16", (8, 0), True),
+        ((4, 1, 0, 12), "bfloat16", (8, 0), False),
+        ((0, 0, 0, 0), "bfloat16", (8, 0), True),
+        ((70, 9, 33, 5), "float32", (8, 0), True),
+        ((70, 9, 33, 5), "float16", (7, 5), True),
+    ],
+)
+def test_cached_attention_beside_a_kernel(new, dtype, capability, by_kernel):
+    """A few tokens a row, and what has no flash kernel, are left to the one in CUDA."""
+    cached, calls = Cached(new, dtype), []
+    kernel = Version(lambda *x: calls.append(x) or definitions.cached_attention(*x), False, lambda: "compiled for CUDA")
+    with card(capability) as patch:
+        patch.setattr(dispatch, "GPU", gpu.versions({"cached_attention": kernel}))
+        found = dispatch.fastest("cached_attention")(*cached.arguments)
+        assert ops.status()["cached_attention"] == "compiled for CUDA"
+    close(found, cached.wanted, dtype)
+    assert len(calls) == by_kernel
 
 
 def int8_error(x, weight, largest=None) -> np.ndarray:
@@ -245,12 +298,17 @@ def test_what_a_function_of_paddle_may_be(change, reason):
 
 @pytest.mark.parametrize(
     "operation, function",
-    [("rms_norm", "fused_rms_norm"), ("swiglu", "swiglu"), ("varlen_attention", "flash_attn_unpadded")],
+    [
+        ("rms_norm", "fused_rms_norm"),
+        ("swiglu", "swiglu"),
+        ("varlen_attention", "flash_attn_unpadded"),
+        ("cached_attention", "flash_attn_unpadded"),
+    ],
 )
 def test_operations_whose_function_is_missing(operation, function):
     with card((8, 0)) as patch:
         patch.setattr(gpu._paddle, function, None)
-        assert gpu.versions()[operation].run is getattr(definitions, operation)
+        assert gpu.versions({})[operation].run is getattr(definitions, operation)
         assert ops.status()[operation] == f"plain Paddle (Paddle 3.3.1 has no {function})"
 
 

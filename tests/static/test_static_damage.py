@@ -110,7 +110,7 @@ def test_the_manifest(folder, model):
 
     compiled = ops.status()["rms_norm"].startswith("compiled")
     assert ("qwenvl_rms_norm" in manifest.compiled_ops) == compiled
-    assert ("qwenvl_sample_with_settings" in manifest.compiled_ops) == compiled
+    assert ("qwenvl_cached_attention" in manifest.compiled_ops) == compiled
 
 
 def test_no_export_at_all(tmp_path):

@@ -45,12 +45,8 @@ def answers(model, processor, conversations, **settings):
     return inputs, model.generate(**inputs, **settings)[0].tolist()
 
 
-def several(conversations) -> list:
-    return conversations if isinstance(conversations[0], list) else [conversations]
-
-
 def tokens_of(predictor, conversations, **settings) -> list:
-    return [answer.token_ids for answer in predictor.answer_all(several(conversations), **settings)]
+    return [answer.token_ids for answer in predictor.answer_all(conversations, **settings)]
 
 
 @pytest.mark.parametrize(
@@ -58,12 +54,12 @@ def tokens_of(predictor, conversations, **settings) -> list:
 )
 def test_static_tokens_are_the_dynamic_ones(model, processor, predictor, conversations, name):
     inputs, expected = answers(model, processor, conversations[name], **GREEDY)
-    found = predictor.answer_all(several(conversations[name]), **GREEDY)
+    found = predictor.answer_all(conversations[name], **GREEDY)
     assert [answer.token_ids for answer in found] == expected
     assert [answer.prompt_tokens for answer in found] == inputs["attention_mask"].sum(-1).tolist()
     assert [answer.text for answer in found] == processor.post_process(expected)
     for sizes in ("original_sizes", "resized_sizes", "video_resized_sizes"):
-        assert sum((answer.sizes.get(sizes, []) for answer in found), []) == inputs.get(sizes, [])
+        assert [size for answer in found for size in answer.sizes.get(sizes, [])] == inputs.get(sizes, [])
 
 
 def test_rows_end_one_by_one(model, processor, predictor, conversations):
@@ -136,25 +132,25 @@ def test_what_cannot_be_answered_is_refused(predictor):
 def test_beams_are_the_dynamic_ones(model, processor, predictor, conversations):
     settings = {"max_new_tokens": 12, "num_beams": 3, "do_sample": False}
     batch = conversations["a batch"]
-    assert tokens_of(predictor, batch, **settings) == [row for row in answers(model, processor, batch, **settings)[1]]
+    assert tokens_of(predictor, batch, **settings) == answers(model, processor, batch, **settings)[1]
 
 
 def test_a_stream(predictor, conversations):
     pieces = []
-    answer = predictor.answer(conversations["one picture"], on_text=pieces.append, **GREEDY)
+    answer = predictor.answer(conversations["one picture"][0], on_text=pieces.append, **GREEDY)
     assert "".join(pieces).strip() == answer.text and len(pieces) > 1
 
 
 def test_stop_strings(predictor, conversations):
-    whole = predictor.answer(conversations["text"], **GREEDY).text
+    whole = predictor.answer(conversations["text"][0], **GREEDY).text
     stop = whole[5:8]
-    answer = predictor.answer(conversations["text"], stop_strings=stop, **{**GREEDY, "min_new_tokens": 0})
+    answer = predictor.answer(conversations["text"][0], stop_strings=stop, **{**GREEDY, "min_new_tokens": 0})
     assert answer.reason == "stop" and stop in answer.text and len(answer.text) < len(whole)
 
 
 def test_the_second_turn_computes_what_is_new(predictor, conversations):
-    first = predictor.answer(conversations["two pictures"], **GREEDY)
-    messages = [*conversations["two pictures"], {"role": "assistant", "content": first.text}, *said("And?")]
+    first = predictor.answer(conversations["two pictures"][0], **GREEDY)
+    messages = [*conversations["two pictures"][0], {"role": "assistant", "content": first.text}, *said("And?")]
     again = predictor.answer(messages, **GREEDY)
     predictor.engine.forget()
     assert again.cached_tokens > first.prompt_tokens // 2

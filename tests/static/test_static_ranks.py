@@ -26,7 +26,7 @@ def test_two_ranks_export_and_serve(model, processor, hub_folder, tmp_path):
     inputs = processor.apply_chat_template(
         [export_rank.conversation()], add_generation_prompt=True, tokenize=True, return_tensors="pd"
     )
-    assert ranks[0]["greedy"] == model.generate(**inputs, **export_rank.SETTINGS)[0].tolist()
+    assert ranks[0]["greedy"] == model.generate(**inputs, **export_rank.SETTINGS)[0][0].tolist()
     names = {path.name for path in (tmp_path / "export").iterdir()}
     assert {f"{part}-{rank}-of-2.pdiparams" for part in ("vision", "language") for rank in range(2)} <= names
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".unfinished")]

@@ -9,8 +9,8 @@
 namespace qwenvl {
 namespace QWENVL_ISA {
 
-void decode(const float* q, const QwenvlKvCache& cache, const QwenvlRows& rows, const int32_t* cu_q, int64_t heads,
-            float scale, float* out);
+void decode(const float* q, const QwenvlKvCache& cache, const QwenvlRows& rows, const int32_t* cu_q, int64_t most,
+            int64_t heads, float scale, float* out);
 
 namespace {
 
@@ -228,11 +228,12 @@ void qkv_attention(const float* qkv, const float* cos, const float* sin, const i
 
 void cached_attention(const float* q, const QwenvlKvCache* cache, const QwenvlRows* rows, const int32_t* cu_q,
                       int64_t heads, float scale, float* out) {
-  decode(q, *cache, *rows, cu_q, heads, scale, out);
   const int64_t kv_heads = cache->kv_heads, head_dim = cache->head_dim;
+  const int64_t few = heads / kv_heads;  // each reads the cache once for all heads of a group, `solve` for each head
+  decode(q, *cache, *rows, cu_q, few, heads, scale, out);
   with_cache_format(cache->dtype, [&](auto format) {
     const Keys keys{cache->k, cache->v, head_dim, 0, nullptr, cache, rows, load_rows<decltype(format)>};
-    solve({q, heads * head_dim, cu_q, keys, {}, heads, kv_heads, head_dim, true, scale, out, 2}, rows->count);
+    solve({q, heads * head_dim, cu_q, keys, {}, heads, kv_heads, head_dim, true, scale, out, few + 1}, rows->count);
   });
 }
 

@@ -1,4 +1,4 @@
-// One query a row against the KV cache. Work is split over rows, kv heads and spans of slots, whose partial softmaxes
+// One query a row, or a few, against the KV cache. Work is split over rows, kv heads and spans of slots, whose partial softmaxes
 // are merged at the end (Flash-Decoding, Dao et al. 2023). All heads that share a kv head are done together, so the
 // cache is read once.
 #include "numbers.h"
@@ -107,9 +107,9 @@ struct Span {
   }
 };
 
-// A row with one query: which it is, the query's number among all, and how many spans the rows before it have.
+// A query: its row, its number among all, how many tokens of the row it sees, and how many spans the queries before it have.
 struct Query {
-  int32_t row, token;
+  int32_t row, token, length;
   int64_t spans_before;
 };
 
@@ -140,7 +140,7 @@ struct Decode {
   }
 
   void attend(int64_t query, int64_t span, int64_t head, float* scores) const {
-    const int64_t row = list[query].row, first = span * SPAN, left = rows.lengths[row] - first;
+    const int64_t row = list[query].row, first = span * SPAN, left = list[query].length - first;
     const int64_t slots = left < SPAN ? left : SPAN;
     int64_t places[SPAN];
     locate(row, first, slots, head, places);
@@ -152,7 +152,7 @@ struct Decode {
   }
 
   void merge(int64_t query, int64_t head, float* y) const {
-    const int64_t spans = spans_of(rows.lengths[list[query].row]), kv_head = head / group, at = head % group;
+    const int64_t spans = spans_of(list[query].length), kv_head = head / group, at = head % group;
     const float* first = parts + (list[query].spans_before * cache.kv_heads + kv_head) * part();
     const int64_t apart = cache.kv_heads * part();
     float highest = -1e30f, total = 0;
@@ -205,22 +205,26 @@ void decode_as(const float* q, const QwenvlKvCache& cache, const QwenvlRows& row
 
 }  // namespace
 
-// The rows that have one query: row b's begin at cu_q[b], or at b if that is null.
-void decode(const float* q, const QwenvlKvCache& cache, const QwenvlRows& rows, const int32_t* cu_q, int64_t heads,
-            float scale, float* out) {
-  Scratch list(rows.count * sizeof(Query) / sizeof(float));
-  Query* queries = (Query*)list.data;
+// The queries of rows that have `most` at most, each by itself: row b's are cu_q[b] .. cu_q[b + 1], or b if that is null.
+void decode(const float* q, const QwenvlKvCache& cache, const QwenvlRows& rows, const int32_t* cu_q, int64_t most,
+            int64_t heads, float scale, float* out) {
+  auto start = [&](int64_t b) { return cu_q ? cu_q[b] : (int32_t)b; };
+  auto queries_of = [&](int64_t b) { return start(b + 1) - start(b) > most ? 0 : start(b + 1) - start(b); };
   int64_t count = 0, spans = 0;
-  for (int64_t b = 0; b < rows.count; ++b)
-    if (!cu_q || cu_q[b + 1] - cu_q[b] == 1) {
-      queries[count++] = {(int32_t)b, cu_q ? cu_q[b] : (int32_t)b, spans};
-      spans += spans_of(rows.lengths[b]);
-    }
+  for (int64_t b = 0; b < rows.count; ++b) count += queries_of(b);
   if (!count) return;
+  Scratch list(count * sizeof(Query) / sizeof(float));
+  Query *const queries = (Query*)list.data, *next = queries;
+  for (int64_t b = 0; b < rows.count; ++b)
+    for (int32_t i = 0, later = queries_of(b); later-- > 0; ++i) {
+      const int32_t length = rows.lengths[b] > later ? rows.lengths[b] - later : 0;
+      *next++ = {(int32_t)b, start(b) + i, length, spans};
+      spans += spans_of(length);
+    }
   Scratch owned(spans);
   int32_t* owners = (int32_t*)owned.data;  // the query of each span
   for (int64_t i = 0, span = 0; i < count; ++i)
-    for (int64_t n = spans_of(rows.lengths[queries[i].row]); n > 0; --n) owners[span++] = i;
+    for (int64_t n = spans_of(queries[i].length); n > 0; --n) owners[span++] = i;
   with_cache_format(cache.dtype, [&](auto format) {
     decode_as<decltype(format)>(q, cache, rows, queries, count, owners, spans, heads, scale, out);
   });
@@ -228,7 +232,7 @@ void decode(const float* q, const QwenvlKvCache& cache, const QwenvlRows& rows, 
 
 void decode_attention(const float* q, const QwenvlKvCache* cache, const QwenvlRows* rows, int64_t heads, float scale,
                       float* out) {
-  decode(q, *cache, *rows, nullptr, heads, scale, out);
+  decode(q, *cache, *rows, nullptr, 1, heads, scale, out);
 }
 
 }  // namespace QWENVL_ISA

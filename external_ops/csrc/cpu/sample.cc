@@ -175,7 +175,7 @@ void log_probability(const float* logits, const int64_t* tokens, int64_t batch, 
       const int64_t end = vocabulary - first < 1024 ? vocabulary : first + 1024;
       for (int64_t i = first; i < end; i += W) {
         const vfloat x = i + W <= end ? load(row + i) : load_part(row + i, end - i, -INFINITE);
-        part += exp2((x - highest) * LOG2E);
+        part += x == x ? exp2((x - highest) * LOG2E) : x;  // NaN shows
       }
       total += sum(part);
     }

@@ -56,15 +56,16 @@ __global__ void __launch_bounds__(THREADS) attend(Attention<T> a) {
 #pragma unroll
     for (int e = 0; e < E; ++e) q[h][e] = widen(some.at[e]) * a.scale * LOG2E;
   }
-  const int end = block.end;
-  for (int first = block.start; first < end; first += STREAMS * AHEAD) {
+  for (int first = block.start; first < block.end; first += STREAMS * AHEAD) {
     Pack<T, E> keys[AHEAD], values[AHEAD];
+    bool there[AHEAD];
 #pragma unroll
     for (int u = 0; u < AHEAD; ++u) {
-      const int slot = first + u * STREAMS + stream;
-      const int64_t at = block.cache + (int64_t)slot * a.head_dim;
-      keys[u] = fetch(a, a.k + at, slot < end ? d : a.head_dim);  // what lies past the end may be anything, so zeros
-      values[u] = fetch(a, a.v + at, slot < end ? d : a.head_dim);
+      const int place = block.place(a, first + u * STREAMS + stream);
+      const int64_t at = (int64_t)place * a.head_dim;
+      there[u] = place >= 0;
+      keys[u] = fetch(a, a.k + at, there[u] ? d : a.head_dim);  // zeros where there is none
+      values[u] = fetch(a, a.v + at, there[u] ? d : a.head_dim);
     }
     float scores[AHEAD], top = highest;
 #pragma unroll
@@ -75,7 +76,7 @@ __global__ void __launch_bounds__(THREADS) attend(Attention<T> a) {
 #pragma unroll
         for (int e = 0; e < E; ++e) dots[h] += q[h][e] * widen(keys[u].at[e]);
       scores[u] = transposed_sum<H, L / 2>(dots, lane);
-      if (first + u * STREAMS + stream >= end) scores[u] = -INFINITY;
+      if (!there[u]) scores[u] = -INFINITY;
       top = fmaxf(top, scores[u]);
     }
     const float shrink = exp2f(highest - top);
@@ -152,11 +153,11 @@ int attribute(cudaDeviceAttr which) {
 }
 
 // Into how many spans a row is split: blocks for every multiprocessor, all at once, but no span shorter than LEAST_SPAN.
-int64_t splits_of(const QwenvlKvCache& cache, int64_t tokens, int64_t heads) {
+int64_t splits_of(const QwenvlKvCache& cache, const QwenvlRows& rows, int64_t tokens, int64_t heads) {
   const int64_t group = heads / cache.kv_heads, together = heads_together(group);
   const int64_t blocks = tokens * cache.kv_heads * ((group + together - 1) / together);
   const int64_t wanted = blocks ? 3 * attribute(cudaDevAttrMultiProcessorCount) / blocks : 1;
-  const int64_t most = (cache.slots + LEAST_SPAN - 1) / LEAST_SPAN, splits = wanted < most ? wanted : most;
+  const int64_t most = (rows.blocks * cache.block_size + LEAST_SPAN - 1) / LEAST_SPAN, splits = wanted < most ? wanted : most;
   return splits < 1 ? 1 : splits > MOST_SPLITS ? MOST_SPLITS : splits;
 }
 
@@ -179,21 +180,22 @@ int with_heads(const Attention<T>& a, int64_t tokens, void* stream) {
   }
 }
 
-int attention(const void* q, const QwenvlKvCache& cache, const int32_t* cu_q, const int32_t* lengths, int64_t tokens,
+int attention(const void* q, const QwenvlKvCache& cache, const QwenvlRows& rows, const int32_t* cu_q, int64_t tokens,
               int64_t heads, float scale, void* scratch, void* out, void* stream) {
   if (cache.head_dim < 1 || cache.head_dim > QWENVL_LARGEST_CUDA_HEAD || cache.kv_heads < 1 || heads < 1 ||
-      heads % cache.kv_heads || heads > UINT16_MAX || tokens * heads > INT32_MAX || cache.slots > INT32_MAX / 2)
+      heads % cache.kv_heads || heads > UINT16_MAX || tokens * heads > INT32_MAX || cache.block_size < 1 ||
+      cache.blocks * cache.kv_heads * cache.block_size > INT32_MAX || rows.blocks * cache.block_size > INT32_MAX / 2)
     return cudaErrorInvalidValue;
   return with_type(cache.dtype, [&](auto zero) {
     typedef decltype(zero) T;
-    const int64_t splits = splits_of(cache, tokens, heads);
+    const int64_t splits = splits_of(cache, rows, tokens, heads);
     const Attention<T> a{(const T*)q,
                          (const T*)cache.k,
                          (const T*)cache.v,
-                         lengths,
+                         rows,
                          cu_q,
-                         cache.batch,
-                         cache.slots,
+                         Divisor(cache.block_size),
+                         (int)cache.blocks,
                          (int)heads,
                          (int)cache.kv_heads,
                          (int)cache.head_dim,
@@ -218,19 +220,20 @@ int attention(const void* q, const QwenvlKvCache& cache, const int32_t* cu_q, co
 
 using namespace qwenvl::cuda;
 
-int64_t qwenvl_cuda_attention_scratch(const QwenvlKvCache* cache, int64_t tokens, int64_t heads) {
+int64_t qwenvl_cuda_attention_scratch(const QwenvlKvCache* cache, const QwenvlRows* rows, int64_t tokens,
+                                      int64_t heads) {
   if (cache->kv_heads < 1 || heads < cache->kv_heads) return 0;
-  const int64_t splits = splits_of(*cache, tokens, heads);
+  const int64_t splits = splits_of(*cache, *rows, tokens, heads);
   return splits == 1 ? 0 : tokens * heads * splits * (cache->head_dim + 2) * (int64_t)sizeof(float);
 }
 
-int qwenvl_cuda_decode_attention(const void* q, const QwenvlKvCache* cache, const int32_t* lengths, int64_t heads,
+int qwenvl_cuda_decode_attention(const void* q, const QwenvlKvCache* cache, const QwenvlRows* rows, int64_t heads,
                                  float scale, void* scratch, void* out, void* stream) {
-  return attention(q, *cache, nullptr, lengths, cache->batch, heads, scale, scratch, out, stream);
+  return attention(q, *cache, *rows, nullptr, rows->count, heads, scale, scratch, out, stream);
 }
 
-int qwenvl_cuda_cached_attention(const void* q, const QwenvlKvCache* cache, const int32_t* cu_q,
-                                 const int32_t* lengths, int64_t tokens, int64_t heads, float scale, void* scratch,
+int qwenvl_cuda_cached_attention(const void* q, const QwenvlKvCache* cache, const QwenvlRows* rows,
+                                 const int32_t* cu_q, int64_t tokens, int64_t heads, float scale, void* scratch,
                                  void* out, void* stream) {
-  return attention(q, *cache, cu_q, lengths, tokens, heads, scale, scratch, out, stream);
+  return attention(q, *cache, *rows, cu_q, tokens, heads, scale, scratch, out, stream);
 }

@@ -14,23 +14,24 @@ constexpr float LOWEST = -1e30f;
 
 template <class T>
 struct Attention {
-  const T *q, *k, *v;  // q [tokens, H, D], k and v [batch, Hkv, slots, D]
-  const int32_t *lengths, *cu_q;  // cu_q is null where token t is the only one of row t
-  int64_t batch, slots;
-  int heads, kv_heads, head_dim, splits;
+  const T *q, *k, *v;  // q [tokens, H, D], k and v [blocks, Hkv, block size, D]
+  QwenvlRows rows;
+  const int32_t* cu_q;  // null where token t is the only one of row t
+  Divisor block_size;
+  int blocks, heads, kv_heads, head_dim, splits;
   float scale;
   bool aligned;
   float *parts, *softmax;  // [tokens, H, splits, D], weighted sums of values; [tokens, H, splits, 2], highest score and sum of weights
   T* out;
 
-  // The row of a token and how many of its slots the token sees.
+  // The row of a token and how many of its tokens that one sees.
   __device__ int64_t locate(int64_t token, int& visible) const {
     int64_t row = token, later = 0;
     if (cu_q) {
-      for (row = 0; row + 1 < batch && cu_q[row + 1] <= token;) ++row;
+      for (row = 0; row + 1 < rows.count && cu_q[row + 1] <= token;) ++row;
       later = cu_q[row + 1] - 1 - token;
     }
-    const int64_t seen = lengths[row] - later;
+    const int64_t seen = rows.lengths[row] - later, slots = rows.blocks * block_size.divisor;
     visible = (int)(seen < 0 ? 0 : seen > slots ? slots : seen);
     return row;
   }
@@ -40,24 +41,33 @@ struct Attention {
   }
 };
 
-// What a block does: the heads head .. head + count of a token and the slots start .. end.
+// What a block does: the heads head .. head + count of a token, which share a kv head, and the slots start .. end of its row.
 template <class T>
 struct Block {
-  int64_t token, cache;  // the cache's numbers of the kv head begin there
-  int head, count, start, end;
+  int64_t token;
+  const int32_t* table;
+  int kv_head, head, count, start, end;
 
   __device__ Block(const Attention<T>& a, int together) {
     const int group = a.heads / a.kv_heads, chunks = (group + together - 1) / together;
-    const int kv_head = blockIdx.y / chunks, left = group - blockIdx.y % chunks * together;
+    const int left = group - blockIdx.y % chunks * together;
     int visible;
     token = blockIdx.x;
-    const int64_t row = a.locate(token, visible);
-    cache = (row * a.kv_heads + kv_head) * a.slots * a.head_dim;
+    table = a.rows.block_tables + a.locate(token, visible) * a.rows.blocks;
+    kv_head = blockIdx.y / chunks;
     head = kv_head * group + blockIdx.y % chunks * together, count = left < together ? left : together;
     start = blockIdx.z * a.span(visible), end = start + a.span(visible);
     end = end < visible ? end : visible;
   }
   __device__ bool idle() const { return start >= end && blockIdx.z > 0; }
+  // Where a slot's numbers are, counted in heads' sizes; -1 past the end and in a block that the cache has not got.
+  __device__ int place(const Attention<T>& a, int slot) const {
+    if (slot >= end) return -1;
+    int offset;
+    const int block = table[a.block_size.divide(slot, offset)];
+    if (block < 0 || block >= a.blocks) return -1;
+    return (block * a.kv_heads + kv_head) * a.block_size.divisor + offset;
+  }
 };
 
 // What the PARTS of a block have of its H heads: sums of values, highest scores, sums of weights.

@@ -63,22 +63,24 @@ __global__ void __launch_bounds__(THREADS, 3) attend_mma(Attention<T> a) {
 #pragma unroll
   for (int b = 0; b < 4; ++b) q[b] = fetch(g < block.count, a.q + (block.token * a.heads + block.head + g) * D + b * 32 + t * 8);
   float out[16][2] = {}, highest = LOWEST, total = 0;  // out[j][e] is number 16 (2t + e) + j of head g
+  int places = block.place(a, block.start + warp * SLOTS + lane % SLOTS);  // of the slots that come next, one a lane
   for (int first = block.start + warp * SLOTS; first < block.end; first += WARPS * SLOTS) {
     Quad keys[2][4], values[4][2];
+    bool there[4];
 #pragma unroll
-    for (int u = 0; u < 2; ++u)
+    for (int u = 0; u < 2; ++u) {
+      const int place = __shfl_sync(FULL, places, u * 8 + g);
 #pragma unroll
-      for (int b = 0; b < 4; ++b) {
-        const int slot = first + u * 8 + g;
-        keys[u][b] = fetch(slot < block.end, a.k + block.cache + (int64_t)slot * D + b * 32 + t * 8);
-      }
+      for (int b = 0; b < 4; ++b) keys[u][b] = fetch(place >= 0, a.k + (int64_t)place * D + b * 32 + t * 8);
+    }
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
+    for (int i = 0; i < 4; ++i) {
+      const int place = __shfl_sync(FULL, places, i / 2 * 8 + 2 * t + i % 2);
+      there[i] = place >= 0;
 #pragma unroll
-      for (int p = 0; p < 2; ++p) {
-        const int slot = first + i / 2 * 8 + 2 * t + i % 2;
-        values[i][p] = fetch(slot < block.end, a.v + block.cache + (int64_t)slot * D + g * 16 + p * 8);
-      }
+      for (int p = 0; p < 2; ++p) values[i][p] = fetch(there[i], a.v + (int64_t)place * D + g * 16 + p * 8);
+    }
+    places = block.place(a, first + WARPS * SLOTS + lane % SLOTS);
     float scores[2][2] = {}, top = highest;  // scores[u][e] is head g's with slot first + 8 u + 2 t + e
 #pragma unroll
     for (int u = 0; u < 2; ++u) {
@@ -89,7 +91,7 @@ __global__ void __launch_bounds__(THREADS, 3) attend_mma(Attention<T> a) {
       }
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        scores[u][e] = first + u * 8 + 2 * t + e < block.end ? scores[u][e] * (a.scale * LOG2E) : -INFINITY;
+        scores[u][e] = there[2 * u + e] ? scores[u][e] * (a.scale * LOG2E) : -INFINITY;
         top = fmaxf(top, scores[u][e]);
       }
     }

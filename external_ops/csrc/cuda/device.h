@@ -59,6 +59,22 @@ inline bool packs(int64_t size, std::initializer_list<const void*> pointers) {
   return fit;
 }
 
+// Divides numbers below 2^31 by one that is known at the launch, with a product (Granlund & Montgomery 1994).
+struct Divisor {
+  int divisor, shift = 31;
+  unsigned factor;
+
+  explicit Divisor(int64_t d) : divisor((int)d) {
+    while (1ll << (shift - 31) < d) ++shift;
+    factor = (unsigned)(((1ull << shift) + d - 1) / d);
+  }
+  __device__ int divide(int n, int& rest) const {
+    const int quotient = (int)((uint64_t)n * factor >> shift);
+    rest = n - quotient * divisor;
+    return quotient;
+  }
+};
+
 // Calls f(T{}) with the C++ type of a dtype; cudaErrorInvalidValue if it is none of the three.
 template <class F>
 inline int with_type(QwenvlDtype dtype, F f) {

@@ -25,13 +25,12 @@ int qwenvl_cuda_rotary(const void* q, const void* k, const float* cos, const flo
 // Packed qkv [T, (H + 2 Hkv) D] to rotated q [T, H, D] and k [T, Hkv, D] and to v [T, Hkv, D].
 int qwenvl_cuda_qkv_split(const void* qkv, const float* cos, const float* sin, enum QwenvlDtype dtype, int64_t tokens,
                           int64_t heads, int64_t kv_heads, int64_t head_dim, void* q, void* k, void* v, void* stream);
-// Token t of k and v [T, Hkv, D] goes to slot slots[t] of row rows[t]; nowhere if the cache has no such place.
-int qwenvl_cuda_write_cache(const void* k, const void* v, const struct QwenvlKvCache* cache, const int32_t* rows,
-                            const int32_t* slots, int64_t tokens, void* stream);
+// Token t of k and v [T, Hkv, D] goes to slot slots[t]; nowhere if the cache has no such slot.
+int qwenvl_cuda_write_cache(const void* k, const void* v, const struct QwenvlKvCache* cache, const int32_t* slots,
+                            int64_t tokens, void* stream);
 // qkv_split and write_cache in one pass.
 int qwenvl_cuda_qkv_write_cache(const void* qkv, const float* cos, const float* sin, const struct QwenvlKvCache* cache,
-                                const int32_t* rows, const int32_t* slots, int64_t tokens, int64_t heads, void* q,
-                                void* stream);
+                                const int32_t* slots, int64_t tokens, int64_t heads, void* q, void* stream);
 
 // Running totals [batch + 1] of the nonzero bytes in each row of mask [batch, length].
 int qwenvl_cuda_count_tokens(const uint8_t* mask, int64_t batch, int64_t length, int32_t* cu_seqlens, void* stream);
@@ -46,14 +45,15 @@ int qwenvl_cuda_scatter_rows(const void* x, const int64_t* indices, int64_t toke
                              void* y, void* stream);
 
 // Bytes of scratch memory that the two below need for `tokens` queries, on the current device.
-int64_t qwenvl_cuda_attention_scratch(const struct QwenvlKvCache* cache, int64_t tokens, int64_t heads);
-// q and out [batch, H, D]; row b sees slots 0 .. lengths[b] - 1.
-int qwenvl_cuda_decode_attention(const void* q, const struct QwenvlKvCache* cache, const int32_t* lengths,
+int64_t qwenvl_cuda_attention_scratch(const struct QwenvlKvCache* cache, const struct QwenvlRows* rows, int64_t tokens,
+                                      int64_t heads);
+// q and out [rows, H, D]; each row sees all of its tokens, but for those in a block that the cache has not got.
+int qwenvl_cuda_decode_attention(const void* q, const struct QwenvlKvCache* cache, const struct QwenvlRows* rows,
                                  int64_t heads, float scale, void* scratch, void* out, void* stream);
-// Row b's new queries, rows cu_q[b] .. cu_q[b + 1] of q and out [tokens, H, D], are the last of its lengths[b] slots;
-// causal. Reads the keys once a query: for a few new tokens a row.
-int qwenvl_cuda_cached_attention(const void* q, const struct QwenvlKvCache* cache, const int32_t* cu_q,
-                                 const int32_t* lengths, int64_t tokens, int64_t heads, float scale, void* scratch,
+// Row b's new queries, rows cu_q[b] .. cu_q[b + 1] of q and out [tokens, H, D], are the last of its tokens; causal. Reads
+// the keys once a query: for a few new tokens a row.
+int qwenvl_cuda_cached_attention(const void* q, const struct QwenvlKvCache* cache, const struct QwenvlRows* rows,
+                                 const int32_t* cu_q, int64_t tokens, int64_t heads, float scale, void* scratch,
                                  void* out, void* stream);
 
 // One token a row of logits [batch, vocabulary], by settings [batch]. marks, on the host with arrays on the device, may be

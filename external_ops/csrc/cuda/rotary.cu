@@ -7,21 +7,27 @@ namespace {
 
 constexpr int TOGETHER = 4;  // tokens of a block whose warps have one each
 
-// Places in a cache [batch, Hkv, slots, D]; token t's keys and values go to slot slots[t] of row rows[t].
+// Places in a cache [blocks, Hkv, block size, D]; token t's keys and values go to slot slots[t].
 struct Places {
-  const int32_t *rows, *slots;
-  int64_t batch, cache_slots;
+  const int32_t* slots;
+  int64_t count;
+  Divisor block_size;
 
-  __device__ bool hold(int64_t token) const {
-    return rows[token] >= 0 && rows[token] < batch && slots[token] >= 0 && slots[token] < cache_slots;
-  }
+  __device__ bool hold(int64_t token) const { return slots[token] >= 0 && slots[token] < count; }
   // Where head h of `heads` begins, counted in heads' sizes.
   __device__ int64_t at(int64_t token, int heads, int h) const {
-    return ((int64_t)rows[token] * heads + h) * cache_slots + slots[token];
+    int offset;
+    const int64_t block = block_size.divide(slots[token], offset);
+    return (block * heads + h) * block_size.divisor + offset;
   }
 };
+const Places NOWHERE{nullptr, 0, Divisor(1)};
 
-// Heads [D] of a token: where they come from and go to. Keys and values go to a cache if `places` has rows, and to
+Places places_in(const QwenvlKvCache& cache, const int32_t* slots) {
+  return {slots, cache.blocks * cache.block_size, Divisor(cache.block_size)};
+}
+
+// Heads [D] of a token: where they come from and go to. Keys and values go to a cache if `places` has slots, and to
 // [T, Hkv, D] otherwise; there may be no values.
 template <class T>
 struct Heads {
@@ -38,7 +44,7 @@ __global__ void move_heads(Heads<T> all, const float* cos, const float* sin) {
   const int64_t token = blockIdx.x;
   const int half = all.head_dim / 2, packs = half / N, rotated = all.heads + all.kv_heads;
   const int count = rotated + (all.v ? all.kv_heads : 0);
-  const bool cached = all.places.rows != nullptr, placed = !cached || all.places.hold(token);
+  const bool cached = all.places.slots != nullptr, placed = !cached || all.places.hold(token);
   for (int item = threadIdx.x; item < count * packs; item += blockDim.x) {
     const int head = item / packs, i = item % packs * N;
     const bool query = head < all.heads, value = head >= rotated;
@@ -113,7 +119,7 @@ int qwenvl_cuda_rotary(const void* q, const void* k, const float* cos, const flo
   return with_type(dtype, [&](auto zero) {
     typedef decltype(zero) T;
     const Heads<T> all{(const T*)q, (const T*)k, nullptr, heads * head_dim, kv_heads * head_dim, (T*)q_out, (T*)k_out,
-                       nullptr, (int)heads, (int)kv_heads, (int)head_dim, {}};
+                       nullptr, (int)heads, (int)kv_heads, (int)head_dim, NOWHERE};
     return move(all, cos, sin, tokens, stream);
   });
 }
@@ -121,32 +127,32 @@ int qwenvl_cuda_rotary(const void* q, const void* k, const float* cos, const flo
 int qwenvl_cuda_qkv_split(const void* qkv, const float* cos, const float* sin, QwenvlDtype dtype, int64_t tokens,
                           int64_t heads, int64_t kv_heads, int64_t head_dim, void* q, void* k, void* v, void* stream) {
   return with_type(dtype, [&](auto zero) {
-    return move(packed<decltype(zero)>(qkv, heads, kv_heads, head_dim, q, k, v, {}), cos, sin, tokens, stream);
+    return move(packed<decltype(zero)>(qkv, heads, kv_heads, head_dim, q, k, v, NOWHERE), cos, sin, tokens, stream);
   });
 }
 
-int qwenvl_cuda_write_cache(const void* k, const void* v, const QwenvlKvCache* cache, const int32_t* rows,
-                            const int32_t* slots, int64_t tokens, void* stream) {
+int qwenvl_cuda_write_cache(const void* k, const void* v, const QwenvlKvCache* cache, const int32_t* slots,
+                            int64_t tokens, void* stream) {
   const int64_t width = cache->kv_heads * cache->head_dim;
-  if (tokens > INT32_MAX || width > INT32_MAX / 2) return cudaErrorInvalidValue;
+  if (tokens > INT32_MAX || width > INT32_MAX / 2 || cache->block_size < 1) return cudaErrorInvalidValue;
   return with_type(cache->dtype, [&](auto zero) {
     typedef decltype(zero) T;
     constexpr int N = 16 / sizeof(T);
     auto run = [&](auto kernel) {
       return launch(kernel, dim3((unsigned)((tokens + TOGETHER - 1) / TOGETHER)), TOGETHER * WARP, stream, (const T*)k,
                     (const T*)v, (T*)cache->k, (T*)cache->v, tokens, (int)cache->kv_heads, (int)cache->head_dim,
-                    Places{rows, slots, cache->batch, cache->slots});
+                    places_in(*cache, slots));
     };
     return packs<T>(cache->head_dim, {k, v, cache->k, cache->v}) ? run(write_cache<T, N>) : run(write_cache<T, 1>);
   });
 }
 
 int qwenvl_cuda_qkv_write_cache(const void* qkv, const float* cos, const float* sin, const QwenvlKvCache* cache,
-                                const int32_t* rows, const int32_t* slots, int64_t tokens, int64_t heads, void* q,
-                                void* stream) {
+                                const int32_t* slots, int64_t tokens, int64_t heads, void* q, void* stream) {
+  if (cache->block_size < 1) return cudaErrorInvalidValue;
   return with_type(cache->dtype, [&](auto zero) {
-    const Places places{rows, slots, cache->batch, cache->slots};
-    return move(packed<decltype(zero)>(qkv, heads, cache->kv_heads, cache->head_dim, q, cache->k, cache->v, places),
+    return move(packed<decltype(zero)>(qkv, heads, cache->kv_heads, cache->head_dim, q, cache->k, cache->v,
+                                       places_in(*cache, slots)),
                 cos, sin, tokens, stream);
   });
 }

@@ -104,8 +104,10 @@ def _rows(k_cache: Tensor, v_cache: Tensor, block_tables: Tensor, lengths: Tenso
     filled, index = paddle.arange(slots, dtype=lengths.dtype) < lengths.unsqueeze(1), block_tables.flatten()
 
     def rows(cache):
-        # On a CPU each of the two has dtypes that the other lacks.
-        own = cache[index] if paddle.in_dynamic_mode() else cache.index_select(index)
+        if paddle.in_dynamic_mode():
+            own = cache[index]
+        else:  # a graph cannot say that; and what it says has no float16 on a CPU
+            own = (cache.astype("float32") if cache.dtype == paddle.float16 else cache).index_select(index)
         own = own.transpose([0, 2, 1, 3]).astype("float32")
         own = own.reshape([batch, slots, cache.shape[1], cache.shape[3]])
         return paddle.where(filled.unsqueeze([2, 3]), own, paddle.zeros([1]))  # what was never written may be NaN

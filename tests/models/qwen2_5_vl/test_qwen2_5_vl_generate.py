@@ -13,7 +13,6 @@ from numpy_model import NumpyModel
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.engine.streaming import TextStreamer
 from paddlemix_qwenvl.errors import GenerationError, PromptError
-from paddlemix_qwenvl.models import base
 
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
 END = hub_model.IDS["<|im_end|>"]
@@ -40,6 +39,16 @@ def greedy(literal, row: Row, count: int, eos=(), penalty: float = 1.0) -> list[
 def padded(rows: list[list[int]], pad: int = PAD) -> list[list[int]]:
     longest = max(map(len, rows))
     return [row + [pad] * (longest - len(row)) for row in rows]
+
+
+@pytest.fixture
+def computed(model, monkeypatch):
+    """How many tokens went through the language model in each step."""
+    counts, step = [], model.step
+    monkeypatch.setattr(
+        model, "step", lambda cache, **given: counts.append(given["ids"].shape[0]) or step(cache, **given)
+    )
+    return counts
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
@@ -214,7 +223,7 @@ def test_stop_strings(model, processor, inputs):
         model.generate(**inputs, stop_strings=[stop])
 
 
-def test_rows_end_on_their_own(model, literal):
+def test_rows_end_on_their_own(model, literal, computed):
     """Every row of a batch says what it says alone, and rows that have ended are not decoded further."""
     rows = list(ROWS.values())
     free = [greedy(literal, row, 12) for row in rows]
@@ -224,15 +233,12 @@ def test_rows_end_on_their_own(model, literal):
         model.generate(**batch([row]), max_new_tokens=12, eos_token_id=eos, **GREEDY)[0].tolist()[0] for row in rows
     ]
     assert alone == wanted and len({len(row) for row in wanted}) > 1
-    sizes = []
-    decode = model.decode
-    model.decode = lambda token_ids, cache: sizes.append(token_ids.shape[0]) or decode(token_ids, cache)
-    try:
-        ids, _ = model.generate(**batch(rows), max_new_tokens=12, eos_token_id=eos, **GREEDY)
-    finally:
-        del model.decode
+    computed.clear()
+    ids, _ = model.generate(**batch(rows), max_new_tokens=12, eos_token_id=eos, **GREEDY)
     assert ids.tolist() == padded(wanted)
-    assert sizes == [sum(len(row) > step for row in wanted) for step in range(1, max(map(len, wanted)))]
+    prompts, *steps = computed
+    assert prompts == sum(len(row.ids) for row in rows)
+    assert steps == [sum(len(row) > step for row in wanted) for step in range(1, max(map(len, wanted)))]
 
 
 def test_what_generate_does_not_know(model, inputs):
@@ -240,14 +246,6 @@ def test_what_generate_does_not_know(model, inputs):
         model.generate(**inputs, max_tokens=5)
     sizes = {"original_sizes": [(1, 1)], "resized_sizes": [(28, 28)]}
     model.generate(**inputs, **sizes, use_cache=True, max_new_tokens=1)
-
-
-def test_seconds(model):
-    model.generate(**batch([ONE_IMAGE]), max_new_tokens=3, **GREEDY)
-    seconds = model.generation_seconds
-    assert set(seconds) == {"vision", "prefill", "decode"} and all(value > 0 for value in seconds.values())
-    model.generate(**batch([TEXT]), max_new_tokens=3, **GREEDY)
-    assert model.generation_seconds["vision"] == 0.0
 
 
 # ---- beams
@@ -295,7 +293,7 @@ def seen(model, monkeypatch):
         return tower(pixels, grid_thw)
 
     monkeypatch.setattr(model.visual, "forward", forward)
-    monkeypatch.setattr(model, "_remembered", None)
+    monkeypatch.setattr(model, "_kept_engine", None)
     return grids
 
 
@@ -310,8 +308,7 @@ def test_a_picture_that_comes_again_is_not_encoded_again(model, literal, seen):
     ids, _ = model.generate(**batch([again]), remember_images=True, **options)
     assert ids.tolist() == [greedy(literal, again, 4)]
     images, videos = ([list(grid) for _, grid in media] for media in (BOTH.images, BOTH.videos))
-    assert seen[1:] == [images, videos]
-    assert model.generation_seconds["vision"] > 0
+    assert seen[1:] == [[videos[0], images[0], videos[1]]]  # in one pass, as they stand in the prompt
 
 
 def test_pictures_are_forgotten_where_nothing_asks_to_keep_them_and_by_training(model, seen):
@@ -325,13 +322,29 @@ def test_pictures_are_forgotten_where_nothing_asks_to_keep_them_and_by_training(
     assert len(seen) == 4
 
 
-def test_what_is_remembered_is_bounded(model, seen, monkeypatch):
-    one = np.prod(ONE_IMAGE.images[0][1]) // 4 * model.config.hidden_size * 4
-    monkeypatch.setattr(base, "REMEMBERED_BYTES", int(one))
-    for row in (ONE_IMAGE, ONE_IMAGE, CLIP, ONE_IMAGE):
-        model.generate(**batch([row]), max_new_tokens=1, remember_images=True, **GREEDY)
-    assert 0 < model._remembered.used_bytes <= one
-    assert len(seen) == 2  # the clip is larger than all that may be remembered
+def test_what_a_prompt_begins_with_is_not_computed_again(model, literal, seen, computed):
+    """As in a chat: the second turn is the first, its answer and more."""
+    first = Row([*ONE_IMAGE.ids, *TEXT.ids * 12], ONE_IMAGE.images)
+    wanted = greedy(literal, first, 6)
+    second = Row([*first.ids, *wanted, *TEXT.ids], ONE_IMAGE.images)
+    options = {"max_new_tokens": 6, "eos_token_id": [], "remember_images": True, **GREEDY}
+    for row, prompt_tokens in ((first, 68), (first, 68 - 64), (second, 78 - 64)):
+        assert len(row.ids) in (68, 78)
+        computed.clear()
+        assert model.generate(**batch([row]), **options)[0].tolist() == [greedy(literal, row, 6)]
+        assert computed == [prompt_tokens, 1, 1, 1, 1, 1]
+    assert len(seen) == 1
+
+
+def test_a_picture_that_has_changed_is_computed_anew(model, literal, seen, computed):
+    (pixels, grid), text = ONE_IMAGE.images[0], TEXT.ids * 12
+    options = {"max_new_tokens": 3, "eos_token_id": [], "remember_images": True, **GREEDY}
+    for sign in (1, -1):
+        row = Row([*ONE_IMAGE.ids, *text], [(sign * pixels, grid)])
+        computed.clear()
+        assert model.generate(**batch([row]), **options)[0].tolist() == [greedy(literal, row, 3)]
+        assert computed == [68, 1, 1]
+    assert len(seen) == 2
 
 
 # ---- from a picture to text

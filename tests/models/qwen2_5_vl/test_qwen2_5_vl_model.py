@@ -203,23 +203,20 @@ def test_one_token_at_a_time_is_the_whole_text_at_once(model, hub_tensors):
     model(**batch(rows), past_key_values=cache)
     for step in range(6):
         tokens = [(step * 5 + i) % 250 + 1 for i in range(len(rows))]
-        logits = model.decode(paddle.to_tensor(tokens), cache).numpy()
+        logits = model(paddle.to_tensor(tokens).unsqueeze(-1), past_key_values=cache).logits.numpy()[:, 0]
         rows = [longer(row, [token]) for row, token in zip(rows, tokens, strict=True)]
         if step in (0, 5):
             for row, found in zip(rows, logits, strict=True):
                 close(found, literal_logits(literal, row)[-1])
 
 
-def test_decoding_and_going_on_can_alternate(model):
+def test_one_token_and_several_can_alternate(model):
     cache = room_for(model, [ONE_IMAGE], 9)
     model(**batch([ONE_IMAGE]), past_key_values=cache)
     row = ONE_IMAGE
     for more in ([5], [6, 7, 8], [9], [10, 11]):
         row = longer(row, more)
-        if len(more) == 1:
-            logits = model.decode(paddle.to_tensor(more), cache).numpy()
-        else:
-            logits = model(**batch([Row(more)]), past_key_values=cache).logits.numpy()[0]
+        logits = model(**batch([Row(more)]), past_key_values=cache).logits.numpy()[0]
         close(logits[-1], model(**batch([row])).logits.numpy()[0][-1])
 
 
@@ -228,8 +225,6 @@ def test_a_cache_that_is_full(model):
     message = r"the cache has room for 20 tokens a row and 21 are needed: allocate_cache with a larger capacity"
     with pytest.raises(PromptError, match=message):
         model(paddle.to_tensor([[5], [6]]), past_key_values=output.past_key_values)
-    with pytest.raises(PromptError, match=message):
-        model.decode(paddle.to_tensor([5, 6]), output.past_key_values)
     with pytest.raises(PromptError, match=r"room for 3 tokens a row and 20 are needed"):
         model(**batch([TEXT, ONE_IMAGE]), past_key_values=model.allocate_cache(2, 3))
     step = batch([Row([5]), Row([])])
@@ -252,7 +247,7 @@ def test_narrow_weights(hub_folder, model, dtype, least):
     given = batch(list(ROWS.values()))
     output = narrow(**given, use_cache=True)
     assert output.logits.dtype == paddle.float32
-    assert str(output.past_key_values.keys[0].dtype) == f"paddle.{dtype}"
+    assert str(output.past_key_values.cache.keys[0].dtype) == f"paddle.{dtype}"
     assert cosine(output.logits.numpy(), model(**given).logits.numpy()) > least
     ids, _ = narrow.generate(**given, max_new_tokens=3, do_sample=False)
     assert ids.shape[1] <= 3
@@ -284,7 +279,7 @@ def test_int8_of_a_tied_model(tmp_path, dtype):
     given = batch([TEXT, ONE_IMAGE])
     assert cosine(small(**given).logits.numpy(), exact(**given).logits.numpy()) > 0.995
     assert small.model.embed_tokens.weight is small.lm_head.weight and small.lm_head.weight.dtype == paddle.int8
-    assert small(**given, use_cache=True).past_key_values.keys[0].dtype == getattr(paddle, dtype)
+    assert small(**given, use_cache=True).past_key_values.cache.keys[0].dtype == getattr(paddle, dtype)
 
 
 # ---- bad input

@@ -1,0 +1,62 @@
+"""Tokens of prompts in a step, on a machine that takes a given time for them."""
+
+from itertools import pairwise
+
+import pytest
+
+from paddlemix_qwenvl.engine.pace import Pace
+
+MOST = 512
+
+
+def budgets(seconds, steps: int = 200, waiting: int = 10**9) -> list[tuple[int, float]]:
+    """Tokens of prompts beside answers that wait, and time, of each step; `seconds` is what so many tokens take."""
+    pace, found = Pace(MOST), []
+    for _ in range(steps):
+        tokens = min(waiting, pace.budget(True))
+        found.append((tokens, seconds(tokens)))
+        pace.took(seconds(tokens), True, tokens)
+    return found
+
+
+def test_prompts_alone_take_all_there_is_room_for():
+    pace = Pace(MOST)
+    pace.took(1.0, False, MOST)
+    assert pace.budget(False) == MOST
+
+
+@pytest.mark.parametrize("per_token", [1e-4, 1e-3, 5e-3])
+def test_no_step_takes_three_usual_ones_for_long(per_token):
+    usual = 0.1
+    found = budgets(lambda tokens: usual + tokens * per_token)
+    assert all(seconds < 3 * usual for _, seconds in found[20:])
+    most = max(tokens for tokens, _ in found[20:])
+    assert most == pytest.approx(min(MOST, 1.5 * usual / per_token), rel=0.15)
+
+
+def test_a_step_takes_some_tokens_always():
+    found = budgets(lambda tokens: 0.1 + tokens)
+    assert min(tokens for tokens, _ in found if tokens) == 8
+
+
+def test_every_so_often_a_step_goes_without_prompts():
+    empty = [step for step, (tokens, _) in enumerate(budgets(lambda tokens: 0.1)) if not tokens]
+    assert empty[0] == 0 and {after - before for before, after in pairwise(empty)} == {33}
+
+
+def test_short_prompts_do_not_raise_the_budget():
+    pace = Pace(MOST)
+    pace.took(0.1, True, 0)
+    before = pace.budget(True)
+    for _ in range(20):
+        pace.took(0.1, True, 1)
+    assert pace.budget(True) == before
+
+
+def test_a_machine_that_gets_slower_is_followed():
+    pace = Pace(MOST)
+    for step in range(400):
+        usual = 0.1 if step < 100 else 0.4
+        tokens = pace.budget(True)
+        pace.took(usual + tokens * 1e-3, True, tokens)
+    assert pace.budget(True) == pytest.approx(512, rel=0.1)
