@@ -1,7 +1,8 @@
-"""`paddlemix-qwenvl infer | export | predict | plan | doctor`: the commands, a module of `commands` each."""
+"""`paddlemix-qwenvl infer | chat | export | predict | plan | doctor`: the commands, a module of `commands` each."""
 
 import typer
 
+from paddlemix_qwenvl.commands.chat import chat
 from paddlemix_qwenvl.commands.doctor import doctor
 from paddlemix_qwenvl.commands.export import export
 from paddlemix_qwenvl.commands.infer import infer
@@ -9,7 +10,7 @@ from paddlemix_qwenvl.commands.plan import plan
 from paddlemix_qwenvl.commands.predict import predict
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-for command in (infer, export, predict, plan, doctor):
+for command in (infer, chat, export, predict, plan, doctor):
     app.command()(command)
 
 if __name__ == "__main__":

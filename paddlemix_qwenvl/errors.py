@@ -25,6 +25,10 @@ class PromptError(QwenVLError, ValueError):
     """Messages or text that do not fit the media given, or the model's context."""
 
 
+class ContextError(PromptError):
+    """A prompt that is longer than the model's context or the cache."""
+
+
 class GenerationError(QwenVLError, ValueError):
     """Generation settings that cannot be carried out."""
 

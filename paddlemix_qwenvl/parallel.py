@@ -63,6 +63,14 @@ class TensorParallel:
 
         return self.all_reduce(x if self.rank == 0 else paddle.zeros_like(x))
 
+    def least(self, number: int) -> int:
+        """The smallest of the ranks' numbers."""
+        if self.degree == 1:
+            return number
+        import paddle
+
+        return -int(self.all_reduce(paddle.to_tensor([-number]), largest=True))
+
     def meet(self) -> None:
         """Wait, up to 15 minutes, until every rank has come here.
 
@@ -197,13 +205,18 @@ def init_tensor_parallel(degree: int | None = None) -> TensorParallel:
     return tensor_parallel()
 
 
+def launched_ranks() -> int:
+    """How many processes `paddle.distributed.launch` started; 1 without it."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+
+
 def start_ranks(mp_degree: int | None, device: str | None) -> int:
     """Join the other processes that `paddle.distributed.launch` started, if any; returns this one's rank.
 
     Raises:
         ParallelError: another number of processes was launched than `mp_degree`, or all are given the same card.
     """
-    if mp_degree is None and os.environ.get("PADDLE_TRAINERS_NUM", "1") == "1":
+    if mp_degree is None and launched_ranks() == 1:
         return 0
     if device is not None and ":" in device and mp_degree != 1:
         raise ParallelError(

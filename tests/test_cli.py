@@ -23,6 +23,7 @@ def test_the_command_line_imports_nothing_but_typer():
 def test_the_commands():
     assert [command.callback.__name__ for command in cli.app.registered_commands] == [
         "infer",
+        "chat",
         "export",
         "predict",
         "plan",

@@ -33,7 +33,8 @@ def main(
         assistant = Assistant.load(options.model_path)
         answer = assistant.ask("QwenVL HTML", [image_file], **options.settings())
         text = options.spoken(answer.text)
-        blocks = parse_document(text, answer.original_sizes[0], answer.resized_sizes[0])
+        (page,), (resized,) = answer.sizes["original_sizes"], answer.sizes["resized_sizes"]
+        blocks = parse_document(text, page, resized)
         output.parent.mkdir(parents=True, exist_ok=True)
         output.with_suffix(".md").write_text(to_markdown(blocks), encoding="utf-8")
         draw(load_image(image_file), [block.as_item() for block in blocks if block.box]).save(

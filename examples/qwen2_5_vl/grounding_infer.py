@@ -36,7 +36,7 @@ def main(
         assistant = Assistant.load(options.model_path)
         answer = assistant.ask(question, [image_file], **options.settings())
         text = options.spoken(answer.text)
-        items = parse(text, answer.original_sizes, answer.resized_sizes)
+        items = parse(text, answer.sizes["original_sizes"], answer.sizes["resized_sizes"])
         for item in items:
             print(item.kind, item.label, item.coords)
         output.parent.mkdir(parents=True, exist_ok=True)

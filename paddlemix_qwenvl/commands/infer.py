@@ -1,13 +1,16 @@
-"""`paddlemix-qwenvl infer`: one question about one or more images."""
+"""`paddlemix-qwenvl infer`: one question about pictures and videos."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paddlemix_qwenvl.commands import options, terminal
-from paddlemix_qwenvl.text import repair
+from paddlemix_qwenvl.commands import options
+from paddlemix_qwenvl.commands.asking import ask
+
+if TYPE_CHECKING:
+    from paddlemix_qwenvl.engine.session import Assistant
 
 
 @options.grouped
@@ -17,6 +20,7 @@ def infer(
     asking: options.Asking,
     loading: options.Loading,
     sharing: options.Sharing,
+    kv_cache_gib: options.CacheGiB = None,
     device: options.Device = None,
     mp_degree: Annotated[
         int | None,
@@ -29,35 +33,17 @@ def infer(
             help="print the memory each rank would take, without weights; --model_path may be 3B, 7B, 32B, 72B",
         ),
     ] = False,
-    draw: Annotated[
-        str | None, typer.Option("--draw", help="write the picture to this file, with the boxes of the answer on it")
-    ] = None,
 ) -> None:
-    """Answer a question about one or more images."""
+    """Answer a question about pictures and videos."""
     if dry_run:
         from paddlemix_qwenvl.commands.plan import print_plan
 
         return print_plan(model_path, loading, sharing)
-    terminal.quiet()
-    terminal.import_paddle()
-    from paddlemix_qwenvl.engine.session import Assistant
-    from paddlemix_qwenvl.parallel import start_ranks
 
-    how = options.given(quantization=sharing.quantization, vision_parallel=sharing.vision_parallel)
-    images = asking.image_file or ()
-    asked = repair(asking.question), images
-    with terminal.plain_errors():
-        rank = start_ranks(mp_degree, device)
-        assistant = Assistant.load(model_path, device=device, **how, **loading.given())
-        on_text = None if asking.as_json or rank else terminal.stream
-        answer = assistant.ask(*asked, on_text=on_text, **asking.settings())
-        report = answer.as_dict()
-        pictures = []
-        if draw and not rank:
-            from paddlemix_qwenvl.commands.drawing import draw_answer
+    def load() -> Assistant:
+        from paddlemix_qwenvl.engine.session import Assistant
 
-            pictures = draw_answer(answer, images, draw)
-        if asking.benchmark:
-            report["benchmark"] = assistant.benchmark(5, *asked, **asking.settings())
-    if not rank:
-        terminal.print_report(report, asking.as_json, map(repair, pictures))
+        how = options.given(quantization=sharing.quantization, vision_parallel=sharing.vision_parallel)
+        return Assistant.load(model_path, device=device, kv_cache_gib=kv_cache_gib, **how, **loading.given())
+
+    ask(load, asking, device, mp_degree)

@@ -7,11 +7,13 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from typer import Option
 
 from paddlemix_qwenvl.dtypes import DTYPES, QUANTIZATIONS
+from paddlemix_qwenvl.text import repair
 
 
 def _choice(name: str, *values: str) -> type[Enum]:
@@ -34,13 +36,37 @@ AllowPickle = Annotated[bool, Option("--allow_pickle", help="read .pdparams and 
 FromHub = Annotated[bool, Option("--from_hf_hub", help="the same as --source huggingface")]
 
 ImageFiles = Annotated[list[str] | None, Option("--image_file", help="path or URL; may be given several times")]
+VideoFiles = Annotated[list[str] | None, Option("--video_file", help="path or URL; may be given several times")]
+MinPixels = Annotated[
+    int | None, Option("--min_pixels", help="smaller pictures and frames are enlarged to (default: the model's own)")
+]
+MaxPixels = Annotated[
+    int | None, Option("--max_pixels", help="larger pictures and frames are reduced to (default: the model's own)")
+]
+FramesPerSecond = Annotated[float | None, Option("--fps", help="frames to look at, a second of video (default: 2)")]
+MaxFrames = Annotated[int | None, Option("--max_frames", help="frames to look at, a video (default: 768)")]
 Question = Annotated[str, Option("--question")]
+System = Annotated[str | None, Option("--system", help="what the model is told first (default: its own words)")]
 MaxNewTokens = Annotated[int, Option("--max_new_tokens")]
 Temperature = Annotated[
     float | None, Option("--temperature", min=0, help="0: the likeliest token (default: the model's own)")
 ]
+TopK = Annotated[int | None, Option("--top_k", help="draw from as many tokens, 0: from all (default: the model's own)")]
 TopP = Annotated[float | None, Option("--top_p", help="(default: the model's own)")]
+MinP = Annotated[float | None, Option("--min_p", help="share of the likeliest token's probability to be drawn at all")]
+RepetitionPenalty = Annotated[float | None, Option("--repetition_penalty", help="1: none (default: the model's own)")]
 Seed = Annotated[int, Option("--seed", help="of sampling")]
+StopStrings = Annotated[
+    list[str] | None, Option("--stop", help="the answer ends with this text; may be given several times")
+]
+Schema = Annotated[Path | None, Option("--schema", help="file with a JSON schema that the answer follows")]
+PromptLookup = Annotated[
+    int | None,
+    Option("--prompt_lookup_num_tokens", help="tokens to guess at a time from what was said; for answers that repeat"),
+]
+Draw = Annotated[
+    str | None, Option("--draw", help="write the picture to this file, with the boxes of the answer on it")
+]
 
 ModelDType = Annotated[DType | None, Option("--dtype", help="(default: the model's own)")]
 WeightsDType = Annotated[ExportDType | None, Option("--dtype", help="of the weights (default: the model's own)")]
@@ -49,6 +75,10 @@ Device = Annotated[str | None, Option("--device", help="cpu, gpu or gpu:N (defau
 OverRanks = Annotated[
     VisionParallel | None,
     Option("--vision_parallel", help="vision tower split over the ranks, or whole on each (default: tensor)"),
+]
+CacheGiB = Annotated[
+    float | None,
+    Option("--kv_cache_gib", help="memory of the cache on each rank (default: a share of what is free)"),
 ]
 CardGiB = Annotated[float, Option("--card_gib", min=1, help="memory of a card, for the plan")]
 
@@ -104,27 +134,71 @@ class Sharing:
 
 
 @dataclass
-class Asking:
-    """A question and how it is answered."""
+class Showing:
+    """Pictures and videos, and how they are resized and sampled."""
 
     image_file: ImageFiles = None
-    question: Question = "Describe this image."
+    video_file: VideoFiles = None
+    min_pixels: MinPixels = None
+    max_pixels: MaxPixels = None
+    fps: FramesPerSecond = None
+    max_frames: MaxFrames = None
+
+    def resizing(self) -> dict[str, Any]:
+        """As `Assistant.answer` takes it."""
+        return given(min_pixels=self.min_pixels, max_pixels=self.max_pixels)
+
+    def sampling(self) -> dict[str, Any]:
+        """As a video in a message has it."""
+        return given(fps=self.fps, max_frames=self.max_frames, **self.resizing())
+
+
+@dataclass
+class Answering:
+    """How answers are made."""
+
+    system: System = None
     max_new_tokens: MaxNewTokens = 128
     temperature: Temperature = None
+    top_k: TopK = None
     top_p: TopP = None
+    min_p: MinP = None
+    repetition_penalty: RepetitionPenalty = None
     seed: Seed = 0
-    benchmark: Benchmark = False
-    as_json: AsJson = False
+    stop: StopStrings = None
+    schema: Schema = None
+    prompt_lookup_num_tokens: PromptLookup = None
 
     def settings(self) -> dict[str, Any]:
-        """Settings of generation; None is left to the model."""
+        """Options of `Assistant.answer`; None is left to the model.
+
+        Raises:
+            ConfigurationError: a schema that is no JSON object.
+        """
+        from paddlemix_qwenvl.fields import read_object
+
+        same = ("max_new_tokens", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "prompt_lookup_num_tokens")
         return {
-            "max_new_tokens": self.max_new_tokens,
+            **{name: getattr(self, name) for name in same},
             "do_sample": None if self.temperature is None else self.temperature > 0,
             "temperature": self.temperature or None,
-            "top_p": self.top_p,
-            "seed": self.seed,
+            "stop_strings": self.stop,
+            "schema": None if self.schema is None else read_object(self.schema),
         }
+
+    def beginning(self) -> list[dict]:
+        """The messages of a conversation before the first question."""
+        return [] if self.system is None else [{"role": "system", "content": repair(self.system)}]
+
+
+@dataclass
+class Asking(Answering, Showing):
+    """A question and how it is answered."""
+
+    question: Question = "Describe this image."
+    draw: Draw = None
+    benchmark: Benchmark = False
+    as_json: AsJson = False
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

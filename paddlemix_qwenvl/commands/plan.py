@@ -33,10 +33,10 @@ class RankPlan:
     weight_bytes: int
     cache_bytes_per_token: int
 
-    def largest_context(self, card_gib: float, limit: int) -> int:
-        """Tokens of one row that fit a card of `card_gib` GiB beside the weights, at most `limit`; 0 if the weights do not fit."""
+    def blocks(self, card_gib: float, block_size: int) -> int:
+        """Blocks of the cache, `block_size` tokens each, that a card of `card_gib` GiB has room for beside the weights."""
         free = card_gib * 2**30 * (1 - RESERVE) - self.weight_bytes
-        return max(0, min(limit, int(free // self.cache_bytes_per_token)))
+        return max(0, int(free // (self.cache_bytes_per_token * block_size)))
 
 
 @options.grouped
@@ -80,7 +80,9 @@ def plan_lines(
     if vision_parallel is not None:
         config.vision_parallel = vision_parallel
     plans = plan_ranks(family.load("model"), config, dtype or config.dtype, quantization=quantization)
-    return table(plans, card_gib, config.max_position_embeddings)
+    from paddlemix_qwenvl.engine.engine import BLOCK_SIZE
+
+    return table(plans, card_gib, BLOCK_SIZE, config.max_position_embeddings)
 
 
 def config_of(model_path: str, **source) -> tuple[Family, Any]:
@@ -138,13 +140,23 @@ def _int8_bytes(model, width: int) -> int:
     return held - width * replaced
 
 
-def table(plans: list[RankPlan], card_gib: float, limit: int) -> list[str]:
-    """The plans as lines of text."""
-    lines = [f"{'mp_degree':>9} {'weights a rank':>15} {'KV cache a token':>17} {f'context on {card_gib:g} GiB':>22}"]
+def table(plans: list[RankPlan], card_gib: float, block_size: int, context: int) -> list[str]:
+    """The plans as lines of text.
+
+    Args:
+        block_size: of the cache.
+        context: tokens of prompt and answer together, at most.
+    """
+    lines = [
+        f"{'mp_degree':>9} {'weights a rank':>15} {'cache of 1000 tokens':>21} {f'tokens on {card_gib:g} GiB':>19} "
+        f"{f'blocks of {block_size}':>13} {'context':>8}"
+    ]
     for plan in plans:
-        context = plan.largest_context(card_gib, limit)
+        blocks = plan.blocks(card_gib, block_size)
+        tokens = blocks * block_size
         lines.append(
-            f"{plan.degree:>9} {plan.weight_bytes / 2**30:>11.2f} GiB {plan.cache_bytes_per_token / 1024:>13.1f} KiB "
-            f"{context or 'does not fit':>22}"
+            f"{plan.degree:>9} {plan.weight_bytes / 2**30:>11.2f} GiB "
+            f"{1000 * plan.cache_bytes_per_token / 2**20:>17.2f} MiB "
+            f"{tokens or 'does not fit':>19} {blocks:>13} {min(tokens, context):>8}"
         )
     return lines

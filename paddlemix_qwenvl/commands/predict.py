@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paddlemix_qwenvl.commands import options, terminal
-from paddlemix_qwenvl.text import repair
+from paddlemix_qwenvl.commands import options
+from paddlemix_qwenvl.commands.asking import ask
+
+if TYPE_CHECKING:
+    from paddlemix_qwenvl.engine.session import Assistant
 
 
 @options.grouped
@@ -16,10 +19,11 @@ def predict(
     model_path: Annotated[str, typer.Option("--model_path", help="folder that `export` wrote")] = "export",
     *,
     asking: options.Asking,
+    kv_cache_gib: options.CacheGiB = None,
     device: options.Device = None,
 ) -> None:
-    """Answer a question about one or more images with exported graphs."""
-    _predict({"folder": model_path, "device": device}, asking)
+    """Answer a question about pictures and videos with exported graphs."""
+    _predict(asking, model_path, device=device, kv_cache_gib=kv_cache_gib)
 
 
 def predict_command(family: str) -> Callable[..., None]:
@@ -39,47 +43,22 @@ def predict_command(family: str) -> Callable[..., None]:
         ] = None,
         *,
         asking: options.Asking,
+        kv_cache_gib: options.CacheGiB = None,
         device: options.Device = None,
     ) -> None:
-        """Answer a question about one or more images with exported graphs, without PaddleNLP."""
-        graphs = {
-            "folder": second_model_path,
-            "vision_folder": first_model_path,
-            "family": family,
-            "model": model_name_or_path,
-            "device": device,
-        }
-        _predict(graphs, asking)
+        """Answer a question about pictures and videos with exported graphs, without PaddleNLP."""
+        graphs = {"vision_folder": first_model_path, "family": family, "model": model_name_or_path}
+        _predict(asking, second_model_path, **graphs, device=device, kv_cache_gib=kv_cache_gib)
 
     return run_static_predict
 
 
-def _predict(graphs: dict, asking: options.Asking) -> None:
-    """Ask the `Predictor` that the arguments `graphs` make."""
-    terminal.quiet()
-    with terminal.plain_errors():
-        from paddlemix_qwenvl.engine import timings
-        from paddlemix_qwenvl.engine.streaming import TextStreamer
-        from paddlemix_qwenvl.models.conversations import question_about
-        from paddlemix_qwenvl.models.processor import AnswerDecoder
-        from paddlemix_qwenvl.parallel import start_ranks
-        from paddlemix_qwenvl.static.runner import Predictor
+def _predict(asking: options.Asking, folder: str, device: str | None, **graphs) -> None:
+    """Ask the export that the other arguments name."""
 
-        rank = start_ranks(None, graphs["device"])
-        predictor = Predictor(**graphs)
-        messages = [question_about(repair(asking.question), asking.image_file or ())]
-        streamer = None if asking.as_json or rank else TextStreamer(AnswerDecoder(predictor.processor))
-        prediction = predictor.chat(messages, streamer and streamer.put, **asking.settings())
-        if streamer:
-            streamer.end()
-        report = {
-            "text": prediction.texts[0],
-            "token_ids": prediction.token_ids[0],
-            "prompt_tokens": prediction.prompt_tokens[0],
-            "seconds": prediction.seconds,
-        }
-        if asking.benchmark:
-            runs = [predictor.chat(messages, **asking.settings()).seconds for _ in range(5)]
-            report["benchmark"] = timings.summary(runs, len(report["token_ids"]))
-    if not rank:
-        terminal.print_report(report, asking.as_json)
+    def load() -> Assistant:
+        from paddlemix_qwenvl.static.loading import load_export
+
+        return load_export(folder, device=device, **graphs)
+
+    ask(load, asking, device)

@@ -7,9 +7,10 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import typer
 
@@ -46,6 +47,28 @@ def import_paddle() -> None:
     """Import it without its warning of a user's OMP_NUM_THREADS."""
     with contextlib.redirect_stderr(io.StringIO()), collection_paused():
         import paddle  # noqa: F401
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Within, Ctrl-C is noted: what this gives tells whether it was pressed. Pressed once more it ends the program."""
+    pressed = []
+
+    def note(*_) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def say(text: str) -> None:
+    """Print what is no answer."""
+    typer.echo(repair(text), err=True)
 
 
 def stream(text: str) -> None:

@@ -21,7 +21,7 @@ from paddlemix_qwenvl.engine.ranks import on_all_ranks
 from paddlemix_qwenvl.engine.runner import ModelRunner, Runner
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers
-from paddlemix_qwenvl.errors import CheckpointError
+from paddlemix_qwenvl.errors import CheckpointError, GenerationError
 from paddlemix_qwenvl.media import ContentCache
 from paddlemix_qwenvl.models.auto import find_family
 from paddlemix_qwenvl.models.batch import SIZES
@@ -63,7 +63,7 @@ class Answer:
 @dataclass
 class Assistant:
     """A model in an engine, and its processor. With several ranks all of them make the same calls; what counts is what rank 0 is
-    given, whose `on_text` and `on_progress` alone are called, and all get its answers.
+    given: its callbacks alone are called, and all get its answers.
 
     Attributes:
         engine: rank 0's, None on the others.
@@ -82,6 +82,7 @@ class Assistant:
     load_seconds: float
     decoded: ContentCache | None = None
     parallel: TensorParallel = field(default_factory=tensor_parallel)
+    _vocabularies: dict[tuple[int, ...], Vocabulary] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -109,11 +110,10 @@ class Assistant:
         decoded = ContentCache(DECODED_BYTES) if remember_images else None
         assistant = cls(None, runner, processor, prompts, defaults, tokens, load_seconds, decoded)
 
-        def make(blocks: int, leading: Runner) -> None:
-            assistant.engine = Engine(leading, blocks, **kept)
+        def make(kept: dict, leading: Runner) -> None:
+            assistant.engine = Engine(leading, blocks_there_is_room_for(leading, BLOCK_SIZE, kv_cache_gib), **kept)
 
-        room = partial(blocks_there_is_room_for, runner.facts, BLOCK_SIZE, kv_cache_gib)
-        on_all_ranks(assistant.parallel, [runner], room, make)
+        on_all_ranks(assistant.parallel, [runner], lambda: kept, make)
         return assistant
 
     @classmethod
@@ -170,19 +170,21 @@ class Assistant:
             remember_images,
         )
 
-    def ask(self, question: str, images: Sequence = (), **options) -> Answer:
-        """Answer one question about images; options as in `answer`.
+    def ask(self, question: str, images: Sequence = (), videos: Sequence = (), **options) -> Answer:
+        """Answer one question about images and videos; options as in `answer`.
 
         Args:
             images: paths, URLs, data URIs or PIL images, in the order they are shown.
+            videos: paths, URLs, data URIs or `Video`s, which come after the images.
         """
-        return self.answer([question_about(question, images)], **options)
+        return self.answer([question_about(question, images, videos)], **options)
 
     def answer(
         self,
         messages: list[dict],
         on_text: Callable[[str], None] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        stopped: Callable[[], bool] = bool,
         **options,
     ) -> Answer:
         """The next turn of a conversation.
@@ -190,13 +192,15 @@ class Assistant:
         Args:
             messages: in the Hub's format, with images and videos.
             on_text: gets the answer piece by piece while it is generated.
-            on_progress: gets the tokens of the prompt that are computed, and all of them.
+            on_progress: gets the tokens of the prompt that are computed, at first none, and all of them.
+            stopped: is asked after each step whether the answer is to end there, which then has the reason "cancelled".
             options: as in `request`.
 
         Raises:
             MediaError, PromptError, GenerationError: what was given cannot be used.
         """
-        return self._answers(lambda: [self.request(messages, **options)], on_text, on_progress)[0]
+        watched = {"on_text": on_text, "on_progress": on_progress, "stopped": stopped}
+        return self._answers(lambda: [self.request(messages, **options)], **watched)[0]
 
     def answer_all(self, conversations: list[list[dict]], **options) -> list[Answer]:
         """Answers to several conversations at once, whose draws differ; options as in `request`."""
@@ -253,6 +257,8 @@ class Assistant:
         if schema is not None:
             grammar = Grammar.json_schema(schema, self.vocabulary(settings))
         stop = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings or ())
+        if not all(stop):
+            raise GenerationError("stop_strings holds an empty text, which is everywhere: leave it out.")
         request = Request(self.prompts(inputs)[0], settings, grammar, AnswerDecoder(self.processor), stop, priority)
         return request, {name: inputs[name] for name in SIZES if name in inputs}
 
@@ -268,26 +274,30 @@ class Assistant:
         return settings
 
     def vocabulary(self, settings: GenerationSettings) -> Vocabulary:
-        """What grammars are compiled for."""
-        return Vocabulary.of(self.processor.tokenizer, self.runner.facts.vocab_size, settings.eos_token_ids)
+        """What grammars are compiled for; made once for the same end tokens."""
+        ends, size = tuple(settings.eos_token_ids), self.runner.facts.vocab_size
+        if ends not in self._vocabularies:
+            self._vocabularies[ends] = Vocabulary.of(self.processor.tokenizer, size, ends)
+        return self._vocabularies[ends]
 
-    def _answers(
-        self, requests: Callable[[], list[_Asked]], on_text: Callable | None = None, on_progress: Callable | None = None
-    ) -> list[Answer]:
-        """Make the requests and answer them."""
+    def _answers(self, requests: Callable[[], list[_Asked]], **watched: Callable | None) -> list[Answer]:
+        """Make the requests and answer them; `watched` as in `answer`."""
 
         def answer(asked: list[_Asked], _: Runner) -> list[dict]:
-            finished = self._run([request for request, _ in asked], on_text, on_progress)
+            finished = self._run([request for request, _ in asked], **watched)
             return [vars(self._answer(*each)) for each in zip(finished, [sizes for _, sizes in asked], strict=True)]
 
         return [Answer(**each) for each in on_all_ranks(self.parallel, [self.runner], requests, answer)]
 
-    def _run(self, requests: list[Request], on_text: Callable | None, on_progress: Callable | None) -> list[Finished]:
+    def _run(self, requests: list[Request], on_text=None, on_progress=None, stopped=bool) -> list[Finished]:
         """Run the engine until these are answered."""
         found: dict[int, Finished] = {}
         numbers: list[int] = []
         try:
-            numbers += [self.engine.add(request) for request in requests]
+            for request in requests:
+                numbers.append(self.engine.add(request))
+                if on_progress:
+                    on_progress(0, len(request.prompt.token_ids))
             while len(found) < len(numbers):
                 for event in self.engine.step():
                     if isinstance(event, Failed):
@@ -298,6 +308,9 @@ class Assistant:
                         on_text(event.text)
                     if isinstance(event, Finished):
                         found[event.request_id] = event
+                for number in numbers if stopped() else ():
+                    if number not in found:
+                        self.engine.cancel(number)
         finally:
             for number in numbers:
                 self.engine.discard(number)
@@ -314,8 +327,8 @@ class Assistant:
             sizes,
         )
 
-    def benchmark(self, repeats: int, *args, **options) -> dict:
-        """Ask the same `repeats` times after a first time that does not count, without remembering anything.
+    def benchmark(self, repeats: int, messages: list[dict], **options) -> dict:
+        """Answer the same `repeats` times after a first time that does not count, without remembering anything.
 
         Returns:
             Medians and the peak memory, as `timings.summary`.
@@ -324,5 +337,5 @@ class Assistant:
         for _ in range(repeats + 1):
             if self.engine is not None:
                 self.engine.forget()
-            answers.append(forgetful.ask(*args, **options))
+            answers.append(forgetful.answer(messages, **options))
         return timings.summary([answer.seconds for answer in answers[1:]], len(answers[0].token_ids))

@@ -124,9 +124,11 @@ def fetch_video(
 
     Of a list, `sample_fps` (2 by default) tells how many a second there are, `raw_fps` how many there were, and an odd
     count is filled up with the last; an array [T, H, W, C] or [T, C, H, W] is such a list. `image_limits` are then those of
-    `fetch_image`. Raises MediaError as `load_video` and `load_image` do.
+    `fetch_image`. A `Video` stays as it is. Raises MediaError as `load_video` and `load_image` do.
     """
     source = element["video"]
+    if isinstance(source, Video):
+        return source
     if isinstance(source, str | os.PathLike):
         return load_video(source, element, factor, timeout=video_timeout, max_bytes=video_max_bytes)
     source = frames_of(source)

@@ -5,7 +5,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -38,10 +38,10 @@ class Video:
     (width, height) as shown, rotation included; `original_fps`: its frames a second, those sampled where not known.
     """
 
-    frames: np.ndarray
+    frames: np.ndarray = field(repr=False)
     fps: float
-    timestamps: np.ndarray
-    indices: np.ndarray
+    timestamps: np.ndarray = field(repr=False)
+    indices: np.ndarray = field(repr=False)
     original_size: tuple[int, int]
     original_fps: float | None = None
 

@@ -9,9 +9,10 @@ from paddlemix_qwenvl.errors import PromptError
 from paddlemix_qwenvl.media.parts import check_parts
 
 
-def question_about(question: str, images: Sequence = ()) -> dict:
-    """The user's message that shows images and asks a question."""
+def question_about(question: str, images: Sequence = (), videos: Sequence = (), **sampling) -> dict:
+    """The user's message that shows images, and videos with the settings `sampling` as the Hub's format has them, and asks."""
     content = [{"type": "image", "image": image} for image in images]
+    content += [{"type": "video", "video": video, **sampling} for video in videos]
     return {"role": "user", "content": [*content, {"type": "text", "text": question}]}
 
 

@@ -52,11 +52,54 @@ def last_line(result) -> dict:
 def test_export_and_predict_answer_as_infer_does(hub_folder, exported):
     expected = last_line(run(cli.app, "infer", "--model_path", hub_folder, *ASKED))
     found = last_line(run(cli.app, "predict", "--model_path", exported, *ASKED, "--benchmark"))
-    for name in ("token_ids", "prompt_tokens"):
+    for name in ("token_ids", "prompt_tokens", "reason", "cached_tokens"):
         assert found[name] == expected[name]
-    assert set(found["seconds"]) == {"load", "vision", "prefill", "decode"}
+    assert set(found) == {*expected, "benchmark"} and set(found["seconds"]) == set(expected["seconds"])
     figures = {"repeats", "total", "vision", "prefill", "decode_ms_per_token", "peak_memory_gib"}
     assert set(found["benchmark"]) == figures
+
+
+def test_predict_has_all_that_infer_has(hub_folder, exported, tmp_path):
+    """Streaming, stop strings, drawings, sampling; and a cache that is said."""
+    question = (
+        "--image_file",
+        PICTURE,
+        "--question",
+        "What?",
+        "--max_new_tokens",
+        12,
+        "--temperature",
+        1.5,
+        "--seed",
+        3,
+    )
+    whole = last_line(run(cli.app, "predict", "--model_path", exported, *question, "--json"))
+    stop = whole["text"][2:4]
+    streamed, asked = (
+        run(cli.app, command, "--model_path", folder, *question, "--stop", stop, "--draw", tmp_path / f"{command}.png")
+        for command, folder in (("predict", exported), ("infer", hub_folder))
+    )
+    text, drawn = streamed.stdout.splitlines()
+    assert stop in text and len(text) < len(whole["text"]) and whole["text"].startswith(text.strip())
+    assert drawn.startswith(f"{tmp_path}/predict.png: ") and (tmp_path / "predict.png").is_file()
+    assert asked.stdout == streamed.stdout.replace("predict.png", "infer.png")
+    refused = run(cli.app, "predict", "--model_path", exported, *question, "--kv_cache_gib", 0)
+    assert refused.exit_code == 1 and refused.stderr.startswith("error: kv_cache_gib is 0: give from ")
+
+
+def test_a_chat_with_an_export(hub_folder, exported):
+    def chat(folder, *options):
+        given = ["chat", "--model_path", folder, "--json", "--max_new_tokens", 8, *options]
+        lines = f"/image {PICTURE}\nWhat?\nAnd now?\n"
+        return CliRunner().invoke(cli.app, [str(word) for word in given], input=lines)
+
+    found, wanted = ([json.loads(line) for line in chat(each).stdout.splitlines()] for each in (exported, hub_folder))
+    for name in ("token_ids", "prompt_tokens", "cached_tokens"):
+        assert [each[name] for each in found] == [each[name] for each in wanted]
+    assert found[1]["cached_tokens"] > 0 == found[0]["cached_tokens"]
+    refused = chat(exported, "--dtype", "float16")
+    error = f"error: {exported} is an export, which is as it was exported: leave out --dtype.\n"
+    assert refused.exit_code == 1 and refused.stderr == error
 
 
 def test_the_three_scripts_of_a_family(hub_folder, tmp_path):
@@ -68,7 +111,7 @@ def test_the_three_scripts_of_a_family(hub_folder, tmp_path):
     assert done.exit_code == 0, done.output
     command = [sys.executable, ROOT / "examples" / "qwen2_5_vl" / "run_static_predict.py", *given, *ASKED]
     command += ["--first_model_path", vision, "--second_model_path", language]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     shown = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert len(json.loads(shown.stdout.splitlines()[-1])["token_ids"]) <= 6

@@ -7,6 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from paddlemix_qwenvl.commands import options
+from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.hub.sources import SOURCES
 
 
@@ -51,11 +52,35 @@ def test_what_is_given():
 
 @pytest.mark.parametrize(("temperature", "do_sample"), [(None, None), (0.0, False), (0.5, True)])
 def test_a_temperature_of_0_takes_the_likeliest(temperature, do_sample):
-    settings = options.Asking(max_new_tokens=8, temperature=temperature, seed=3).settings()
+    settings = options.Answering(max_new_tokens=8, temperature=temperature, seed=3, stop=["a"]).settings()
+    left_open = ("top_k", "top_p", "min_p", "repetition_penalty", "prompt_lookup_num_tokens", "schema")
     assert settings == {
+        **dict.fromkeys(left_open),
         "max_new_tokens": 8,
         "do_sample": do_sample,
         "temperature": temperature or None,
-        "top_p": None,
         "seed": 3,
+        "stop_strings": ["a"],
     }
+
+
+def test_a_schema_is_read_from_its_file(tmp_path):
+    file = tmp_path / "schema.json"
+    file.write_text('{"type": "object"}')
+    assert options.Answering(schema=file).settings()["schema"] == {"type": "object"}
+    for content in ("[1]", "{", "\xff"):
+        file.write_bytes(content.encode("latin-1"))
+        with pytest.raises(ConfigurationError, match=r"schema\.json"):
+            options.Answering(schema=file).settings()
+
+
+def test_what_is_said_of_pictures_and_videos():
+    showing = options.Showing(min_pixels=56, max_pixels=784, fps=1.0, max_frames=8)
+    assert showing.resizing() == {"min_pixels": 56, "max_pixels": 784}
+    assert showing.sampling() == {"fps": 1.0, "max_frames": 8, "min_pixels": 56, "max_pixels": 784}
+    assert options.Showing().sampling() == options.Showing().resizing() == {}
+
+
+def test_what_the_model_is_told_first():
+    assert options.Answering().beginning() == []
+    assert options.Answering(system="Be \udcff.").beginning() == [{"role": "system", "content": "Be \ufffd."}]

@@ -8,7 +8,9 @@ from typer.testing import CliRunner
 
 from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, cli
 from paddlemix_qwenvl.commands.plan import RankPlan, config_of, plan_ranks, table
+from paddlemix_qwenvl.engine.engine import BLOCK_SIZE
 from paddlemix_qwenvl.errors import ConfigurationError
+from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.models.family import families
 
 
@@ -59,7 +61,7 @@ def test_caches_of_released_models(released, size, numbers):
 def test_bytes_are_those_of_a_real_model(model, hub_tensors, dtype, width):
     plan = plans_of(model.config, dtype)[1]
     assert plan.weight_bytes == width * sum(value.size for value in hub_tensors.values())
-    cache = model.allocate_cache(batch=1, capacity=7)
+    cache = KVCache.allocate(num_blocks=1, block_size=7, **model.cache_sizes())
     assert plan.cache_bytes_per_token * 7 == width * sum(int(np.prod(t.shape)) for t in cache.keys + cache.values)
 
 
@@ -79,21 +81,23 @@ def test_degrees_that_cannot_be_are_left_out():
     assert list(plans_of(Qwen2_5_VLConfig(**given, vision_parallel="data"))) == [1, 2, 4]
 
 
-def test_the_largest_context_leaves_a_tenth_of_the_card():
+def test_the_cache_leaves_a_tenth_of_the_card():
     plan = RankPlan(degree=1, weight_bytes=2**30, cache_bytes_per_token=2**10)
-    assert plan.largest_context(card_gib=2, limit=10**9) == int(0.8 * 2**20)
-    assert plan.largest_context(card_gib=2, limit=1000) == 1000
-    assert plan.largest_context(card_gib=1, limit=1000) == 0
+    assert plan.blocks(card_gib=2, block_size=32) == int(0.8 * 2**20) // 32
+    assert plan.blocks(card_gib=1, block_size=32) == 0
+    line = table([plan], card_gib=2, block_size=32, context=1000)[1]
+    assert line.split() == ["1", "1.00", "GiB", "0.98", "MiB", "838848", "26214", "1000"]
 
 
 def test_table_and_command_agree(released):
-    lines = table(list(released["72B"].values()), card_gib=80, limit=128000)
+    lines = table(list(released["72B"].values()), card_gib=80, block_size=BLOCK_SIZE, context=128000)
     result = CliRunner().invoke(cli.app, ["infer", "--model_path", "72B", "--dry_run"])
     assert result.exit_code == 0 and result.stdout.splitlines() == lines
     words = [" ".join(line.split()) for line in lines]
-    assert words[0] == "mp_degree weights a rank KV cache a token context on 80 GiB"
-    assert words[1] == "1 136.74 GiB 320.0 KiB does not fit"
-    assert words[4] == "8 17.10 GiB 40.0 KiB 128000"
+    assert words[0] == f"mp_degree weights a rank cache of 1000 tokens tokens on 80 GiB blocks of {BLOCK_SIZE} context"
+    assert words[1] == "1 136.74 GiB 312.50 MiB does not fit 0 0"
+    blocks = released["72B"][8].blocks(80, BLOCK_SIZE)
+    assert words[4] == f"8 17.10 GiB 39.06 MiB {blocks * BLOCK_SIZE} {blocks} 128000"
 
 
 def test_an_unknown_dtype():
@@ -108,7 +112,7 @@ def test_qwen_vl_from_its_folder(tmp_path):
     words = [line.split() for line in result.stdout.splitlines()]
     assert [line[0] for line in words[1:]] == ["1", "2"]  # the resampler has two heads
     weights = 4 * sum(int(np.prod(shape)) for shape in qwen_vl_cases.shapes(config).values())
-    assert words[1][1] == f"{weights / 2**30:.2f}" and words[1][3] == "6.0"
+    assert words[1][1] == f"{weights / 2**30:.2f}" and words[1][3] == f"{1000 * 6 / 1024:.2f}"
 
 
 def test_another_family(tmp_path):
@@ -123,7 +127,7 @@ def test_the_command_plan_is_infer_s_dry_run():
     options = ["--model_path", "7B", "--quantization", "int8", "--card_gib", "24"]
     planned, tried = (CliRunner().invoke(cli.app, [*words, *options]) for words in (["plan"], ["infer", "--dry_run"]))
     assert planned.exit_code == 0 and planned.stdout == tried.stdout
-    assert planned.stdout.splitlines()[0].endswith("context on 24 GiB")
+    assert "tokens on 24 GiB" in planned.stdout.splitlines()[0]
 
 
 def test_every_size_of_every_family_is_known():

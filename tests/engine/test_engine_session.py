@@ -30,8 +30,9 @@ def test_sampling_follows_the_seed(assistant):
 def test_the_next_turn_of_a_chat_decodes_and_encodes_no_picture_again(hub_folder, monkeypatch, remember):
     decoded, encoded = [], []
     assistant = Assistant.load(str(hub_folder), dtype="float32", remember_images=remember)
-    tower, read = assistant.model.visual.forward, messages.read_image
-    monkeypatch.setattr(assistant.model.visual, "forward", lambda *given: encoded.append(1) or tower(*given))
+    visual = assistant.engine.runner.model.visual
+    tower, read = visual.forward, messages.read_image
+    monkeypatch.setattr(visual, "forward", lambda *given: encoded.append(1) or tower(*given))
     monkeypatch.setattr(messages, "read_image", lambda *given: decoded.append(1) or read(*given))
     content = [{"type": "image", "image": str(PICTURE)}, {"type": "text", "text": "what?"}]
     chat = [{"role": "user", "content": content}]

@@ -67,7 +67,8 @@ class Shell:
         self.folder = folder
         for name in ("examples", "shell"):
             (folder / name).symlink_to(ROOT / name)
-        self.environment = os.environ | environment | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        here = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        self.environment = os.environ | environment | {"PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
         self.environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
     def run(self, command: str) -> str:

@@ -1,0 +1,99 @@
+"""`paddlemix-qwenvl chat`: a conversation about pictures and videos in the terminal, or line by line from a pipe."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paddlemix_qwenvl.commands import options, terminal
+from paddlemix_qwenvl.errors import ConfigurationError, ParallelError, QwenVLError
+
+if TYPE_CHECKING:
+    from paddlemix_qwenvl.engine.session import Assistant
+
+
+@options.grouped
+def chat(
+    model_path: Annotated[
+        str, typer.Option("--model_path", help="a name, a folder, a folder that `export` wrote, or demo")
+    ] = "demo",
+    *,
+    showing: options.Showing,
+    answering: options.Answering,
+    loading: options.Loading,
+    quantization: options.Int8 = None,
+    kv_cache_gib: options.CacheGiB = None,
+    device: options.Device = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print each answer as a line of JSON")] = False,
+) -> None:
+    """Talk about pictures and videos in the terminal; /help lists what can be typed besides questions."""
+    terminal.quiet()
+    terminal.import_paddle()
+    with terminal.plain_errors():
+        from paddlemix_qwenvl.commands.conversation import Conversation
+
+        model = options.given(quantization=quantization, **loading.given())
+        assistant = _load(model_path, model, device=device, kv_cache_gib=kv_cache_gib)
+        conversation = Conversation(assistant, answering, showing, as_json)
+        terminal.say(_room(assistant))
+        for kind, paths in (("image", showing.image_file), ("video", showing.video_file)):
+            for path in paths or ():
+                conversation.take(f"/{kind} {path}")
+        _talk(conversation)
+
+
+def _load(model_path: str, model: dict, **how) -> Assistant:
+    """A model, or an export, which takes none of the options `model`."""
+    from paddlemix_qwenvl.engine.session import Assistant
+    from paddlemix_qwenvl.parallel import launched_ranks
+    from paddlemix_qwenvl.static.loading import load_export
+    from paddlemix_qwenvl.static.manifest import NAME
+
+    if launched_ranks() > 1:
+        raise ParallelError(
+            f"chat was launched as {launched_ranks()} processes and is one: start it alone, or use infer."
+        )
+    if not (Path(model_path) / NAME).is_file():
+        return Assistant.load(model_path, **model, **how)
+    if model:
+        raise ConfigurationError(f"{model_path} is an export, which is as it was exported: leave out --{min(model)}.")
+    return load_export(model_path, **how)
+
+
+def _room(assistant: Assistant) -> str:
+    engine = assistant.engine
+    tokens = engine.blocks.num_blocks * engine.blocks.block_size
+    gib = tokens * engine.facts.bytes_per_token() / 2**30
+    return (
+        f"The cache takes {gib:.3g} GiB and holds {tokens} tokens (--kv_cache_gib); a conversation may have "
+        f"{min(tokens, engine.facts.context)}. /help lists what can be typed besides questions."
+    )
+
+
+def _talk(conversation) -> None:
+    """Take lines until they end. What goes wrong with one is said, and the next one is taken."""
+    asks = sys.stdin.isatty()
+    if asks:
+        with suppress(ImportError):
+            import readline  # noqa: F401, by which input() lets lines be edited
+    sys.stdin.reconfigure(errors="surrogateescape")
+    while True:
+        try:
+            line = input("> " if asks else "")
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            terminal.say("\n(/exit or Ctrl-D ends the chat)")
+            continue
+        if line.strip() == "/exit":
+            return
+        try:
+            conversation.take(line)
+        except BrokenPipeError:
+            raise
+        except (QwenVLError, OSError) as error:
+            terminal.say(f"error: {error}")
