@@ -13,13 +13,13 @@ import subprocess
 import sys
 import tempfile
 import venv
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import options
 import typer
+from options import DType
 from random_checkpoint import ROOT, config_3b, write_checkpoint
 
 from paddlemix_qwenvl.commands.options import grouped
@@ -27,12 +27,6 @@ from paddlemix_qwenvl.media import preprocess_images
 
 HERE = Path(__file__).parent
 PEER = ("torch==2.13.0", "transformers==4.57.6", "numpy", "safetensors")
-
-
-class DType(str, Enum):
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    int8 = "int8"
 
 
 BYTES = {DType.float32: 4, DType.bfloat16: 2, DType.int8: 1}

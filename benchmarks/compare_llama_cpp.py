@@ -15,7 +15,8 @@ from typing import Annotated
 import numpy as np
 import options
 import typer
-from compare import DType, cpu_name, make_once, print_both, run
+from compare import cpu_name, make_once, print_both, run
+from options import DType
 from random_checkpoint import config_3b
 
 from paddlemix_qwenvl.commands.options import grouped

@@ -1,9 +1,11 @@
-"""This package against itself in one go, the two sides by turns: import orders, or two builds of the compiled operations.
+"""This package against itself in one go, the two sides by turns: import orders, or two builds of the compiled operations, or two
+versions of the package.
 
     python benchmarks/compare_ourselves.py [--dtype bfloat16] [--rounds 5]
-    python benchmarks/compare_ourselves.py --build external_ops/build/lib... --build ANOTHER/FOLDER
+    python benchmarks/compare_ourselves.py --path external_ops/build/lib... --path ANOTHER/FOLDER
+    python benchmarks/compare_ourselves.py --path OLD:OLD/external_ops/build/lib... --path NEW:NEW/external_ops/build/lib...
 
-Without builds the sides are `import paddle` first and `import paddlemix_qwenvl` first, without OMP_NUM_THREADS. Each round has a
+Without paths the sides are `import paddle` first and `import paddlemix_qwenvl` first, without OMP_NUM_THREADS. Each round has a
 process a side; figures are medians of the rounds, and the ratio's least and largest are those of one round.
 """
 
@@ -18,7 +20,8 @@ from typing import Annotated
 
 import options
 import typer
-from compare import HERE, DType, cpu_name, make_once, warm_up, write_inputs
+from compare import HERE, cpu_name, make_once, warm_up, write_inputs
+from options import DType
 from random_checkpoint import config_3b
 
 from paddlemix_qwenvl.environment import cpu_count
@@ -30,14 +33,14 @@ def main(
     dtype: Annotated[DType, typer.Option("--dtype")] = DType.bfloat16,
     rounds: Annotated[int, typer.Option("--rounds", min=3)] = 5,
     new_tokens: options.NewTokens = 24,
-    builds: Annotated[
-        list[str] | None, typer.Option("--build", help="two folders that hold paddlemix_qwenvl_ops")
+    paths: Annotated[
+        list[str] | None, typer.Option("--path", help="two; what goes first on PYTHONPATH, whole paths")
     ] = None,
     checkpoint: options.Checkpoint = None,
 ) -> None:
-    if builds and len(builds) != 2:
-        raise typer.BadParameter("give two folders", param_hint="--build")
-    sides = [(folder, "paddle", folder) for folder in builds or ()]
+    if paths and len(set(paths)) != 2:
+        raise typer.BadParameter("give two different ones", param_hint="--path")
+    sides = [(path, "paddle", path) for path in paths or ()]
     sides = sides or [(f"import {first} first", first, "") for first in ("paddle", "paddlemix_qwenvl")]
     config = config_3b(12, 8)
     found: dict[str, list[dict]] = {label: [] for label, _, _ in sides}

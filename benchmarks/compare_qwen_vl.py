@@ -16,7 +16,8 @@ from typing import Annotated
 import numpy as np
 import options
 import typer
-from compare import DType, cpu_name, make_once, print_both, run
+from compare import cpu_name, make_once, print_both, run
+from options import DType
 
 from paddlemix_qwenvl.commands.options import grouped, with_defaults
 

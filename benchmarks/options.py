@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +10,31 @@ from typer import Option
 
 THREADS = len(os.sched_getaffinity(0))
 
+
+class DType(str, Enum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
+
+
 Layers = Annotated[int, Option("--layers", help="language layers")]
 VisionBlocks = Annotated[int, Option("--vision_blocks", help="of the checkpoint")]
 NewTokens = Annotated[int, Option("--new_tokens")]
 Threads = Annotated[int, Option("--threads")]
 Repeats = Annotated[int, Option("--repeats", min=1, help="beside a first one that does not count")]
 Checkpoint = Annotated[Path | None, Option("--checkpoint", help="made there, and kept for the next run")]
+Dtypes = Annotated[list[DType], Option("--dtype", help="of the weights; may be given several times")]
+
+
+@dataclass
+class Model:
+    """The random checkpoint, and how it is loaded and asked."""
+
+    dtypes: Dtypes = (DType.bfloat16, DType.int8)
+    layers: Layers = 12
+    vision_blocks: VisionBlocks = 8
+    repeats: Repeats = 3
+    checkpoint: Checkpoint = None
 
 
 @dataclass

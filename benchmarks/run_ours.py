@@ -3,7 +3,7 @@
 import sys
 
 import numpy as np
-from measure import loaded, report
+from measure import generated, loaded, report
 
 
 def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
@@ -18,9 +18,9 @@ def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeat
     count = int(tokens)
     runs = []
     for _ in range(int(repeats) + 1):
-        ids, _ = model.generate(**arguments, max_new_tokens=count, min_new_tokens=count, do_sample=False)
+        seconds, ids = generated(model, **arguments, max_new_tokens=count, min_new_tokens=count, do_sample=False)
         assert ids.shape[1] == count, f"{ids.shape[1]} new tokens instead of {count}"
-        runs.append({**model.generation_seconds, "decode": model.generation_seconds["decode"] / (count - 1)})
+        runs.append({**seconds, "decode": seconds["decode"] / (count - 1)})
     versions = {"paddlepaddle": paddle.__version__, "OMP_NUM_THREADS": threads}
     report(versions, load, runs[1:], ids[0].tolist())
 

@@ -20,11 +20,12 @@ import options
 import typer
 from compare import cpu_name
 from compare_qwen_vl import config_7b, hub_shapes
-from measure import report, timed
+from measure import loaded, report
 from PIL import Image
 from random_checkpoint import config_3b, write_checkpoint
 
 ENGINES, FAMILIES = ("dynamic", "static"), ("qwen2_5_vl", "qwen_vl")
+KEPT = {"kv_cache_gib": 0.25, "remember_images": False}
 QUESTION, PICTURE = "What is in this picture?", "picture.png"
 BYTE_VOCABULARY = 256 + 293  # Qwen-VL's special tokens after one for each byte
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -125,32 +126,27 @@ def export(folder: Path, dtype: str) -> None:
 @app.command(hidden=True)
 def dynamic(folder: Path, dtype: str, new_tokens: int, repeats: int) -> None:
     from paddlemix_qwenvl.engine.session import Assistant
-    from paddlemix_qwenvl.static import export as exporter
 
-    load, loaded = timed(lambda: exporter.load(str(folder), dtype))
-    assistant, images = Assistant(*loaded, load), [str(folder / PICTURE)]
-    settings = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}
-    answers = [assistant.ask(QUESTION, images, **settings) for _ in range(repeats + 1)]
-    tell(load, [answer.seconds for answer in answers[1:]], answers[-1].token_ids)
+    weights = {"quantization": "int8"} if dtype == "int8" else {"dtype": dtype}
+    tell(lambda: Assistant.load(str(folder), **KEPT, **weights), folder, new_tokens, repeats)
 
 
 @app.command(hidden=True)
 def static(folder: Path, dtype: str, new_tokens: int, repeats: int) -> None:
     from paddlemix_qwenvl.static.loading import load_export
 
-    load, predictor = timed(lambda: load_export(folder / dtype))
-    content = [{"type": "image", "image": str(folder / PICTURE)}, {"type": "text", "text": QUESTION}]
-    messages = [{"role": "user", "content": content}]
+    tell(lambda: load_export(folder / dtype, **KEPT), folder, new_tokens, repeats)
+
+
+def tell(load, folder: Path, new_tokens: int, repeats: int) -> None:
+    """Ask about the picture, `repeats` times that count, and report."""
+    figures, assistant = loaded(load)
     settings = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}
-    answers = [predictor.chat(messages, **settings) for _ in range(repeats + 1)]
-    tell(load, [answer.seconds for answer in answers[1:]], answers[-1].token_ids[0])
-
-
-def tell(load: float, runs: list[dict], tokens: list[int]) -> None:
-    seconds = [{part: found[part] for part in ("vision", "prefill", "decode")} for found in runs]
-    for found in seconds:
-        found["decode"] /= len(tokens) - 1
-    report({}, {"load": load}, seconds, tokens)
+    answers = [assistant.ask(QUESTION, [str(folder / PICTURE)], **settings) for _ in range(repeats + 1)]
+    runs = [{part: answer.seconds[part] for part in ("vision", "prefill", "decode")} for answer in answers[1:]]
+    for run in runs:
+        run["decode"] /= new_tokens - 1
+    report({}, figures, runs, answers[-1].token_ids)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from typing import Annotated
 import numpy as np
 import options
 import typer
-from compare import DType, cpu_name, make_once
-from measure import timed
+from compare import cpu_name, make_once
+from measure import generated, timed
+from options import DType
 from random_checkpoint import config_3b, language_shapes
 
 from paddlemix_qwenvl.threads import thread_count
@@ -63,10 +64,7 @@ def measure(model, paddle, length: int, batch: int, repeats: int) -> tuple[float
     """Median seconds of the prefill and of one step of decoding."""
     ids = paddle.to_tensor(np.random.default_rng(0).integers(1000, 100000, (batch, length)))
     settings = {"max_new_tokens": STEPS + 1, "min_new_tokens": STEPS + 1, "do_sample": False}
-    runs = []
-    for _ in range(repeats + 1):
-        model.generate(input_ids=ids, attention_mask=paddle.ones_like(ids), **settings)
-        runs.append(model.generation_seconds)
+    runs = [generated(model, input_ids=ids, **settings)[0] for _ in range(repeats + 1)]
     prefill, decode = (statistics.median(run[part] for run in runs[1:]) for part in ("prefill", "decode"))
     return prefill, decode / STEPS
 

@@ -63,6 +63,14 @@ class TensorParallel:
 
         return self.all_reduce(x if self.rank == 0 else paddle.zeros_like(x))
 
+    def least(self, number: int) -> int:
+        """The smallest of the ranks' numbers."""
+        if self.degree == 1:
+            return number
+        import paddle
+
+        return -int(self.all_reduce(paddle.to_tensor([-number]), largest=True))
+
     def meet(self) -> None:
         """Wait, up to 15 minutes, until every rank has come here.
 

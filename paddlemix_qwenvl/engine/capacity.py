@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from paddlemix_qwenvl.device import free_memory
-from paddlemix_qwenvl.engine.runner import Facts
+from paddlemix_qwenvl.engine.runner import Runner
 from paddlemix_qwenvl.engine.settings import GenerationSettings
 from paddlemix_qwenvl.errors import ConfigurationError
 
@@ -18,7 +17,7 @@ def blocks_needed(prompt_tokens: int, settings: GenerationSettings, block_size: 
     return whole + (settings.num_beams - 1) * (whole - (prompt_tokens // block_size if shared else 0))
 
 
-def blocks_there_is_room_for(facts: Facts, block_size: int, kv_cache_gib: float | None = None) -> int:
+def blocks_there_is_room_for(runner: Runner, block_size: int, kv_cache_gib: float | None = None) -> int:
     """Blocks of a cache.
 
     Args:
@@ -27,8 +26,9 @@ def blocks_there_is_room_for(facts: Facts, block_size: int, kv_cache_gib: float 
     Raises:
         ConfigurationError: not a single block, or more than is free.
     """
+    facts = runner.facts
     block_bytes = facts.bytes_per_token() * block_size
-    device, free = free_memory()
+    device, free = runner.free_memory()
     if kv_cache_gib is None:
         return max(1, min(int(_SHARE[device] * free) // block_bytes, _CONTEXTS * facts.context // block_size))
     if not block_bytes <= kv_cache_gib * 2**30 <= free:

@@ -11,10 +11,11 @@ from time import perf_counter
 import numpy as np
 import paddle
 
-from paddlemix_qwenvl.engine.batch import batch_of, new_media
+from paddlemix_qwenvl.engine.batch import batch_of
 from paddlemix_qwenvl.engine.beam import BeamSearch
 from paddlemix_qwenvl.engine.block_manager import BlockManager
-from paddlemix_qwenvl.engine.capacity import blocks_needed
+from paddlemix_qwenvl.engine.checks import checked
+from paddlemix_qwenvl.engine.encoder import Encoder
 from paddlemix_qwenvl.engine.events import Event, Failed, Finished, Progress, Token
 from paddlemix_qwenvl.engine.finite import not_finite
 from paddlemix_qwenvl.engine.pace import Pace
@@ -22,9 +23,7 @@ from paddlemix_qwenvl.engine.runner import Runner
 from paddlemix_qwenvl.engine.sampling import Row, draw, rows_of
 from paddlemix_qwenvl.engine.scheduler import Part, Plan, Scheduler
 from paddlemix_qwenvl.engine.sequence import Request, Sequence
-from paddlemix_qwenvl.engine.settings import GenerationSettings
-from paddlemix_qwenvl.errors import ContextError, GenerationError, QwenVLError
-from paddlemix_qwenvl.media import ContentCache
+from paddlemix_qwenvl.errors import ContextError, GenerationError, ParallelError, QwenVLError
 
 BLOCK_SIZE = 64
 ENCODER_CACHE_BYTES = 256 << 20
@@ -75,7 +74,7 @@ class Engine:
         self.blocks = BlockManager(num_blocks, block_size, prefix_cache)
         self._scheduler = Scheduler(self.blocks, max_num_seqs)
         self._pace = Pace(max_num_batched_tokens)
-        self._features = ContentCache(encoder_cache_bytes)
+        self._encoder = Encoder(runner, encoder_cache_bytes)
         self._groups: dict[int, _Group] = {}
         self._ids = count()
         self._events: list[Event] = []
@@ -93,7 +92,7 @@ class Engine:
             GenerationError: settings that cannot be carried out.
             ContextError: a prompt that does not fit the context or the cache.
         """
-        settings = self._checked(request)
+        settings = checked(request, self.facts, self.blocks, self._scheduler.max_num_seqs)
         number = next(self._ids)
         seed = settings.seed
         if seed is None:
@@ -145,46 +144,13 @@ class Engine:
     def forget(self) -> None:
         """Drop what is kept of prompts and pictures, as when the weights have changed."""
         self.blocks.forget()
-        self._features = ContentCache(self._features.max_bytes)
+        self._encoder.forget()
 
     def _cancel_all(self, group: _Group) -> None:
         if group.beams is not None:
             return self._finish_beams(group, [*group.sequences], "cancelled")
         for sequence in self._forked(group.sequences[0]) if not group.is_forked else [*group.sequences]:
             self._finish(sequence, "cancelled")
-
-    def _checked(self, request: Request):
-        """The request's settings, with as many new tokens as fit the context.
-
-        Raises:
-            GenerationError, ContextError: as `add`.
-        """
-        settings, length, context = request.settings, len(request.prompt.token_ids), self.facts.context
-        if settings.num_return_sequences < 1 or settings.num_beams < 1:
-            raise GenerationError(
-                f"{settings.num_return_sequences} answers of {settings.num_beams} beams were asked for: ask for 1 at least."
-            )
-        if (width := settings.width) > (most := self._scheduler.max_num_seqs):
-            raise GenerationError(f"{width} answers at a time were asked for: this engine has {most} at most.")
-        if settings.num_beams > 1 and (request.grammar or request.stop):
-            raise GenerationError("beam search takes no grammar and no stop strings: leave them out, or num_beams.")
-        if request.stop and request.decoder is None:
-            raise GenerationError("stop strings need a decoder: give the tokenizer as well.")
-        settings.check_vocabulary(self.facts.vocab_size)
-        if length >= context:
-            raise ContextError(
-                f"the prompt has {length} tokens and the model's context is {context}: shorten it, or give fewer images, or where "
-                f"the processor takes one, a smaller max_pixels."
-            )
-        settings = within_context(settings, length, context)
-        size, there = self.blocks.block_size, self.blocks.num_blocks
-        needed = blocks_needed(length, settings, size, self.blocks.prefix_cache)
-        if needed > there:
-            raise ContextError(
-                f"the request takes up to {needed * size} tokens of the cache, which has {there * size}: give the engine a larger "
-                f"kv_cache_gib, or ask for fewer new tokens, or give a shorter prompt."
-            )
-        return settings
 
     def _plan(self) -> Plan:
         scheduler = self._scheduler
@@ -212,7 +178,9 @@ class Engine:
         for part in plan.parts:
             try:
                 if part.sequence.key[1] in self._groups:
-                    self._encode(part, decoding)
+                    self._encoder.encode(part, decoding)
+            except ParallelError:  # no request's fault: the ranks are out of step
+                raise
             except QwenVLError as error:
                 self._fail(self._group_of(part.sequence), error)
         parts = [part for part in plan.parts if part.sequence.key[1] in self._groups]
@@ -224,29 +192,6 @@ class Engine:
         prompt_tokens = sum(part.count for part in parts if part.sequence.remaining > 1)
         self._advance(parts, self.runner.step(*batch_of(parts, self.blocks.block_size)))
         self._pace.took(perf_counter() - started, decoding, prompt_tokens)
-
-    def _encode(self, part: Part, decoding: bool) -> None:
-        """Features of the media that this part reaches; beside running answers those of one at a time."""
-        sequence = part.sequence
-        media = [each for each in new_media(part) if each.key not in sequence.features]
-        for each in media:
-            if (found := self._features.get(each.key)) is not None:
-                sequence.features[each.key] = found
-        unique = {
-            each.key: each for each in reversed(media) if each.key not in sequence.features
-        }  # where each comes first
-        missing = sorted(unique.values(), key=lambda each: int(each.places[0]))
-        if decoding and len(missing) > 1:
-            part.count = int(missing[1].places[0]) - sequence.computed
-            missing = missing[:1]
-        if not missing:
-            return
-        started = perf_counter()
-        for each, features in zip(missing, self.runner.encode(missing), strict=True):
-            sequence.features[each.key] = features
-            self._features.put(each.key, features, features.size * features.element_size())
-        sequence.clock.vision += perf_counter() - started
-        sequence.clock.started = sequence.clock.started or started
 
     def _advance(self, parts: list[Part], logits) -> None:
         """Count in what was computed, and draw the next tokens."""
@@ -314,7 +259,7 @@ class Engine:
                 continue
             sequence.computed += accepted
             if drafts:
-                sequence.lookup.took(accepted)
+                sequence.lookup.took(accepted, len(drafts))
             self._know(sequence)
             if reason:
                 self._finish(sequence, reason)
@@ -401,10 +346,3 @@ class Engine:
 
     def _tell(self, event: Event) -> None:
         self._events.append(event)
-
-
-def within_context(settings: GenerationSettings, prompt_tokens: int, context: int) -> GenerationSettings:
-    """The settings with as many new tokens as fit."""
-    room = max(1, context - prompt_tokens)
-    least, most = min(settings.min_new_tokens, room), min(settings.max_new_tokens, room)
-    return replace(settings, min_new_tokens=least, max_new_tokens=most)

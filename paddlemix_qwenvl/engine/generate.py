@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 
 from paddlemix_qwenvl.engine.capacity import blocks_needed, blocks_there_is_room_for
-from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, MAX_NUM_BATCHED_TOKENS, Engine, within_context
+from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, MAX_NUM_BATCHED_TOKENS, Engine
 from paddlemix_qwenvl.engine.events import Failed, Finished, Token
 from paddlemix_qwenvl.engine.ranks import on_all_ranks
 from paddlemix_qwenvl.engine.runner import ModelRunner, Runner
@@ -32,8 +32,8 @@ class Generates:
     The class has `step`, `encode`, `config`, `generation_config` and `prompt_inputs` (`models/base.py`).
     """
 
-    _kept_engine: Engine | None = None  # on rank 0
-    _kept_runner: Runner | None = None
+    _kept_engine: Engine | None = None  # rank 0's
+    _kept_runner: Runner | None = None  # of each of several ranks, which that engine leads
 
     def can_generate(self) -> bool:
         """As the hosts ask."""
@@ -100,9 +100,10 @@ class Generates:
             engine = self._remembering(kept_runner) if remember_images else _engine_for(asked, runner)
             return answer_batch(engine, asked, _numpy(input_ids), streamer, criteria)
 
-        self._kept_runner = self._kept_runner or ModelRunner(self)
-        parallel = self.lm_head.parallel
-        ids, scores = on_all_ranks(parallel, [ModelRunner(self), self._kept_runner], requests, answer)
+        parallel, kept_runner = self.lm_head.parallel, self._kept_runner or ModelRunner(self)
+        if parallel.degree > 1:
+            self._kept_runner = kept_runner
+        ids, scores = on_all_ranks(parallel, [ModelRunner(self), kept_runner], requests, answer)
         if parallel.rank and streamer is not None:
             for taken in ids.T:
                 streamer.put(taken)
@@ -134,7 +135,7 @@ class Generates:
     def _remembering(self, runner: Runner) -> Engine:
         """The engine that is kept from call to call."""
         if self._kept_engine is None:
-            self._kept_engine = Engine(runner, blocks_there_is_room_for(runner.facts, BLOCK_SIZE))
+            self._kept_engine = Engine(runner, blocks_there_is_room_for(runner, BLOCK_SIZE))
         return self._kept_engine
 
 
@@ -143,7 +144,7 @@ def _engine_for(requests: list[Request], runner: Runner) -> Engine:
     blocks, sequences, tokens = 0, 0, 0
     for each in requests:
         length = len(each.prompt.token_ids)
-        settings = within_context(each.settings, length, runner.facts.context)
+        settings = each.settings.within_context(length, runner.facts.context)
         blocks += settings.num_return_sequences * blocks_needed(length, settings, BLOCK_SIZE, shared=False)
         sequences, tokens = sequences + settings.width, tokens + length
     # The rows of a batch go step by step together, as streamers and criteria expect it.

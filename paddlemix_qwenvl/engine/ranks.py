@@ -65,6 +65,15 @@ class LeadingRunner:
         self.facts = runner.facts
         self._runner, self._parallel, self._index = runner, parallel, index
 
+    def free_memory(self) -> tuple[str, int]:
+        """As in `Runner`; ranks that compute on CPUs are taken to share one memory."""
+
+        def least() -> tuple[str, int]:
+            device, free = self._runner.free_memory()
+            return device, self._parallel.least(free) // (self._parallel.degree if device == "cpu" else 1)
+
+        return self._lead("free_memory", [], least)
+
     def allocate(self, num_blocks: int, block_size: int) -> None:
         """As in `Runner`."""
         self._lead("allocate", [num_blocks, block_size], lambda: self._runner.allocate(num_blocks, block_size))
@@ -129,7 +138,8 @@ def _step(runner: Runner, told: list, parallel: TensorParallel) -> None:
     runner.step(StepInputs(**inputs), [parallel.broadcast(paddle.empty(*each)) for each in features])
 
 
-_FOLLOWED: dict[str, Callable[[Runner, list, TensorParallel], None]] = {
+_FOLLOWED: dict[str, Callable[[Runner, list, TensorParallel], Any]] = {
+    "free_memory": lambda runner, _, parallel: parallel.least(runner.free_memory()[1]),
     "allocate": lambda runner, told, _: runner.allocate(*told),
     "copy_blocks": lambda runner, told, _: runner.copy_blocks(told),
     "encode": _encode,

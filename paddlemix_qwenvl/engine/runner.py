@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import paddle
 
+from paddlemix_qwenvl.device import free_memory
 from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.models.prompts import Media, joined
 
@@ -72,6 +73,9 @@ class Runner(Protocol):
 
     facts: Facts
 
+    def free_memory(self) -> tuple[str, int]:
+        """ "cpu" or "gpu", and the bytes there that every rank has left."""
+
     def allocate(self, num_blocks: int, block_size: int) -> None:
         """Make the cache."""
 
@@ -104,6 +108,10 @@ class ModelRunner:
             stretches=model.stretches,
         )
         self._cache: KVCache | None = None
+
+    def free_memory(self) -> tuple[str, int]:
+        """As in `Runner`."""
+        return free_memory()
 
     def allocate(self, num_blocks: int, block_size: int) -> None:
         """As in `Runner`."""

@@ -110,11 +110,10 @@ class Assistant:
         decoded = ContentCache(DECODED_BYTES) if remember_images else None
         assistant = cls(None, runner, processor, prompts, defaults, tokens, load_seconds, decoded)
 
-        def make(blocks: int, leading: Runner) -> None:
-            assistant.engine = Engine(leading, blocks, **kept)
+        def make(kept: dict, leading: Runner) -> None:
+            assistant.engine = Engine(leading, blocks_there_is_room_for(leading, BLOCK_SIZE, kv_cache_gib), **kept)
 
-        room = partial(blocks_there_is_room_for, runner.facts, BLOCK_SIZE, kv_cache_gib)
-        on_all_ranks(assistant.parallel, [runner], room, make)
+        on_all_ranks(assistant.parallel, [runner], lambda: kept, make)
         return assistant
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -111,6 +111,12 @@ class GenerationSettings:
         pad = (values.get("pad_token_id"), config.pad_token_id, (values["eos_token_ids"] or [0])[0])
         values["pad_token_id"] = _first(*pad)
         return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
+
+    def within_context(self, prompt_tokens: int, context: int) -> GenerationSettings:
+        """The same with as many new tokens as fit."""
+        room = max(1, context - prompt_tokens)
+        least, most = min(self.min_new_tokens, room), min(self.max_new_tokens, room)
+        return replace(self, min_new_tokens=least, max_new_tokens=most)
 
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raises GenerationError for tokens that the model has no row for."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import paddle
 from paddle import inference
 
+from paddlemix_qwenvl.device import free_memory
 from paddlemix_qwenvl.engine.runner import Facts, StepInputs, split_features
 from paddlemix_qwenvl.errors import DeployError
 from paddlemix_qwenvl.layers.kv_cache import KVCache
@@ -28,6 +29,10 @@ class GraphRunner:
         self.facts, self._vision, self._language, self._graph_inputs = facts, vision, language, graph_inputs
         self._no_features = paddle.zeros([1, hidden_size])
         self._cache: KVCache | None = None
+
+    def free_memory(self) -> tuple[str, int]:
+        """As in `Runner`."""
+        return free_memory()
 
     def allocate(self, num_blocks: int, block_size: int) -> None:
         """As in `Runner`."""

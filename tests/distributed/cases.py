@@ -28,6 +28,7 @@ QWEN_VL = {
 MODELS = (*SHAPES, "Qwen-VL")
 DEALT = ("7B", "Qwen2-VL")  # asked once more with the vision tower whole on each rank
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0, "min_new_tokens": 32, "max_new_tokens": 32}
+BEAMS = {"num_beams": 3, "length_penalty": 0.5, "min_new_tokens": 4, "max_new_tokens": 8}
 SAMPLED = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 0.95, "min_new_tokens": 8, "max_new_tokens": 8}
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 FILM = "<|vision_start|><|video_pad|><|vision_end|>"
@@ -96,21 +97,58 @@ def noise(width: int, height: int, seed: int) -> Image.Image:
 
 
 def answers(name: str, model, folder: Path) -> dict[str, np.ndarray]:
-    """Logits of every batch; of the batches of three also 32 greedy tokens, and a few that are drawn."""
+    """Logits of every batch; of the batches of three also 32 greedy tokens, and of the last a few in other ways."""
     import paddle
 
     found = {}
     for batch in ("words",) if name == "Qwen-VL" else ("image", "images", "videos"):
-        with np.load(folder / f"{batch}.npz") as file:
-            known = [key for key in file if key in model.prompt_inputs]  # Qwen2-VL's films have no seconds
-            inputs = {key: paddle.to_tensor(file[key]) for key in known}
+        inputs = inputs_of(model, folder, batch)
         with paddle.no_grad():
             found[f"{name} {batch} logits"] = model(**inputs).logits.numpy()
         if len(inputs["input_ids"]) > 1:
             found[f"{name} {batch} tokens"] = model.generate(**inputs, **GREEDY)[0].numpy()
+    found[f"{name} beams tokens"] = model.generate(**inputs, **BEAMS)[0].numpy()
+    if name in DEALT:
+        found[f"{name} crowded tokens"] = crowded(model, inputs)
     found[f"{name} seeded tokens"] = model.generate(**inputs, **SAMPLED, seed=11)[0].numpy()
     found[f"{name} unseeded tokens"] = model.generate(**inputs, **SAMPLED)[0].numpy()
     return found
+
+
+def inputs_of(model, folder: Path, batch: str) -> dict:
+    import paddle
+
+    with np.load(folder / f"{batch}.npz") as file:
+        known = [key for key in file if key in model.prompt_inputs]  # Qwen2-VL's films have no seconds
+        return {key: paddle.to_tensor(file[key]) for key in known}
+
+
+def crowded(model, inputs: dict) -> np.ndarray:
+    """Greedy tokens from an engine whose cache holds one and a half of the prompts, so that the younger ones begin anew."""
+    from paddlemix_qwenvl.engine.capacity import blocks_needed
+    from paddlemix_qwenvl.engine.engine import Engine
+    from paddlemix_qwenvl.engine.events import Finished
+    from paddlemix_qwenvl.engine.ranks import on_all_ranks
+    from paddlemix_qwenvl.engine.runner import ModelRunner
+    from paddlemix_qwenvl.engine.sequence import Request
+    from paddlemix_qwenvl.engine.settings import GenerationSettings
+    from paddlemix_qwenvl.models.family import family_of_config
+
+    settings = GenerationSettings(min_new_tokens=16, max_new_tokens=16)
+
+    def requests() -> list[Request]:
+        arrays = {name: value.numpy() for name, value in inputs.items()}
+        prompts = family_of_config(model.config).module("positions").prompts(model.config, arrays)
+        return [Request(prompt, settings) for prompt in prompts]
+
+    def answer(asked: list[Request], runner) -> np.ndarray:
+        largest = max(blocks_needed(len(each.prompt.token_ids), settings, 4, shared=False) for each in asked)
+        engine = Engine(runner, largest * 3 // 2, block_size=4, max_num_batched_tokens=16)
+        rows = {engine.add(request): row for row, request in enumerate(asked)}
+        found = [event for event in engine.run() if isinstance(event, Finished)]
+        return np.array([event.token_ids for event in sorted(found, key=lambda event: rows[event.request_id])])
+
+    return np.asarray(on_all_ranks(model.lm_head.parallel, [ModelRunner(model)], requests, answer))
 
 
 def int8_model(folder: Path):

@@ -79,6 +79,7 @@ def test_ranks_agree_with_one_process(folder, alone, int8_alone, degree):
                 assert np.abs(first[given] - value).max() < 1e-4, given
             elif "unseeded" not in name:
                 assert np.array_equal(first[given], value), given
+    assert np.array_equal(first["whole tokens"], alone[f"{cases.DEALT[-1]} images tokens"])
     assert_split_alike(first["int8 logits"], *int8_alone)
     check_plan(ranks, degree)
     check_errors(ranks, degree)
@@ -95,6 +96,12 @@ def check_plan(ranks: list[dict], degree: int) -> None:
 
 
 def check_errors(ranks: list[dict], degree: int) -> None:
+    assert str(ranks[0]["broken"]) == "ZeroDivisionError: by a criterion"
+    for found in ranks[1:]:
+        assert str(found["broken"]) == (
+            f"ParallelError: rank 0 of {degree} ended with an error of its own, and its log says where (ZeroDivisionError: by a "
+            f"criterion)."
+        )
     for found in ranks:
         assert str(found["save"]).startswith("CheckpointError: ") and "split over ranks" in str(found["save"])
         assert str(found["heads"]).startswith(f"ParallelError: 3 attention heads cannot be split over {degree} ranks")

@@ -17,14 +17,14 @@ PROMPT = [1, 2, 3, 4, 5, 6]
         ([1, 2, 3, 4, 5, 1, 2, 3], 2, 1, [4]),
         ([1, 2, 3, 4, 5, 1, 2, 3], 2, 0, []),
         ([1, 2, 3, 4, 5, 1, 2, 3], 0, 9, []),
-        ([1, 2, 3, 4, 5, 1, 2, 3], 9, 9, [4, 5, 1, 2, 3]),
-        ([7, 2, 3, 4, 5, 1, 2, 3], 2, 9, [4, 5]),  # two tokens where there are no three
-        ([1, 2, 3, 4, 9, 2, 3, 5, 1, 2, 3], 1, 9, [4]),  # three go before two
-        ([2, 3, 4, 2, 3, 5, 2, 3], 1, 9, [5]),  # the last of several
+        ([1, 2, 3, 4, 5, 1, 2, 3], 9, 9, [4, 5]),  # a first draft is short
+        ([7, 2, 3, 4, 5, 1, 2, 3], 2, 9, []),  # two tokens alone are not enough
+        ([1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3], 1, 9, [5]),  # the last of several
         ([1, 2, 3, 4, 5], 2, 9, []),
         ([3], 2, 9, []),
         ([3, 3], 2, 9, []),
-        ([3, 3, 3], 2, 9, [3]),
+        ([3, 3, 3], 2, 9, []),
+        ([3, 3, 3, 3], 2, 9, [3]),
     ],
     ids=str,
 )
@@ -32,26 +32,39 @@ def test_what_followed_the_last_tokens_before(ids, count, room, wanted):
     assert PromptLookup(count).drafts(np.array(ids), room) == wanted
 
 
-def test_it_pauses_twice_as_long_each_time_nothing_was_right():
-    ids, lookup, pauses = np.array([1, 2, 3, 1, 2]), PromptLookup(1), []
-    for _ in range(8):
-        lookup.took(0)
+def test_it_pauses_four_times_as_long_each_time_nothing_was_right():
+    ids, lookup, pauses = np.array([1, 2, 3, 4, 1, 2, 3]), PromptLookup(1), []
+    for _ in range(6):
+        lookup.took(0, 1)
         pause = 0
         while not lookup.drafts(ids, 9):
             pause += 1
         pauses.append(pause)
-    assert pauses == [1, 2, 4, 8, 16, 32, 64, 64]
-    lookup.took(1)
-    assert lookup.drafts(ids, 9) == [3]
-    lookup.took(0)
-    assert [lookup.drafts(ids, 9) for _ in range(2)] == [[], [3]]
+    assert pauses == [1, 4, 16, 64, 64, 64]
+    lookup.took(1, 1)
+    assert lookup.drafts(ids, 9) == [4]
+    lookup.took(0, 1)
+    assert [lookup.drafts(ids, 9) for _ in range(2)] == [[], [4]]
+
+
+def test_drafts_grow_while_they_are_right():
+    ids, lookup = np.array([*range(20), 0, 1, 2]), PromptLookup(6)
+    lengths = []
+    for _ in range(4):
+        lengths.append(len(lookup.drafts(ids, 99)))
+        lookup.took(lengths[-1], lengths[-1])
+    lookup.took(1, 6)  # in part: as it was
+    lengths.append(len(lookup.drafts(ids, 99)))
+    lookup.took(0, 6)
+    lengths += [len(lookup.drafts(ids, 99)) for _ in range(2)]
+    assert lengths == [2, 4, 6, 6, 6, 0, 2]
 
 
 def test_copies_pause_by_themselves():
-    ids, lookup = np.array([1, 2, 3, 1, 2]), PromptLookup(1)
-    lookup.took(0)
+    ids, lookup = np.array([1, 2, 3, 4, 1, 2, 3]), PromptLookup(1)
+    lookup.took(0, 1)
     twin = lookup.copy()
-    assert lookup.drafts(ids, 9) == [] and twin.drafts(ids, 9) == [] and twin.drafts(ids, 9) == [3]
+    assert lookup.drafts(ids, 9) == [] and twin.drafts(ids, 9) == [] and twin.drafts(ids, 9) == [4]
 
 
 # ---- on an engine
