@@ -98,6 +98,18 @@ def test_answers_at_once_are_those_alone(assistant):
     assert alone[0].sizes["original_sizes"] == [(252, 196)] and alone[1].sizes == {}
 
 
+def test_several_answers_to_each_conversation(assistant):
+    conversations = [[question_about("what?")], [question_about("and what?")]]
+    options = {"do_sample": True, "temperature": 1.5, "seed": 1, "max_new_tokens": 6}
+    found = assistant.answer_all(conversations, num_return_sequences=3, **options)
+    assert len(found) == 6 and len({tuple(each.token_ids) for each in found}) == 6
+    assert [each.prompt_tokens for each in found[:3]] == [found[0].prompt_tokens] * 3
+    pieces = []
+    one = assistant.answer(conversations[0], num_return_sequences=3, on_text=pieces.append, **options)
+    assert one.token_ids == found[0].token_ids and "".join(pieces).strip() == one.text
+    assert assistant.answer_all([]) == []
+
+
 def test_a_schema_guides_the_answer(assistant, monkeypatch):
     made, make = [], Vocabulary.of
     monkeypatch.setattr(Vocabulary, "of", lambda *given: made.append(1) or make(*given))
