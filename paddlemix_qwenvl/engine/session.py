@@ -203,11 +203,11 @@ class Assistant:
         return self._answers(lambda: [self.request(messages, **options)], **watched)[0]
 
     def answer_all(self, conversations: list[list[dict]], **options) -> list[Answer]:
-        """Answers to several conversations at once, whose draws differ; options as in `request`."""
+        """Answers to several conversations at once, `num_return_sequences` to each; their draws differ. Options as in `request`."""
 
         def requests() -> list[_Asked]:
             asked = [self.request(one, **options) for one in conversations]
-            settings = seeded(asked[0][0].settings, len(asked))
+            settings = seeded(asked[0][0].settings, len(asked)) if asked else []
             return [
                 (replace(request, settings=own), sizes) for (request, sizes), own in zip(asked, settings, strict=True)
             ]
@@ -285,36 +285,42 @@ class Assistant:
 
         def answer(asked: list[_Asked], _: Runner) -> list[dict]:
             finished = self._run([request for request, _ in asked], **watched)
-            return [vars(self._answer(*each)) for each in zip(finished, [sizes for _, sizes in asked], strict=True)]
+            return [
+                vars(self._answer(each, sizes))
+                for those, (_, sizes) in zip(finished, asked, strict=True)
+                for each in those
+            ]
 
         return [Answer(**each) for each in on_all_ranks(self.parallel, [self.runner], requests, answer)]
 
-    def _run(self, requests: list[Request], on_text=None, on_progress=None, stopped=bool) -> list[Finished]:
-        """Run the engine until these are answered."""
-        found: dict[int, Finished] = {}
-        numbers: list[int] = []
+    def _run(self, requests: list[Request], on_text=None, on_progress=None, stopped=bool) -> list[list[Finished]]:
+        """Run the engine until these are answered; the answers to each."""
+        found: dict[int, dict[int, Finished]] = {}
+        left: dict[int, int] = {}
         try:
             for request in requests:
-                numbers.append(self.engine.add(request))
+                number = self.engine.add(request)
+                found[number], left[number] = {}, request.settings.num_return_sequences
                 if on_progress:
                     on_progress(0, len(request.prompt.token_ids))
-            while len(found) < len(numbers):
+            while any(left.values()):
                 for event in self.engine.step():
                     if isinstance(event, Failed):
                         raise event.error
                     if isinstance(event, Progress) and on_progress:
                         on_progress(event.done, event.total)
-                    if isinstance(event, Token | Finished) and event.text and on_text:
+                    if isinstance(event, Token | Finished) and event.text and on_text and not event.index:
                         on_text(event.text)
                     if isinstance(event, Finished):
-                        found[event.request_id] = event
-                for number in numbers if stopped() else ():
-                    if number not in found:
+                        found[event.request_id][event.index] = event
+                        left[event.request_id] -= 1
+                if stopped():
+                    for number in filter(left.get, left):
                         self.engine.cancel(number)
         finally:
-            for number in numbers:
+            for number in found:
                 self.engine.discard(number)
-        return [found[number] for number in numbers]
+        return [[those[index] for index in sorted(those)] for those in found.values()]
 
     def _answer(self, finished: Finished, sizes: dict[str, list]) -> Answer:
         return Answer(
