@@ -53,7 +53,7 @@ class Family:
         return getattr(self.module(module), name)
 
     def module(self, name: str) -> ModuleType:
-        """A file of the family's folder: `vision` has a `VisionGraph` to export, `positions` a `pack_inputs` for graphs."""
+        """A file of the family's folder: `vision` has a `VisionGraph` to export, `positions` the `prompts` of an engine."""
         return importlib.import_module(f"paddlemix_qwenvl.models.{self.name}.{name}")
 
     def has_type_of(self, content: Mapping) -> bool:
