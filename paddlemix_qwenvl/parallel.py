@@ -55,14 +55,6 @@ class TensorParallel:
                 dist.broadcast(x, self.group.ranks[0], self.group)
         return x
 
-    def first_rank(self, x):
-        """Rank 0's `x` on all ranks: for what may differ, such as draws and what the user's own code decides."""
-        if self.degree == 1:
-            return x
-        import paddle
-
-        return self.all_reduce(x if self.rank == 0 else paddle.zeros_like(x))
-
     def least(self, number: int) -> int:
         """The smallest of the ranks' numbers."""
         if self.degree == 1:

@@ -42,8 +42,8 @@ def use_core(folder: Path) -> None:
     text = processor.apply_chat_template(MESSAGES, add_generation_prompt=True)
     images, videos = processor.fetch_media(MESSAGES)
     inputs = processor(text=[text], images=images, videos=videos, return_tensors="np")
-    packed = family.module("positions").pack_inputs(config, inputs)
-    processor.answer_text(packed.rows[0].tolist())
+    (prompt,) = family.module("positions").prompts(config, inputs)
+    processor.answer_text(prompt.token_ids.tolist())
     processor.tokenizer(["a", "ab"], padding=True, return_tensors="np")
 
 

@@ -40,8 +40,8 @@ def answers(model, processor, examples) -> tuple[list[str], list]:
 
 def predicted(predictor, examples) -> tuple[list[str], list]:
     """`answers` of static graphs."""
-    prediction = predictor.chat(prompts(examples), max_new_tokens=LONGEST_ANSWER, do_sample=False)
-    return prediction.texts, prediction.sizes["resized_sizes"]
+    said = predictor.answer_all(prompts(examples), max_new_tokens=LONGEST_ANSWER, do_sample=False)
+    return [each.text for each in said], [size for each in said for size in each.sizes["resized_sizes"]]
 
 
 def exported(model, processor):

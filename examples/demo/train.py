@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from paddlemix_qwenvl.files import whole_folder
+from paddlemix_qwenvl.layers.attention import AttentionContext
 
 ADAM_STATE = ("moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0")
 VOCABULARY = 832  # the tokenizer's, rounded up
@@ -78,7 +79,8 @@ def answer_loss(model, input_ids, labels, weights=None, **inputs):
     `weights` [B, S] are those of the labels; 1 each if not given.
     """
     prompt = model.pack(input_ids, **inputs)
-    hidden = model.model(prompt.embeddings, model.context(prompt, None))
+    cos, sin, _ = model.position_tables(prompt.position_ids)
+    hidden = model.model(prompt.embeddings, AttentionContext(cos, sin, prompt.cu_seqlens))
     following = F.pad(labels[:, 1:], [0, 1], value=IGNORED).flatten().index_select(prompt.indices)
     places = paddle.nonzero(following != IGNORED).flatten()
     logits, expected = model.lm_head(hidden.index_select(places)), following.index_select(places)

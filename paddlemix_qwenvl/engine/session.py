@@ -110,10 +110,10 @@ class Assistant:
         decoded = ContentCache(DECODED_BYTES) if remember_images else None
         assistant = cls(None, runner, processor, prompts, defaults, tokens, load_seconds, decoded)
 
-        def make(kept: dict, leading: Runner) -> None:
+        def make(_, leading: Runner) -> None:
             assistant.engine = Engine(leading, blocks_there_is_room_for(leading, BLOCK_SIZE, kv_cache_gib), **kept)
 
-        on_all_ranks(assistant.parallel, [runner], lambda: kept, make)
+        on_all_ranks(assistant.parallel, [runner], lambda: None, make)
         return assistant
 
     @classmethod

@@ -46,6 +46,9 @@ class TableModel:
         logits = self.logits(history).astype(np.float64)
         return logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
 
+    def free_memory(self) -> tuple[str, int]:
+        return "cpu", 1 << 20
+
     def allocate(self, num_blocks: int, block_size: int) -> None:
         self.block_size = block_size
         self.slots = np.full(num_blocks * block_size, _NOTHING, np.int64)
