@@ -76,6 +76,8 @@ def _room(assistant: Assistant) -> str:
 
 def _talk(conversation) -> None:
     """Take lines until they end. What goes wrong with one is said, and the next one is taken."""
+    if sys.stdin is None:  # closed by who started this
+        return
     asks = sys.stdin.isatty()
     if asks:
         with suppress(ImportError):

@@ -7,6 +7,7 @@ import os
 from paddlemix_qwenvl.commands import options, terminal
 from paddlemix_qwenvl.commands.drawing import draw_answer
 from paddlemix_qwenvl.commands.progress import prompt_bar
+from paddlemix_qwenvl.engine.grammar import Grammar
 from paddlemix_qwenvl.engine.session import Answer, Assistant
 from paddlemix_qwenvl.errors import ConfigurationError, ContextError
 from paddlemix_qwenvl.media import load_image, load_video
@@ -34,11 +35,18 @@ class Conversation:
     Args:
         answering, showing: how answers are made, and pictures and videos resized and sampled.
         as_json: print answers as lines of JSON, not while they are generated.
+
+    Raises:
+        ConfigurationError, GenerationError: a schema that is none, or cannot be followed.
     """
 
     def __init__(self, assistant: Assistant, answering: options.Answering, showing: options.Showing, as_json: bool):
         self._assistant, self._as_json = assistant, as_json
         self._settings = answering.settings() | showing.resizing()
+        schema = self._settings.pop("schema")
+        if schema is not None:  # compiled once for all answers
+            vocabulary = assistant.vocabulary(assistant.settings({}))
+            self._settings["grammar"] = Grammar.json_schema(schema, vocabulary)
         self._sampling = showing.sampling()
         self._system = answering.beginning()
         self.clear()
@@ -58,7 +66,10 @@ class Conversation:
         wanted, given = COMMANDS[name][0], given.strip()
         if bool(given) != bool(wanted) and not wanted.startswith("["):
             raise ConfigurationError(f"/{name} takes {wanted or 'nothing more'}: type /{name} {wanted}".rstrip() + ".")
-        getattr(self, name)(*[given] if wanted else [])
+        try:
+            getattr(self, name)(*[given] if wanted else [])
+        except KeyboardInterrupt:  # while something is downloaded, say
+            terminal.say("(stopped)")
 
     def image(self, path: str) -> None:
         """Show a picture with the next question. It is read here, once."""

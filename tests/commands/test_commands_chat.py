@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from paddlemix_qwenvl import cli
-from paddlemix_qwenvl.commands import terminal
+from paddlemix_qwenvl.commands import conversation, terminal
 from paddlemix_qwenvl.engine.engine import BLOCK_SIZE
 from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.grounding import draw
@@ -138,6 +140,29 @@ def test_ctrl_c_ends_the_answer_and_not_the_chat(demo, monkeypatch):
     assert "".join(pieces).endswith(f"\n{demo.answer(messages).text}\n")
 
 
+def test_ctrl_c_ends_a_command_and_not_the_chat(demo, monkeypatch):
+    def load(path):
+        if path == "slow.png":
+            raise KeyboardInterrupt
+        return load_image(path)
+
+    monkeypatch.setattr(conversation, "load_image", load)
+    done = chat("/image slow.png", f"/image {PICTURE}", WHAT)
+    assert done.stderr.splitlines()[1:] == ["(stopped)", "(picture of 252 x 196 pixels)"]
+    assert done.stdout == demo.ask(WHAT, [PICTURE]).text + "\n"
+
+
+def test_ctrl_c_twice_ends_the_chat(monkeypatch):
+    def stream(text):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(terminal, "stream", stream)
+    before = signal.getsignal(signal.SIGINT)
+    done = CliRunner().invoke(cli.app, ["chat"], input="hello\nhello\n")
+    assert done.exit_code == 130 and signal.getsignal(signal.SIGINT) is before
+
+
 def test_an_answer_that_is_cut_off_says_so():
     done = chat(f"/image {PICTURE}", WHERE, options=["--max_new_tokens", 4])
     assert done.stderr.splitlines()[-1] == "(cut off: by --max_new_tokens, or because the context is full)"
@@ -172,6 +197,16 @@ def test_a_schema_guides_every_answer(tmp_path):
     schema.write_text('{"enum": ["circle", "star"]}')
     found = answers(f"/image {PICTURE}", WHERE, WHAT, options=["--schema", schema])
     assert [each["text"] in ('"circle"', '"star"') for each in found] == [True, True]
+    schema.write_text('{"type": "nothing"}')
+    done = CliRunner().invoke(cli.app, ["chat", "--schema", str(schema)], input="hello\n")
+    assert done.exit_code == 1 and done.stderr.startswith("error: the JSON schema cannot be compiled: ")
+
+
+def test_no_input_at_all():
+    assert chat().stdout == ""
+    shell = f"exec {sys.executable} -m paddlemix_qwenvl.cli chat <&-"
+    done = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "") and done.stderr.startswith("The cache takes ")
 
 
 def test_lines_that_are_no_utf_8():

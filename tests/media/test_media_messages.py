@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from paddlemix_qwenvl.errors import MediaError, PromptError
-from paddlemix_qwenvl.media import preprocess_images, preprocess_videos, process_vision_info
+from paddlemix_qwenvl.media import Video, preprocess_images, preprocess_videos, process_vision_info
 
 GOLDEN = np.load(samples.GOLDEN)
 
@@ -163,3 +163,13 @@ def test_importing_media_imports_no_framework_and_no_decoder():
     code = "import sys, paddlemix_qwenvl.media; print({'paddle', 'paddlenlp', 'torch', 'av', 'tqdm'} & {*sys.modules})"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert output.stdout == "set()\n"
+
+
+def test_a_video_that_is_there_already():
+    """Its repr fits the one line of an error."""
+    frames = np.zeros((4, 3, 28, 28), np.uint8)
+    video = Video(frames, 2.0, np.arange(4) / 2, np.arange(4), (28, 28))
+    content = [{"type": "video", "video": video, "fps": 1}, {"type": "text", "text": "?"}]
+    _, (found,) = process_vision_info([{"role": "user", "content": content}])
+    assert found is video
+    assert repr(video) == "Video(fps=2.0, original_size=(28, 28), original_fps=None)"
