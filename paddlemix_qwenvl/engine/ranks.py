@@ -53,7 +53,7 @@ def on_all_ranks(
     return given
 
 
-class LeadingRunner:
+class LeadingRunner(Runner):
     """Rank 0's runner: the other ranks, which `follow`, are told of all that it does.
 
     Args:
@@ -62,7 +62,7 @@ class LeadingRunner:
     """
 
     def __init__(self, runner: Runner, parallel: TensorParallel, index: int = 0):
-        self.facts = runner.facts
+        super().__init__(runner.facts)
         self._runner, self._parallel, self._index = runner, parallel, index
 
     def free_memory(self) -> tuple[str, int]:

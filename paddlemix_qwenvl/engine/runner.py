@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import paddle
@@ -68,25 +68,32 @@ class Facts:
         return 2 * self.layers * self.kv_heads * self.head_dim * {"float32": 4}.get(self.dtype, 2)
 
 
-class Runner(Protocol):
-    """A model as an engine sees it."""
+class Runner:
+    """A model as an engine sees it, with a cache of its own. A subclass has `encode` and `step`."""
 
-    facts: Facts
+    def __init__(self, facts: Facts):
+        self.facts = facts
+        self._cache: KVCache | None = None
 
     def free_memory(self) -> tuple[str, int]:
-        """ "cpu" or "gpu", and the bytes there that every rank has left."""
+        """Where the cache lies, "cpu" or "gpu", and the bytes that are free there."""
+        return free_memory()
 
     def allocate(self, num_blocks: int, block_size: int) -> None:
         """Make the cache."""
+        self._cache = KVCache.allocate(num_blocks=num_blocks, block_size=block_size, **self.facts.cache_sizes())
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """Make of each pair's second block a copy of its first."""
+        self._cache.copy_blocks(pairs)
 
     def encode(self, media: Sequence[Media]) -> list:
         """Features `[places, hidden]` of each."""
+        raise NotImplementedError
 
     def step(self, inputs: StepInputs, features: list) -> paddle.Tensor:
         """Logits float32 `[R, vocab]` of the tokens wanted; `source` counts `features`, each `[f, hidden]`, one after the other."""
+        raise NotImplementedError
 
 
 def split_features(features, media: Sequence[Media]) -> list:
@@ -95,31 +102,19 @@ def split_features(features, media: Sequence[Media]) -> list:
     return features.split(sizes) if len(sizes) > 1 else [features]
 
 
-class ModelRunner:
+class ModelRunner(Runner):
     """A model of `models/`, as it is: nothing about a request is kept on it."""
 
     def __init__(self, model):
-        self.model = model
-        config, sizes = model.config, model.cache_sizes()
-        self.facts = Facts(
-            **sizes,
+        config = model.config
+        facts = Facts(
+            **model.cache_sizes(),
             vocab_size=config.vocab_size,
             context=config.max_position_embeddings,
             stretches=model.stretches,
         )
-        self._cache: KVCache | None = None
-
-    def free_memory(self) -> tuple[str, int]:
-        """As in `Runner`."""
-        return free_memory()
-
-    def allocate(self, num_blocks: int, block_size: int) -> None:
-        """As in `Runner`."""
-        self._cache = KVCache.allocate(num_blocks=num_blocks, block_size=block_size, **self.facts.cache_sizes())
-
-    def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
-        """As in `Runner`."""
-        self._cache.copy_blocks(pairs)
+        super().__init__(facts)
+        self.model = model
 
     @paddle.no_grad()
     def encode(self, media: Sequence[Media]) -> list:

@@ -8,14 +8,12 @@ from pathlib import Path
 import paddle
 from paddle import inference
 
-from paddlemix_qwenvl.device import free_memory
-from paddlemix_qwenvl.engine.runner import Facts, StepInputs, split_features
+from paddlemix_qwenvl.engine.runner import Facts, Runner, StepInputs, split_features
 from paddlemix_qwenvl.errors import DeployError
-from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.models.prompts import Media, joined
 
 
-class GraphRunner:
+class GraphRunner(Runner):
     """Graphs as an engine sees them.
 
     Args:
@@ -26,21 +24,9 @@ class GraphRunner:
     """
 
     def __init__(self, facts: Facts, vision: Graph, language: Graph, graph_inputs: Callable, hidden_size: int):
-        self.facts, self._vision, self._language, self._graph_inputs = facts, vision, language, graph_inputs
+        super().__init__(facts)
+        self._vision, self._language, self._graph_inputs = vision, language, graph_inputs
         self._no_features = paddle.zeros([1, hidden_size])
-        self._cache: KVCache | None = None
-
-    def free_memory(self) -> tuple[str, int]:
-        """As in `Runner`."""
-        return free_memory()
-
-    def allocate(self, num_blocks: int, block_size: int) -> None:
-        """As in `Runner`."""
-        self._cache = KVCache.allocate(num_blocks=num_blocks, block_size=block_size, **self.facts.cache_sizes())
-
-    def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
-        """As in `Runner`."""
-        self._cache.copy_blocks(pairs)
 
     def encode(self, media: Sequence[Media]) -> list:
         """As in `Runner`. The engine writes over its outputs in its next run: they are copied."""
