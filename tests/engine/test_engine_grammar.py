@@ -37,6 +37,11 @@ def vocabulary(tokens) -> Vocabulary:
     return tokens[1]
 
 
+@pytest.fixture(scope="module")
+def of_demo() -> Vocabulary:
+    return guided.demo()[1]
+
+
 @pytest.fixture
 def untried(monkeypatch):
     """Grammars that are known to compile need no process of their own."""
@@ -299,17 +304,17 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("make", "given", "told"), WRONG.values(), ids=WRONG)
-def test_what_cannot_be_compiled(make, given, told):
+def test_what_cannot_be_compiled(make, given, told, of_demo):
     with pytest.raises(GenerationError, match=told) as caught:
-        make(given, guided.demo()[1])
+        make(given, of_demo)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
-def test_what_would_take_for_ever(monkeypatch):
+def test_what_would_take_for_ever(of_demo, monkeypatch):
     monkeypatch.setattr(grammar_compiler, "SECONDS", 1)
     forever = "start: A\nA: " + " & ".join(f"/[^a]*{i}/" for i in range(300))
     with pytest.raises(GenerationError, match="the Lark grammar cannot be compiled: it takes over 1 s"):
-        Grammar.lark(forever, guided.demo()[1])
+        Grammar.lark(forever, of_demo)
 
 
 def test_a_grammar_that_has_grown_too_large_begins_anew(tokens, untried, monkeypatch):
