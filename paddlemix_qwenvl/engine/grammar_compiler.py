@@ -95,7 +95,7 @@ def try_out(text: str, special: Mapping[int, str], size: int, ends: Iterable[int
     if done.returncode < 0:
         raise ValueError(f"it is nested too deeply, or needs over {MEMORY >> 30} GiB")
     if done.returncode:
-        raise ValueError(f"{' '.join(command)} failed to try it ({done.stderr.strip()[-200:]})")
+        raise ValueError(f"{' '.join(command)} failed to try it ({' '.join(done.stderr.split())[-200:]})")
     if problem := json.loads(done.stdout.splitlines()[-1]):
         raise ValueError(problem)
 
