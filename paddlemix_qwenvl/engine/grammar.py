@@ -1,17 +1,20 @@
 """Answers that a grammar guides: masks of the tokens that may follow, by llguidance, which is imported when one is used.
 
-Grammars are JSON schemas, regular expressions, choices, and Lark grammars in llguidance's dialect:
-https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md. Text holds no special token unless a Lark grammar names it,
-`<|box_start|>` (Qwen2-VL), `<box>` (Qwen-VL) or by number, `<[151648]>`, in a rule, outside of quotes:
+Grammars are JSON schemas, regular expressions, choices, and Lark grammars in llguidance's dialect. Text is never made of special
+tokens. A Lark grammar may name them in its rules, by name or number: `<|box_start|>` or `<[151648]>` of Qwen2-VL, `<box>` of
+Qwen-VL; in quotes they are text. A box as Qwen2-VL writes it:
 
-    start: REF BOX
-    ...
+    start: <|object_ref_start|> LABEL <|object_ref_end|> <|box_start|> "(" N "," N "),(" N "," N ")" <|box_end|>
+    LABEL: /[^<>]+/
+    N: /[0-9]{1,3}|1000/
+
+Source: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md, json_schema.md and python/llguidance/_lib.pyi.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -23,6 +26,7 @@ from paddlemix_qwenvl.models.tokenizer import Tokenizer
 
 MAX_BYTES = 64 << 10
 """Of a grammar's text."""
+_EXAMPLE = '{"type": "object"}'
 _BLANK = r"[ \t]|\r?\n[ \t]{0,32}"
 _SEPARATORS = {"item_separator": ",", "key_separator": ":", "whitespace_flexible": True, "whitespace_pattern": _BLANK}
 
@@ -45,19 +49,15 @@ class Vocabulary:
             raise GenerationError(
                 f"the end tokens are {list(end_ids)}: a grammar needs one or more of 0 to {size - 1}, eos_token_id."
             )
-        self.size, self.end_ids = size, [*end_ids]
-        never = {*special, *end_ids}
+        self.size, self.end_ids = size, [int(token) for token in end_ids]
+        never = {*special, *self.end_ids}
         # 0xFF, which no text holds, is llguidance's mark of special tokens.
         tokens = {i: token for i, token in tokens.items() if i < size and (i in never or not token.startswith(b"\xff"))}
-        self.special = {
-            i: tokens.get(i, b"<end>").decode(errors="replace") for i in sorted(never) if i in tokens or i in end_ids
-        }
-        self.is_token = np.zeros(-(-size // 32) * 32, bool)
-        self.is_token[[*tokens, *end_ids]] = True
-        self.words = np.packbits(self.is_token, bitorder="little").view(np.int32)
+        tokens = {i: b"<end>" for i in self.end_ids} | tokens
+        self.known = frozenset(tokens)
+        self.complete, self.not_ended = _words(self.known, size), _words(self.known - {*self.end_ids}, size)
+        self.special = {i: tokens[i].decode(errors="replace") for i in sorted(never & self.known)}
         texts = [tokens.get(i, b"") for i in range(size)]
-        for i, name in self.special.items():
-            texts[i] = name.encode()
         self.backend = grammar_compiler.tokenizer_of(texts, self.special, self.end_ids)
 
     @classmethod
@@ -127,6 +127,8 @@ class Grammar:
 
         kind = "regular expression"
         _check_text(pattern, kind)
+        if (len(pattern) - len(pattern.rstrip("\\"))) % 2:  # which llguidance would drop
+            raise GenerationError(f"the {kind} ends in a backslash: write two for one, or none.")
         return cls(f"start: /{regex_to_lark(pattern, use_ascii='d')}/", vocabulary, kind)
 
     @classmethod
@@ -183,10 +185,13 @@ class Matcher:
         Raises:
             GenerationError: no token may follow, or the grammar is too ambiguous to tell.
         """
-        words = np.empty_like(self._vocabulary.words)
+        vocabulary = self._vocabulary
+        words = np.empty_like(vocabulary.complete)
         self._backend.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
         self._check()
-        words &= self._vocabulary.words
+        words &= vocabulary.complete if self._backend.is_accepting() else vocabulary.not_ended
+        if not words.any():
+            raise GenerationError("the grammar wants an end token within an answer: name other special tokens in it.")
         return words
 
     def accept(self, token_id: int) -> None:
@@ -202,10 +207,9 @@ class Matcher:
 
     def accepted(self, token_ids: Sequence[int]) -> int:
         """How many of these may follow one after another, from the first on; nothing is written."""
-        is_token = self._vocabulary.is_token
         if self.ended:
             return int(len(token_ids) > 0 and token_ids[0] in self._vocabulary.end_ids)
-        count = self._backend.validate_tokens([*takewhile(lambda i: 0 <= i < len(is_token) and is_token[i], token_ids)])
+        count = self._backend.validate_tokens([*takewhile(self._vocabulary.known.__contains__, token_ids)])
         self._check()
         return count
 
@@ -221,11 +225,15 @@ class Matcher:
             )
 
 
-_EXAMPLE = '{"type": "object"}'
+def _words(token_ids: Iterable[int], size: int) -> np.ndarray:
+    """The mask of these."""
+    bits = np.zeros(-(-size // 32) * 32, bool)
+    bits[[*token_ids]] = True
+    return np.packbits(bits, bitorder="little").view(np.int32)
 
 
 def _check_text(text: Any, kind: str) -> None:
-    if not isinstance(text, str) or not text.strip("\n"):
+    if not isinstance(text, str) or not text:
         raise GenerationError(f"the {kind} is {text!r:.100}: give a text.")
     _check_size(text, kind)
 

@@ -15,13 +15,12 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from paddlemix_qwenvl.errors import GenerationError
-
 SECONDS, MEMORY, STACK = 10, 2 << 30, 1 << 20
 """Of the process that tries a grammar; its stack is smaller than any that the grammar is compiled on later."""
 _NAME = "paddlemix_qwenvl.engine.grammar_compiler"
 _LEXER_STATES = 50_000  # 1 to 2 KB each
 _OPTIONS = '\n%llguidance {"no_forcing": true}\n'
+_PLACE = "at 1(8): failed to compile JSON schema: "  # which is always there
 _EXCERPT = re.compile(r"\n\s+\d+ \| |\n<non-verbose/>")
 
 
@@ -61,18 +60,18 @@ def compiled(text: str, tokenizer):
 
     limits = LLParserLimits(max_lexer_states=_LEXER_STATES, verbose_errors=False)
     matcher = LLMatcher(tokenizer, text + _OPTIONS, log_level=0, limits=limits)
+    if not matcher.is_error():
+        matcher.compute_bitmask()
     if matcher.is_error():
-        raise ValueError(reason(matcher))
-    matcher.compute_bitmask()
-    if matcher.is_error():
-        raise ValueError("no answer fits it")
+        told = reason(matcher)
+        raise ValueError("no answer fits it" if told == "NoExtensionBias" else told)
     return matcher
 
 
 def reason(matcher) -> str:
     """Why an `LLMatcher` goes no further, on one line."""
-    told = " ".join(_EXCERPT.split(matcher.get_error())[0].split())
-    return told if len(told) < 300 else f"{told[:300]}..."
+    told = " ".join(_EXCERPT.split(matcher.get_error())[0].split()).removeprefix(_PLACE)
+    return told if len(told) < 300 else f"{told[:100]} ... {told[-200:]}"
 
 
 def try_out(text: str, special: Mapping[int, str], size: int, ends: Iterable[int]) -> None:
@@ -96,9 +95,9 @@ def try_out(text: str, special: Mapping[int, str], size: int, ends: Iterable[int
     if done.returncode < 0:
         raise ValueError(f"it is nested too deeply, or needs over {MEMORY >> 30} GiB")
     if done.returncode:
-        raise GenerationError(f"grammars cannot be tried out, {' '.join(command)} failed: {done.stderr.strip()[-300:]}")
-    if done.stdout:
-        raise ValueError(done.stdout)
+        raise ValueError(f"{' '.join(command)} failed to try it ({' '.join(done.stderr.split())[-200:]})")
+    if problem := json.loads(done.stdout.splitlines()[-1]):
+        raise ValueError(problem)
 
 
 def main() -> None:
@@ -118,8 +117,10 @@ def main() -> None:
     def compile_it() -> None:
         try:
             compiled(given["text"], tokenizer)
+            problem = ""
         except ValueError as error:
-            print(error, end="")
+            problem = str(error)
+        print(json.dumps(problem))
 
     threading.stack_size(STACK)
     thread = threading.Thread(target=compile_it)

@@ -40,11 +40,11 @@ def schema(
     """
     if kind not in (*_SHAPES, "actions"):
         raise GroundingError(f"There is no kind {kind!r}; choose one of {', '.join(_SHAPES)}, actions.")
-    sizes = [check_size(f"sizes[{i}]", size) for i, size in enumerate(sizes)]
-    if not sizes:
+    if not isinstance(sizes, Sequence) or not sizes:
         raise GroundingError(
-            "sizes is empty; expected the (width, height) of each picture, as the processor returns them."
+            f"sizes is {sizes!r}; expected (width, height) of each picture, as the processor returns it."
         )
+    sizes = [check_size(f"sizes[{i}]", size) for i, size in enumerate(sizes)]
     if max_items is not None and (not isinstance(max_items, int) or isinstance(max_items, bool) or max_items < 1):
         raise GroundingError(f"max_items is {max_items!r}; expected a number of 1 or more, or None.")
     listed = {"type": "array"}
