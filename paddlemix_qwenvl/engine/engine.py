@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import threading
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
 from time import perf_counter
@@ -48,7 +49,7 @@ class _Group:
 
 
 class Engine:
-    """Answers any number of requests at a time; an answer does not depend on the others.
+    """Answers any number of requests at a time; an answer does not depend on the others. Threads may share one.
 
     Args:
         runner: the model.
@@ -78,6 +79,7 @@ class Engine:
         self._groups: dict[int, _Group] = {}
         self._ids = count()
         self._events: list[Event] = []
+        self._lock = threading.Lock()
         runner.allocate(num_blocks, block_size)
 
     @property
@@ -100,8 +102,9 @@ class Engine:
         request = replace(request, settings=settings)
         sequence = Sequence(request, (request.priority, number, 0), seed)
         beams = BeamSearch(settings) if settings.num_beams > 1 else None
-        self._groups[number] = _Group(request, [sequence], beams)
-        self._scheduler.add(sequence)
+        with self._lock:
+            self._groups[number] = _Group(request, [sequence], beams)
+            self._scheduler.add(sequence)
         return number
 
     def cancel(self, request_id: int, index: int | None = None) -> None:
@@ -110,6 +113,10 @@ class Engine:
         Raises:
             GenerationError: there is no such request or answer, or it has ended.
         """
+        with self._lock:
+            self._cancel(request_id, index)
+
+    def _cancel(self, request_id: int, index: int | None) -> None:
         if request_id not in self._groups:
             raise GenerationError(f"request {request_id!r} is unknown or has ended: cancel what add returned, once.")
         group = self._groups[request_id]
@@ -124,16 +131,24 @@ class Engine:
 
     def discard(self, request_id: int) -> None:
         """End a request, if it has not ended, of which nothing is to be told any more."""
-        for sequence in [*self._groups[request_id].sequences] if request_id in self._groups else []:
-            self._drop(sequence)
-        self._events = [event for event in self._events if event.request_id != request_id]
+        with self._lock:
+            for sequence in [*self._groups[request_id].sequences] if request_id in self._groups else []:
+                self._drop(sequence)
+            self._events = [event for event in self._events if event.request_id != request_id]
 
-    def step(self) -> list[Event]:
-        """Compute some tokens, and tell what has come of them."""
-        plan = self._plan()
-        if plan.parts:
-            self._run(plan)
-        events, self._events = self._events, []
+    def step(self, request_ids: Container[int] | None = None) -> list[Event]:
+        """Compute some tokens, and tell what has come of them.
+
+        Args:
+            request_ids: those that are told of, the others' events wait for whoever asks for them; None for all.
+        """
+        with self._lock:
+            plan = self._plan()
+            if plan.parts:
+                self._run(plan)
+            asked = [request_ids is None or event.request_id in request_ids for event in self._events]
+            events = [event for event, told in zip(self._events, asked, strict=True) if told]
+            self._events = [event for event, told in zip(self._events, asked, strict=True) if not told]
         return events
 
     def run(self) -> Iterable[Event]:
@@ -143,8 +158,9 @@ class Engine:
 
     def forget(self) -> None:
         """Drop what is kept of prompts and pictures, as when the weights have changed."""
-        self.blocks.forget()
-        self._encoder.forget()
+        with self._lock:
+            self.blocks.forget()
+            self._encoder.forget()
 
     def _cancel_all(self, group: _Group) -> None:
         if group.beams is not None:
@@ -199,18 +215,20 @@ class Engine:
         takers: list[tuple[Sequence, list[int]]] = []
         chosen: list[int] = []
         first = 0
-        for part in parts:
-            sequence, completes = part.sequence, part.completes
+        for part, completes in [(part, part.completes) for part in parts]:
+            sequence, width = part.sequence, 1 + len(part.drafts)
+            first += width if completes else 0
+            if sequence.key[1] not in self._groups:
+                continue  # another answer to the same request failed
             sequence.computed += part.count
             if sequence.length == sequence.prompt_length:
                 self._tell(Progress(sequence.key[1], sequence.computed, sequence.prompt_length))
             self._know(sequence)
             if not completes:
                 continue
-            width, first = 1 + len(part.drafts), first + 1 + len(part.drafts)
             for each in self._forked(sequence):
                 if self._group_of(each).beams is not None:
-                    self._group_of(each).logits[each.index] = logits[first - 1]
+                    self._group_of(each).logits[each.index] = logits[first - 1].clone()  # a view otherwise
                     continue
                 try:
                     rows += rows_of(each, part.drafts)
@@ -299,7 +317,8 @@ class Engine:
         best, answer = beams[0], group.beams.answer
         best.length = best.prompt_length + len(answer)
         best.ids[best.prompt_length : best.length] = answer
-        self._finish(best, reason, group.beams.score)
+        text = "".join(map(best.text.add, answer)) if best.text else ""
+        self._finish(best, reason, group.beams.score, text)
 
     def _know(self, sequence: Sequence) -> None:
         """Full blocks of a sequence can be shared from now on."""
@@ -309,7 +328,7 @@ class Engine:
             self.blocks.know(sequence.blocks[place], hashes[place])
         sequence.known = len(hashes)
 
-    def _finish(self, sequence: Sequence, reason: str, score: float | None = None) -> None:
+    def _finish(self, sequence: Sequence, reason: str, score: float | None = None, text: str = "") -> None:
         answer = sequence.new_ids.tolist()
         clock = sequence.clock.seconds()
         self._drop(sequence)
@@ -320,7 +339,7 @@ class Engine:
                 reason,
                 answer,
                 sequence.score_sum / max(1, len(answer)) if score is None else score,
-                sequence.text.flush() if sequence.text else "",
+                text + (sequence.text.flush() if sequence.text else ""),
                 sequence.prompt_length,
                 sequence.cached,
                 clock,

@@ -45,7 +45,7 @@ class Finished:
         reason: "stop" for an end token or a stop string, "length", or "cancelled".
         token_ids: of the whole answer, the one that ended it included.
         score: mean log-probability of its tokens, or the beam search's own.
-        text: the last piece, that was held back until now.
+        text: the last piece, that was held back until now; of a beam search all of it.
         prompt_tokens, cached_tokens: length of the prompt, and how much of it was in the cache.
         seconds: "waiting" in the queue, "vision", "prefill" up to the first token, and "decode".
     """

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import threading
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,15 +17,16 @@ from paddlemix_qwenvl.engine.capacity import blocks_needed, blocks_there_is_room
 from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, MAX_NUM_BATCHED_TOKENS, Engine
 from paddlemix_qwenvl.engine.events import Failed, Finished, Token
 from paddlemix_qwenvl.engine.ranks import on_all_ranks
-from paddlemix_qwenvl.engine.runner import ModelRunner, Runner
+from paddlemix_qwenvl.engine.runner import Facts, ModelRunner, Runner
 from paddlemix_qwenvl.engine.sequence import Request
-from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers
-from paddlemix_qwenvl.engine.streaming import stream_text
+from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers, stop_texts
+from paddlemix_qwenvl.engine.streaming import listed, stream_text
 from paddlemix_qwenvl.errors import GenerationError, PromptError
 from paddlemix_qwenvl.models.batch import SIZES
 from paddlemix_qwenvl.models.family import family_of_config
 from paddlemix_qwenvl.models.inputs import check_ids, check_tensors
 
+_MAKING = threading.Lock()
 _PLAIN_INPUTS = ("input_ids", "second_per_grid_ts")  # of which the first is looked at before
 
 
@@ -33,7 +37,7 @@ class Generates:
     """
 
     _kept_engine: Engine | None = None  # rank 0's
-    _kept_runner: Runner | None = None  # of each of several ranks, which that engine leads
+    _kept_runner: Runner | None = None  # of each rank, which that engine leads
 
     def can_generate(self) -> bool:
         """As the hosts ask."""
@@ -43,6 +47,10 @@ class Generates:
         """As in `nn.Layer`; what is kept of prompts and pictures seen so far is forgotten."""
         self._kept_engine = self._kept_runner = None
         super().train()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As copies and pickles have it: without what is kept of prompts and pictures."""
+        return {name: value for name, value in vars(self).items() if name not in ("_kept_engine", "_kept_runner")}
 
     @paddle.no_grad()
     def generate(
@@ -70,7 +78,7 @@ class Generates:
             streamer: gets the new tokens of every step by `put`, then `end`.
             stop_strings, tokenizer: a row ends with the first of these strings that its text holds, which stays there.
             remember_images: keep what was computed of a prompt and its pictures for when another begins alike, as in the next
-                turn of a chat; `train()` forgets it.
+                turn of a chat; `train()` and another dtype forget it, and in training nothing is kept.
             kwargs: settings (`engine.settings.GenerationSettings`, or PaddleNLP's `decode_strategy`) and the processor's other
                 outputs (`attention_mask`, `pixel_values`, `image_grid_thw`, ...).
 
@@ -83,10 +91,10 @@ class Generates:
             PromptError: a prompt that does not fit the context or the media.
             ParallelError: another rank is lost, or rank 0 ended with an error that is not of this package.
         """
-        criteria = [stopping_criteria] if callable(stopping_criteria) else list(stopping_criteria or ())
+        criteria = listed(stopping_criteria)
 
         def requests() -> list[Request]:
-            stop = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings or ())
+            stop = stop_texts(stop_strings)
             if stop and tokenizer is None:
                 raise GenerationError("stop_strings need the tokenizer: pass tokenizer=processor.tokenizer as well.")
             asked = self._requests(input_ids, generation_config, kwargs, stop, tokenizer)
@@ -97,13 +105,12 @@ class Generates:
             return asked
 
         def answer(asked: list[Request], runner: Runner, kept_runner: Runner) -> tuple[np.ndarray, np.ndarray]:
-            engine = self._remembering(kept_runner) if remember_images else _engine_for(asked, runner)
+            keeps = remember_images and not self.training
+            engine = self._remembering(kept_runner) if keeps else _engine_for(asked, runner)
             return answer_batch(engine, asked, _numpy(input_ids), streamer, criteria)
 
-        parallel, kept_runner = self.lm_head.parallel, self._kept_runner or ModelRunner(self)
-        if parallel.degree > 1:
-            self._kept_runner = kept_runner
-        ids, scores = on_all_ranks(parallel, [ModelRunner(self), kept_runner], requests, answer)
+        parallel, runner = self.lm_head.parallel, ModelRunner(self)
+        ids, scores = on_all_ranks(parallel, [runner, self._runner_to_keep(runner.facts)], requests, answer)
         if parallel.rank and streamer is not None:
             for taken in ids.T:
                 streamer.put(taken)
@@ -132,11 +139,18 @@ class Generates:
             for prompt, each in zip(prompts, seeded(settings, len(prompts)), strict=True)
         ]
 
+    def _runner_to_keep(self, facts: Facts) -> Runner:
+        """The runner of the engine that is kept, another one where the model has another dtype. It does not keep the model alive."""
+        if self._kept_runner is None or self._kept_runner.facts != facts:
+            self._kept_engine, self._kept_runner = None, ModelRunner(weakref.proxy(self))
+        return self._kept_runner
+
     def _remembering(self, runner: Runner) -> Engine:
-        """The engine that is kept from call to call."""
-        if self._kept_engine is None:
-            self._kept_engine = Engine(runner, blocks_there_is_room_for(runner, BLOCK_SIZE))
-        return self._kept_engine
+        """The engine that is kept from call to call, one for all threads."""
+        with _MAKING:
+            if self._kept_engine is None:
+                self._kept_engine = Engine(runner, blocks_there_is_room_for(runner, BLOCK_SIZE))
+            return self._kept_engine
 
 
 def _engine_for(requests: list[Request], runner: Runner) -> Engine:
@@ -163,13 +177,13 @@ def answer_batch(
             once.
         criteria: as `generate`'s.
     """
-    rows = _Rows(requests[0].settings, prompt_ids)
+    rows = _Answers(requests[0].settings, prompt_ids)
     numbers: list[int] = []
     try:
         for request in requests:
             numbers.append(engine.add(request))
         while rows.going:
-            for event in engine.step():
+            for event in engine.step(numbers):
                 if isinstance(event, Failed):
                     raise event.error
                 if isinstance(event, Token | Finished):
@@ -178,16 +192,17 @@ def answer_batch(
                 if streamer is not None:
                     streamer.put(step[:, -1])
                 for row in rows.end(criteria, step):
-                    engine.cancel(numbers[row // rows.width], row % rows.width)
+                    with suppress(GenerationError):  # another thread's step has ended it
+                        engine.cancel(numbers[row // rows.width], row % rows.width)
     finally:
-        if streamer is not None:
-            streamer.end()
         for number in numbers:
             engine.discard(number)
+        if streamer is not None:
+            streamer.end()
     return rows.answer()
 
 
-class _Rows:
+class _Answers:
     """The answers of a batch while they grow. Streamers and criteria see them step by step: the next token of all rows at a time,
     though the engine may be ahead with some.
 
@@ -207,6 +222,8 @@ class _Rows:
     def take(self, request: int, event: Token | Finished) -> None:
         """What has become of a request's answer."""
         row = request * self.width + event.index
+        if row not in self.going:
+            return  # what another thread's step has added after its end
         if isinstance(event, Token):
             self._tokens[row].append(event.token_id)
             self._scores[row].append(event.log_probability)

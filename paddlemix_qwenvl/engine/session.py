@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from paddlemix_qwenvl.engine.grammar import Grammar, Vocabulary
 from paddlemix_qwenvl.engine.ranks import on_all_ranks
 from paddlemix_qwenvl.engine.runner import ModelRunner, Runner
 from paddlemix_qwenvl.engine.sequence import Request
-from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers
+from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers, stop_texts
 from paddlemix_qwenvl.errors import CheckpointError, GenerationError
 from paddlemix_qwenvl.media import ContentCache
 from paddlemix_qwenvl.models.auto import find_family
@@ -256,10 +257,8 @@ class Assistant:
         settings = self.settings(generation)
         if schema is not None:
             grammar = Grammar.json_schema(schema, self.vocabulary(settings))
-        stop = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings or ())
-        if not all(stop):
-            raise GenerationError("stop_strings holds an empty text, which is everywhere: leave it out.")
-        request = Request(self.prompts(inputs)[0], settings, grammar, AnswerDecoder(self.processor), stop, priority)
+        stop, decoder = stop_texts(stop_strings), AnswerDecoder(self.processor)
+        request = Request(self.prompts(inputs)[0], settings, grammar, decoder, stop, priority)
         return request, {name: inputs[name] for name in SIZES if name in inputs}
 
     def settings(self, given: Mapping[str, Any]) -> GenerationSettings:
@@ -304,7 +303,7 @@ class Assistant:
                 if on_progress:
                     on_progress(0, len(request.prompt.token_ids))
             while any(left.values()):
-                for event in self.engine.step():
+                for event in self.engine.step(found):
                     if isinstance(event, Failed):
                         raise event.error
                     if isinstance(event, Progress) and on_progress:
@@ -316,7 +315,8 @@ class Assistant:
                         left[event.request_id] -= 1
                 if stopped():
                     for number in filter(left.get, left):
-                        self.engine.cancel(number)
+                        with suppress(GenerationError):  # another thread's step has ended it
+                            self.engine.cancel(number)
         finally:
             for number in found:
                 self.engine.discard(number)

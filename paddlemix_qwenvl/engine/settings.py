@@ -134,6 +134,20 @@ class GenerationSettings:
                     )
 
 
+def stop_texts(given) -> tuple[str, ...]:
+    """One or several stop strings, or None, as `Request.stop` has them.
+
+    Raises:
+        GenerationError: what is no text, or an empty one.
+    """
+    texts = (given,) if isinstance(given, str) else given or ()
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise GenerationError(f"stop_strings is {given!r:.100}: give a text or a list of texts.")
+    if not all(texts):
+        raise GenerationError("stop_strings holds an empty text, which is everywhere: leave it out.")
+    return tuple(texts)
+
+
 def check_leftovers(left: dict, inputs: Iterable[str]) -> None:
     """A misspelt setting must not be lost in silence. What asks for nothing passes: None, False, and what is done anyway.
 

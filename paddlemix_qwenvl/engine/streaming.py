@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 class Characters:
     """One row's tokens as text, whole characters at a time. Both families' tokens are bytes of UTF-8, so a token may end
-    within a character; its first part is held back until the rest is there, and nothing is decoded twice.
+    within a character; its first part is held back until the rest is there, and what was shown is not decoded again.
 
     Args:
         tokenizer: anything with `decode(token_ids, skip_special_tokens=...)`.
@@ -98,7 +98,7 @@ def stream_text(generate: Callable, tokenizer, **arguments) -> Iterator[str]:
     """
     pieces: SimpleQueue = SimpleQueue()
     closed = threading.Event()
-    criteria = [*arguments.pop("stopping_criteria", ()), lambda ids, scores: closed.is_set()]
+    criteria = [*listed(arguments.pop("stopping_criteria", None)), lambda ids, scores: closed.is_set()]
 
     def run():
         try:
@@ -117,6 +117,11 @@ def stream_text(generate: Callable, tokenizer, **arguments) -> Iterator[str]:
     finally:
         closed.set()
         worker.join()
+
+
+def listed(criteria) -> list[Callable]:
+    """One or several stopping criteria, or None."""
+    return [criteria] if callable(criteria) else [*(criteria or ())]
 
 
 def _write(text: str) -> None:

@@ -88,8 +88,8 @@ class DecoderModel(LoadableModel):
 
     @property
     def stretches(self) -> bool:
-        """Whether prompts may stretch the rotary base."""
-        return bool(getattr(self.config, "use_dynamic_ntk", False))
+        """Whether prompts may stretch the rotary base, which they do not in training."""
+        return bool(getattr(self.config, "use_dynamic_ntk", False)) and not self.training
 
     def ntk_alpha(self, length: int) -> float | None:
         """What a prompt of `length` tokens stretches the rotary base by; None where it stays."""

@@ -55,9 +55,12 @@ def rows_of(inputs: Mapping[str, Any], vocab_size: int) -> tuple[np.ndarray, np.
     """Ids int64 `[B, S]` and mask bool `[B, S]` of what a processor returned.
 
     Raises:
-        PromptError: the ids are no batch or outside the vocabulary, the mask has another shape, or a row has no tokens.
+        PromptError: the ids are no batch or outside the vocabulary, the mask has another shape, or there is no row, or
+            one without tokens.
     """
     ids = np.asarray(inputs["input_ids"])
+    if not len(ids):
+        raise PromptError("the batch has no rows: give it one prompt at least.")
     mask = inputs.get("attention_mask")
     mask = np.ones(ids.shape, bool) if mask is None else np.asarray(mask)
     check_mask(ids.shape, mask.shape)

@@ -126,6 +126,9 @@ def test_a_stop_string_ends_an_answer_and_stays():
         ),
         (PROMPT, {"num_beams": 0}, GenerationError, "1 answers of 0 beams were asked for: ask for 1 at least"),
         (PROMPT, {"num_beams": 9}, GenerationError, "9 answers at a time were asked for: this engine has 8 at most"),
+        (PROMPT, {"num_beams": 2, "logit_bias": {1: 2.0}}, GenerationError, "beam search takes no logit_bias"),
+        (PROMPT, {"num_beams": 2, "presence_penalty": 1.0}, GenerationError, "beam search takes no logit_bias"),
+        ([], {}, PromptError, "the prompt has no tokens"),
     ],
     ids=str,
 )
@@ -150,6 +153,18 @@ def test_no_more_new_tokens_than_the_context_has_room_for():
     model = TableModel(20, context=9)
     engine = engine_of(model, num_blocks=3)
     assert answer_of(engine, PROMPT, max_new_tokens=100, min_new_tokens=50) == greedy(model, PROMPT, 3)[0]
+
+
+def test_a_step_tells_of_the_requests_that_are_asked_for():
+    model = TableModel(20)
+    engine = engine_of(model)
+    first, second = (engine.add(request(prompt, settings={"max_new_tokens": 3})) for prompt in (PROMPT, [7, 8]))
+    told = [event for _ in range(3) for event in engine.step([second])]
+    assert {event.request_id for event in told} == {second} and isinstance(told[-1], Finished)
+    assert engine.busy
+    told = engine.step([first])
+    assert {event.request_id for event in told} == {first} and told[-1].token_ids == greedy(model, PROMPT, 3)[0]
+    assert not engine.busy and model.steps == 3
 
 
 # ---- the end of requests

@@ -5,7 +5,9 @@ import threading
 import numpy as np
 import paddle
 import pytest
-from table_model import PAD, Repeating, TableModel, generate, greedy
+from table_model import PAD, Repeating, TableModel, engine_of, generate, greedy, request
+
+from paddlemix_qwenvl.engine.generate import answer_batch
 
 PROMPTS = [[1, 2, 3], [4, 5, 6]]
 EOS = 0
@@ -146,6 +148,20 @@ def test_the_streamer_is_told_of_an_end_by_error():
     with pytest.raises(RuntimeError, match="lost the device"):
         generate(Failing(8), PROMPTS, listener, max_new_tokens=3)
     assert listener.ended == 1 and len(listener.heard) == 1
+
+
+def test_a_streamer_that_fails_leaves_nothing_behind():
+    class Broken:
+        def put(self, token_ids):
+            raise BrokenPipeError
+
+        def end(self):
+            raise BrokenPipeError
+
+    engine = engine_of()
+    with pytest.raises(BrokenPipeError):
+        answer_batch(engine, [request(PROMPTS[0])], np.array(PROMPTS[:1]), Broken())
+    assert not engine.busy and engine.blocks.available == engine.blocks.num_blocks
 
 
 def test_criteria_see_everything_and_end_the_answer():

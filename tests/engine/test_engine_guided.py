@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from table_model import Repeating, TableModel, answer_of, engine_of, events_of, finished, request
+from table_model import Repeating, TableModel, answer_of, engine_of, events_of, finished, greedy, request
 
-from paddlemix_qwenvl.engine.grammar import Grammar, Vocabulary
+from paddlemix_qwenvl.engine.events import Failed
+from paddlemix_qwenvl.engine.grammar import Grammar, Matcher, Vocabulary
 from paddlemix_qwenvl.errors import GenerationError
 
 PROMPT = [1, 2, 3, 4, 5, 6]
@@ -100,3 +101,31 @@ def test_beams_take_no_grammar(grammar):
         engine_of(TableModel(SIZE)).add(
             request(PROMPT, settings={"num_beams": 2, "max_new_tokens": 5}, grammar=grammar)
         )
+
+
+def test_a_grammar_for_another_vocabulary(grammar):
+    engine = engine_of(TableModel(40))
+    with pytest.raises(GenerationError, match="the grammar is for 260 tokens and the model has 40"):
+        engine.add(request(PROMPT, grammar=grammar))
+    assert not engine.busy
+
+
+def test_one_of_several_answers_that_fails_leaves_the_neighbours_alone(vocabulary, monkeypatch):
+    """They are behind it in the batch."""
+    model, mask, asked = TableModel(SIZE), Matcher.mask, []
+
+    def failing(matcher):
+        asked.append(1)
+        if len(asked) == 5:  # the second answer's second token
+            raise GenerationError("leads nowhere")
+        return mask(matcher)
+
+    monkeypatch.setattr(Matcher, "mask", failing)
+    engine = engine_of(model)
+    settings = {"do_sample": True, "seed": 1, "num_return_sequences": 3, "eos_token_ids": [END], "max_new_tokens": 9}
+    guided = engine.add(request(PROMPT, settings=settings, grammar=Grammar.regex("[a-z]{20}", vocabulary)))
+    free = engine.add(request([7, 8], settings={"max_new_tokens": 9}))
+    events = events_of(engine)
+    assert [event.request_id for event in events if isinstance(event, Failed)] == [guided]
+    assert finished(events)[free, 0].token_ids == greedy(model, [7, 8], 9)[0]
+    assert engine.blocks.available == engine.blocks.num_blocks

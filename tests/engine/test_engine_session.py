@@ -122,10 +122,31 @@ def test_a_schema_guides_the_answer(assistant, monkeypatch):
     assert assistant.ask("what?", grammar=grammar).text in ("yes", "no")
 
 
-@pytest.mark.parametrize("stop", ["", ["a", ""]])
-def test_an_empty_stop_string(assistant, stop):
-    with pytest.raises(GenerationError, match="stop_strings holds an empty text"):
+@pytest.mark.parametrize("stop", [["a", ""], [""], 5, ["a", 5]], ids=str)
+def test_stop_strings_that_are_none(assistant, stop):
+    with pytest.raises(GenerationError, match="stop_strings (holds an empty text|is .*: give a text or a list of texts)"):
         assistant.ask("what?", stop_strings=stop)
+
+
+def test_the_answer_of_beams_is_told_at_their_end(assistant):
+    pieces = []
+    options = {"num_beams": 3, "do_sample": False, "max_new_tokens": 6, "eos_token_id": []}
+    answer = assistant.ask("what?", on_text=pieces.append, **options)
+    assert len(pieces) == 1 and pieces[0].strip() == answer.text and len(answer.token_ids) == 6
+
+
+def test_after_an_interruption_the_next_answer_is_what_it_was(assistant):
+    options = {"max_new_tokens": 6, "do_sample": False}
+    wanted = assistant.ask("what?", **options).token_ids
+
+    def interrupt(text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        assistant.ask("and what?", on_text=interrupt, **options)
+    engine = assistant.engine
+    assert not engine.busy and engine.blocks.available == engine.blocks.num_blocks
+    assert assistant.ask("what?", **options).token_ids == wanted
 
 
 def test_a_benchmark_remembers_nothing(assistant):

@@ -42,7 +42,7 @@ class Chat:
         """
         history = [] if history is None else history
         inputs = self._chat_inputs(tokenizer, query, history, system, generation)
-        ids, _ = self.generate(**inputs, **generation)
+        ids, _ = self.generate(**{**inputs, **generation})
         response = _Response(tokenizer).decode(ids[0].tolist()).strip()
         if append_history:
             history.append((query, response))

@@ -223,6 +223,11 @@ def test_stop_strings(model, processor, inputs):
         model.generate(**inputs, stop_strings=[stop])
 
 
+def test_a_batch_without_rows(model):
+    with pytest.raises(PromptError, match="the batch has no rows"):
+        model.generate(paddle.zeros([0, 4], "int64"), **GREEDY)
+
+
 def test_rows_end_on_their_own(model, literal, computed):
     """Every row of a batch says what it says alone, and rows that have ended are not decoded further."""
     rows = list(ROWS.values())

@@ -82,6 +82,15 @@ def test_a_stream_ends_as_the_whole_answer(model, tokenizer):
     assert all(later.startswith(earlier) for earlier, later in pairwise(pieces))
 
 
+def test_what_chat_sets_may_be_set(model, tokenizer, seen):
+    options = {"eos_token_id": [], "max_new_tokens": 5, "remember_images": False}
+    response, _ = model.chat(tokenizer, "the", **options)
+    for criteria in (None, [], lambda ids, scores: False):
+        pieces = list(model.chat_stream(tokenizer, "the", stopping_criteria=criteria, **options))
+        assert pieces[-1] == response
+    assert model._kept_engine is None
+
+
 def test_a_closed_stream_stops(model, tokenizer):
     stream = model.chat_stream(tokenizer, "the", max_new_tokens=500, min_new_tokens=500)
     next(stream)

@@ -148,6 +148,21 @@ def test_loss_and_gradients(folder, inputs):
     assert frozen == ["transformer.visual.attn_pool.pos_embed"]
 
 
+def test_generation_in_training_computes_what_training_does(folder, tokenizer):
+    """Nothing is stretched or scaled past `seq_length`."""
+    model, scores = QWenLMHeadModel.from_pretrained(folder, dtype="float32"), {}
+    ids = paddle.to_tensor([tokenizer.ids("the river in an old town " * 4)])
+    for mode in (model.train, model.eval):
+        mode()
+        token, score = model.generate(ids, max_new_tokens=1, do_sample=False, eos_token_id=[])
+        with paddle.no_grad():
+            wanted = paddle.nn.functional.log_softmax(model(input_ids=ids).logits[0, -1])
+        assert int(token) == int(wanted.argmax())
+        scores[mode.__name__] = float(score)
+        assert float(score) == pytest.approx(float(wanted.max()), abs=1e-4)
+    assert abs(scores["train"] - scores["eval"]) > 1e-3
+
+
 def test_malformed_calls(model, inputs):
     with pytest.raises(PromptError, match="give them one shape"):
         model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"][:, 1:])
