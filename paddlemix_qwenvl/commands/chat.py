@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 @options.grouped
 def chat(
-    model_path: Annotated[
-        str, typer.Option("--model_path", help="a name, a folder, a folder that `export` wrote, or demo")
-    ] = "demo",
+    model_path: options.ModelOrExport = "demo",
     *,
     showing: options.Showing,
     answering: options.Answering,

@@ -27,6 +27,8 @@ VisionParallel = _choice("VisionParallel", "tensor", "data")
 Source = _choice("Source", "paddlenlp", "huggingface", "modelscope", "aistudio")
 
 ModelPath = Annotated[str, Option("--model_path", help="a name, a folder, or demo")]
+ModelOrExport = Annotated[str, Option("--model_path", help="a name, a folder, a folder that `export` wrote, or demo")]
+ModelOrSize = Annotated[str, Option("--model_path", help="a name, a folder, demo, or a size: 3B, 7B, 32B, 72B")]
 ModelName = Annotated[str, Option("--model_name_or_path", help="a name, a folder, or demo")]
 FromSource = Annotated[
     Source | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -41,9 +41,7 @@ class RankPlan:
 
 @options.grouped
 def plan(
-    model_path: Annotated[
-        str, typer.Option("--model_path", help="a name, a folder, demo, or a size: 3B, 7B, 32B, 72B")
-    ] = "demo",
+    model_path: options.ModelOrSize = "demo",
     *,
     loading: options.Loading,
     sharing: options.Sharing,

@@ -32,6 +32,7 @@ from paddlemix_qwenvl.models.prompts import Prompt
 from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel
 
 DECODED_BYTES = 256 << 20
+LIMITS = ("min_pixels", "max_pixels")
 _Asked = tuple[Request, dict[str, list]]  # with the sizes of its media
 
 
@@ -243,18 +244,15 @@ class Assistant:
         text: str,
         images: list | None,
         videos: list | None,
-        min_pixels: int | None = None,
-        max_pixels: int | None = None,
         grammar: Grammar | None = None,
         schema: Mapping | str | None = None,
         stop_strings: str | Sequence[str] | None = None,
         priority: int = 0,
-        **generation,
+        **options,
     ) -> _Asked:
-        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        limits = {name: value for name, value in limits.items() if value is not None}
+        limits = {name: options.pop(name) for name in LIMITS if options.get(name) is not None}
         inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="np", **limits)
-        settings = self.settings(generation)
+        settings = self.settings(options)
         if schema is not None:
             grammar = Grammar.json_schema(schema, self.vocabulary(settings))
         stop, decoder = stop_texts(stop_strings), AnswerDecoder(self.processor)

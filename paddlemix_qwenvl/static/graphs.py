@@ -15,65 +15,39 @@ class LanguageGraph(nn.Layer):
         super().__init__()
         self.model = model
 
-    def forward(
-        self,
-        ids,
-        position_ids,
-        cu_seqlens,
-        lengths,
-        block_tables,
-        slot_mapping,
-        wanted,
-        features,
-        source,
-        keys,
-        values,
-        ntk_alpha=None,
-    ):
-        """Run a step; arguments as in `DecoderModel.step`.
+    def forward(self, inputs: dict, keys: list, values: list):
+        """Run a step.
 
         Args:
-            features: float32 `[F, hidden]`; one row of anything where there are none.
+            inputs: tensors of `DecoderModel.step` by name. `source` is always there, and `features`, float32, one row of anything
+                where there are none; `ntk_alpha` only where the model has dynamic NTK.
             keys, values: the caches of all layers, each `[blocks, kv_heads, block_size, head_dim]`; written in place.
-            ntk_alpha: only where the model has dynamic NTK.
 
         Returns:
             Logits float32 `[R, vocab]`, and the caches.
         """
         cache = KVCache(list(keys), list(values))
-        logits = self.model.step(
-            cache,
-            ids,
-            position_ids,
-            cu_seqlens,
-            lengths,
-            block_tables,
-            slot_mapping,
-            wanted,
-            ntk_alpha,
-            features,
-            source,
-        )
+        logits = self.model.step(cache, **inputs)
         return [logits, *cache.keys, *cache.values]
 
-    def input_spec(self) -> list[InputSpec]:
-        """Inputs, in order, with free lengths."""
-        config, sizes = self.model.config, self.model.cache_sizes()
-        shape = [None, sizes["kv_heads"], None, sizes["head_dim"]]
-        caches = [
-            [InputSpec(shape, sizes["dtype"], f"{kind}_{layer}") for layer in range(sizes["layers"])]
-            for kind in ("keys", "values")
-        ]
+    def input_spec(self) -> list:
+        """Inputs with free lengths, each under its own name."""
+        sizes = self.model.cache_sizes()
+        inputs = {
+            "ids": ([None], "int64"),
+            "position_ids": ([self.model.position_rows, None], "int64"),
+            "cu_seqlens": ([None], "int32"),
+            "lengths": ([None], "int32"),
+            "block_tables": ([None, None], "int32"),
+            "slot_mapping": ([None], "int32"),
+            "wanted": ([None], "int64"),
+            "features": ([None, self.model.config.hidden_size], "float32"),
+            "source": ([None], "int64"),
+        }
+        if self.model.stretches:
+            inputs["ntk_alpha"] = [None], "float32"
+        layer = [None, sizes["kv_heads"], None, sizes["head_dim"]], sizes["dtype"]
         return [
-            InputSpec([None], "int64", "ids"),
-            InputSpec([self.model.position_rows, None], "int64", "position_ids"),
-            InputSpec([None], "int32", "cu_seqlens"),
-            InputSpec([None], "int32", "lengths"),
-            InputSpec([None, None], "int32", "block_tables"),
-            InputSpec([None], "int32", "slot_mapping"),
-            InputSpec([None], "int64", "wanted"),
-            InputSpec([None, config.hidden_size], "float32", "features"),
-            InputSpec([None], "int64", "source"),
-            *caches,
-            *([InputSpec([None], "float32", "ntk_alpha")] if self.model.stretches else []),
+            {name: InputSpec(*each, name) for name, each in inputs.items()},
+            *([InputSpec(*layer, f"{kind}_{i}") for i in range(sizes["layers"])] for kind in ("keys", "values")),
         ]

@@ -20,6 +20,7 @@ from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.hosts import registry
 from paddlemix_qwenvl.models import family as family_records
 from paddlemix_qwenvl.models.family import Family, family_named
+from paddlemix_qwenvl.models.unsupported import OTHER_FAMILIES
 
 STANDIN = Path(__file__).parents[1] / "standin"
 ROOT = STANDIN.parent.parent
@@ -129,19 +130,18 @@ def test_what_a_config_says_goes_before_the_files_beside_it(recorded, tmp_path):
 
 
 MISTAKEN = {
-    "qwen2_audio": ("Qwen2AudioForConditionalGeneration", "Qwen2-Audio"),
-    "qwen2_5_omni": ("Qwen2_5OmniModel", "Qwen2.5-Omni"),
-    "qwen3_vl": ("Qwen3VLForConditionalGeneration", "Qwen3-VL"),
-    "qwen3_vl_moe": ("Qwen3VLMoeForConditionalGeneration", "Qwen3-VL"),
-    "qwen3_omni_moe": ("Qwen3OmniMoeForConditionalGeneration", "Qwen3-Omni"),
-    "qwen3_5": ("Qwen3_5ForConditionalGeneration", "Qwen3.5"),
+    "qwen2_audio": "Qwen2AudioForConditionalGeneration",
+    "qwen2_5_omni": "Qwen2_5OmniModel",
+    "qwen3_vl": "Qwen3VLForConditionalGeneration",
+    "qwen3_vl_moe": "Qwen3VLMoeForConditionalGeneration",
+    "qwen3_omni_moe": "Qwen3OmniMoeForConditionalGeneration",
+    "qwen3_5": "Qwen3_5ForConditionalGeneration",
 }
 
 
 @pytest.mark.parametrize("model_type", MISTAKEN)
 def test_what_the_host_would_mistake_is_named(tmp_path, model_type):
-    architecture, family = MISTAKEN[model_type]
-    config = {"model_type": model_type, "architectures": [architecture]}
+    config, family = {"model_type": model_type, "architectures": [MISTAKEN[model_type]]}, OTHER_FAMILIES[model_type]
     folder = write(tmp_path, {**QWEN2_5_VL, "config.json": config, "preprocessor_config.json": {}})
     for name in set(NLP) - {"AutoTokenizer"}:
         with pytest.raises(

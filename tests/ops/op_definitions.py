@@ -53,15 +53,7 @@ def attention(q, k, v, query_lengths, key_lengths, causal, scale):
     return out
 
 
-def settings(
-    temperature=1,
-    top_k=0,
-    top_p=1,
-    min_p=0,
-    repetition_penalty=1,
-    presence_penalty=0,
-    frequency_penalty=0,
-):
+def settings(temperature=1, top_k=0, top_p=1, min_p=0, repetition_penalty=1, presence_penalty=0, frequency_penalty=0):
     """A row of `sample`'s settings."""
     penalties = repetition_penalty, presence_penalty, frequency_penalty
     return np.array([temperature, top_k, top_p, min_p, *penalties], np.float32)
