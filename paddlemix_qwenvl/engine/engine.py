@@ -190,7 +190,7 @@ class Engine:
         """One pass of the model, and what follows from it."""
         if plan.copies:
             self.runner.copy_blocks(plan.copies)
-        decoding = any(part.sequence.remaining == 1 for part in plan.parts)
+        decoding = sum(part.sequence.remaining == 1 for part in plan.parts)
         for part in plan.parts:
             try:
                 if part.sequence.key[1] in self._groups:

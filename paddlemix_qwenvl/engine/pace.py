@@ -8,7 +8,8 @@ _MEASURED_EVERY = 32  # steps
 
 
 class Pace:
-    """Watches how long steps take, and has some of them go without prompts to know what is usual.
+    """Watches how long steps take, and has some of them go without prompts to know what is usual: now and then, and when there are
+    more answers or fewer.
 
     Args:
         most: tokens of prompts in a step beside which no answer waits.
@@ -16,23 +17,25 @@ class Pace:
 
     def __init__(self, most: int):
         self.most = most
-        self._usual = 0.0  # seconds
+        self._usual, self._answers = 0.0, 0  # seconds of a step with so many answers
         self._budget = 4.0 * _FEW
         self._unmeasured = _MEASURED_EVERY
 
-    def budget(self, decoding: bool) -> int:
-        """Tokens of prompts for the next step, beside answers that wait or not."""
-        if not decoding:
+    def budget(self, answers: int) -> int:
+        """Tokens of prompts for the next step, beside so many answers that wait for a token."""
+        if not answers:
             return self.most
-        return 0 if self._unmeasured >= _MEASURED_EVERY else min(self.most, int(self._budget))
+        is_due = self._unmeasured and answers != self._answers  # not twice without a prompt between
+        return 0 if is_due or self._unmeasured >= _MEASURED_EVERY else min(self.most, int(self._budget))
 
-    def took(self, seconds: float, decoding: bool, prompt_tokens: int) -> None:
+    def took(self, seconds: float, answers: int, prompt_tokens: int) -> None:
         """A step has taken so long."""
-        if not decoding:
+        if not answers:
             return
         if not prompt_tokens:
-            self._usual = 0.5 * (self._usual + seconds) if self._usual else seconds
-            self._unmeasured = 0
+            is_known = self._usual and answers == self._answers
+            self._usual = 0.5 * (self._usual + seconds) if is_known else seconds
+            self._answers, self._unmeasured = answers, 0
             return
         self._unmeasured += 1
         change = _LONGEST_WAIT * self._usual / seconds

@@ -64,9 +64,9 @@ class Scheduler:
         (self.running if sequence in self.running else self.waiting).remove(sequence)
         self._give_back(sequence)
 
-    def decoding(self) -> bool:
-        """Whether any sequence waits for its next token."""
-        return any(sequence.remaining == 1 for sequence in self.running)
+    def decoding(self) -> int:
+        """How many sequences wait for their next token."""
+        return sum(sequence.remaining == 1 for sequence in self.running)
 
     def plan(self, budget: int, drafts) -> Plan:
         """The next step.

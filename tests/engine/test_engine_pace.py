@@ -13,16 +13,16 @@ def budgets(seconds, steps: int = 200, waiting: int = 10**9) -> list[tuple[int, 
     """Tokens of prompts beside answers that wait, and time, of each step; `seconds` is what so many tokens take."""
     pace, found = Pace(MOST), []
     for _ in range(steps):
-        tokens = min(waiting, pace.budget(True))
+        tokens = min(waiting, pace.budget(1))
         found.append((tokens, seconds(tokens)))
-        pace.took(seconds(tokens), True, tokens)
+        pace.took(seconds(tokens), 1, tokens)
     return found
 
 
 def test_prompts_alone_take_all_there_is_room_for():
     pace = Pace(MOST)
-    pace.took(1.0, False, MOST)
-    assert pace.budget(False) == MOST
+    pace.took(1.0, 0, MOST)
+    assert pace.budget(0) == MOST
 
 
 @pytest.mark.parametrize("per_token", [1e-4, 1e-3, 5e-3])
@@ -46,17 +46,37 @@ def test_every_so_often_a_step_goes_without_prompts():
 
 def test_short_prompts_do_not_raise_the_budget():
     pace = Pace(MOST)
-    pace.took(0.1, True, 0)
-    before = pace.budget(True)
+    pace.took(0.1, 1, 0)
+    before = pace.budget(1)
     for _ in range(20):
-        pace.took(0.1, True, 1)
-    assert pace.budget(True) == before
+        pace.took(0.1, 1, 1)
+    assert pace.budget(1) == before
 
 
 def test_a_machine_that_gets_slower_is_followed():
     pace = Pace(MOST)
     for step in range(400):
         usual = 0.1 if step < 100 else 0.4
-        tokens = pace.budget(True)
-        pace.took(usual + tokens * 1e-3, True, tokens)
-    assert pace.budget(True) == pytest.approx(512, rel=0.1)
+        tokens = pace.budget(1)
+        pace.took(usual + tokens * 1e-3, 1, tokens)
+    assert pace.budget(1) == pytest.approx(512, rel=0.1)
+
+
+def test_what_is_usual_follows_the_number_of_answers():
+    """A step with 8 answers takes twice as long as one with one: prompts may take twice as much beside them, at once."""
+    pace, found = Pace(MOST), []
+    for step in range(40):
+        answers = 1 if step < 20 else 8
+        usual, tokens = (0.1 if answers == 1 else 0.2), pace.budget(answers)
+        found.append(tokens)
+        pace.took(usual + tokens * 1e-3, answers, tokens)
+    assert found[19] == pytest.approx(150, rel=0.1) and found[20] == 0
+    assert found[39] == pytest.approx(300, rel=0.1)
+
+
+def test_answers_that_come_and_go_do_not_stop_prompts():
+    pace, found = Pace(MOST), []
+    for step in range(20):
+        found.append(pace.budget(1 + step % 3))
+        pace.took(0.1, 1 + step % 3, found[-1])
+    assert not any(one == other == 0 for one, other in pairwise(found))
