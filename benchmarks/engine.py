@@ -32,6 +32,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 TextTokens = Annotated[int, Option("--text_tokens", help="of a prompt, beside a picture's")]
 ImageSide = Annotated[int, Option("--image_side", help="pixels")]
+TURN, ANSWER = 76, 32  # tokens of text in a turn of a chat, and of an answer there
 BOX = {
     "type": "object",
     "properties": {
@@ -83,36 +84,34 @@ def answer_all(engine, groups) -> tuple[float, list[list[int]]]:
 @app.command()
 @grouped
 def second_turn(
-    text_tokens: Annotated[int, Option("--text_tokens", help="of each turn")] = 76,
-    image_side: ImageSide = 784,
-    new_tokens: options.NewTokens = 32,
     *,
     model: options.Model,
+    image_side: ImageSide = 784,
 ) -> None:
     """Time to the first token of a chat's first and second turn about a picture whose patches are there."""
-    head = f"a {image_side} px picture, {text_tokens} tokens of text a turn, {new_tokens} new"
+    head = f"a {image_side} px picture, {TURN} tokens of text a turn, {ANSWER} new"
     for dtype, runner in runners(
         model, head, "first turn, s", "second turn, s", "second / first, %", "of the second's prompt there, %"
     ):
-        image, texts = traffic.picture(image_side, 0), np.split(traffic.words(2 * text_tokens, 0), 2)
-        whole = request_of(prompt_of(runner, np.concatenate(texts), image), 2 * new_tokens)
+        image, texts = traffic.picture(image_side, 0), np.split(traffic.words(2 * TURN, 0), 2)
+        whole = request_of(prompt_of(runner, np.concatenate(texts), image), 2 * ANSWER)
         engine = engine_for(runner, [whole, whole])
-        ((first, second, there),) = by_turns([partial(chat, engine, image, texts, new_tokens)], model.repeats)
+        ((first, second, there),) = by_turns([partial(chat, engine, image, texts, ANSWER)], model.repeats)
         print_row(dtype, *map(spread, (first, second, percent(second, first), there)))
 
 
 def chat(engine, image, texts, new_tokens: int) -> tuple[float, float, float]:
     """Seconds to the first tokens of two turns, and the share of the second's prompt that the cache had, in percent."""
     engine.forget()
-    first, done = turn(engine, image, texts[0], new_tokens)
-    second, after = turn(engine, image, np.concatenate([texts[0], done.token_ids, texts[1]]), new_tokens)
+    first, done = turn(engine, image, texts[0], ANSWER)
+    second, after = turn(engine, image, np.concatenate([texts[0], done.token_ids, texts[1]]), ANSWER)
     return first, second, 100 * after.cached_tokens / after.prompt_tokens
 
 
 def turn(engine, image, ids, new_tokens: int):
     """Seconds to the first token, those of preparing the prompt among them; and what `Finished` tells."""
     started = perf_counter()
-    request = request_of(prompt_of(engine.runner, ids, image), new_tokens)
+    request = request_of(prompt_of(engine.runner, ids, image), ANSWER)
     prepared = perf_counter() - started
     told = traffic.serve(engine, [request])
     (times,) = traffic.token_times(told)

@@ -23,9 +23,8 @@ def chat(
     showing: options.Showing,
     answering: options.Answering,
     loading: options.Loading,
+    running: options.Running,
     quantization: options.Int8 = None,
-    kv_cache_gib: options.CacheGiB = None,
-    device: options.Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="print each answer as a line of JSON")] = False,
 ) -> None:
     """Talk about pictures and videos in the terminal; /help lists what can be typed besides questions."""
@@ -35,7 +34,7 @@ def chat(
         from paddlemix_qwenvl.commands.conversation import Conversation
 
         model = options.given(quantization=quantization, **loading.given())
-        assistant = _load(model_path, model, device=device, kv_cache_gib=kv_cache_gib)
+        assistant = _load(model_path, model, **running.given())
         conversation = Conversation(assistant, answering, showing, as_json)
         terminal.say(_room(assistant))
         for kind, paths in (("image", showing.image_file), ("video", showing.video_file)):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from paddlemix_qwenvl.commands import options
 from paddlemix_qwenvl.commands.asking import ask
-
-if TYPE_CHECKING:
-    from paddlemix_qwenvl.engine.session import Assistant
 
 
 @options.grouped
@@ -20,8 +17,7 @@ def infer(
     asking: options.Asking,
     loading: options.Loading,
     sharing: options.Sharing,
-    kv_cache_gib: options.CacheGiB = None,
-    device: options.Device = None,
+    running: options.Running,
     mp_degree: Annotated[
         int | None,
         typer.Option("--mp_degree", min=1, help="ranks of tensor parallelism (default: as many as were launched)"),
@@ -40,10 +36,10 @@ def infer(
 
         return print_plan(model_path, loading, sharing)
 
-    def load() -> Assistant:
+    def load():
         from paddlemix_qwenvl.engine.session import Assistant
 
         how = options.given(quantization=sharing.quantization, vision_parallel=sharing.vision_parallel)
-        return Assistant.load(model_path, device=device, kv_cache_gib=kv_cache_gib, **how, **loading.given())
+        return Assistant.load(model_path, **running.given(), **how, **loading.given())
 
-    ask(load, asking, device, mp_degree)
+    ask(load, asking, running.device, mp_degree)

@@ -136,6 +136,18 @@ class Sharing:
 
 
 @dataclass
+class Running:
+    """Where a model runs, and how much memory its cache takes."""
+
+    kv_cache_gib: CacheGiB = None
+    device: Device = None
+
+    def given(self) -> dict[str, Any]:
+        """Arguments of `Assistant.load` and `load_export`."""
+        return given(**vars(self))
+
+
+@dataclass
 class Showing:
     """Pictures and videos, and how they are resized and sampled."""
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from paddlemix_qwenvl.commands import options
 from paddlemix_qwenvl.commands.asking import ask
-
-if TYPE_CHECKING:
-    from paddlemix_qwenvl.engine.session import Assistant
 
 
 @options.grouped
@@ -19,11 +16,10 @@ def predict(
     model_path: Annotated[str, typer.Option("--model_path", help="folder that `export` wrote")] = "export",
     *,
     asking: options.Asking,
-    kv_cache_gib: options.CacheGiB = None,
-    device: options.Device = None,
+    running: options.Running,
 ) -> None:
     """Answer a question about pictures and videos with exported graphs."""
-    _predict(asking, model_path, device=device, kv_cache_gib=kv_cache_gib)
+    _predict(asking, running, model_path)
 
 
 def predict_command(family: str) -> Callable[..., None]:
@@ -43,22 +39,21 @@ def predict_command(family: str) -> Callable[..., None]:
         ] = None,
         *,
         asking: options.Asking,
-        kv_cache_gib: options.CacheGiB = None,
-        device: options.Device = None,
+        running: options.Running,
     ) -> None:
         """Answer a question about pictures and videos with exported graphs, without PaddleNLP."""
         graphs = {"vision_folder": first_model_path, "family": family, "model": model_name_or_path}
-        _predict(asking, second_model_path, **graphs, device=device, kv_cache_gib=kv_cache_gib)
+        _predict(asking, running, second_model_path, **graphs)
 
     return run_static_predict
 
 
-def _predict(asking: options.Asking, folder: str, device: str | None, **graphs) -> None:
+def _predict(asking: options.Asking, running: options.Running, folder: str, **graphs) -> None:
     """Ask the export that the other arguments name."""
 
-    def load() -> Assistant:
+    def load():
         from paddlemix_qwenvl.static.loading import load_export
 
-        return load_export(folder, device=device, **graphs)
+        return load_export(folder, **running.given(), **graphs)
 
-    ask(load, asking, device)
+    ask(load, asking, running.device)

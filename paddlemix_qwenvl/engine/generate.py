@@ -140,7 +140,7 @@ class Generates:
         ]
 
     def _runner_to_keep(self, facts: Facts) -> Runner:
-        """The runner of the engine that is kept, another one where the model has another dtype. It does not keep the model alive."""
+        """The runner of the engine that is kept, a new one where the model has another dtype. It does not keep the model alive."""
         if self._kept_runner is None or self._kept_runner.facts != facts:
             self._kept_engine, self._kept_runner = None, ModelRunner(weakref.proxy(self))
         return self._kept_runner

@@ -125,7 +125,7 @@ def test_a_schema_guides_the_answer(assistant, monkeypatch):
 @pytest.mark.parametrize("stop", [["a", ""], [""], 5, ["a", 5]], ids=str)
 def test_stop_strings_that_are_none(assistant, stop):
     with pytest.raises(
-        GenerationError, match="stop_strings (holds an empty text|is .*: give a text or a list of texts)"
+        GenerationError, match=r"stop_strings (holds an empty text|is .*: give a text or a list of texts)"
     ):
         assistant.ask("what?", stop_strings=stop)
 

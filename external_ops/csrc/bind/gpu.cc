@@ -95,22 +95,25 @@ std::vector<Tensor> get_padding_offset(const Tensor& mask) {
   return {indices, cu_seqlens};
 }
 
-Tensor gather_rows(const Tensor& x, const Tensor& indices, int64_t rows, const Shape& shape) {
+// `move` is one of the two kernels that copy rows to a new tensor; `whole` is the number of numbers in the one of both that has
+// `rows` rows.
+template <class Move>
+Tensor moved(Move move, const char* name, const Tensor& x, const Tensor& indices, int64_t rows, int64_t whole,
+             const Shape& shape) {
   Tensor y = empty(shape, x.dtype(), x);
-  const int64_t row_bytes = rows ? x.numel() / rows * phi::SizeOf(x.dtype()) : 0;
-  check(qwenvl_cuda_gather_rows(x.data(), indices.data<int64_t>(), indices.numel(), rows, row_bytes, y.data(),
-                                stream_of(x)),
-        "transpose_remove_padding");
+  const int64_t row_bytes = rows ? whole / rows * phi::SizeOf(x.dtype()) : 0;
+  check(move(x.data(), indices.data<int64_t>(), indices.numel(), rows, row_bytes, y.data(), stream_of(x)), name);
   return y;
 }
 
+Tensor gather_rows(const Tensor& x, const Tensor& indices, int64_t rows, const Shape& shape) {
+  return moved(qwenvl_cuda_gather_rows, "transpose_remove_padding", x, indices, rows, x.numel(), shape);
+}
+
 Tensor scatter_rows(const Tensor& x, const Tensor& indices, int64_t rows, const Shape& shape) {
-  Tensor y = empty(shape, x.dtype(), x);
-  const int64_t row_bytes = rows ? y.numel() / rows * phi::SizeOf(x.dtype()) : 0;
-  check(qwenvl_cuda_scatter_rows(x.data(), indices.data<int64_t>(), indices.numel(), rows, row_bytes, y.data(),
-                                 stream_of(x)),
-        "rebuild_padding");
-  return y;
+  int64_t whole = 1;
+  for (int64_t size : shape) whole *= size;
+  return moved(qwenvl_cuda_scatter_rows, "rebuild_padding", x, indices, rows, whole, shape);
 }
 
 Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& cache, const QwenvlRows& rows,
