@@ -96,11 +96,11 @@ def second_turn(
         image, texts = traffic.picture(image_side, 0), np.split(traffic.words(2 * TURN, 0), 2)
         whole = request_of(prompt_of(runner, np.concatenate(texts), image), 2 * ANSWER)
         engine = engine_for(runner, [whole, whole])
-        ((first, second, there),) = by_turns([partial(chat, engine, image, texts, ANSWER)], model.repeats)
+        ((first, second, there),) = by_turns([partial(chat, engine, image, texts)], model.repeats)
         print_row(dtype, *map(spread, (first, second, percent(second, first), there)))
 
 
-def chat(engine, image, texts, new_tokens: int) -> tuple[float, float, float]:
+def chat(engine, image, texts) -> tuple[float, float, float]:
     """Seconds to the first tokens of two turns, and the share of the second's prompt that the cache had, in percent."""
     engine.forget()
     first, done = turn(engine, image, texts[0], ANSWER)
