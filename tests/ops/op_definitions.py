@@ -116,13 +116,12 @@ def sampling_weights(logits, how, marks=(), allowed=None):
     if temperature == 0 or top_k == 1:
         return (np.arange(logits.size) == logits.argmax()).astype(np.float64)
     probabilities = np.exp((logits - logits.max()) / temperature)
-    order = np.argsort(-probabilities, kind="stable")
-    kept = order[: int(top_k)] if top_k else order
-    shares = probabilities[kept] / probabilities[kept].sum()
-    kept = kept[np.cumsum(shares) - shares < top_p]
-    weights = np.zeros_like(probabilities)
-    weights[kept] = probabilities[kept]
-    return np.where(probabilities < min_p, 0, weights)
+    ranked = np.sort(probabilities)[::-1]
+    if top_k:
+        ranked = ranked[ranked >= ranked[min(int(top_k), ranked.size) - 1]]
+    before = np.cumsum(ranked) - ranked
+    least = ranked[before < top_p * ranked.sum()].min(initial=1)
+    return np.where(probabilities < max(least, min_p), 0, probabilities)
 
 
 def sample_row(logits, how, uniform, marks=(), allowed=None) -> int:
