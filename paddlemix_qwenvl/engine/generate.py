@@ -52,7 +52,6 @@ class Generates:
         """As copies and pickles have it: without what is kept of prompts and pictures."""
         return {name: value for name, value in vars(self).items() if name not in ("_kept_engine", "_kept_runner")}
 
-    @paddle.no_grad()
     def generate(
         self,
         input_ids=None,
@@ -110,7 +109,8 @@ class Generates:
             return answer_batch(engine, asked, _numpy(input_ids), streamer, criteria)
 
         parallel, runner = self.lm_head.parallel, ModelRunner(self)
-        ids, scores = on_all_ranks(parallel, [runner, self._runner_to_keep(runner.facts)], requests, answer)
+        with paddle.no_grad():
+            ids, scores = on_all_ranks(parallel, [runner, self._runner_to_keep(runner.facts)], requests, answer)
         if parallel.rank and streamer is not None:
             for taken in ids.T:
                 streamer.put(taken)

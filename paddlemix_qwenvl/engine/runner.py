@@ -116,17 +116,17 @@ class ModelRunner(Runner):
         super().__init__(facts)
         self.model = model
 
-    @paddle.no_grad()
     def encode(self, media: Sequence[Media]) -> list:
         """As in `Runner`."""
         inputs = {name: paddle.to_tensor(array) for name, array in joined(media).items()}
-        return split_features(self.model.encode(**inputs), media)
+        with paddle.no_grad():  # as a decorator it would keep one state for all threads
+            return split_features(self.model.encode(**inputs), media)
 
-    @paddle.no_grad()
     def step(self, inputs: StepInputs, features: list) -> paddle.Tensor:
         """As in `Runner`."""
         tensors = inputs.tensors()
         if not self.facts.stretches:
             tensors["ntk_alpha"] = None
         joined = paddle.concat(features) if features else None
-        return self.model.step(self._cache, **tensors, features=joined)
+        with paddle.no_grad():
+            return self.model.step(self._cache, **tensors, features=joined)

@@ -82,3 +82,4 @@ def test_a_criterion_may_ask_the_model_itself(fresh):
 
     assert answer(fresh, remember_images=True, stopping_criteria=ask) == answer(fresh)
     assert inner == [answer(fresh, 9)] * 4
+    assert paddle.is_grad_enabled()
