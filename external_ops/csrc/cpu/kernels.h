@@ -94,8 +94,8 @@ const char* qwenvl_cpu_isa(void);
 // (products_integer.h); or x as bfloat16 (products_bfloat16.h, or oneDNN), with sums in float32.
 enum QwenvlProduct { QWENVL_PRODUCT_FLOAT32 = 0, QWENVL_PRODUCT_INTEGERS = 1, QWENVL_PRODUCT_BFLOAT16 = 2 };
 enum {
-  QWENVL_FEW_ROWS = 8,        // rows of x for which a weight is used right from the register it was widened to float32 in
-  QWENVL_ROWS_FOR_TILES = 32  // from which on AMX's tiles are filled well enough
+  QWENVL_FEW_ROWS = 8,         // rows of x for which a weight is used right from the register it was widened to float32 in
+  QWENVL_ROWS_FOR_ONEDNN = 32  // more than which it multiplies faster in bfloat16 than the kernels
 };
 enum QwenvlProduct qwenvl_product(enum QwenvlDtype weight, int64_t rows);
 

@@ -136,9 +136,10 @@ struct IntegerProducts {
   static INLINE void tile(const int8_t* w, int64_t apart, const float* x, int64_t k, int64_t m, int64_t total,
                           int64_t first, int64_t last, vfloat* sums) {
     const int16_t* groups = numbers_of((float*)x, k, total) + m * GROUP;
+    constexpr int CHAINS = M == 1 ? 2 : 1;  // independent sums, to hide the latency of an addition
     for (int64_t block = first; block < last; block += DEPTH) {
-      vint acc[R][M] = {};
-      auto step = [&](const int8_t* group, int64_t next, const int16_t* x) __attribute__((always_inline)) {
+      vint acc[CHAINS][R][M] = {};
+      auto step = [&](int c, const int8_t* group, int64_t next, const int16_t* x) __attribute__((always_inline)) {
         vshort rows[M];
 #pragma GCC unroll 6
         for (int i = 0; i < M; ++i) rows[i] = load_as<vshort>(x + i * GROUP);
@@ -146,22 +147,28 @@ struct IntegerProducts {
         for (int r = 0; r < R; ++r) {
           const vshort weights = widen_integers(group + r * next);
 #pragma GCC unroll 6
-          for (int i = 0; i < M; ++i) acc[r][i] = add_products(acc[r][i], weights, rows[i]);
+          for (int i = 0; i < M; ++i) acc[c][r][i] = add_products(acc[c][r][i], weights, rows[i]);
         }
       };
       const int64_t end = least(last, block + DEPTH);
       int64_t i = block;
-      for (; i + GROUP <= end; i += GROUP) step(w + i, apart, groups + i * total);
+      for (; i + CHAINS * GROUP <= end; i += CHAINS * GROUP)
+#pragma GCC unroll 2
+        for (int c = 0; c < CHAINS; ++c) step(c, w + i + c * GROUP, apart, groups + (i + c * GROUP) * total);
+      for (; i + GROUP <= end; i += GROUP) step(0, w + i, apart, groups + i * total);
       if (i < end) {
         int8_t part[R][GROUP] = {};
         for (int r = 0; r < R; ++r) memcpy(part[r], w + r * apart + i, end - i);
-        step(part[0], GROUP, groups + i * total);
+        step(0, part[0], GROUP, groups + i * total);
       }
       const float* scales = x + block / DEPTH * total + m;
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 6
-        for (int i = 0; i < M; ++i) sums[r * total + i] += __builtin_convertvector(acc[r][i], vfloat) * scales[i];
+        for (int i = 0; i < M; ++i) {
+          const vint all = CHAINS == 1 ? acc[0][r][i] : acc[0][r][i] + acc[CHAINS - 1][r][i];
+          sums[r * total + i] += __builtin_convertvector(all, vfloat) * scales[i];
+        }
     }
   }
 

@@ -57,10 +57,11 @@ extern "C" int qwenvl_threads(void) {
 
 extern "C" void qwenvl_set_threads(int count) { threads.store(count, std::memory_order_relaxed); }
 
-// Whether oneDNN multiplies bfloat16 and int8 weights: where the kernels cannot in bfloat16, or not on tiles.
-static bool by_onednn(int64_t m) {
+// Whether oneDNN multiplies bfloat16 and int8 weights. It is faster with many rows in bfloat16, and with int8 ones on tiles.
+static bool by_onednn(QwenvlDtype dtype, int64_t m) {
   if (!qwenvl::has_bfloat16_products()) return false;
-  return qwenvl_cpu_kernels()->bfloat16_products ? qwenvl_has_amx() && m > QWENVL_ROWS_FOR_TILES : m > QWENVL_FEW_ROWS;
+  if (!qwenvl_cpu_kernels()->bfloat16_products) return m > QWENVL_FEW_ROWS;
+  return m > QWENVL_ROWS_FOR_ONEDNN && (dtype == QWENVL_BFLOAT16 || qwenvl_has_amx());
 }
 
 extern "C" QwenvlProduct qwenvl_product(QwenvlDtype dtype, int64_t m) {
@@ -68,7 +69,7 @@ extern "C" QwenvlProduct qwenvl_product(QwenvlDtype dtype, int64_t m) {
   const bool int8 = dtype == QWENVL_INT8, bfloat16 = dtype == QWENVL_BFLOAT16;
   if (dtype == QWENVL_FLOAT32) return QWENVL_PRODUCT_FLOAT32;
   if (bfloat16 && kernels.bfloat16_products) return m > 1 ? QWENVL_PRODUCT_BFLOAT16 : QWENVL_PRODUCT_FLOAT32;
-  if ((int8 || bfloat16) && by_onednn(m)) return QWENVL_PRODUCT_BFLOAT16;
+  if ((int8 || bfloat16) && by_onednn(dtype, m)) return QWENVL_PRODUCT_BFLOAT16;
   if (kernels.integer_products && (int8 || m > QWENVL_FEW_ROWS)) return QWENVL_PRODUCT_INTEGERS;
   return QWENVL_PRODUCT_FLOAT32;
 }
@@ -77,7 +78,7 @@ extern "C" void qwenvl_linear(const float* x, const void* weight, QwenvlDtype dt
                               const float* bias, int64_t m, int64_t k, int64_t n, float* y) {
   const QwenvlProduct product = qwenvl_product(dtype, m);
   auto* const onednn = product == QWENVL_PRODUCT_FLOAT32                   ? qwenvl::float32_linear
-                       : product == QWENVL_PRODUCT_BFLOAT16 && by_onednn(m) ? qwenvl::bfloat16_linear
+                       : product == QWENVL_PRODUCT_BFLOAT16 && by_onednn(dtype, m) ? qwenvl::bfloat16_linear
                                                                             : nullptr;
   if (onednn && m && k && n && onednn(x, weight, dtype, scales, bias, m, k, n, y)) return;
   qwenvl_cpu_kernels()->linear(x, weight, dtype, scales, bias, m, k, n, y);
