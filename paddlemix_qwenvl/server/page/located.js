@@ -30,7 +30,7 @@ export function locate(text, sizes, image) {
 function toItem({ kind, label, text, coords, grid }, original, image) {
   const scaled = coords.map((value, i) => {
     const pixels = (value * original[i % 2]) / grid[i % 2];
-    return Math.min(Math.max(pixels, 0), original[i % 2]);
+    return Math.round(Math.min(Math.max(pixels, 0), original[i % 2]) * 100) / 100;
   });
   return { kind, label, text, coords: kind === "box" ? ordered(scaled) : scaled, image };
 }
