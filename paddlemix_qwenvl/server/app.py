@@ -1,0 +1,185 @@
+"""The routes: a request is checked by its type, made by `asking`, run by the service and told by `chat` or `completions`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+from starlette.exceptions import HTTPException
+
+from paddlemix_qwenvl.engine.session import Assistant
+from paddlemix_qwenvl.server import errors
+from paddlemix_qwenvl.server.asking import Asked, ask_chat, ask_completion, token_ids
+from paddlemix_qwenvl.server.chat import Chat
+from paddlemix_qwenvl.server.completions import Texts
+from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
+from paddlemix_qwenvl.server.messages import media_parts
+from paddlemix_qwenvl.server.protocol import ErrorAnswer, ModelCard, ModelList, Sampling
+from paddlemix_qwenvl.server.protocol_chat import ChatCompletion, ChatRequest
+from paddlemix_qwenvl.server.protocol_completions import (
+    Completion,
+    CompletionRequest,
+    Detokenized,
+    DetokenizeRequest,
+    TokenizeChat,
+    Tokenized,
+    TokenizeRequest,
+)
+from paddlemix_qwenvl.server.spelling import Spelling
+from paddlemix_qwenvl.server.streams import Piece, pieces, server_sent_events, unless_gone
+
+if TYPE_CHECKING:
+    from paddlemix_qwenvl.server.media import MediaPolicy
+    from paddlemix_qwenvl.server.service import Service
+
+_REFUSED = {"model": ErrorAnswer, "description": "What was wrong."}
+_ERRORS: dict[int | str, Any] = {"4XX": _REFUSED, "5XX": _REFUSED}
+_STREAM = {
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "description": "The answer, or its events.",
+}
+_EVENTS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class _Json(Request):
+    """A request whose JSON is read strictly: no NaN, no half characters, no endless nesting."""
+
+    async def json(self) -> Any:
+        try:
+            return from_json(await self.body(), allow_inf_nan=False)
+        except ValueError as error:
+            raise HTTPException(400, f"the body is no JSON: {error}.") from None
+
+
+class _Route(APIRoute):
+    def get_route_handler(self) -> Callable:
+        handle = super().get_route_handler()
+
+        async def read_strictly(request: Request) -> Response:
+            return await handle(_Json(request.scope, request.receive))
+
+        return read_strictly
+
+
+class Api:
+    """What the routes do.
+
+    Args:
+        service: has the model.
+        media: loads what a request shows.
+    """
+
+    def __init__(self, service: Service, media: MediaPolicy):
+        self._service, self._media = service, media
+        self._created = int(time.time())
+
+    @cached_property
+    def _spelling(self) -> Spelling:
+        return Spelling(self._service.assistant.processor.tokenizer)
+
+    def routes(self) -> APIRouter:
+        """All of them."""
+        router = APIRouter(route_class=_Route, responses=_ERRORS)
+        told = {"response_model": ChatCompletion, "responses": {200: _STREAM}}
+        router.add_api_route("/v1/chat/completions", self.chat, methods=["POST"], **told)
+        told = {"response_model": Completion, "responses": {200: _STREAM}}
+        router.add_api_route("/v1/completions", self.complete, methods=["POST"], **told)
+        router.add_api_route("/v1/models", self.models, response_model=ModelList)
+        router.add_api_route("/v1/models/{model:path}", self.model, response_model=ModelCard)
+        router.add_api_route("/tokenize", self.tokenize, methods=["POST"], response_model=Tokenized)
+        router.add_api_route("/detokenize", self.detokenize, methods=["POST"], response_model=Detokenized)
+        return router
+
+    async def chat(self, body: ChatRequest, request: Request) -> Response:
+        """The next turn of a conversation, whole or as server-sent events."""
+        assistant, model = self._ready(body.model)
+
+        async def asked() -> Asked:
+            media = await self._media.load(media_parts(body))
+            return await self._service.prepare(lambda: ask_chat(assistant, body, media, self._salt(request, body)))
+
+        return await self._answer(
+            request, body, asked(), lambda it: Chat(body, it, assistant.processor, self._spelling, model)
+        )
+
+    async def complete(self, body: CompletionRequest, request: Request) -> Response:
+        """What follows a text, or each of several, whole or as server-sent events."""
+        assistant, model = self._ready(body.model)
+        asked = self._service.prepare(lambda: ask_completion(assistant, body, self._salt(request, body)))
+        return await self._answer(request, body, asked, lambda it: Texts(body, it, self._spelling, model))
+
+    async def _answer(
+        self, request: Request, body: Sampling, asking: Awaitable[Asked], telling: Callable[[Asked], Chat | Texts]
+    ) -> Response:
+        """Run what is asked. A stream begins when the engine has taken it, so that until then errors have their status."""
+
+        async def begun() -> tuple[Chat | Texts, AsyncIterator[Piece]]:
+            asked = await asking
+            return telling(asked), pieces(await self._service.run(asked.requests))
+
+        async def whole() -> Response:
+            answers, coming = await begun()
+            return JSONResponse(await answers.whole(coming))
+
+        if not body.stream:
+            return await unless_gone(request, whole())
+        answers, coming = await unless_gone(request, begun())
+        events = server_sent_events(request, answers.chunks(coming))
+        return StreamingResponse(events, media_type="text/event-stream", headers=_EVENTS)
+
+    async def models(self) -> ModelList:
+        """The names that the model is served by."""
+        return {"object": "list", "data": [self._card(name) for name in self._service.model_names]}
+
+    async def model(self, model: str) -> ModelCard:
+        """One of them."""
+        self._named(model)
+        return self._card(model)
+
+    async def tokenize(self, body: TokenizeRequest, request: Request) -> Tokenized:
+        """The token ids of a text, or of a conversation as the model is given it."""
+        assistant, _ = self._ready(body.model)
+        media = await self._media.load(media_parts(body)) if isinstance(body, TokenizeChat) else []
+        ids = await self._service.prepare(lambda: token_ids(assistant, body, media))
+        texts = [self._spelling.text(i) for i in ids] if body.return_token_strs else None
+        return {"count": len(ids), "max_model_len": assistant.engine.facts.context, "tokens": ids, "token_strs": texts}
+
+    async def detokenize(self, body: DetokenizeRequest) -> Detokenized:
+        """The text of token ids, special ones by name."""
+        assistant, _ = self._ready(body.model)
+        decode = assistant.processor.tokenizer.decode
+        return {"prompt": await self._service.prepare(lambda: decode(body.tokens, skip_special_tokens=False))}
+
+    def _ready(self, model: str | None) -> tuple[Assistant, str]:
+        """The model, and the name that answers say."""
+        self._named(model)
+        if self._service.assistant is None:
+            raise RequestError("the model is still loading: see /health.", 503, code="loading", retry_after=RETRY_AFTER)
+        return self._service.assistant, model or self._service.model_names[0]
+
+    def _named(self, model: str | None) -> None:
+        if model is not None and model not in self._service.model_names:
+            names = ", ".join(self._service.model_names)
+            raise RequestError(f"there is no model of that name: take one of {names}.", 404, "model", "model_not_found")
+
+    def _card(self, name: str) -> ModelCard:
+        card = {"id": name, "object": "model", "created": self._created, "owned_by": "paddlemix_qwenvl"}
+        assistant = self._service.assistant
+        return card | ({"max_model_len": assistant.engine.facts.context} if assistant else {})
+
+    def _salt(self, request: Request, body: Sampling) -> bytes:
+        return b""
+
+
+def create_app(service: Service, media: MediaPolicy) -> FastAPI:
+    """The server's application. It has no pages of documentation, which would fetch their parts from foreign addresses."""
+    app = FastAPI(title="paddlemix_qwenvl", docs_url=None, redoc_url=None)
+    errors.install(app)
+    app.include_router(Api(service, media).routes())
+    return app
