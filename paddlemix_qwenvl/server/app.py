@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.server import errors
-from paddlemix_qwenvl.server.asking import ask_chat, ask_completion, token_ids
+from paddlemix_qwenvl.server.asking import ask_chat, ask_completion, text_of, token_ids
 from paddlemix_qwenvl.server.chat import Chat
 from paddlemix_qwenvl.server.completions import Texts
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
@@ -33,6 +33,7 @@ from paddlemix_qwenvl.server.protocol_completions import (
 )
 from paddlemix_qwenvl.server.spelling import Spelling
 from paddlemix_qwenvl.server.streams import Piece, pieces, server_sent_events, unless_gone
+from paddlemix_qwenvl.server.web import SafeHeaders, page_routes
 
 if TYPE_CHECKING:
     from paddlemix_qwenvl.server.media import MediaPolicy
@@ -155,8 +156,7 @@ class Api:
     async def detokenize(self, body: DetokenizeRequest) -> Detokenized:
         """The text of token ids, special ones by name."""
         assistant, _ = self._ready(body.model)
-        decode = assistant.processor.tokenizer.decode
-        return {"prompt": await self._service.prepare(lambda: decode(body.tokens, skip_special_tokens=False))}
+        return {"prompt": await self._service.prepare(lambda: text_of(assistant, body.tokens))}
 
     def _ready(self, model: str | None) -> tuple[Assistant, str]:
         """The model, and the name that answers say."""
@@ -184,4 +184,6 @@ def create_app(service: Service, media: MediaPolicy) -> FastAPI:
     app = FastAPI(title="paddlemix_qwenvl", docs_url=None, redoc_url=None)
     errors.install(app)
     app.include_router(Api(service, media).routes())
+    app.include_router(page_routes())
+    app.add_middleware(SafeHeaders)
     return app
