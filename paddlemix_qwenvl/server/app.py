@@ -53,9 +53,18 @@ class _Json(Request):
 
     async def json(self) -> Any:
         try:
-            return from_json(await self.body(), allow_inf_nan=False)
+            return _whole_numbers(from_json(await self.body(), allow_inf_nan=False))
         except ValueError as error:
             raise HTTPException(400, f"the body is no JSON: {error}.") from None
+
+
+def _whole_numbers(value: Any) -> Any:
+    """JSON does not tell 1.0 from 1."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [*map(_whole_numbers, value)]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 class _Route(APIRoute):
