@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.server import errors
-from paddlemix_qwenvl.server.asking import Asked, ask_chat, ask_completion, token_ids
+from paddlemix_qwenvl.server.asking import ask_chat, ask_completion, token_ids
 from paddlemix_qwenvl.server.chat import Chat
 from paddlemix_qwenvl.server.completions import Texts
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
@@ -100,28 +100,30 @@ class Api:
         """The next turn of a conversation, whole or as server-sent events."""
         assistant, model = self._ready(body.model)
 
-        async def asked() -> Asked:
+        async def answers() -> Chat:
             media = await self._media.load(media_parts(body))
-            return await self._service.prepare(lambda: ask_chat(assistant, body, media, self._salt(request, body)))
+            salt = self._salt(request, body)
+            return await self._service.prepare(
+                lambda: Chat(body, ask_chat(assistant, body, media, salt), assistant.processor, self._spelling, model)
+            )
 
-        return await self._answer(
-            request, body, asked(), lambda it: Chat(body, it, assistant.processor, self._spelling, model)
-        )
+        return await self._answer(request, body, answers())
 
     async def complete(self, body: CompletionRequest, request: Request) -> Response:
         """What follows a text, or each of several, whole or as server-sent events."""
         assistant, model = self._ready(body.model)
-        asked = self._service.prepare(lambda: ask_completion(assistant, body, self._salt(request, body)))
-        return await self._answer(request, body, asked, lambda it: Texts(body, it, self._spelling, model))
+        salt = self._salt(request, body)
+        answers = self._service.prepare(
+            lambda: Texts(body, ask_completion(assistant, body, salt), self._spelling, model)
+        )
+        return await self._answer(request, body, answers)
 
-    async def _answer(
-        self, request: Request, body: Sampling, asking: Awaitable[Asked], telling: Callable[[Asked], Chat | Texts]
-    ) -> Response:
+    async def _answer(self, request: Request, body: Sampling, making: Awaitable[Chat | Texts]) -> Response:
         """Run what is asked. A stream begins when the engine has taken it, so that until then errors have their status."""
 
         async def begun() -> tuple[Chat | Texts, AsyncIterator[Piece]]:
-            asked = await asking
-            return telling(asked), pieces(await self._service.run(asked.requests))
+            answers = await making
+            return answers, pieces(await self._service.run(answers.asked.requests))
 
         async def whole() -> Response:
             answers, coming = await begun()
@@ -146,8 +148,8 @@ class Api:
         """The token ids of a text, or of a conversation as the model is given it."""
         assistant, _ = self._ready(body.model)
         media = await self._media.load(media_parts(body)) if isinstance(body, TokenizeChat) else []
-        ids = await self._service.prepare(lambda: token_ids(assistant, body, media))
-        texts = [self._spelling.text(i) for i in ids] if body.return_token_strs else None
+        ids, spelling = await self._service.prepare(lambda: (token_ids(assistant, body, media), self._spelling))
+        texts = [spelling.text(i) for i in ids] if body.return_token_strs else None
         return {"count": len(ids), "max_model_len": assistant.engine.facts.context, "tokens": ids, "token_strs": texts}
 
     async def detokenize(self, body: DetokenizeRequest) -> Detokenized:

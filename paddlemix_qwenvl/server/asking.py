@@ -13,6 +13,7 @@ from paddlemix_qwenvl.engine.grammar import Grammar, json_rule
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.errors import GenerationError
+from paddlemix_qwenvl.models.tokenizer import Tokenizer
 from paddlemix_qwenvl.server import tool_calls
 from paddlemix_qwenvl.server.located import Sizes, answer_schema
 from paddlemix_qwenvl.server.messages import hub_messages
@@ -136,8 +137,18 @@ def _finished(assistant: Assistant, request: Request, body: Sampling, most: int 
         min_new_tokens=body.min_tokens or 0,
         eos_token_ids=[*ends, *(body.stop_token_ids or [])],
     )
-    decoder = request.decoder if body.skip_special_tokens else assistant.processor.tokenizer
+    decoder = request.decoder if body.skip_special_tokens else _AllTokens(assistant.processor.tokenizer)
     return replace(request, settings=settings, decoder=decoder)
+
+
+@dataclass
+class _AllTokens:
+    """A decoder that leaves none out."""
+
+    tokenizer: Tokenizer
+
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
+        return self.tokenizer.decode(token_ids, skip_special_tokens=False)
 
 
 def _several(request: Request, body: Sampling) -> list[Request]:
