@@ -1,11 +1,10 @@
 """What the page makes of answers that the demo cannot give: read while they come, in every family's form."""
 
 import pytest
-from conftest import EXAMPLES, ask, scripted
+from page_driver import INPUTS, SHAPES, ask, scripted
 
 from paddlemix_qwenvl.grounding import parse, parse_document
 
-SHAPES = EXAMPLES / "images" / "shapes.png"
 SIZE, GRID = (252, 196), (504, 392)
 BOX = '{"bbox_2d": [27, 169, 83, 227], "label": "blue star"}'
 ANSWERS = [
@@ -69,7 +68,7 @@ def test_boxes_lie_on_the_picture_they_are_in(open_page):
     page = open_page()
     items = [{"kind": "point", "label": str(i), "coords": [5.0, 5.0], "image": i} for i in (1, 0, 1)]
     scripted(page, "Here.", [(SIZE, GRID)] * 2, items)
-    ask(page, "Where?", SHAPES, EXAMPLES / "qwen2_5_vl" / "inputs" / "one.png")
+    ask(page, "Where?", SHAPES, INPUTS / "one.png")
     assert page.locator(".figure img").evaluate_all("all => all.map(one => one.alt)") == ["shapes.png", "one.png"]
     assert page.locator(".figure >> nth=0").locator(".row").count() == 1
     assert page.locator(".figure >> nth=1").locator(".row").count() == 2
@@ -77,15 +76,25 @@ def test_boxes_lie_on_the_picture_they_are_in(open_page):
 
 def test_a_page_stands_beside_its_picture_as_markdown(open_page):
     page = open_page()
-    picture = EXAMPLES / "qwen2_5_vl" / "inputs" / "page.png"
-    text = (EXAMPLES / "qwen2_5_vl" / "inputs" / "page.html").read_text()
+    picture = INPUTS / "page.png"
+    text = (INPUTS / "page.html").read_text()
     size, grid = (800, 1040), (560, 700)
     scripted(page, text, [(size, grid)], [])
     ask(page, "Convert this page to QwenVL HTML.", picture)
     blocks = parse_document(text, size, grid)
     assert page.locator(".rows > .block").count() == page.locator(".stage g").count() == len(blocks) == 8
     assert page.locator(".block h3").inner_text() == "How long is a day?"
-    assert page.locator(".block td").all_inner_texts() == "Earth 1 23.9 Mars 2 24.6 Jupiter 95 9.9".split()
+    assert page.locator(".block td").all_inner_texts() == [
+        "Earth",
+        "1",
+        "23.9",
+        "Mars",
+        "2",
+        "24.6",
+        "Jupiter",
+        "95",
+        "9.9",
+    ]
     reading = "async ([text, picture]) => (await import('/page/document.js')).readDocument(text, picture)"
     read = page.evaluate(reading, [text, {"size": [*size], "grid": [*grid]}])
     assert [block["coords"] for block in read] == [pytest.approx(list(block.box), abs=0.01) for block in blocks]
@@ -184,8 +193,7 @@ def test_a_stream_that_breaks_is_no_whole_answer(open_page):
 def test_pictures_and_turns_in_the_order_they_were_given(open_page):
     page = open_page()
     bodies = scripted(page, "Yes.")
-    inputs = EXAMPLES / "qwen2_5_vl" / "inputs"
-    ask(page, "First", inputs / "one.png", inputs / "film.mp4", inputs / "two.png")
+    ask(page, "First", INPUTS / "one.png", INPUTS / "film.mp4", INPUTS / "two.png")
     ask(page, "Second")
     user, assistant, second = bodies[1]["messages"]
     assert [part["type"] for part in user["content"]] == ["image_url", "video_url", "image_url", "text"]
