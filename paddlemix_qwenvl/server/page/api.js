@@ -34,9 +34,9 @@ export async function health() {
   return response.json();
 }
 
-/** The chunks of a streamed answer. Ends when `signal` aborts it with an AbortError. */
+/** The chunks of the streamed answer to a body in JSON. Ends when `signal` aborts it with an AbortError. */
 export async function* stream(body, key, signal) {
-  const response = await request("v1/chat/completions", key, { method: "POST", body: JSON.stringify(body), signal });
+  const response = await request("v1/chat/completions", key, { method: "POST", body, signal });
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);

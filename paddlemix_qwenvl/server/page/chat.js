@@ -42,7 +42,7 @@ export function takeBack(conversation) {
 
 function addAnswer(conversation) {
   const image = picturesBefore(conversation, conversation.turns.length).meant;
-  conversation.turns.push({ role: "assistant", text: "", items: [], sizes: null, image, usage: null, finish: "stopped", seconds: 0, error: null });
+  conversation.turns.push({ role: "assistant", text: "", items: [], pictures: [], image, usage: null, finish: "stopped", seconds: 0, error: null });
   conversation.updated = Date.now();
 }
 
@@ -58,13 +58,13 @@ export async function ask(conversation, model, changed) {
   try {
     await keep(conversation);
     const body = await streamedBody(conversation, end, settings, model);
-    size = JSON.stringify(body).length;
+    size = body.length;
     for await (const chunk of stream(body, settings.api_key, controller.signal)) {
       take(turn, chunk);
       changed();
     }
   } catch (error) {
-    if (error.name !== "AbortError") turn.error = explain(error, size, turn);
+    if (error.name !== "AbortError") Object.assign(turn, { error: explain(error, size, turn), finish: null });
   }
   turn.seconds = (performance.now() - started) / 1000;
   running.delete(conversation);
@@ -76,25 +76,26 @@ function take(turn, chunk) {
   if (chunk.usage) turn.usage = chunk.usage;
   const choice = chunk.choices?.[0];
   if (!choice) return;
-  const { content, original_sizes, resized_sizes, grounding } = choice.delta;
-  if (original_sizes) turn.sizes = { original: original_sizes, resized: resized_sizes };
+  const { content, pictures, grounding } = choice.delta;
+  if (pictures) turn.pictures = pictures;
   if (content) {
     turn.text += content;
-    if (turn.sizes && turn.image !== null) turn.items = locate(turn.text, turn.sizes, turn.image);
+    turn.items = locate(turn.text, turn.pictures, turn.image);
   }
   if (grounding) turn.items = grounding;
   if (choice.finish_reason) turn.finish = choice.finish_reason;
 }
 
 function explain(error, size, turn) {
-  const megabytes = number(size / 1e6, 1);
-  if (!(error instanceof ApiError)) return String(error.message);
-  if (error.status === 413) return `${words("tooLarge", { size: megabytes })} ${error.message}`;
-  if (error.status === 401) return words("needsKey");
-  if (error.status === 503) return `${words("busy")} ${error.message}`;
-  if (error.status) return error.message;
+  const { message, status } = error;
+  const values = { message, size: number(size / 1e6, 1) };
+  if (!(error instanceof ApiError)) return message;
+  if (status === 413) return words("tooLarge", values);
+  if (status === 401) return words("needsKey");
+  if (status === 503) return words("busy", values);
+  if (status) return message;
   if (turn.text) return words("broken");
-  return size > 1e6 ? words("perhapsTooLarge", { size: megabytes }) : words("unreachable");
+  return size > 1e6 ? words("perhapsTooLarge", values) : words("unreachable");
 }
 
 let refusal = "";

@@ -1,7 +1,7 @@
 // The dialog that shows a request as code.
 
 import { asCurl, asPython } from "./code.js";
-import { element } from "./dom.js";
+import { copyButton, element } from "./dom.js";
 import { settings } from "./settings.js";
 import { words } from "./words.js";
 
@@ -29,12 +29,7 @@ export function showCode(conversation, end, model) {
     next.click();
     next.focus();
   };
-  const label = byId("copy-code").querySelector("span");
-  byId("copy-code").onclick = async () => {
-    await navigator.clipboard.writeText(byId("code-text").textContent);
-    label.textContent = words("copied");
-    setTimeout(() => (label.textContent = words("copy")), 1500);
-  };
+  byId("copy-code").replaceChildren(copyButton(words("copy"), () => byId("code-text").textContent, { quiet: false }));
   tabs[0].click();
   byId("code").showModal();
 }

@@ -11,14 +11,16 @@ const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00
 /** Whether an answer is a page in HTML. */
 export const isDocument = (text) => MARKS.test(text);
 
-/** [{type, markdown, coords}] of a page in reading order; `coords` in the original's pixels, or null without a box or sizes. */
-export function readDocument(text, original, resized) {
-  const scale = original && resized ? [original[0] / resized[0], original[1] / resized[1]] : null;
-  return [...blocks(tree(text))].map((block) => ({ ...block, coords: scale && block.box ? scaled(block.box, scale, original) : null }));
+/** What an answer says before its page begins. */
+export const preamble = (text) => text.slice(0, text.search(MARKS)).replace(/```[a-z]*\s*$/, "");
+
+/** [{type, markdown, coords}] of a page in reading order; `coords` in pixels of the picture {size, grid}, or null without a box. */
+export function readDocument(text, { size, grid }) {
+  return [...blocks(tree(text))].map(({ type, markdown, box }) => ({ type, markdown, coords: box && scaled(box, size, grid) }));
 }
 
-function scaled(box, scale, original) {
-  const coords = box.map((value, i) => Math.min(Math.max(value * scale[i % 2], 0), original[i % 2]));
+function scaled(box, size, grid) {
+  const coords = box.map((value, i) => Math.min(Math.max((value * size[i % 2]) / grid[i % 2], 0), size[i % 2]));
   return [Math.min(coords[0], coords[2]), Math.min(coords[1], coords[3]), Math.max(coords[0], coords[2]), Math.max(coords[1], coords[3])];
 }
 

@@ -31,6 +31,27 @@ export function iconButton(name, label, onclick, { quiet = true, ...properties }
   return element("button", { type: "button", className, title: label, ariaLabel: label, onclick, ...properties }, icon(name), ...words);
 }
 
+/** A button that copies what `text()` gives, and shows that it has. */
+export function copyButton(label, text, properties = {}) {
+  const button = iconButton("copy", label, async () => {
+    await copy(text());
+    const use = button.querySelector("use");
+    use.setAttribute("href", "#icon-check");
+    setTimeout(() => use.setAttribute("href", "#icon-copy"), 1500);
+  }, properties);
+  return button;
+}
+
+/** Browsers give a page their clipboard over https and on this machine alone; elsewhere an old command does. */
+async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const field = element("textarea", { value: text, className: "hidden" });
+  (document.querySelector("dialog[open]") ?? document.body).append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+}
+
 /** Hands `blob` over as a file. */
 export function download(blob, name) {
   const href = URL.createObjectURL(blob);

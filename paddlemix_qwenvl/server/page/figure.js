@@ -1,6 +1,6 @@
 // A picture with what an answer points at: shapes over it, and their names or a page's text beside it.
 
-import { download, element, iconButton, svg } from "./dom.js";
+import { copyButton, download, element, svg } from "./dom.js";
 import { colours, drawn, extent, inkOn, outline } from "./drawing.js";
 import { showMarkdown } from "./markdown.js";
 import { address } from "./media.js";
@@ -9,6 +9,7 @@ import { number, words } from "./words.js";
 const MOST_TAGS = 14; // more would hide the picture; the others show when they are lit
 
 /**
+ * title: of the picture, "" where it needs none.
  * entries: {kind, label, text, coords, image} of things, or {type, markdown, coords} of a page's blocks. Things have rows
  * to choose them by, blocks are read. What is under the pointer, has the focus or is chosen is lit on both sides.
  */
@@ -26,7 +27,8 @@ export class Figure {
     this.buttons = element("span", { className: "buttons" });
     this.list = element("ol", { className: "rows" });
     const head = element("div", { className: "head" }, this.count, this.buttons);
-    this.node = element("figure", { className: "figure" }, this.stage, element("figcaption", { title }, head, this.list));
+    this.title = title;
+    this.node = element("figure", { className: "figure" }, this.stage, element("figcaption", {}, head, this.list));
     for (const [on, off] of [["pointerover", "pointerout"], ["focusin", "focusout"]]) {
       this.node.addEventListener(on, (event) => this.light(indicesAt(event.target)));
       this.node.addEventListener(off, () => this.light([]));
@@ -84,7 +86,7 @@ export class Figure {
     if (entry.coords) {
       const path = (name) => svg("path", { class: name, d: outline(entry) });
       replace(this.shapes, svg("g", { class: entry.kind }, path("halo"), path("line")));
-      replace(this.tags, element("span", { className: `tag ${entry.kind}` }, entry.label || words("unnamed")));
+      replace(this.tags, element("span", { className: `tag ${entry.kind}`, hidden: !entry.label }, entry.label));
     }
     const row = this.list.children[i];
     if (entry.markdown !== undefined && row) showMarkdown(row, entry.markdown);
@@ -92,7 +94,7 @@ export class Figure {
   }
 
   row(entry, i) {
-    const places = entry.coords.map((value) => number(value, 1)).join("  ");
+    const places = entry.coords.map((value) => number(value, 1, false)).join("  ");
     const text = entry.text ? [element("span", { className: "text" }, entry.text)] : [];
     const label = element("span", { className: "name" }, entry.label || words("unnamed"));
     const button = element("button", { type: "button", className: "row", ariaPressed: this.chosen.has(i), onclick: () => this.choose(i, button) });
@@ -119,6 +121,7 @@ export class Figure {
     if (!tag || !entry.coords) return;
     const [left, top, right] = extent(entry);
     const fromRight = left > 0.6 * width;
+    tag.classList.toggle("from-right", fromRight);
     tag.style.left = fromRight ? "" : `${(left / width) * 100}%`;
     tag.style.right = fromRight ? `${(1 - right / width) * 100}%` : "";
     tag.style.top = `max(0px, ${(top / height) * 100}% - var(--tag))`;
@@ -138,11 +141,14 @@ export class Figure {
   showHead() {
     const n = this.entries.length;
     const all = words(this.isPage() ? "blocks" : "items", { n });
-    this.count.textContent = this.chosen.size ? words("chosen", { n: this.chosen.size, all: n }) : all;
-    const copy = iconButton("copy", words("copyMarkdown"), () => navigator.clipboard.writeText(this.markdown()));
-    const json = iconButton("download", words("saveJson"), () => this.saveJson(), { quiet: false });
-    const png = iconButton("download", words("savePng"), () => this.savePng(), { quiet: false });
-    this.buttons.replaceChildren(...(this.isPage() ? [copy] : []), json, png);
+    const counted = this.chosen.size ? words("chosen", { n: this.chosen.size, all: n }) : all;
+    this.count.textContent = [this.title, counted].filter(Boolean).join(" · ");
+    const save = (kind, onclick) => {
+      const label = words("save", { kind });
+      return element("button", { type: "button", className: "worded", title: label, ariaLabel: label, onclick }, kind);
+    };
+    const copy = this.isPage() ? [copyButton(words("copyMarkdown"), () => this.markdown())] : [];
+    this.buttons.replaceChildren(...copy, save("JSON", () => this.saveJson()), save("PNG", () => this.savePng()));
   }
 
   markdown() {

@@ -18,19 +18,20 @@ const TAGS = /<(?:\|object_)?ref(?:_start\|)?>([\s\S]*?)<(?:\/|\|object_)ref(?:_
  * [{kind, label, text, coords, image}] in the pixels of the pictures as they were given.
  *
  * text: an answer, or the beginning of one.
- * sizes: {original, resized} of the prompt's pictures, each a list of [width, height].
+ * pictures: those of the prompt, {size, grid}: [width, height] as given, and of what coordinates count on.
  * image: index of the picture that is meant.
  */
-export function locate(text, sizes, image) {
-  if (!sizes.original[image]) return [];
-  const found = [...fromTags(text), ...fromJson(text, sizes.resized[image])].sort((a, b) => a.start - b.start);
-  return found.slice(0, MOST).map((one) => toItem(one, sizes.original[image], image));
+export function locate(text, pictures, image) {
+  if (!pictures[image]) return [];
+  const { size, grid } = pictures[image];
+  const found = [...fromTags(text), ...fromJson(text, grid)].sort((a, b) => a.start - b.start);
+  return found.slice(0, MOST).map((one) => toItem(one, size, image));
 }
 
-function toItem({ kind, label, text, coords, grid }, original, image) {
+function toItem({ kind, label, text, coords, grid }, size, image) {
   const scaled = coords.map((value, i) => {
-    const pixels = (value * original[i % 2]) / grid[i % 2];
-    return Math.round(Math.min(Math.max(pixels, 0), original[i % 2]) * 100) / 100;
+    const pixels = (value * size[i % 2]) / grid[i % 2];
+    return Math.round(Math.min(Math.max(pixels, 0), size[i % 2]) * 100) / 100;
   });
   return { kind, label, text, coords: kind === "box" ? ordered(scaled) : scaled, image };
 }
@@ -56,10 +57,10 @@ function fromTags(text) {
   return found;
 }
 
-function fromJson(text, resized) {
+function fromJson(text, grid) {
   const found = [];
   for (const { value, start } of readJson(text))
-    for (const shape of walk(value, "", 0)) found.push({ start, grid: resized, ...shape });
+    for (const shape of walk(value, "", 0)) found.push({ start, grid, ...shape });
   return found;
 }
 

@@ -176,6 +176,7 @@ function bindFrame() {
     showWords();
   };
   byId("model").onchange = ({ target }) => change({ model: target.value });
+  document.addEventListener("keydown", ({ key }) => key === "Escape" && showSidebar(false));
   for (const dialog of document.querySelectorAll("dialog"))
     dialog.onclick = ({ target }) => {
       if (target === dialog || target.closest("[data-close]")) dialog.close();

@@ -16,16 +16,16 @@ export function requestBody(conversation, end, settings, model, write) {
   }
   const { min_pixels, max_pixels } = settings;
   const pixels = Object.fromEntries(Object.entries({ min_pixels, max_pixels }).filter(([, value]) => value !== null));
-  const body = { model, messages, grounding: true };
+  const body = { ...(model && { model }), messages, grounding: true };
   for (const name of ["temperature", "top_p", "max_tokens", "seed"]) if (settings[name] !== null) body[name] = settings[name];
   if (Object.keys(pixels).length) body.mm_processor_kwargs = pixels;
   return body;
 }
 
-/** The same with the media in it, streamed. */
+/** The same as JSON with the media in it, for a stream. */
 export async function streamedBody(conversation, end, settings, model) {
   const media = conversation.turns.slice(0, end).flatMap((turn) => turn.media ?? []);
   const uris = await Promise.all(media.map((medium) => dataUri(medium.blob)));
   const body = requestBody(conversation, end, settings, model, (_, number) => uris[number - 1]);
-  return { ...body, stream: true, stream_options: { include_usage: true } };
+  return JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } });
 }

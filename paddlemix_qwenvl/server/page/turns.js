@@ -1,7 +1,7 @@
 // The turns of a conversation as nodes.
 
-import { isDocument, readDocument } from "./document.js";
-import { element, icon, iconButton } from "./dom.js";
+import { isDocument, preamble, readDocument } from "./document.js";
+import { copyButton, element, icon, iconButton } from "./dom.js";
 import { Figure } from "./figure.js";
 import { showMarkdown } from "./markdown.js";
 import { address } from "./media.js";
@@ -48,13 +48,13 @@ export class Answer {
 
   show({ running, last }) {
     const { turn } = this;
-    const page = turn.image !== null && turn.sizes !== null && isDocument(turn.text);
+    const page = turn.pictures[turn.image] && isDocument(turn.text);
     if (page) this.showFigures([[turn.image, this.blocks()]]);
     else this.showFigures(grouped(turn.items));
     this.node.classList.toggle("running", running);
     this.node.ariaBusy = running;
     this.node.classList.toggle("located", this.figures.size > 0);
-    showMarkdown(this.text, page ? `\`\`\`\`html\n${turn.text}\n\`\`\`\`` : turn.text);
+    showMarkdown(this.text, page ? preamble(turn.text) : turn.text);
     if (running) for (const code of this.text.querySelectorAll(".code")) code.scrollTop = code.scrollHeight;
     this.error.textContent = turn.error ?? "";
     this.error.hidden = !turn.error;
@@ -62,19 +62,20 @@ export class Answer {
   }
 
   blocks() {
-    const { text, image, sizes } = this.turn;
-    return readDocument(text, sizes.original[image], sizes.resized[image]).map((block) => ({ ...block, kind: "box", label: block.type }));
+    const { text, image, pictures } = this.turn;
+    return readDocument(text, pictures[image]).map((block) => ({ ...block, kind: "box", label: block.type }));
   }
 
   showFigures(groups) {
     for (const [image, entries] of groups) {
       if (!this.pictures[image]) continue;
       if (!this.figures.has(image)) {
-        const figure = new Figure(this.pictures[image], words("pictureNumber", { n: image + 1 }));
+        const title = this.pictures.length > 1 ? words("pictureNumber", { n: image + 1 }) : "";
+        const figure = new Figure(this.pictures[image], title);
         this.figures.set(image, figure);
         this.figureList.append(figure.node);
       }
-      this.figures.get(image).show(entries, this.turn.sizes?.original[image]);
+      this.figures.get(image).show(entries, this.turn.pictures[image]?.size);
     }
     const images = groups.map(([image]) => image);
     for (const [image, figure] of this.figures)
@@ -87,7 +88,7 @@ export class Answer {
   showFoot(running, last) {
     const { turn } = this;
     if (running) return this.foot.replaceChildren(element("span", { className: "working" }));
-    const copy = iconButton("copy", words("copyText"), () => navigator.clipboard.writeText(turn.text));
+    const copy = copyButton(words("copyText"), () => turn.text);
     const code = iconButton("code", words("asCode"), this.acts.asCode);
     const again = last ? [iconButton("again", words("regenerate"), this.acts.again)] : [];
     const facts = element("span", { className: "facts" }, this.facts().join(" · "));
