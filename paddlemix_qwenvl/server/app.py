@@ -41,10 +41,8 @@ if TYPE_CHECKING:
 
 _REFUSED = {"model": ErrorAnswer, "description": "What was wrong."}
 _ERRORS: dict[int | str, Any] = {"4XX": _REFUSED, "5XX": _REFUSED}
-_STREAM = {
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    "description": "The answer, or its events.",
-}
+_EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+_STREAM = {"content": {"text/event-stream": {"itemSchema": _EVENT}}, "description": "The answer, or its events."}
 _EVENTS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
