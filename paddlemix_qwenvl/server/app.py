@@ -131,7 +131,7 @@ class Api:
 
         async def begun() -> tuple[Chat | Texts, AsyncIterator[Piece]]:
             answers = await making
-            return answers, pieces(await self._service.run(answers.asked.requests))
+            return answers, pieces(await self._service.run(answers.asked.requests), body)
 
         async def whole() -> Response:
             answers, coming = await begun()
