@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.server import errors
-from paddlemix_qwenvl.server.asking import ask_chat, ask_completion, token_ids
+from paddlemix_qwenvl.server.asking import ask_chat, ask_completion, text_of, token_ids
 from paddlemix_qwenvl.server.chat import Chat
 from paddlemix_qwenvl.server.completions import Texts
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
@@ -33,6 +33,7 @@ from paddlemix_qwenvl.server.protocol_completions import (
 )
 from paddlemix_qwenvl.server.spelling import Spelling
 from paddlemix_qwenvl.server.streams import Piece, pieces, server_sent_events, unless_gone
+from paddlemix_qwenvl.server.web import SafeHeaders, page_routes
 
 if TYPE_CHECKING:
     from paddlemix_qwenvl.server.media import MediaPolicy
@@ -52,9 +53,18 @@ class _Json(Request):
 
     async def json(self) -> Any:
         try:
-            return from_json(await self.body(), allow_inf_nan=False)
+            return _whole_numbers(from_json(await self.body(), allow_inf_nan=False))
         except ValueError as error:
             raise HTTPException(400, f"the body is no JSON: {error}.") from None
+
+
+def _whole_numbers(value: Any) -> Any:
+    """JSON does not tell 1.0 from 1."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [*map(_whole_numbers, value)]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 class _Route(APIRoute):
@@ -155,8 +165,7 @@ class Api:
     async def detokenize(self, body: DetokenizeRequest) -> Detokenized:
         """The text of token ids, special ones by name."""
         assistant, _ = self._ready(body.model)
-        decode = assistant.processor.tokenizer.decode
-        return {"prompt": await self._service.prepare(lambda: decode(body.tokens, skip_special_tokens=False))}
+        return {"prompt": await self._service.prepare(lambda: text_of(assistant, body.tokens))}
 
     def _ready(self, model: str | None) -> tuple[Assistant, str]:
         """The model, and the name that answers say."""
@@ -184,4 +193,6 @@ def create_app(service: Service, media: MediaPolicy) -> FastAPI:
     app = FastAPI(title="paddlemix_qwenvl", docs_url=None, redoc_url=None)
     errors.install(app)
     app.include_router(Api(service, media).routes())
+    app.include_router(page_routes())
+    app.add_middleware(SafeHeaders)
     return app

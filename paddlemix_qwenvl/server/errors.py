@@ -118,9 +118,9 @@ def install(app: FastAPI) -> None:
 
 
 def invalid(found: Sequence[Mapping[str, Any]], body: Any) -> RequestError:
-    """What pydantic found wrong in a request: the first unknown field, else what lies deepest."""
+    """What pydantic found wrong in a request: the first unknown field, else what lies deepest, of a right kind if there is such."""
     unknown = [one for one in found if one["type"] == "extra_forbidden"]
-    one = unknown[0] if unknown else max(found, key=lambda each: len(each["loc"]))
+    one = unknown[0] if unknown else max(found, key=lambda each: (len(each["loc"]), "_type" not in each["type"]))
     path = _path(one, body)
     name = ".".join(path) or None
     if unknown:
