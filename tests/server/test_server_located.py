@@ -39,5 +39,5 @@ def test_a_stream_begins_with_the_pictures(stream, picture):
     parts = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": "Locate the red square."}]
     body = {"messages": [{"role": "user", "content": parts}], "max_tokens": 2}
     first = stream("/v1/chat/completions", **body, grounding=True)[0]["choices"][0]["delta"]
-    assert first == {"role": "assistant", "content": "", "pictures": [{"size": [840, 560], "grid": [392, 280]}]}
+    assert first == {"role": "assistant", "content": "", "pictures": [{"size": [840, 560], "grid": [392, 252]}]}
     assert "pictures" not in stream("/v1/chat/completions", **body)[0]["choices"][0]["delta"]
