@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["paddlemix_qwenvl", "paddlemix_qwenvl.*"]),
-    package_data={"paddlemix_qwenvl": ["demo/*"]},
+    package_data={"paddlemix_qwenvl": ["demo/*", "server/page/*"]},
     install_requires=[
         "av>=12,<19",
         "filelock>=3.9",

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.server import errors
-from paddlemix_qwenvl.server.asking import Asked, ask_chat, ask_completion, token_ids
+from paddlemix_qwenvl.server.asking import ask_chat, ask_completion, text_of, token_ids
 from paddlemix_qwenvl.server.chat import Chat
 from paddlemix_qwenvl.server.completions import Texts
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
@@ -33,6 +33,7 @@ from paddlemix_qwenvl.server.protocol_completions import (
 )
 from paddlemix_qwenvl.server.spelling import Spelling
 from paddlemix_qwenvl.server.streams import Piece, pieces, server_sent_events, unless_gone
+from paddlemix_qwenvl.server.web import SafeHeaders, page_routes
 
 if TYPE_CHECKING:
     from paddlemix_qwenvl.server.media import MediaPolicy
@@ -52,9 +53,18 @@ class _Json(Request):
 
     async def json(self) -> Any:
         try:
-            return from_json(await self.body(), allow_inf_nan=False)
+            return _whole_numbers(from_json(await self.body(), allow_inf_nan=False))
         except ValueError as error:
             raise HTTPException(400, f"the body is no JSON: {error}.") from None
+
+
+def _whole_numbers(value: Any) -> Any:
+    """JSON does not tell 1.0 from 1."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [*map(_whole_numbers, value)]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 class _Route(APIRoute):
@@ -100,28 +110,30 @@ class Api:
         """The next turn of a conversation, whole or as server-sent events."""
         assistant, model = self._ready(body.model)
 
-        async def asked() -> Asked:
+        async def answers() -> Chat:
             media = await self._media.load(media_parts(body))
-            return await self._service.prepare(lambda: ask_chat(assistant, body, media, self._salt(request, body)))
+            salt = self._salt(request, body)
+            return await self._service.prepare(
+                lambda: Chat(body, ask_chat(assistant, body, media, salt), assistant.processor, self._spelling, model)
+            )
 
-        return await self._answer(
-            request, body, asked(), lambda it: Chat(body, it, assistant.processor, self._spelling, model)
-        )
+        return await self._answer(request, body, answers())
 
     async def complete(self, body: CompletionRequest, request: Request) -> Response:
         """What follows a text, or each of several, whole or as server-sent events."""
         assistant, model = self._ready(body.model)
-        asked = self._service.prepare(lambda: ask_completion(assistant, body, self._salt(request, body)))
-        return await self._answer(request, body, asked, lambda it: Texts(body, it, self._spelling, model))
+        salt = self._salt(request, body)
+        answers = self._service.prepare(
+            lambda: Texts(body, ask_completion(assistant, body, salt), self._spelling, model)
+        )
+        return await self._answer(request, body, answers)
 
-    async def _answer(
-        self, request: Request, body: Sampling, asking: Awaitable[Asked], telling: Callable[[Asked], Chat | Texts]
-    ) -> Response:
+    async def _answer(self, request: Request, body: Sampling, making: Awaitable[Chat | Texts]) -> Response:
         """Run what is asked. A stream begins when the engine has taken it, so that until then errors have their status."""
 
         async def begun() -> tuple[Chat | Texts, AsyncIterator[Piece]]:
-            asked = await asking
-            return telling(asked), pieces(await self._service.run(asked.requests))
+            answers = await making
+            return answers, pieces(await self._service.run(answers.asked.requests))
 
         async def whole() -> Response:
             answers, coming = await begun()
@@ -146,15 +158,14 @@ class Api:
         """The token ids of a text, or of a conversation as the model is given it."""
         assistant, _ = self._ready(body.model)
         media = await self._media.load(media_parts(body)) if isinstance(body, TokenizeChat) else []
-        ids = await self._service.prepare(lambda: token_ids(assistant, body, media))
-        texts = [self._spelling.text(i) for i in ids] if body.return_token_strs else None
+        ids, spelling = await self._service.prepare(lambda: (token_ids(assistant, body, media), self._spelling))
+        texts = [spelling.text(i) for i in ids] if body.return_token_strs else None
         return {"count": len(ids), "max_model_len": assistant.engine.facts.context, "tokens": ids, "token_strs": texts}
 
     async def detokenize(self, body: DetokenizeRequest) -> Detokenized:
         """The text of token ids, special ones by name."""
         assistant, _ = self._ready(body.model)
-        decode = assistant.processor.tokenizer.decode
-        return {"prompt": await self._service.prepare(lambda: decode(body.tokens, skip_special_tokens=False))}
+        return {"prompt": await self._service.prepare(lambda: text_of(assistant, body.tokens))}
 
     def _ready(self, model: str | None) -> tuple[Assistant, str]:
         """The model, and the name that answers say."""
@@ -182,4 +193,6 @@ def create_app(service: Service, media: MediaPolicy) -> FastAPI:
     app = FastAPI(title="paddlemix_qwenvl", docs_url=None, redoc_url=None)
     errors.install(app)
     app.include_router(Api(service, media).routes())
+    app.include_router(page_routes())
+    app.add_middleware(SafeHeaders)
     return app

@@ -13,6 +13,8 @@ from paddlemix_qwenvl.engine.grammar import Grammar, json_rule
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.errors import GenerationError
+from paddlemix_qwenvl.models.prompts import check_vocabulary
+from paddlemix_qwenvl.models.tokenizer import Tokenizer
 from paddlemix_qwenvl.server import tool_calls
 from paddlemix_qwenvl.server.located import Sizes, answer_schema
 from paddlemix_qwenvl.server.messages import hub_messages
@@ -90,6 +92,16 @@ def token_ids(assistant: Assistant, body: TokenizeText | TokenizeChat, media: Se
     return request.prompt.token_ids.tolist()
 
 
+def text_of(assistant: Assistant, ids: list[int]) -> str:
+    """The text of token ids, special ones by name.
+
+    Raises:
+        PromptError: one that the model does not know.
+    """
+    check_vocabulary(0, max(ids, default=0), assistant.engine.facts.vocab_size)
+    return assistant.processor.tokenizer.decode(ids, skip_special_tokens=False)
+
+
 def _inputs(assistant: Assistant, prompt: str | list[int]) -> dict[str, Any]:
     if isinstance(prompt, str):
         return assistant.processor(text=[assistant.processor.escape(prompt)], return_tensors="np")
@@ -123,8 +135,8 @@ def _settings(body: Sampling, assistant: Assistant) -> dict[str, Any]:
 def _finished(assistant: Assistant, request: Request, body: Sampling, most: int | None, salt: bytes) -> Request:
     """With lengths that fit, and end tokens and text as they are wanted."""
     engine, length = assistant.engine, len(request.prompt.token_ids)
-    room = min(engine.facts.context, engine.blocks.num_blocks * engine.blocks.block_size) - length
-    most = min(most or getattr(assistant.defaults, "max_new_tokens", None) or room, max(1, room))
+    room = max(1, min(engine.facts.context, engine.blocks.num_blocks * engine.blocks.block_size) - length)
+    most = min(most or getattr(assistant.defaults, "max_new_tokens", None) or room, room)
     if (body.min_tokens or 0) > most:
         raise GenerationError(
             f"min_tokens is {body.min_tokens}: at most {most} fit: ask for fewer, or a larger max_tokens."
@@ -136,8 +148,18 @@ def _finished(assistant: Assistant, request: Request, body: Sampling, most: int 
         min_new_tokens=body.min_tokens or 0,
         eos_token_ids=[*ends, *(body.stop_token_ids or [])],
     )
-    decoder = request.decoder if body.skip_special_tokens else assistant.processor.tokenizer
+    decoder = request.decoder if body.skip_special_tokens else _AllTokens(assistant.processor.tokenizer)
     return replace(request, settings=settings, decoder=decoder)
+
+
+@dataclass
+class _AllTokens:
+    """A decoder that leaves none out."""
+
+    tokenizer: Tokenizer
+
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
+        return self.tokenizer.decode(token_ids, skip_special_tokens=False)
 
 
 def _several(request: Request, body: Sampling) -> list[Request]:

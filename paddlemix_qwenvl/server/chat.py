@@ -11,7 +11,7 @@ from uuid import uuid4
 from paddlemix_qwenvl.models.processor import Processor
 from paddlemix_qwenvl.server import tool_calls
 from paddlemix_qwenvl.server.asking import Asked
-from paddlemix_qwenvl.server.located import grounding
+from paddlemix_qwenvl.server.located import first_shown, grounding, pictures
 from paddlemix_qwenvl.server.protocol_chat import (
     AnswerMessage,
     CalledTool,
@@ -69,8 +69,9 @@ class Chat:
 
     async def chunks(self, pieces: AsyncIterator[Piece]) -> AsyncIterator[ChatChunk]:
         """The answers as they come: the role, pieces, and at last the reason of the end with what is known then."""
+        shown = {"pictures": pictures(self.asked.sizes, self.processor)} if self.body.grounding else {}
         for index in range(self._tally.n):
-            yield self._chunk([self._delta(index, {"role": "assistant", "content": ""})])
+            yield self._chunk([self._delta(index, {"role": "assistant", "content": "", **shown})])
         held: list[list[TokenLogprob]] = [[] for _ in self._texts]
         async for piece in pieces:
             held[piece.index] += self._logprobs(piece)
@@ -105,7 +106,8 @@ class Chat:
     def _grounding(self, index: int) -> AnswerMessage:
         if not self.body.grounding:
             return {}
-        return {"grounding": grounding(self._texts[index], self.asked.sizes, self.processor)}
+        found = grounding(self._texts[index], self.asked.sizes, self.processor, first_shown(self.body))
+        return {"grounding": found}
 
     def _end(self, piece: Piece) -> dict[str, Any]:
         parser = self._parsers[piece.index]

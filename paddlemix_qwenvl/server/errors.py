@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from paddlemix_qwenvl.errors import (
@@ -26,6 +26,7 @@ from paddlemix_qwenvl.server.protocol import ErrorAnswer
 
 LONGEST = 500  # characters of a message
 RETRY_AFTER = 5  # seconds
+_LEFT = 499  # as nginx logs it; nobody reads it
 _LOG = logging.getLogger(__name__)
 _ADDRESS = re.compile(r"(?: at)? 0x[0-9a-fA-F]{4,}")
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
@@ -35,6 +36,10 @@ _TEXTS = {
 }
 _OF_REQUESTS = (ConfigurationError, GenerationError, GroundingError, MediaError, PromptError)
 _FAILED = "the server failed at this request; its log says more"
+
+
+class Gone(Exception):
+    """The client has left."""
 
 
 class RequestError(QwenVLError):
@@ -103,33 +108,46 @@ def install(app: FastAPI) -> None:
     async def known(_: Request, error: QwenVLError) -> JSONResponse:
         return response_of(as_request_error(error))
 
+    @app.exception_handler(Gone)
+    async def gone(_: Request, error: Gone) -> Response:
+        return Response(status_code=_LEFT)
+
     @app.exception_handler(Exception)
     async def unknown(_: Request, error: Exception) -> JSONResponse:
         return response_of(RequestError(_FAILED, 500))
 
 
 def invalid(found: Sequence[Mapping[str, Any]], body: Any) -> RequestError:
-    """What pydantic found wrong in a request: the first unknown field, else what lies deepest."""
+    """What pydantic found wrong in a request: the first unknown field, else what lies deepest, of a right kind if there is such."""
     unknown = [one for one in found if one["type"] == "extra_forbidden"]
-    one = unknown[0] if unknown else max(found, key=lambda each: len(each["loc"]))
-    path = _path(one["loc"], body)
+    one = unknown[0] if unknown else max(found, key=lambda each: (len(each["loc"]), "_type" not in each["type"]))
+    path = _path(one, body)
     name = ".".join(path) or None
     if unknown:
-        return RequestError(f"{name} is no field that this server knows{_hint(path[-1])}: leave it out.", 400, name)
-    reason = one["msg"].removeprefix("Value error, ")
-    where = f"{name}: " if name else "the body: "
-    return RequestError(f"{where}{reason}.", 400, name, "missing" if one["type"] == "missing" else None)
+        hint = _hint(path[0]) if len(path) == 1 else ""
+        return RequestError(f"{name} is no field that this server knows{hint}: leave it out.", 400, name)
+    return RequestError(f"{name or 'the body'}: {_reason(one)}.", 400, name)
 
 
-def _path(steps: Sequence[str | int], body: Any) -> list[str]:
+def _path(one: Mapping[str, Any], body: Any) -> list[str]:
     """Where in the body something is wrong, without what pydantic calls the kinds of values there."""
-    path, at = [], body
-    for number, step in enumerate(steps[1:], 2):
+    path, at, steps = [], body, one["loc"][1:]
+    for number, step in enumerate(steps, 1):
         is_there = step in at if isinstance(at, dict) else isinstance(at, list) and isinstance(step, int)
-        if is_there or (number == len(steps) and isinstance(at, dict)):
+        if is_there or (number == len(steps) and one["type"] in ("missing", "extra_forbidden")):
             path.append(str(step))
             at = at[step] if is_there else None
     return path
+
+
+def _reason(one: Mapping[str, Any]) -> str:
+    """What was expected, without the value that was given."""
+    context = one.get("ctx", {})
+    if one["type"] == "union_tag_invalid":
+        return f"{context['discriminator']} should be one of {context['expected_tags']}"
+    if one["type"] == "union_tag_not_found":
+        return f"{context['discriminator']} is missing"
+    return one["msg"].removeprefix("Value error, ")
 
 
 def _hint(name: str) -> str:

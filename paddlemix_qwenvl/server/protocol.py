@@ -93,7 +93,7 @@ class Sampling(Given):
     top_k: Annotated[int | None, Field(default=None, ge=-1, le=_LARGEST, description="0 and -1 for no limit.")]
     min_p: Annotated[float | None, Field(default=None, ge=0, le=1)]
     n: Annotated[int | None, Field(default=None, ge=1, le=MOST_ANSWERS)]
-    seed: Annotated[int | None, Field(default=None, ge=-(2**63), le=2**63 - 1)]
+    seed: int | None = None
     stop: Annotated[
         Annotated[str, Field(min_length=1, max_length=1024)]
         | Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=MOST_STOPS)]

@@ -247,12 +247,20 @@ class GroundingItem(TypedDict):
     image: int
 
 
+class ShownPicture(TypedDict):
+    """(width, height) of a picture as it was given, and of what coordinates in the answer's text count on."""
+
+    size: list[int]
+    grid: list[int]
+
+
 class AnswerMessage(TypedDict):
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str | None]
     refusal: NotRequired[None]
     tool_calls: NotRequired[list[CalledTool]]
     grounding: NotRequired[list[GroundingItem]]
+    pictures: NotRequired[list[ShownPicture]]
 
 
 FinishReason = Literal["stop", "length", "tool_calls"]

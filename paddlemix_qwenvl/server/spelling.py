@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 
 from paddlemix_qwenvl.engine.events import Token
 from paddlemix_qwenvl.models.tokenizer import Tokenizer
@@ -14,14 +13,10 @@ LEAST = -9999.0
 
 
 class Spelling:
-    """Tokens of a tokenizer as bytes."""
+    """Tokens of a tokenizer as bytes; a released one takes a moment to be read."""
 
     def __init__(self, tokenizer: Tokenizer):
-        self._tokenizer = tokenizer
-
-    @cached_property
-    def _bytes(self) -> dict[int, bytes]:
-        return self._tokenizer.token_bytes()
+        self._bytes = tokenizer.token_bytes()
 
     def text(self, token_id: int) -> str:
         """A token alone; bytes that are no whole character are U+FFFD."""

@@ -12,7 +12,7 @@ from fastapi import Request
 
 from paddlemix_qwenvl.engine.events import Event, Failed, Finished, Token
 from paddlemix_qwenvl.server.asking import Asked
-from paddlemix_qwenvl.server.errors import as_request_error, body_of
+from paddlemix_qwenvl.server.errors import Gone, as_request_error, body_of
 from paddlemix_qwenvl.server.protocol import Usage
 
 PING_SECONDS = 10.0
@@ -88,10 +88,6 @@ class Tally:
                 "image_tokens": self.asked.image_tokens,
             },
         }
-
-
-class Gone(Exception):
-    """The client has left."""
 
 
 async def unless_gone(request: Request, answer: Awaitable[T]) -> T:

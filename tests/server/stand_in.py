@@ -1,6 +1,12 @@
-import asyncio, threading, time, base64, io
+"""Something in place of the service."""
+
+import asyncio
+import sys
+import threading
+import time
+
+from paddlemix_qwenvl.engine.events import Failed, Finished
 from paddlemix_qwenvl.engine.session import Assistant
-from paddlemix_qwenvl.engine.events import Finished, Failed
 
 
 class Service:
@@ -61,7 +67,8 @@ class Media:
 
 
 if __name__ == "__main__":
-    import uvicorn, sys
+    import uvicorn
+
     from paddlemix_qwenvl.server.app import create_app
 
     uvicorn.run(create_app(Service(), Media()), port=int(sys.argv[1]))
