@@ -117,8 +117,14 @@ async def unless_gone(request: Request, answer: Awaitable[T]) -> T:
         await _ended(leaving, working)
 
 
-async def server_sent_events(request: Request, chunks: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[bytes]:
-    """Chunks as lines of a stream, comments while there are none, and its end. It ends early when the client leaves."""
+async def server_sent_events(
+    request: Request, chunks: AsyncIterator[Mapping[str, Any]], events: AsyncIterator
+) -> AsyncIterator[bytes]:
+    """Chunks as lines of a stream, comments while there are none, and its end. It ends early when the client leaves.
+
+    Args:
+        events: what the chunks are made of, which is closed in any case.
+    """
     leaving = asyncio.ensure_future(_gone(request))
     coming = asyncio.ensure_future(anext(chunks, None))
     try:
@@ -138,6 +144,7 @@ async def server_sent_events(request: Request, chunks: AsyncIterator[Mapping[str
     finally:
         await _ended(leaving, coming)
         await chunks.aclose()
+        await events.aclose()
     yield b"data: [DONE]\n\n"
 
 
