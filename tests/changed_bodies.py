@@ -19,7 +19,10 @@ SOUND: dict[str, list[dict[str, Any]]] = {  # all fields of each route are in on
     "/v1/chat/completions": [
         {"model": "demo", "messages": asked("What do you see?", SMALL), "max_tokens": 4, "grounding": True},
         {
-            "messages": [{"role": "system", "content": "You see shapes."}, *asked("What?", data_uri(PICTURE.read_bytes()))],
+            "messages": [
+                {"role": "system", "content": "You see shapes."},
+                *asked("What?", data_uri(PICTURE.read_bytes())),
+            ],
             "max_completion_tokens": 3,
             "temperature": 1.5,
             "top_p": 0.9,

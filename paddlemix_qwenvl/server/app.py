@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from paddlemix_qwenvl.server.protocol_completions import (
     TokenizeRequest,
 )
 from paddlemix_qwenvl.server.spelling import Spelling
-from paddlemix_qwenvl.server.streams import Piece, pieces, server_sent_events, unless_gone
+from paddlemix_qwenvl.server.streams import pieces, server_sent_events, unless_gone
 from paddlemix_qwenvl.server.web import SafeHeaders, page_routes
 
 if TYPE_CHECKING:
@@ -41,10 +42,8 @@ if TYPE_CHECKING:
 
 _REFUSED = {"model": ErrorAnswer, "description": "What was wrong."}
 _ERRORS: dict[int | str, Any] = {"4XX": _REFUSED, "5XX": _REFUSED}
-_STREAM = {
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    "description": "The answer, or its events.",
-}
+_EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+_STREAM = {"content": {"text/event-stream": {"itemSchema": _EVENT}}, "description": "The answer, or its events."}
 _EVENTS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -131,19 +130,20 @@ class Api:
     async def _answer(self, request: Request, body: Sampling, making: Awaitable[Chat | Texts]) -> Response:
         """Run what is asked. A stream begins when the engine has taken it, so that until then errors have their status."""
 
-        async def begun() -> tuple[Chat | Texts, AsyncIterator[Piece]]:
+        async def begun() -> tuple[Chat | Texts, AsyncIterator]:
             answers = await making
-            return answers, pieces(await self._service.run(answers.asked.requests))
+            return answers, await self._service.run(answers.asked.requests)
 
         async def whole() -> Response:
-            answers, coming = await begun()
-            return JSONResponse(await answers.whole(coming))
+            answers, events = await begun()
+            async with aclosing(events):
+                return JSONResponse(await answers.whole(pieces(events, body)))
 
         if not body.stream:
             return await unless_gone(request, whole())
-        answers, coming = await unless_gone(request, begun())
-        events = server_sent_events(request, answers.chunks(coming))
-        return StreamingResponse(events, media_type="text/event-stream", headers=_EVENTS)
+        answers, events = await unless_gone(request, begun())
+        lines = server_sent_events(request, answers.chunks(pieces(events, body)), events)
+        return StreamingResponse(lines, media_type="text/event-stream", headers=_EVENTS)
 
     async def models(self) -> ModelList:
         """The names that the model is served by."""

@@ -100,7 +100,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def not_found(_: Request, error: HTTPException) -> JSONResponse:
-        response = response_of(RequestError(_TEXTS.get(error.status_code, str(error.detail)), error.status_code))
+        response = response_of(RequestError(_TEXTS.get(error.status_code, error.detail), error.status_code))
         response.headers.update(error.headers or {})
         return response
 

@@ -30,6 +30,7 @@ def grounding(text: str, sizes: Sizes, processor: Processor, first: int) -> list
         return []
     return [
         {"kind": item.kind, "label": item.label, "coords": [*item.coords], "image": item.image}
+        | ({"text": item.text} if item.text else {})
         for item in parse(text, sizes["original_sizes"], grids(sizes, processor), first)
     ]
 

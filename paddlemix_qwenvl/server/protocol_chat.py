@@ -239,12 +239,13 @@ class CalledTool(TypedDict):
 
 
 class GroundingItem(TypedDict):
-    """What an answer points at, in pixels of the picture as it was given."""
+    """What an answer points at, in pixels of the picture as it was given, and what it says is written there."""
 
     kind: Literal["box", "point", "polygon"]
     label: str
     coords: list[float]
     image: int
+    text: NotRequired[str]
 
 
 class ShownPicture(TypedDict):

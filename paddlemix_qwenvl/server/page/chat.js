@@ -1,7 +1,6 @@
 // Asking: a conversation's turns, the answer that is on its way, and where it is kept.
 
 import { ApiError, stream } from "./api.js";
-import { locate } from "./located.js";
 import { streamedBody } from "./request.js";
 import { settings } from "./settings.js";
 import * as store from "./store.js";
@@ -42,7 +41,7 @@ export function takeBack(conversation) {
 
 function addAnswer(conversation) {
   const image = picturesBefore(conversation, conversation.turns.length).meant;
-  conversation.turns.push({ role: "assistant", text: "", items: [], pictures: [], image, usage: null, finish: "stopped", seconds: 0, error: null });
+  conversation.turns.push({ role: "assistant", text: "", items: null, pictures: [], image, usage: null, finish: "stopped", seconds: 0, error: null });
   conversation.updated = Date.now();
 }
 
@@ -78,10 +77,7 @@ function take(turn, chunk) {
   if (!choice) return;
   const { content, pictures, grounding } = choice.delta;
   if (pictures) turn.pictures = pictures;
-  if (content) {
-    turn.text += content;
-    turn.items = locate(turn.text, turn.pictures, turn.image);
-  }
+  if (content) turn.text += content;
   if (grounding) turn.items = grounding;
   if (choice.finish_reason) turn.finish = choice.finish_reason;
 }

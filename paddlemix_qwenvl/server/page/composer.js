@@ -28,7 +28,8 @@ export class Composer {
     }
     document.addEventListener("paste", (event) => {
       const files = filesOf(event.clipboardData);
-      if (files.length) event.preventDefault();
+      if (!files.length || event.clipboardData.getData("text/plain")) return; // office programs add a picture of their text
+      event.preventDefault();
       this.add(files);
     });
     this.takeDrops(byId("drop"));

@@ -1,7 +1,7 @@
 // Shapes over a picture: their outlines and colours, and the picture with them as PNG.
 
-// Bright enough for dark pictures, dark enough for light ones, and apart from each other next to each other.
-const COLOURS = ["#ef4a37", "#12946b", "#2f74ea", "#f0ab12", "#9b4df0", "#0b8fa6", "#e0408c", "#8ec21f"];
+// Seen on dark and on light pictures, apart from each other, and with black or white on them in a contrast of 4.5 and more.
+const COLOURS = ["#da3521", "#0b7f58", "#2a6de0", "#f0ab12", "#9345ee", "#0a7d91", "#d4337f", "#8ec21f"];
 
 /** The colour of the things that share a label, in the order in which labels first come. */
 export function colours(entries) {

@@ -86,7 +86,7 @@ export class Figure {
     if (entry.coords) {
       const path = (name) => svg("path", { class: name, d: outline(entry) });
       replace(this.shapes, svg("g", { class: entry.kind }, path("halo"), path("line")));
-      replace(this.tags, element("span", { className: `tag ${entry.kind}`, hidden: !entry.label }, entry.label));
+      replace(this.tags, element("span", { className: `tag ${entry.kind}`, hidden: !nameOf(entry) }, nameOf(entry)));
     }
     const row = this.list.children[i];
     if (entry.markdown !== undefined && row) showMarkdown(row, entry.markdown);
@@ -95,8 +95,8 @@ export class Figure {
 
   row(entry, i) {
     const places = entry.coords.map((value) => number(value, 1, false)).join("  ");
-    const text = entry.text ? [element("span", { className: "text" }, entry.text)] : [];
-    const label = element("span", { className: "name" }, entry.label || words("unnamed"));
+    const text = entry.label && entry.text ? [element("span", { className: "text" }, entry.text)] : [];
+    const label = element("span", { className: "name" }, nameOf(entry) || words("unnamed"));
     const button = element("button", { type: "button", className: "row", ariaPressed: this.chosen.has(i), onclick: () => this.choose(i, button) });
     button.append(element("span", { className: "swatch" }), label, ...text, element("span", { className: "places" }, places));
     return element("li", {}, button);
@@ -175,6 +175,9 @@ export class Figure {
     return this.medium.name.replace(/\.[^.]*$/, "") || "picture";
   }
 }
+
+/** What a thing is called, or what is written there. */
+const nameOf = ({ label, text }) => label || text || "";
 
 function indicesAt(node) {
   const entry = node.closest?.("[data-entry]")?.dataset.entry;

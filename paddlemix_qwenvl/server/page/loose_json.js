@@ -94,17 +94,15 @@ class Reader {
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
-/** [{value, start, end}] of every JSON object and array in `text`, outermost ones, in order. */
+/** [{value, start}] of every JSON object and array in `text`, outermost ones, in order. */
 export function readJson(text) {
   const found = [];
-  for (let at = text.search(/[{[]/); at >= 0; ) {
+  const opening = /[{[]/g;
+  for (let match; (match = opening.exec(text)); ) {
     const reader = new Reader(text);
-    reader.at = at;
-    const value = reader.value(0);
-    const end = Math.max(reader.at, at + 1);
-    found.push({ value, start: at, end });
-    const next = text.slice(end).search(/[{[]/);
-    at = next < 0 ? -1 : end + next;
+    reader.at = match.index;
+    found.push({ value: reader.value(0), start: match.index });
+    opening.lastIndex = Math.max(opening.lastIndex, reader.at);
   }
   return found;
 }

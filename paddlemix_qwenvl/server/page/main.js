@@ -145,7 +145,7 @@ function showWords() {
   showOtherTheme();
   byId("suggestions").replaceChildren(
     ...words("suggestions").map((text, i) => {
-      const sample = i === 0 ? [element("span", { className: "note" }, words("sample"))] : [];
+      const sample = i === 0 ? [element("span", { className: "note" }, words("sample")), element("img", { src: SAMPLE, alt: "" })] : [];
       return element("li", {}, element("button", { type: "button", onclick: () => suggest(text, i === 0) }, text, ...sample));
     }),
   );

@@ -3,6 +3,7 @@
 import { isDocument, preamble, readDocument } from "./document.js";
 import { copyButton, element, icon, iconButton } from "./dom.js";
 import { Figure } from "./figure.js";
+import { locate } from "./located.js";
 import { showMarkdown } from "./markdown.js";
 import { address } from "./media.js";
 import { number, words } from "./words.js";
@@ -50,7 +51,7 @@ export class Answer {
     const { turn } = this;
     const page = turn.pictures[turn.image] && isDocument(turn.text);
     if (page) this.showFigures([[turn.image, this.blocks()]]);
-    else this.showFigures(grouped(turn.items));
+    else this.showFigures(grouped(turn.items ?? locate(turn.text, turn.pictures, turn.image)));
     this.node.classList.toggle("running", running);
     this.node.ariaBusy = running;
     this.node.classList.toggle("located", this.figures.size > 0);

@@ -55,6 +55,14 @@ def test_the_servers_reading_has_the_last_word(open_page):
     assert page.locator(".row .places").inner_text() == "10  20  100  110"
 
 
+def test_what_is_written_in_a_picture_is_shown(open_page):
+    page = open_page()
+    found = [{"kind": "box", "label": "", "coords": [10.0, 20.0, 100.0, 110.0], "image": 0, "text": "OPEN"}]
+    scripted(page, '[{"bbox_2d": [20, 40, 200, 220], "text_content": "OPEN"}]', [(SIZE, GRID)], found)
+    ask(page, "Spot all texts.", SHAPES)
+    assert page.locator(".row .name").inner_text() == page.locator(".tag").inner_text() == "OPEN"
+
+
 def test_names_in_the_text_light_their_boxes(open_page):
     page = open_page()
     scripted(page, ANSWERS[3], [(SIZE, GRID)])

@@ -35,7 +35,7 @@ def test_it_loads_under_its_policy(open_page, address):
     page = open_page()
     answer = page.request.get(address)
     assert {rule.strip() for rule in answer.headers["content-security-policy"].split(";")} == CSP
-    assert page.locator("h1").inner_text() == "Ask about a picture"
+    assert page.locator("#welcome h2").inner_text() == "Ask about a picture"
     assert page.locator("#model").input_value() == "demo"
     assert page.evaluate("document.activeElement.id") in ("", "question")
 

@@ -61,7 +61,14 @@ def test_light_and_dark(open_page, scheme):
     page = open_page(color_scheme=scheme)
     ground = rgb(page, "body", "background-color")
     assert (sum(ground) < 150) == (scheme == "dark")
-    for selector in ("h1", "#welcome p", "#suggestions button", "#sidebar .worded", "#sidebar .faint", ".hint"):
+    for selector in (
+        "#welcome h2",
+        "#welcome p",
+        "#suggestions button",
+        "#sidebar .worded",
+        "#sidebar .faint",
+        ".hint",
+    ):
         assert contrast(rgb(page, selector, "color"), ground) >= 4.5, selector
     page.click("#switch-theme")
     assert (sum(rgb(page, "body", "background-color")) < 150) == (scheme == "light")
@@ -71,14 +78,14 @@ def test_light_and_dark(open_page, scheme):
 
 def test_chinese(open_page):
     page = open_page(locale="zh-CN")
-    assert page.locator("h1").inner_text() == "看图提问"
+    assert page.locator("#welcome h2").inner_text() == "看图提问"
     assert page.evaluate("document.documentElement.lang") == "zh-CN"
     ask(page, "找出所有形状。", SHAPES)
     assert page.locator(".count").inner_text() == "4 项"
     page.click("#switch-language")
     assert page.locator(".count").inner_text() == "4 items"
     page.reload()
-    assert page.locator("h1").inner_text() == "Ask about a picture"
+    assert page.locator("#welcome h2").inner_text() == "Ask about a picture"
 
 
 def test_the_keyboard_alone(open_page):

@@ -40,7 +40,8 @@ def test_a_picture_is_described(client, shapes):
 def test_what_came_before_is_not_computed_again(client):
     picture = data_uri(new_picture(1, side=224))
     first, second = (
-        client.chat.completions.create(model="demo", messages=asked("What do you see?", picture)).usage for _ in range(2)
+        client.chat.completions.create(model="demo", messages=asked("What do you see?", picture)).usage
+        for _ in range(2)
     )
     assert first.prompt_tokens == second.prompt_tokens
     assert first.prompt_tokens_details.cached_tokens == 0

@@ -55,7 +55,9 @@ def test_both_readmes_show_clients():
 
 @pytest.mark.parametrize("command", CURL)
 def test_a_line_for_curl(server, command):
-    done = subprocess.run(["sh", "-c", here(command, server.address)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["sh", "-c", here(command, server.address)], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     events = [line.removeprefix("data: ") for line in done.stdout.splitlines() if line.startswith("data: ")]
     assert not events or events.pop() == "[DONE]"
