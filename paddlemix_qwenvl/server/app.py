@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from paddlemix_qwenvl.server.media import MediaPolicy
     from paddlemix_qwenvl.server.service import Service
 
+MOST_BYTES = 64 << 20
 _REFUSED = {"model": ErrorAnswer, "description": "What was wrong."}
 _ERRORS: dict[int | str, Any] = {"4XX": _REFUSED, "5XX": _REFUSED}
 _EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
@@ -200,7 +201,10 @@ class Api:
 
 
 def create_app(
-    service: Service, media: MediaPolicy, most_bytes: int, salt_of: Callable[[Request], bytes] = lambda _: b""
+    service: Service,
+    media: MediaPolicy,
+    most_bytes: int = MOST_BYTES,
+    salt_of: Callable[[Request], bytes] = lambda _: b"",
 ) -> FastAPI:
     """The server's application. It has no pages of documentation, which would fetch their parts from foreign addresses.
 
