@@ -19,6 +19,7 @@ let conversations = [];
 let current = chat.newConversation();
 let shown = null; // the last answer's Answer
 let drawing = 0;
+let heldAt = 0; // where the page itself has scrolled to
 
 const composer = new Composer({ ask: askQuestion, stop: () => chat.stop(current) });
 
@@ -40,8 +41,7 @@ function run() {
   const turn = conversation.turns.at(-1);
   composer.notice("");
   const answered = chat.ask(conversation, settings.model, () => conversation === current && schedule());
-  openConversation(conversation);
-  scroller.scrollTop = scroller.scrollHeight;
+  openAtEnd(conversation);
   say(words("answering"));
   answered.then(() => say(turn.error ?? words("finished", { text: turn.text })));
 }
@@ -50,13 +50,21 @@ function run() {
 function schedule() {
   cancelAnimationFrame(drawing);
   drawing = requestAnimationFrame(() => {
-    const following = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80;
+    const following = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80 || heldAt === scroller.scrollTop;
     const running = chat.isRunning(current);
     shown?.show({ running, last: true });
     composer.setRunning(running);
     if (!running) composer.notice(chat.notKept());
-    if (following) scroller.scrollTop = scroller.scrollHeight;
+    if (following) scrollToEnd();
   });
+}
+
+/** The end of the text, but no further than keeps the last question in view above its picture. */
+function scrollToEnd() {
+  const question = byId("turns").lastElementChild?.previousElementSibling;
+  const most = shown?.figures.size ? question.offsetTop - 24 : Infinity;
+  scroller.scrollTop = Math.min(scroller.scrollHeight, most);
+  heldAt = scroller.scrollTop;
 }
 
 /** Tells those who do not see the page. */
@@ -91,7 +99,7 @@ function showConversations() {
 
 function openAtEnd(conversation) {
   openConversation(conversation);
-  scroller.scrollTop = scroller.scrollHeight;
+  scrollToEnd();
 }
 
 async function removeConversation(conversation) {

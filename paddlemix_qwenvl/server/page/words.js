@@ -60,7 +60,7 @@ const WORDS = {
     blocks: { one: "1 block", other: "{n} blocks" },
     pictureNumber: "Picture {n}",
     unnamed: "unnamed",
-    usage: "{prompt} tokens in, {cached} of them cached; {completion} out",
+    usage: "{prompt} tokens in ({cached} cached), {completion} out",
     seconds: "{n} s",
     cutOff: "Ended at the limit of tokens",
     stopped: "Stopped",
