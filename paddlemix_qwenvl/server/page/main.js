@@ -50,7 +50,8 @@ function run() {
 function schedule() {
   cancelAnimationFrame(drawing);
   drawing = requestAnimationFrame(() => {
-    const following = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80 || heldAt === scroller.scrollTop;
+    const following =
+      scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80 || heldAt === scroller.scrollTop;
     const running = chat.isRunning(current);
     shown?.show({ running, last: true });
     composer.setRunning(running);
@@ -125,9 +126,16 @@ function startConversation() {
 
 async function watchServer() {
   const { state, progress } = await api.health().catch(() => ({ state: "unreachable" }));
-  const saying = { loading: words("loading", { n: number((progress ?? 0) * 100) }), ready: "", draining: words("draining"), failed: words("failed"), unreachable: words("unreachable") };
+  const saying = {
+    loading: words("loading", { n: number((progress ?? 0) * 100) }),
+    ready: "",
+    draining: words("draining"),
+    failed: words("failed"),
+    unreachable: words("unreachable"),
+  };
   byId("server").textContent = saying[state] ?? "";
-  if (state === "ready" || state === undefined) showModels().catch((error) => composer.notice(error.status === 401 ? words("needsKey") : error.message));
+  if (state === "ready" || state === undefined)
+    showModels().catch((error) => composer.notice(error.status === 401 ? words("needsKey") : error.message));
   else setTimeout(watchServer, 1000);
 }
 
@@ -135,7 +143,9 @@ async function showModels() {
   const names = await api.models(settings.api_key);
   composer.notice("");
   if (!names.includes(settings.model)) change({ model: names[0] });
-  byId("model").replaceChildren(...names.map((name) => element("option", { value: name, selected: name === settings.model }, name)));
+  byId("model").replaceChildren(
+    ...names.map((name) => element("option", { value: name, selected: name === settings.model }, name)),
+  );
 }
 
 // ---- the frame
@@ -151,8 +161,15 @@ function showWords() {
   showOtherTheme();
   byId("suggestions").replaceChildren(
     ...words("suggestions").map((text, i) => {
-      const sample = i === 0 ? [element("span", { className: "note" }, words("sample")), element("img", { src: SAMPLE, alt: "" })] : [];
-      return element("li", {}, element("button", { type: "button", onclick: () => suggest(text, i === 0) }, text, ...sample));
+      const sample =
+        i === 0
+          ? [element("span", { className: "note" }, words("sample")), element("img", { src: SAMPLE, alt: "" })]
+          : [];
+      return element(
+        "li",
+        {},
+        element("button", { type: "button", onclick: () => suggest(text, i === 0) }, text, ...sample),
+      );
     }),
   );
   composer.show();
