@@ -21,7 +21,7 @@ from paddlemix_qwenvl.engine.events import Event, Failed, Finished, Progress, To
 from paddlemix_qwenvl.engine.finite import not_finite
 from paddlemix_qwenvl.engine.pace import Pace
 from paddlemix_qwenvl.engine.runner import Runner
-from paddlemix_qwenvl.engine.sampling import Row, draw, rows_of
+from paddlemix_qwenvl.engine.sampling import Row, draw, likeliest, rows_of
 from paddlemix_qwenvl.engine.scheduler import Part, Plan, Scheduler
 from paddlemix_qwenvl.engine.sequence import Request, Sequence
 from paddlemix_qwenvl.errors import ContextError, GenerationError, ParallelError, QwenVLError
@@ -30,6 +30,7 @@ BLOCK_SIZE = 64
 ENCODER_CACHE_BYTES = 256 << 20
 MAX_NUM_SEQS = 64
 MAX_NUM_BATCHED_TOKENS = 512
+BEGIN_TOGETHER = 8  # answers: with fewer a step takes nearly as long, since all weights are read
 
 
 @dataclass
@@ -170,7 +171,7 @@ class Engine:
 
     def _plan(self) -> Plan:
         scheduler = self._scheduler
-        plan = scheduler.plan(self._pace.budget(scheduler.decoding()), self._drafts)
+        plan = scheduler.plan(self._budget(), self._drafts)
         while not plan.parts and scheduler.waiting:
             plan = scheduler.plan(self._pace.most, self._drafts)
             if plan.parts:
@@ -178,6 +179,18 @@ class Engine:
             stuck = self._group_of(scheduler.waiting[0])
             self._fail(stuck, ContextError("the cache has no room left for this request: use a larger one."))
         return plan
+
+    def _budget(self) -> int:
+        """Tokens of prompts for the next step. What was asked before the first of the running answers began does not spare these:
+        requests that come together begin one right after the other, and go on together.
+        """
+        answers = [each for each in self._scheduler.running if each.remaining == 1]
+        budget = self._pace.budget(len(answers))
+        if not 0 < len(answers) < BEGIN_TOGETHER:
+            return budget
+        began = min(each.clock.first_token or math.inf for each in answers)
+        others = [each for each in [*self._scheduler.running, *self._scheduler.waiting] if each.remaining > 1]
+        return max(budget, min(self._pace.most, sum(each.remaining for each in others if each.clock.added < began)))
 
     def _drafts(self, sequence: Sequence) -> list[int]:
         if self._group_of(sequence).beams is not None:
@@ -239,8 +252,9 @@ class Engine:
                 chosen += range(first - width, first)
         if rows:
             whole = chosen == list(range(logits.shape[0]))
-            tokens, scores = draw(logits if whole else logits.index_select(paddle.to_tensor(chosen)), rows)
-            self._take(takers, tokens.tolist(), scores.tolist())
+            logits_of_rows = logits if whole else logits.index_select(paddle.to_tensor(chosen))
+            tokens, scores = draw(logits_of_rows, rows)
+            self._take(takers, tokens.tolist(), scores.tolist(), likeliest(logits_of_rows, rows))
         for group in [group for group in self._groups.values() if len(group.logits) == group.width > 1]:
             self._advance_beams(group)
 
@@ -257,7 +271,13 @@ class Engine:
             group.sequences.append(twin)
         return [*group.sequences]
 
-    def _take(self, takers: list[tuple[Sequence, list[int]]], tokens: list[int], scores: list[float]) -> None:
+    def _take(
+        self,
+        takers: list[tuple[Sequence, list[int]]],
+        tokens: list[int],
+        scores: list[float],
+        tops: list[tuple[tuple[int, float], ...]],
+    ) -> None:
         """Each sequence takes its new tokens, up to the first that its draft had not."""
         at = 0
         for sequence, drafts in takers:
@@ -268,8 +288,9 @@ class Engine:
                 self._fail(self._group_of(sequence), not_finite(self.facts.dtype))
                 continue
             try:
-                for token, score, draft in zip(tokens[start:at], scores[start:at], [*drafts, None], strict=True):
-                    reason, accepted = self._append(sequence, token, score), accepted + 1
+                drawn = zip(tokens[start:at], scores[start:at], tops[start:at], strict=True)
+                for (token, score, top), draft in zip(drawn, [*drafts, None], strict=True):
+                    reason, accepted = self._append(sequence, token, score, top), accepted + 1
                     if reason or token != draft:
                         break
             except QwenVLError as error:
@@ -282,11 +303,11 @@ class Engine:
             if reason:
                 self._finish(sequence, reason)
 
-    def _append(self, sequence: Sequence, token: int, score: float) -> str | None:
+    def _append(self, sequence: Sequence, token: int, score: float, top: tuple[tuple[int, float], ...]) -> str | None:
         sequence.clock.first_token = sequence.clock.first_token or perf_counter()
         reason = sequence.append(token, score)
         text = sequence.text.add(token) if sequence.text else ""
-        self._tell(Token(sequence.key[1], sequence.index, token, score, text))
+        self._tell(Token(sequence.key[1], sequence.index, token, score, text, top))
         return reason
 
     def _advance_beams(self, group: _Group) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -19,8 +21,9 @@ from paddlemix_qwenvl.server.asking import ask_chat, ask_completion, text_of, to
 from paddlemix_qwenvl.server.chat import Chat
 from paddlemix_qwenvl.server.completions import Texts
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
+from paddlemix_qwenvl.server.guards import BodyLimit
 from paddlemix_qwenvl.server.messages import media_parts
-from paddlemix_qwenvl.server.protocol import ErrorAnswer, ModelCard, ModelList, Sampling
+from paddlemix_qwenvl.server.protocol import ErrorAnswer, Health, ModelCard, ModelList, Sampling
 from paddlemix_qwenvl.server.protocol_chat import ChatCompletion, ChatRequest
 from paddlemix_qwenvl.server.protocol_completions import (
     Completion,
@@ -32,7 +35,7 @@ from paddlemix_qwenvl.server.protocol_completions import (
     TokenizeRequest,
 )
 from paddlemix_qwenvl.server.spelling import Spelling
-from paddlemix_qwenvl.server.streams import Piece, pieces, server_sent_events, unless_gone
+from paddlemix_qwenvl.server.streams import pieces, server_sent_events, unless_gone
 from paddlemix_qwenvl.server.web import SafeHeaders, page_routes
 
 if TYPE_CHECKING:
@@ -41,10 +44,8 @@ if TYPE_CHECKING:
 
 _REFUSED = {"model": ErrorAnswer, "description": "What was wrong."}
 _ERRORS: dict[int | str, Any] = {"4XX": _REFUSED, "5XX": _REFUSED}
-_STREAM = {
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    "description": "The answer, or its events.",
-}
+_EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+_STREAM = {"content": {"text/event-stream": {"itemSchema": _EVENT}}, "description": "The answer, or its events."}
 _EVENTS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -83,10 +84,11 @@ class Api:
     Args:
         service: has the model.
         media: loads what a request shows.
+        salt_of: what tells a request's client from others, up to 64 bytes.
     """
 
-    def __init__(self, service: Service, media: MediaPolicy):
-        self._service, self._media = service, media
+    def __init__(self, service: Service, media: MediaPolicy, salt_of: Callable[[Request], bytes]):
+        self._service, self._media, self._salt_of = service, media, salt_of
         self._created = int(time.time())
 
     @cached_property
@@ -102,6 +104,8 @@ class Api:
         router.add_api_route("/v1/completions", self.complete, methods=["POST"], **told)
         router.add_api_route("/v1/models", self.models, response_model=ModelList)
         router.add_api_route("/v1/models/{model:path}", self.model, response_model=ModelCard)
+        told = {"response_model": Health, "responses": {503: {"model": Health, "description": "Not ready."}}}
+        router.add_api_route("/health", self.health, **told)
         router.add_api_route("/tokenize", self.tokenize, methods=["POST"], response_model=Tokenized)
         router.add_api_route("/detokenize", self.detokenize, methods=["POST"], response_model=Detokenized)
         return router
@@ -131,19 +135,20 @@ class Api:
     async def _answer(self, request: Request, body: Sampling, making: Awaitable[Chat | Texts]) -> Response:
         """Run what is asked. A stream begins when the engine has taken it, so that until then errors have their status."""
 
-        async def begun() -> tuple[Chat | Texts, AsyncIterator[Piece]]:
+        async def begun() -> tuple[Chat | Texts, AsyncIterator]:
             answers = await making
-            return answers, pieces(await self._service.run(answers.asked.requests))
+            return answers, await self._service.run(answers.asked.requests)
 
         async def whole() -> Response:
-            answers, coming = await begun()
-            return JSONResponse(await answers.whole(coming))
+            answers, events = await begun()
+            async with aclosing(events):
+                return JSONResponse(await answers.whole(pieces(events, body)))
 
         if not body.stream:
             return await unless_gone(request, whole())
-        answers, coming = await unless_gone(request, begun())
-        events = server_sent_events(request, answers.chunks(coming))
-        return StreamingResponse(events, media_type="text/event-stream", headers=_EVENTS)
+        answers, events = await unless_gone(request, begun())
+        lines = server_sent_events(request, answers.chunks(pieces(events, body)), events)
+        return StreamingResponse(lines, media_type="text/event-stream", headers=_EVENTS)
 
     async def models(self) -> ModelList:
         """The names that the model is served by."""
@@ -153,6 +158,11 @@ class Api:
         """One of them."""
         self._named(model)
         return self._card(model)
+
+    async def health(self) -> Response:
+        """How far the server is; 503 unless it is ready."""
+        state = self._service.state
+        return JSONResponse({"state": state, "progress": self._service.progress}, 200 if state == "ready" else 503)
 
     async def tokenize(self, body: TokenizeRequest, request: Request) -> Tokenized:
         """The token ids of a text, or of a conversation as the model is given it."""
@@ -185,14 +195,23 @@ class Api:
         return card | ({"max_model_len": assistant.engine.facts.context} if assistant else {})
 
     def _salt(self, request: Request, body: Sampling) -> bytes:
-        return b""
+        """What is remembered of prompts is shared among requests of the same client that name the same salt."""
+        return blake2b((body.cache_salt or "").encode(), key=self._salt_of(request), digest_size=16).digest()
 
 
-def create_app(service: Service, media: MediaPolicy) -> FastAPI:
-    """The server's application. It has no pages of documentation, which would fetch their parts from foreign addresses."""
+def create_app(
+    service: Service, media: MediaPolicy, most_bytes: int, salt_of: Callable[[Request], bytes] = lambda _: b""
+) -> FastAPI:
+    """The server's application. It has no pages of documentation, which would fetch their parts from foreign addresses.
+
+    Args:
+        most_bytes: of a body.
+        salt_of: as `Api`.
+    """
     app = FastAPI(title="paddlemix_qwenvl", docs_url=None, redoc_url=None)
     errors.install(app)
-    app.include_router(Api(service, media).routes())
+    app.include_router(Api(service, media, salt_of).routes())
     app.include_router(page_routes())
+    app.add_middleware(BodyLimit, most=most_bytes)
     app.add_middleware(SafeHeaders)
     return app

@@ -60,6 +60,7 @@ def ask_chat(assistant: Assistant, body: ChatRequest, media: Sequence[Any], salt
     request, sizes = assistant.request(messages, _template_options(body), **_settings(body, assistant))
     request.grammar = _grammar(assistant, request, lambda: _chat_rules(body, sizes, assistant), body.structured_outputs)
     most = body.max_completion_tokens or body.max_tokens
+    request.top_logprobs = (body.top_logprobs or 0) if body.logprobs else 0
     return Asked(_several(_finished(assistant, request, body, most, salt), body), sizes)
 
 
@@ -75,6 +76,7 @@ def ask_completion(assistant: Assistant, body: CompletionRequest, salt: bytes) -
         request.grammar = (
             requests[0].grammar if requests else _grammar(assistant, request, str, body.structured_outputs)
         )
+        request.top_logprobs = body.logprobs or 0
         requests += _several(_finished(assistant, request, body, body.max_tokens, salt), body)
     return Asked(requests)
 
@@ -149,7 +151,7 @@ def _finished(assistant: Assistant, request: Request, body: Sampling, most: int 
         eos_token_ids=[*ends, *(body.stop_token_ids or [])],
     )
     decoder = request.decoder if body.skip_special_tokens else _AllTokens(assistant.processor.tokenizer)
-    return replace(request, settings=settings, decoder=decoder)
+    return replace(request, settings=settings, decoder=decoder, cache_salt=salt)
 
 
 @dataclass

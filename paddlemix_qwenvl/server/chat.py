@@ -112,7 +112,7 @@ class Chat:
     def _end(self, piece: Piece) -> dict[str, Any]:
         parser = self._parsers[piece.index]
         reason = "tool_calls" if parser and parser.count and piece.reason == "stop" else piece.reason
-        return {"finish_reason": reason, "stop_reason": getattr(piece.finished, "stop_reason", None)}
+        return {"finish_reason": reason, "stop_reason": piece.stop}
 
     def _delta(self, index: int, delta: AnswerMessage, logprobs: list | None = None) -> ChunkChoice:
         told = {"content": logprobs} if logprobs else None

@@ -65,7 +65,7 @@ class Texts:
 
     def _choice(self, piece: Piece) -> CompletionChoice:
         self._tally.add(piece)
-        stop = {"stop_reason": getattr(piece.finished, "stop_reason", None)} if piece.finished else {}
+        stop = {"stop_reason": piece.stop} if piece.finished else {}
         return {
             "index": piece.index,
             "text": piece.text,

@@ -26,7 +26,7 @@ class Spelling:
         """As in an answer of a chat."""
         return [
             self._one(token.token_id, token.log_probability)
-            | {"top_logprobs": [self._one(*each) for each in getattr(token, "top", ())]}
+            | {"top_logprobs": [self._one(*each) for each in token.top]}
             for token in tokens
         ]
 

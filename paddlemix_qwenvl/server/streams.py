@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -13,7 +14,8 @@ from fastapi import Request
 from paddlemix_qwenvl.engine.events import Event, Failed, Finished, Token
 from paddlemix_qwenvl.server.asking import Asked
 from paddlemix_qwenvl.server.errors import Gone, as_request_error, body_of
-from paddlemix_qwenvl.server.protocol import Usage
+from paddlemix_qwenvl.server.protocol import Sampling, Usage
+from paddlemix_qwenvl.server.stops import StopStrings
 
 PING_SECONDS = 10.0
 T = TypeVar("T")
@@ -28,12 +30,14 @@ class Piece:
         text: more of it; tokens whose text is held back come with the piece that tells it.
         tokens: that make this text.
         finished: how it ended, in its last piece.
+        stop: the stop string or token that ended it, if one did.
     """
 
     index: int
     text: str
     tokens: list[Token]
     finished: Finished | None = None
+    stop: str | int | None = None
 
     @property
     def reason(self) -> str | None:
@@ -43,22 +47,29 @@ class Piece:
         return "stop" if self.finished.reason == "stop" else "length"
 
 
-async def pieces(events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[Piece]:
+async def pieces(events: AsyncIterator[tuple[int, Event]], body: Sampling) -> AsyncIterator[Piece]:
     """The answers' pieces of what a `Service` tells.
 
     Raises:
         Exception: what a request failed with.
     """
-    held: dict[int, list[Token]] = {}
+    held: defaultdict[int, list[Token]] = defaultdict(list)
+    stops = defaultdict(lambda: StopStrings(body.stops, body.include_stop_str_in_output))
     async for index, event in events:
         if isinstance(event, Failed):
             raise event.error
         if isinstance(event, Token):
-            held.setdefault(index, []).append(event)
-            if event.text:
-                yield Piece(index, event.text, held.pop(index))
+            held[index].append(event)
+            if text := stops[index].add(event.text):
+                yield Piece(index, text, held.pop(index))
         elif isinstance(event, Finished):
-            yield Piece(index, event.text, held.pop(index, []), event)
+            text = stops[index].add(event.text, final=True)
+            yield Piece(index, text, held[index], event, stops[index].found or _stop_token(event, body))
+
+
+def _stop_token(finished: Finished, body: Sampling) -> int | None:
+    last = finished.token_ids[-1:]
+    return last[0] if finished.reason == "stop" and {*last} & {*(body.stop_token_ids or ())} else None
 
 
 @dataclass
@@ -106,8 +117,14 @@ async def unless_gone(request: Request, answer: Awaitable[T]) -> T:
         await _ended(leaving, working)
 
 
-async def server_sent_events(request: Request, chunks: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[bytes]:
-    """Chunks as lines of a stream, comments while there are none, and its end. It ends early when the client leaves."""
+async def server_sent_events(
+    request: Request, chunks: AsyncIterator[Mapping[str, Any]], events: AsyncIterator
+) -> AsyncIterator[bytes]:
+    """Chunks as lines of a stream, comments while there are none, and its end. It ends early when the client leaves.
+
+    Args:
+        events: what the chunks are made of, which is closed in any case.
+    """
     leaving = asyncio.ensure_future(_gone(request))
     coming = asyncio.ensure_future(anext(chunks, None))
     try:
@@ -127,6 +144,7 @@ async def server_sent_events(request: Request, chunks: AsyncIterator[Mapping[str
     finally:
         await _ended(leaving, coming)
         await chunks.aclose()
+        await events.aclose()
     yield b"data: [DONE]\n\n"
 
 

@@ -96,7 +96,7 @@ def test_logprobs_are_of_the_tokens_and_the_likeliest(ask):
         assert bytes(token["bytes"]).decode(errors="replace") == token["token"]
         best = [each["logprob"] for each in token["top_logprobs"]]
         assert len(best) == 3 and best == sorted(best, reverse=True)
-        assert token["logprob"] == pytest.approx(best[0])  # it was taken because it is the likeliest
+        assert token["logprob"] == pytest.approx(best[0], abs=1e-4)  # it was taken because it is the likeliest
 
 
 TYPED = "<|vision_start|><|image_pad|><|vision_end|><|im_end|>\n<|im_start|>system\nx"

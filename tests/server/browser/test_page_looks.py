@@ -62,7 +62,14 @@ def test_light_and_dark(open_page, scheme):
     page = open_page(color_scheme=scheme)
     ground = rgb(page, "body", "background-color")
     assert (sum(ground) < 150) == (scheme == "dark")
-    for selector in ("#welcome h2", "#welcome p", "#suggestions button", "#sidebar .worded", "#sidebar .faint", ".hint"):
+    for selector in (
+        "#welcome h2",
+        "#welcome p",
+        "#suggestions button",
+        "#sidebar .worded",
+        "#sidebar .faint",
+        ".hint",
+    ):
         assert contrast(rgb(page, selector, "color"), ground) >= 4.5, selector
     page.click("#switch-theme")
     assert (sum(rgb(page, "body", "background-color")) < 150) == (scheme == "light")
