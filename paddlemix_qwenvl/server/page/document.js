@@ -16,18 +16,29 @@ export const preamble = (text) => text.slice(0, text.search(MARKS)).replace(/```
 
 /** [{type, markdown, coords}] of a page in reading order; `coords` in pixels of the picture {size, grid}, or null without a box. */
 export function readDocument(text, { size, grid }) {
-  return [...blocks(tree(text))].map(({ type, markdown, box }) => ({ type, markdown, coords: box && scaled(box, size, grid) }));
+  return [...blocks(tree(text))].map(({ type, markdown, box }) => ({
+    type,
+    markdown,
+    coords: box && scaled(box, size, grid),
+  }));
 }
 
 function scaled(box, size, grid) {
   const coords = box.map((value, i) => Math.min(Math.max((value * size[i % 2]) / grid[i % 2], 0), size[i % 2]));
-  return [Math.min(coords[0], coords[2]), Math.min(coords[1], coords[3]), Math.max(coords[0], coords[2]), Math.max(coords[1], coords[3])];
+  return [
+    Math.min(coords[0], coords[2]),
+    Math.min(coords[1], coords[3]),
+    Math.max(coords[0], coords[2]),
+    Math.max(coords[1], coords[3]),
+  ];
 }
 
 /** Nodes {tag, attributes, children}, children being nodes and texts. A tag that is cut off at the end is left out. */
 function tree(text) {
   const start = Math.max(text.search(MARKS), 0);
-  const source = text.slice(start).replace(/<!--[\s\S]*?(?:-->|$)|<(script|style|head)\b[\s\S]*?(?:<\/\1>|$)|<[^<>]*$|```\s*$/gi, "");
+  const source = text
+    .slice(start)
+    .replace(/<!--[\s\S]*?(?:-->|$)|<(script|style|head)\b[\s\S]*?(?:<\/\1>|$)|<[^<>]*$|```\s*$/gi, "");
   const root = { tag: "body", attributes: {}, children: [] };
   const open = [root];
   let at = 0;
@@ -40,7 +51,8 @@ function tree(text) {
       if (depth > 0) open.length = depth;
     } else if (tag !== "html" && tag !== "body") {
       const attributes = {};
-      for (const [, name, ...values] of match[3].matchAll(ATTRIBUTE)) attributes[name.toLowerCase()] = decode(values.find((one) => one !== undefined));
+      for (const [, name, ...values] of match[3].matchAll(ATTRIBUTE))
+        attributes[name.toLowerCase()] = decode(values.find((one) => one !== undefined));
       const node = { tag, attributes, children: [] };
       open.at(-1).children.push(node);
       if (!EMPTY.has(tag)) open.push(node);
@@ -82,7 +94,10 @@ function typeOf(node) {
   if (node.tag === "table" || node.tag === "li") return node.tag;
   if (node.tag === "pre") return "code";
   if (node.tag === "img") return "image";
-  const holds = node.children.some((child) => typeof child !== "string" && (BLOCKS.test(child.tag) || "data-bbox" in child.attributes || typeOf(child)));
+  const holds = node.children.some(
+    (child) =>
+      typeof child !== "string" && (BLOCKS.test(child.tag) || "data-bbox" in child.attributes || typeOf(child)),
+  );
   if (holds && contains(node, "img") && !textOf(node).trim()) return "image";
   return holds || (!BLOCKS.test(node.tag) && !("data-bbox" in node.attributes)) ? "" : name || "paragraph";
 }
@@ -96,7 +111,8 @@ function toMarkdown(node, type, bullet) {
   if ((type === "table" || type === "chart") && contains(node, "table")) return table(contains(node, "table"));
   const text = textOf(node);
   if (type in FENCES) return `\`\`\`\`${FENCES[type]}\n${text.trim()}\n\`\`\`\``;
-  if (type === "formula") return `$$\n${text.trim().replace(/^(?:\$\$?|\\\[|\\\()\s*|\s*(?:\$\$?|\\\]|\\\))$/g, "")}\n$$`;
+  if (type === "formula")
+    return `$$\n${text.trim().replace(/^(?:\$\$?|\\\[|\\\()\s*|\s*(?:\$\$?|\\\]|\\\))$/g, "")}\n$$`;
   if (type === "image") return `![${escaped(tidy(text) || contains(node, "img")?.attributes.alt || "")}]()`;
   const line = escaped(tidy(text));
   if (type === "heading") return `${"#".repeat(Number(node.tag[1] ?? 2))} ${line}`;
@@ -105,16 +121,21 @@ function toMarkdown(node, type, bullet) {
 
 function table(node) {
   const rows = findAll(node, "tr").map((row) => row.children.filter((cell) => cell.tag === "td" || cell.tag === "th"));
-  const lines = rows.map((row) => `| ${row.map((cell) => escaped(tidy(textOf(cell))).replaceAll("|", "\\|")).join(" | ")} |`);
+  const lines = rows.map(
+    (row) => `| ${row.map((cell) => escaped(tidy(textOf(cell))).replaceAll("|", "\\|")).join(" | ")} |`,
+  );
   if (!lines.length) return "";
   return [lines[0], `|${" --- |".repeat(rows[0].length)}`, ...lines.slice(1)].join("\n");
 }
 
 const tidy = (text) => text.replace(/\s+/g, " ").trim();
 const escaped = (text) => text.replace(/[\\`*_[\]<]/g, "\\$&");
-const textOf = (node) => (typeof node === "string" ? node : node.tag === "br" ? "\n" : node.children.map(textOf).join(""));
+const textOf = (node) =>
+  typeof node === "string" ? node : node.tag === "br" ? "\n" : node.children.map(textOf).join("");
 const contains = (node, tag) => (node.tag === tag ? node : findAll(node, tag)[0]);
 
 function findAll(node, tag) {
-  return node.children.flatMap((child) => (typeof child === "string" ? [] : child.tag === tag ? [child] : findAll(child, tag)));
+  return node.children.flatMap((child) =>
+    typeof child === "string" ? [] : child.tag === tag ? [child] : findAll(child, tag),
+  );
 }

@@ -12,7 +12,8 @@ const LABELS = ["label", "name", "category", "class", "action"];
 const TEXTS = ["text_content", "text"];
 const NUMBERS = /-?\d+(?:\.\d+)?/g;
 const MOST = 500; // items that are drawn
-const TAGS = /<(?:\|object_)?ref(?:_start\|)?>([\s\S]*?)<(?:\/|\|object_)ref(?:_end\|)?>|<\|?(box|quad)(?:_start\|)?>([^<]*)<(?:\/|\|)\2(?:_end\|)?>/g;
+const TAGS =
+  /<(?:\|object_)?ref(?:_start\|)?>([\s\S]*?)<(?:\/|\|object_)ref(?:_end\|)?>|<\|?(box|quad)(?:_start\|)?>([^<]*)<(?:\/|\|)\2(?:_end\|)?>/g;
 
 /**
  * [{kind, label, text, coords, image}] in the pixels of the pictures as they were given.
