@@ -7,11 +7,13 @@ import json
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
-from stand_in import Media, Service
+from stand_in import Service
 
 from paddlemix_qwenvl.server.app import create_app
+from paddlemix_qwenvl.server.limits import Limits
+from paddlemix_qwenvl.server.media import MediaPolicy
 
-MOST_BYTES = 1 << 20
+LIMITS = Limits(body_bytes=1 << 20)
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +25,9 @@ def service():
 @pytest.fixture(scope="session")
 def client(service):
     """Asks the server; what goes wrong in it is an answer, too."""
-    return TestClient(create_app(service, Media(), most_bytes=MOST_BYTES), raise_server_exceptions=False)
+    media = MediaPolicy(LIMITS)
+    yield TestClient(create_app(service, media, LIMITS), raise_server_exceptions=False)
+    media.close()
 
 
 @pytest.fixture(scope="session")
