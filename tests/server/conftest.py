@@ -3,15 +3,17 @@
 import base64
 import io
 import json
+import time
 
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
-from stand_in import Service
 
+from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.server.app import create_app
 from paddlemix_qwenvl.server.limits import Limits
 from paddlemix_qwenvl.server.media import MediaPolicy
+from paddlemix_qwenvl.server.service import Service
 
 LIMITS = Limits(body_bytes=1 << 20)
 
@@ -19,7 +21,13 @@ LIMITS = Limits(body_bytes=1 << 20)
 @pytest.fixture(scope="session")
 def service():
     """The demo, in its engine."""
-    return Service()
+    service = Service(lambda: Assistant.load("demo"), ["demo"])
+    service.start()
+    while service.state == "loading":
+        time.sleep(0.01)
+    assert service.state == "ready", service.error
+    yield service
+    service.stop(10)
 
 
 @pytest.fixture(scope="session")
