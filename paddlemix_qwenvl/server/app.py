@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from paddlemix_qwenvl.server.media import MediaPolicy
     from paddlemix_qwenvl.server.service import Service
 
-_LIMITS = Limits()
 _REFUSED = {"model": ErrorAnswer, "description": "What was wrong."}
 _ERRORS: dict[int | str, Any] = {"4XX": _REFUSED, "5XX": _REFUSED}
 _EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
@@ -116,9 +115,9 @@ class Api:
 
         async def answers() -> Chat:
             media = await self._media.load(media_parts(body))
-            own = salt(request, body.cache_salt)
+            shared = salt(request, body.cache_salt)
             return await self._service.prepare(
-                lambda: Chat(body, ask_chat(assistant, body, media, own), assistant.processor, self._spelling, model)
+                lambda: Chat(body, ask_chat(assistant, body, media, shared), assistant.processor, self._spelling, model)
             )
 
         return await self._answer(request, body, answers())
@@ -126,9 +125,9 @@ class Api:
     async def complete(self, body: CompletionRequest, request: Request) -> Response:
         """What follows a text, or each of several, whole or as server-sent events."""
         assistant, model = self._ready(body.model)
-        own = salt(request, body.cache_salt)
+        shared = salt(request, body.cache_salt)
         answers = self._service.prepare(
-            lambda: Texts(body, ask_completion(assistant, body, own), self._spelling, model)
+            lambda: Texts(body, ask_completion(assistant, body, shared), self._spelling, model)
         )
         return await self._answer(request, body, answers)
 
@@ -195,12 +194,12 @@ class Api:
         return card | ({"max_model_len": assistant.engine.facts.context} if assistant else {})
 
 
-def create_app(service: Service, media: MediaPolicy, limits: Limits = _LIMITS, keys: Sequence[str] = ()) -> FastAPI:
+def create_app(service: Service, media: MediaPolicy, limits: Limits, keys: Sequence[str] = ()) -> FastAPI:
     """The server's application. It has no pages of documentation, which would fetch their parts from foreign addresses.
 
     Args:
-        limits: of a request.
-        keys: one of which clients must have; none for everybody.
+        limits: of one request.
+        keys: of clients; without any, everybody may ask.
     """
     app = FastAPI(title="paddlemix_qwenvl", docs_url=None, redoc_url=None)
     errors.install(app)
