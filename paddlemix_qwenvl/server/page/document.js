@@ -4,6 +4,7 @@ const MARKS = /<html\b|<body\b|<[a-z][a-z0-9]*\b[^<>]*\bdata-bbox=/i;
 const TAG = /<(\/?)([a-z][a-z0-9]*)((?:\s+[a-z-]+(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+))?)*)\s*\/?>/gi;
 const ATTRIBUTE = /([a-z-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>]+))/gi;
 const BLOCKS = /^(?:h[1-6]|p|li|table|pre|img|blockquote|figcaption|dt|dd|div|section)$/;
+const DEEPEST = 100; // elements in each other
 const EMPTY = new Set(["img", "br", "hr", "meta", "link", "input", "col", "wbr"]);
 const FENCES = { code: "", music: "abc", chemical: "smiles" };
 const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0" };
@@ -14,7 +15,7 @@ export const isDocument = (text) => MARKS.test(text);
 /** What an answer says before its page begins. */
 export const preamble = (text) => text.slice(0, text.search(MARKS)).replace(/```[a-z]*\s*$/, "");
 
-/** [{type, markdown, coords}] of a page in reading order; `coords` in pixels of the picture {size, grid}, or null without a box. */
+/** [{type, markdown, coords}] of a page in reading order; `coords` in pixels of the picture {size, grid}, null without a box. */
 export function readDocument(text, { size, grid }) {
   return [...blocks(tree(text))].map(({ type, markdown, box }) => ({
     type,
@@ -55,7 +56,7 @@ function tree(text) {
         attributes[name.toLowerCase()] = decode(values.find((one) => one !== undefined));
       const node = { tag, attributes, children: [] };
       open.at(-1).children.push(node);
-      if (!EMPTY.has(tag)) open.push(node);
+      if (!EMPTY.has(tag) && open.length < DEEPEST) open.push(node);
     }
   }
   addText(open.at(-1), source.slice(at));

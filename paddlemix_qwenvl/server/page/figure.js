@@ -90,17 +90,16 @@ export class Figure {
       node.style.setProperty("--tint", tint);
       node.style.setProperty("--on-tint", inkOn(tint));
       const old = parent.querySelector(`:scope > [data-entry="${i}"]`);
-      if (old) old.replaceWith(node);
-      else parent.append(node);
+      if (old && old !== node) old.replaceWith(node);
+      else if (!old) parent.append(node);
     };
     if (entry.coords) {
       const path = (name) => svg("path", { class: name, d: outline(entry) });
       replace(this.shapes, svg("g", { class: entry.kind }, path("halo"), path("line")));
       replace(this.tags, element("span", { className: `tag ${entry.kind}`, hidden: !nameOf(entry) }, nameOf(entry)));
     }
-    const row = this.list.children[i];
-    if (entry.markdown !== undefined && row) showMarkdown(row, entry.markdown);
-    else replace(this.list, entry.markdown === undefined ? this.row(entry, i) : this.block(entry));
+    if (entry.markdown === undefined) replace(this.list, this.row(entry, i));
+    else replace(this.list, this.block(entry, this.list.children[i]));
   }
 
   row(entry, i) {
@@ -122,8 +121,7 @@ export class Figure {
     return element("li", {}, button);
   }
 
-  block({ markdown }) {
-    const node = element("li", { className: "block" });
+  block({ markdown }, node = element("li", { className: "block" })) {
     showMarkdown(node, markdown);
     return node;
   }

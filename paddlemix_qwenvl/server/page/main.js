@@ -43,7 +43,8 @@ function run() {
   const answered = chat.ask(conversation, settings.model, () => conversation === current && schedule());
   openAtEnd(conversation);
   say(words("answering"));
-  answered.then(() => say(turn.error ?? words("finished", { text: turn.text })));
+  const names = () => (turn.items?.length ? turn.items.map((item) => item.label || item.text).join(", ") : turn.text);
+  answered.then(() => say(turn.error ?? words("finished", { text: names() })));
 }
 
 /** Brings the page up to date before it is next painted. */
@@ -87,7 +88,6 @@ function openConversation(conversation) {
   });
   byId("turns").replaceChildren(...nodes);
   byId("welcome").hidden = nodes.length > 0;
-  document.body.classList.toggle("empty", nodes.length === 0);
   composer.setRunning(chat.isRunning(conversation));
   showConversations();
   showSidebar(false);
@@ -134,7 +134,7 @@ async function watchServer() {
     unreachable: words("unreachable"),
   };
   byId("server").textContent = saying[state] ?? "";
-  if (state === "ready" || state === undefined)
+  if (state === "ready")
     showModels().catch((error) => composer.notice(error.status === 401 ? words("needsKey") : error.message));
   else setTimeout(watchServer, 1000);
 }

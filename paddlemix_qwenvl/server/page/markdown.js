@@ -13,8 +13,8 @@ const INLINE = new RegExp(
   [
     "(?<code>`+)(?<codeText>[\\s\\S]*?[^`])\\k<code>(?!`)",
     "\\\\(?<escaped>[\\\\`*_{}[\\]()#+.!|<>~$-])",
-    "<ref>(?<mention>[\\s\\S]*?)</ref>",
-    "<\\|object_ref_start\\|>(?<mention2>[\\s\\S]*?)<\\|object_ref_end\\|>",
+    "<ref>(?<mention>[\\s\\S]*?)(?:</ref>|$)",
+    "<\\|object_ref_start\\|>(?<mention2>[\\s\\S]*?)(?:<\\|object_ref_end\\|>|$)",
     "(?<places><\\|?(?:box|quad)(?:_start\\|)?>[^<]*(?:<(?:/|\\|)(?:box|quad)(?:_end\\|)?>|$))",
     "\\*\\*(?<strong>[^\\s*](?:[\\s\\S]*?[^\\s])?)\\*\\*",
     "\\*(?<em>[^\\s*](?:[^*]*[^\\s*])?)\\*",
@@ -33,7 +33,7 @@ export function showMarkdown(parent, text) {
   sources.forEach((source, i) => {
     const old = parent.children[i];
     if (old?.markdownSource === source) return;
-    const node = blockNode(source);
+    const node = nodeOf(source);
     node.markdownSource = source;
     if (old) old.replaceWith(node);
     else parent.append(node);
@@ -81,6 +81,16 @@ function blockEnd(lines, start) {
 
 const isTable = (lines, i) => lines[i].includes("|") && DASHES.test(lines[i + 1] ?? "") && lines[i + 1].includes("-");
 const opens = (lines, i) => FENCE.test(lines[i]) || HEADING.test(lines[i]) || RULE.test(lines[i]) || isTable(lines, i);
+
+/** A block that is nested beyond all measure is shown as it was written. */
+function nodeOf(source) {
+  try {
+    return blockNode(source);
+  } catch (error) {
+    if (error instanceof RangeError) return code(source, "");
+    throw error;
+  }
+}
 
 function blockNode(source) {
   const lines = source.split("\n");
