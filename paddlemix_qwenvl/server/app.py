@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -20,8 +21,9 @@ from paddlemix_qwenvl.server.asking import ask_chat, ask_completion, text_of, to
 from paddlemix_qwenvl.server.chat import Chat
 from paddlemix_qwenvl.server.completions import Texts
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
+from paddlemix_qwenvl.server.guards import BodyLimit
 from paddlemix_qwenvl.server.messages import media_parts
-from paddlemix_qwenvl.server.protocol import ErrorAnswer, ModelCard, ModelList, Sampling
+from paddlemix_qwenvl.server.protocol import ErrorAnswer, Health, ModelCard, ModelList, Sampling
 from paddlemix_qwenvl.server.protocol_chat import ChatCompletion, ChatRequest
 from paddlemix_qwenvl.server.protocol_completions import (
     Completion,
@@ -82,10 +84,11 @@ class Api:
     Args:
         service: has the model.
         media: loads what a request shows.
+        salt_of: what tells a request's client from others, up to 64 bytes.
     """
 
-    def __init__(self, service: Service, media: MediaPolicy):
-        self._service, self._media = service, media
+    def __init__(self, service: Service, media: MediaPolicy, salt_of: Callable[[Request], bytes]):
+        self._service, self._media, self._salt_of = service, media, salt_of
         self._created = int(time.time())
 
     @cached_property
@@ -101,6 +104,8 @@ class Api:
         router.add_api_route("/v1/completions", self.complete, methods=["POST"], **told)
         router.add_api_route("/v1/models", self.models, response_model=ModelList)
         router.add_api_route("/v1/models/{model:path}", self.model, response_model=ModelCard)
+        told = {"response_model": Health, "responses": {503: {"model": Health, "description": "Not ready."}}}
+        router.add_api_route("/health", self.health, **told)
         router.add_api_route("/tokenize", self.tokenize, methods=["POST"], response_model=Tokenized)
         router.add_api_route("/detokenize", self.detokenize, methods=["POST"], response_model=Detokenized)
         return router
@@ -154,6 +159,11 @@ class Api:
         self._named(model)
         return self._card(model)
 
+    async def health(self) -> Response:
+        """How far the server is; 503 unless it is ready."""
+        state = self._service.state
+        return JSONResponse({"state": state, "progress": self._service.progress}, 200 if state == "ready" else 503)
+
     async def tokenize(self, body: TokenizeRequest, request: Request) -> Tokenized:
         """The token ids of a text, or of a conversation as the model is given it."""
         assistant, _ = self._ready(body.model)
@@ -185,14 +195,23 @@ class Api:
         return card | ({"max_model_len": assistant.engine.facts.context} if assistant else {})
 
     def _salt(self, request: Request, body: Sampling) -> bytes:
-        return b""
+        """What is remembered of prompts is shared among requests of the same client that name the same salt."""
+        return blake2b((body.cache_salt or "").encode(), key=self._salt_of(request), digest_size=16).digest()
 
 
-def create_app(service: Service, media: MediaPolicy) -> FastAPI:
-    """The server's application. It has no pages of documentation, which would fetch their parts from foreign addresses."""
+def create_app(
+    service: Service, media: MediaPolicy, most_bytes: int, salt_of: Callable[[Request], bytes] = lambda _: b""
+) -> FastAPI:
+    """The server's application. It has no pages of documentation, which would fetch their parts from foreign addresses.
+
+    Args:
+        most_bytes: of a body.
+        salt_of: as `Api`.
+    """
     app = FastAPI(title="paddlemix_qwenvl", docs_url=None, redoc_url=None)
     errors.install(app)
-    app.include_router(Api(service, media).routes())
+    app.include_router(Api(service, media, salt_of).routes())
     app.include_router(page_routes())
+    app.add_middleware(BodyLimit, most=most_bytes)
     app.add_middleware(SafeHeaders)
     return app

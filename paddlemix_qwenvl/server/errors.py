@@ -79,10 +79,12 @@ def as_request_error(error: Exception) -> RequestError:
 
 def body_of(error: RequestError) -> ErrorAnswer:
     """What is sent of an error."""
-    message = _ADDRESS.sub("", str(error))
+    message = " ".join(_ADDRESS.sub("", str(error)).split())
     message = message if len(message) <= LONGEST else message[: LONGEST - 3] + "..."
     kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
-    return {"error": {"message": message, "type": kind, "param": error.param, "code": error.code}}
+    return {
+        "error": {"message": message, "type": kind, "param": error.param and error.param[:LONGEST], "code": error.code}
+    }
 
 
 def response_of(error: RequestError) -> JSONResponse:

@@ -164,6 +164,13 @@ class ErrorAnswer(TypedDict):
     error: ErrorText
 
 
+class Health(TypedDict):
+    """How far the server is, `progress` of loading from 0 to 1."""
+
+    state: Literal["loading", "ready", "draining", "failed"]
+    progress: float
+
+
 class ModelCard(TypedDict):
     """A model that is served."""
 

@@ -11,6 +11,8 @@ from stand_in import Media, Service
 
 from paddlemix_qwenvl.server.app import create_app
 
+MOST_BYTES = 1 << 20
+
 
 @pytest.fixture(scope="session")
 def service():
@@ -21,7 +23,7 @@ def service():
 @pytest.fixture(scope="session")
 def client(service):
     """Asks the server; what goes wrong in it is an answer, too."""
-    return TestClient(create_app(service, Media()), raise_server_exceptions=False)
+    return TestClient(create_app(service, Media(), most_bytes=MOST_BYTES), raise_server_exceptions=False)
 
 
 @pytest.fixture(scope="session")

@@ -71,4 +71,4 @@ if __name__ == "__main__":
 
     from paddlemix_qwenvl.server.app import create_app
 
-    uvicorn.run(create_app(Service(), Media()), port=int(sys.argv[1]))
+    uvicorn.run(create_app(Service(), Media(), 64 << 20), port=int(sys.argv[1]))

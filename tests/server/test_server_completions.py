@@ -62,6 +62,18 @@ def test_tokens_and_back(client):
     assert client.post("/detokenize", json={"tokens": [832]}).status_code == 400
 
 
+def test_salts_keep_prompts_apart(client):
+    def cached(**fields) -> int:
+        usage = complete(client, prompt="A prompt that fills a block." * 4, max_tokens=1, **fields)["usage"]
+        return usage["prompt_tokens_details"]["cached_tokens"]
+
+    assert [cached(), cached() > 0, cached(cache_salt="a"), cached(cache_salt="a") > 0] == [0, True, 0, True]
+
+
+def test_health_says_how_far_the_server_is(client):
+    assert client.get("/health").json() == {"state": "ready", "progress": 1.0}
+
+
 def test_models_are_listed(client):
     (card,) = client.get("/v1/models").json()["data"]
     assert card == {

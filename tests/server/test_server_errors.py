@@ -88,6 +88,17 @@ def test_bodies_that_are_no_request(client, body):
     assert response.status_code == 400 and response.json()["error"]["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize("chunked", [True, False])
+def test_bodies_that_are_too_large(client, chunked):
+    parts = [b" " * (1 << 20), b"{}"]
+    response = client.post("/v1/chat/completions", content=iter(parts) if chunked else b"".join(parts))
+    assert response.status_code == 413 and "over 1048576 bytes" in response.json()["error"]["message"]
+
+
+def test_a_message_is_one_line(client):
+    assert refused(client, messages=MESSAGES, **{"a\n b": 1})["message"].startswith("a b is no field")
+
+
 def test_addresses_and_methods_that_are_not_there(client):
     assert client.get("/nope").json()["error"]["type"] == "not_found_error"
     response = client.get("/v1/chat/completions")

@@ -95,9 +95,11 @@ function explain(error, size, turn) {
 }
 
 let refusal = "";
+const forgotten = new WeakSet();
 
 /** Keeps a conversation in this browser. Where it cannot be kept, it goes on without, and `notKept` says why. */
 async function keep(conversation) {
+  if (forgotten.has(conversation)) return;
   try {
     await store.save(conversation);
     refusal = "";
@@ -107,3 +109,10 @@ async function keep(conversation) {
 }
 
 export const notKept = () => refusal;
+
+/** Stops a conversation and removes it; an answer that is on its way does not bring it back. */
+export async function forget(conversation) {
+  forgotten.add(conversation);
+  stop(conversation);
+  await store.remove(conversation.id).catch(() => {}); // it was never kept
+}

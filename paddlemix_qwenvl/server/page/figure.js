@@ -24,9 +24,10 @@ export class Figure {
     this.tags = element("div", { className: "tags", ariaHidden: "true" });
     this.stage = element("div", { className: "stage" }, this.picture, this.shapes, this.tags);
     this.count = element("span", { className: "count" });
-    this.buttons = element("span", { className: "buttons" });
+    this.copy = copyButton(words("copyMarkdown"), () => this.markdown());
+    const buttons = [this.copy, saveButton("JSON", () => this.saveJson()), saveButton("PNG", () => this.savePng())];
     this.list = element("ol", { className: "rows" });
-    const head = element("div", { className: "head" }, this.count, this.buttons);
+    const head = element("div", { className: "head" }, this.count, element("span", { className: "buttons" }, ...buttons));
     this.title = title;
     this.node = element("figure", { className: "figure" }, this.stage, element("figcaption", {}, head, this.list));
     for (const [on, off] of [["pointerover", "pointerout"], ["focusin", "focusout"]]) {
@@ -63,7 +64,8 @@ export class Figure {
       const [left, top, right, bottom] = extent(this.entries[node.dataset.entry]);
       return (right - left) * (bottom - top);
     };
-    this.shapes.append(...[...this.shapes.children].sort((a, b) => area(b) - area(a)));
+    const ordered = [...this.shapes.children].sort((a, b) => area(b) - area(a));
+    if (ordered.some((node, i) => node !== this.shapes.children[i])) this.shapes.append(...ordered);
     this.node.classList.toggle("crowded", entries.length > MOST_TAGS || this.isPage());
     this.node.classList.toggle("page", this.isPage());
     this.fit();
@@ -143,12 +145,7 @@ export class Figure {
     const all = words(this.isPage() ? "blocks" : "items", { n });
     const counted = this.chosen.size ? words("chosen", { n: this.chosen.size, all: n }) : all;
     this.count.textContent = [this.title, counted].filter(Boolean).join(" · ");
-    const save = (kind, onclick) => {
-      const label = words("save", { kind });
-      return element("button", { type: "button", className: "worded", title: label, ariaLabel: label, onclick }, kind);
-    };
-    const copy = this.isPage() ? [copyButton(words("copyMarkdown"), () => this.markdown())] : [];
-    this.buttons.replaceChildren(...copy, save("JSON", () => this.saveJson()), save("PNG", () => this.savePng()));
+    this.copy.hidden = !this.isPage();
   }
 
   markdown() {
@@ -174,6 +171,11 @@ export class Figure {
   stem() {
     return this.medium.name.replace(/\.[^.]*$/, "") || "picture";
   }
+}
+
+function saveButton(kind, onclick) {
+  const label = words("save", { kind });
+  return element("button", { type: "button", className: "worded", title: label, ariaLabel: label, onclick }, kind);
 }
 
 /** What a thing is called, or what is written there. */

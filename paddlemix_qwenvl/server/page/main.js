@@ -26,7 +26,7 @@ const composer = new Composer({ ask: askQuestion, stop: () => chat.stop(current)
 
 function askQuestion(text, media) {
   chat.addQuestion(current, text, media);
-  if (!conversations.includes(current)) conversations.unshift(current);
+  conversations = [current, ...conversations.filter((one) => one !== current)];
   run();
 }
 
@@ -95,18 +95,16 @@ function openAtEnd(conversation) {
 }
 
 async function removeConversation(conversation) {
-  chat.stop(conversation);
   conversations = conversations.filter((one) => one !== conversation);
-  await store.remove(conversation.id);
+  await chat.forget(conversation);
   if (conversation === current) startConversation();
   else showConversations();
 }
 
 async function removeAll() {
   if (!confirm(words("sureAll"))) return;
-  for (const conversation of conversations) chat.stop(conversation);
+  await Promise.all(conversations.map(chat.forget));
   conversations = [];
-  await store.clear();
   startConversation();
 }
 

@@ -28,4 +28,3 @@ export async function all() {
 
 export const save = (conversation) => run("readwrite", (store) => store.put(conversation));
 export const remove = (id) => run("readwrite", (store) => store.delete(id));
-export const clear = () => run("readwrite", (store) => store.clear());

@@ -88,7 +88,10 @@ export class Answer {
 
   showFoot(running, last) {
     const { turn } = this;
-    if (running) return this.foot.replaceChildren(element("span", { className: "working" }));
+    if (running) {
+      if (!this.foot.querySelector(".working")) this.foot.replaceChildren(element("span", { className: "working" }));
+      return;
+    }
     const copy = copyButton(words("copyText"), () => turn.text);
     const code = iconButton("code", words("asCode"), this.acts.asCode);
     const again = last ? [iconButton("again", words("regenerate"), this.acts.again)] : [];

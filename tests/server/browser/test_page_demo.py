@@ -118,6 +118,8 @@ def test_hovering_lights_both_sides(open_page):
     stage = page.locator(".stage").bounding_box()
     page.mouse.move(stage["x"] + stage["width"] * 150 / 252, stage["y"] + stage["height"] * 80 / 196)
     assert page.locator(".rows .lit .name").inner_text() == "blue star"
+    page.hover(".tag[data-entry='3']")
+    assert page.locator(".stage g.lit").get_attribute("data-entry") == "3"
     page.focus(".rows [data-entry='2'] button")
     assert page.locator(".stage g.lit").get_attribute("data-entry") == "2"
 
@@ -202,6 +204,17 @@ def test_an_answer_can_be_stopped_and_asked_for_again(open_page, way):
     expect(page.locator(".answer .facts")).not_to_contain_text("Stopped")
     expect(page.locator(".answer")).to_have_count(1)
     assert len(page.locator(".answer .prose").inner_text()) < len(stopped)
+
+
+def test_a_conversation_can_be_deleted_while_it_is_answered(open_page):
+    page = open_page()
+    endless(page)
+    start(page, "What do you see?", SHAPES)
+    page.get_by_role("button", name="Delete this conversation").click()
+    page.wait_for_selector("#welcome:visible")
+    page.reload()
+    page.wait_for_selector("#model option", state="attached")
+    assert page.locator("#history li").count() == 0
 
 
 def test_conversations_are_kept_with_their_pictures(open_page, address):
