@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["paddlemix_qwenvl", "paddlemix_qwenvl.*"]),
-    package_data={"paddlemix_qwenvl": ["demo/*"]},
+    package_data={"paddlemix_qwenvl": ["demo/*", "server/page/*"]},
     install_requires=[
         "av>=12,<19",
         "filelock>=3.9",
@@ -45,7 +45,9 @@ setup(
             "tokenizers<0.22",
         ],
         "host": ["paddlemix_qwenvl[paddlenlp]", "ppdiffusers>=0.29"],
+        "serve": ["fastapi>=0.115", "prometheus-client>=0.20", "uvicorn>=0.30"],
         "test": [
+            "paddlemix_qwenvl[serve]",
             "dashscope==2.0.2",
             "fonttools>=4",
             "hypothesis>=6",

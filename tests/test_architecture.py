@@ -17,7 +17,7 @@ ORDER = (
     ("",),
     ("cli",),
     ("commands",),
-    ("hosts", "static"),
+    ("hosts", "server", "static"),
     ("engine",),
     ("models",),
     ("weights",),

@@ -28,10 +28,10 @@ class Encoder:
         Raises:
             QwenVLError: the runner cannot encode one of them.
         """
-        sequence = part.sequence
+        sequence, salt = part.sequence, part.sequence.request.cache_salt
         media = [each for each in new_media(part) if each.key not in sequence.features]
         for each in media:
-            if (found := self._features.get(each.key)) is not None:
+            if (found := self._features.get(each.key + salt)) is not None:
                 sequence.features[each.key] = found
         first = {each.key: each for each in reversed(media) if each.key not in sequence.features}
         missing = sorted(first.values(), key=lambda each: int(each.places[0]))
@@ -43,6 +43,6 @@ class Encoder:
         started = perf_counter()
         for each, features in zip(missing, self._runner.encode(missing), strict=True):
             sequence.features[each.key] = features
-            self._features.put(each.key, features, features.size * features.element_size())
+            self._features.put(each.key + salt, features, features.size * features.element_size())
         sequence.clock.vision += perf_counter() - started
         sequence.clock.started = sequence.clock.started or started

@@ -21,7 +21,7 @@ from paddlemix_qwenvl.engine.events import Event, Failed, Finished, Progress, To
 from paddlemix_qwenvl.engine.finite import not_finite
 from paddlemix_qwenvl.engine.pace import Pace
 from paddlemix_qwenvl.engine.runner import Runner
-from paddlemix_qwenvl.engine.sampling import Row, draw, rows_of
+from paddlemix_qwenvl.engine.sampling import Row, draw, likeliest, rows_of
 from paddlemix_qwenvl.engine.scheduler import Part, Plan, Scheduler
 from paddlemix_qwenvl.engine.sequence import Request, Sequence
 from paddlemix_qwenvl.errors import ContextError, GenerationError, ParallelError, QwenVLError
@@ -87,6 +87,16 @@ class Engine:
     def busy(self) -> bool:
         """Whether there is anything to do or to tell."""
         return bool(self._groups or self._events)
+
+    @property
+    def running(self) -> int:
+        """Sequences that have blocks."""
+        return len(self._scheduler.running)
+
+    @property
+    def waiting(self) -> int:
+        """Sequences that wait for blocks, or for their turn."""
+        return len(self._scheduler.waiting)
 
     def add(self, request: Request) -> int:
         """Take a request; returns its number.
@@ -252,8 +262,9 @@ class Engine:
                 chosen += range(first - width, first)
         if rows:
             whole = chosen == list(range(logits.shape[0]))
-            tokens, scores = draw(logits if whole else logits.index_select(paddle.to_tensor(chosen)), rows)
-            self._take(takers, tokens.tolist(), scores.tolist())
+            logits_of_rows = logits if whole else logits.index_select(paddle.to_tensor(chosen))
+            tokens, scores = draw(logits_of_rows, rows)
+            self._take(takers, tokens.tolist(), scores.tolist(), likeliest(logits_of_rows, rows))
         for group in [group for group in self._groups.values() if len(group.logits) == group.width > 1]:
             self._advance_beams(group)
 
@@ -270,7 +281,13 @@ class Engine:
             group.sequences.append(twin)
         return [*group.sequences]
 
-    def _take(self, takers: list[tuple[Sequence, list[int]]], tokens: list[int], scores: list[float]) -> None:
+    def _take(
+        self,
+        takers: list[tuple[Sequence, list[int]]],
+        tokens: list[int],
+        scores: list[float],
+        tops: list[tuple[tuple[int, float], ...]],
+    ) -> None:
         """Each sequence takes its new tokens, up to the first that its draft had not."""
         at = 0
         for sequence, drafts in takers:
@@ -281,8 +298,9 @@ class Engine:
                 self._fail(self._group_of(sequence), not_finite(self.facts.dtype))
                 continue
             try:
-                for token, score, draft in zip(tokens[start:at], scores[start:at], [*drafts, None], strict=True):
-                    reason, accepted = self._append(sequence, token, score), accepted + 1
+                drawn = zip(tokens[start:at], scores[start:at], tops[start:at], strict=True)
+                for (token, score, top), draft in zip(drawn, [*drafts, None], strict=True):
+                    reason, accepted = self._append(sequence, token, score, top), accepted + 1
                     if reason or token != draft:
                         break
             except QwenVLError as error:
@@ -295,11 +313,11 @@ class Engine:
             if reason:
                 self._finish(sequence, reason)
 
-    def _append(self, sequence: Sequence, token: int, score: float) -> str | None:
+    def _append(self, sequence: Sequence, token: int, score: float, top: tuple[tuple[int, float], ...]) -> str | None:
         sequence.clock.first_token = sequence.clock.first_token or perf_counter()
         reason = sequence.append(token, score)
         text = sequence.text.add(token) if sequence.text else ""
-        self._tell(Token(sequence.key[1], sequence.index, token, score, text))
+        self._tell(Token(sequence.key[1], sequence.index, token, score, text, top))
         return reason
 
     def _advance_beams(self, group: _Group) -> None:

@@ -28,6 +28,7 @@ class Token:
         token_id: the new token.
         log_probability: of it, before temperature, penalties and cuts.
         text: what it makes whole; empty where the request has no `decoder`.
+        top: the likeliest tokens in its place with their log probabilities, as many as the request asks for.
     """
 
     request_id: int
@@ -35,6 +36,7 @@ class Token:
     token_id: int
     log_probability: float
     text: str
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)

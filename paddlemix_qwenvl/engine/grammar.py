@@ -94,20 +94,7 @@ class Grammar:
         Raises:
             GenerationError: no schema, one of over `MAX_BYTES`, or one that llguidance cannot follow.
         """
-        kind, found = "JSON schema", schema
-        try:
-            found = json.loads(schema) if isinstance(schema, str) else schema
-            text = json.dumps(found, allow_nan=False)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise GenerationError(f"the {kind} is no JSON ({error}): give an object such as {_EXAMPLE}.") from error
-        if not isinstance(found, dict):
-            raise GenerationError(f"the {kind} is {text:.100}: give an object such as {_EXAMPLE}.")
-        options = found.get("x-guidance", {})
-        if not isinstance(options, dict):
-            raise GenerationError(f"x-guidance of the {kind} is {options!r:.100}: give an object or leave it out.")
-        _check_size(text, kind)
-        text = json.dumps(json.loads(text) | {"x-guidance": options | _SEPARATORS})
-        return cls(f"start: %json {text}", vocabulary, kind)
+        return cls(f"start: {json_rule(schema)}", vocabulary, "JSON schema")
 
     @classmethod
     def json_object(cls, vocabulary: Vocabulary) -> Grammar:
@@ -223,6 +210,23 @@ class Matcher:
             raise GenerationError(
                 f"the grammar leads nowhere from here ({grammar_compiler.reason(self._backend)}): make it simpler."
             )
+
+
+def json_rule(schema: dict | str) -> str:
+    """JSON by a schema as a part of a rule of a Lark grammar; as `Grammar.json_schema`."""
+    kind, found = "JSON schema", schema
+    try:
+        found = json.loads(schema) if isinstance(schema, str) else schema
+        text = json.dumps(found, allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise GenerationError(f"the {kind} is no JSON ({error}): give an object such as {_EXAMPLE}.") from error
+    if not isinstance(found, dict):
+        raise GenerationError(f"the {kind} is {text:.100}: give an object such as {_EXAMPLE}.")
+    options = found.get("x-guidance", {})
+    if not isinstance(options, dict):
+        raise GenerationError(f"x-guidance of the {kind} is {options!r:.100}: give an object or leave it out.")
+    _check_size(text, kind)
+    return f"%json {json.dumps(json.loads(text) | {'x-guidance': options | _SEPARATORS})}"
 
 
 def _words(token_ids: Iterable[int], size: int) -> np.ndarray:

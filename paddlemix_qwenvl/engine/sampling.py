@@ -23,6 +23,7 @@ class Row:
         uniform: its draw.
         marks, new_tokens: penalised tokens and length of the answer up to here.
         mask: int32 `[ceil(vocab / 32)]`, the tokens that may follow; None for all.
+        top: of the likeliest tokens, this many are told.
     """
 
     settings: GenerationSettings
@@ -30,16 +31,18 @@ class Row:
     marks: Marks
     new_tokens: int
     mask: np.ndarray | None = None
+    top: int = 0
 
 
 def rows_of(sequence: Sequence, drafts: list[int]) -> list[Row]:
     """The rows of a sequence's next token, and of those after each token of a draft."""
     rows, marks, matcher = [], sequence.marks, sequence.matcher
+    top = sequence.request.top_logprobs
     if drafts:
         marks, matcher = marks.copy(), matcher.copy() if matcher else None
     for number, draft in enumerate([*drafts, None], sequence.length - sequence.prompt_length):
         mask = matcher.mask() if matcher else None
-        rows.append(Row(sequence.settings, sequence.uniform(number), marks, number, mask))
+        rows.append(Row(sequence.settings, sequence.uniform(number), marks, number, mask, top))
         if draft is not None:
             marks = marks.copy()
             marks.add(draft)
@@ -59,6 +62,19 @@ def draw(logits, rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
         logits, paddle.to_tensor(settings), paddle.to_tensor(uniform), _marks(rows), _masks(rows, logits.shape[-1])
     )
     return tokens.numpy(), ops.log_probability(logits, tokens).numpy()
+
+
+def likeliest(logits, rows: list[Row]) -> list[tuple[tuple[int, float], ...]]:
+    """Of each row of `logits` `[R, vocab]` the `top` likeliest tokens, and the logarithms of their probabilities, as `draw`."""
+    found: list[tuple[tuple[int, float], ...]] = [()] * len(rows)
+    asked = [place for place, row in enumerate(rows) if row.top]
+    if asked:
+        chosen = logits.index_select(paddle.to_tensor(asked)).astype("float32")
+        most = min(max(rows[place].top for place in asked), chosen.shape[-1])
+        scores, tokens = paddle.topk(paddle.nn.functional.log_softmax(chosen, axis=-1), most)
+        for place, *each in zip(asked, tokens.tolist(), scores.tolist(), strict=True):
+            found[place] = tuple(zip(*each, strict=True))[: rows[place].top]
+    return found
 
 
 def _marks(rows: list[Row]) -> TokenMarks | None:

@@ -30,6 +30,8 @@ class Request:
         decoder: anything with `decode(token_ids, skip_special_tokens=...)`, for text and stop strings; None for neither.
         stop: strings that end the answer and stay at its end.
         priority: requests of a smaller number go first.
+        top_logprobs: how many of the likeliest tokens are told with each token of the answer.
+        cache_salt: what is remembered of prompts and pictures is shared among requests of the same salt alone.
     """
 
     prompt: Prompt
@@ -38,6 +40,8 @@ class Request:
     decoder: Any = None
     stop: tuple[str, ...] = ()
     priority: int = 0
+    top_logprobs: int = 0
+    cache_salt: bytes = b""
 
 
 @dataclass
@@ -160,9 +164,10 @@ class Sequence:
 
     def hashes(self, count: int, block_size: int) -> list[bytes]:
         """Of the first `count` blocks, all full: what decides their keys and values, and those of all before."""
+        beginning = f"{self.prompt.ntk_alpha}|".encode() + self.request.cache_salt
         for block in range(len(self._hashes), count):
             start, stop = block * block_size, (block + 1) * block_size
-            digest = blake2b(self._hashes[-1] if self._hashes else repr(self.prompt.ntk_alpha).encode(), digest_size=32)
+            digest = blake2b(self._hashes[-1] if self._hashes else beginning, digest_size=32)
             digest.update(self.ids[start:stop])
             digest.update(np.ascontiguousarray(self.positions(start, stop)))
             for media in self.prompt.media:

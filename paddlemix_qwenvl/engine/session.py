@@ -220,11 +220,41 @@ class Assistant:
         """What follows a text with a placeholder for each image and video, as the processor takes them; options as in `request`."""
         return self._answers(lambda: [self._request(text, [*images] or None, [*videos] or None, **options)])[0]
 
-    def request(self, messages: list[dict], **options) -> _Asked:
+    def request(self, messages: list[dict], template_options: Mapping[str, Any] | None = None, **options) -> _Asked:
         """What an engine is asked to answer a conversation, and the sizes of its media.
 
         Args:
+            template_options: what the chat template is told besides.
             min_pixels, max_pixels: that a picture or a frame is resized to; None for the model's own.
+            options: as in `request_of`.
+
+        Raises:
+            MediaError, PromptError, GenerationError: what was given cannot be used.
+        """
+        text = self.processor.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False, **(template_options or {})
+        )
+        if options.get("eos_token_id") is None:
+            options["eos_token_id"] = self.processor.stop_token_ids
+        return self._request(text, *self.processor.fetch_media(messages, self.decoded), **options)
+
+    def _request(self, text: str, images: list | None, videos: list | None, **options) -> _Asked:
+        limits = {name: options.pop(name) for name in LIMITS if options.get(name) is not None}
+        inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="np", **limits)
+        return self.request_of(inputs, **options), {name: inputs[name] for name in SIZES if name in inputs}
+
+    def request_of(
+        self,
+        inputs: Mapping[str, Any],
+        grammar: Grammar | None = None,
+        schema: Mapping | str | None = None,
+        stop_strings: str | Sequence[str] | None = None,
+        priority: int = 0,
+        **options,
+    ) -> Request:
+        """What an engine is asked to answer one row of what the processor returns.
+
+        Args:
             grammar: that the answer follows.
             schema: JSON schema of the answer, in place of a grammar.
             stop_strings: the first of them ends the answer and stays at its end.
@@ -232,32 +262,13 @@ class Assistant:
             options: settings (`GenerationSettings`); what is None is left to the model's generation_config.json.
 
         Raises:
-            MediaError, PromptError, GenerationError: what was given cannot be used.
+            PromptError, GenerationError: what was given cannot be used.
         """
-        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        if options.get("eos_token_id") is None:
-            options["eos_token_id"] = self.processor.stop_token_ids
-        return self._request(text, *self.processor.fetch_media(messages, self.decoded), **options)
-
-    def _request(
-        self,
-        text: str,
-        images: list | None,
-        videos: list | None,
-        grammar: Grammar | None = None,
-        schema: Mapping | str | None = None,
-        stop_strings: str | Sequence[str] | None = None,
-        priority: int = 0,
-        **options,
-    ) -> _Asked:
-        limits = {name: options.pop(name) for name in LIMITS if options.get(name) is not None}
-        inputs = self.processor(text=[text], images=images, videos=videos, padding=True, return_tensors="np", **limits)
         settings = self.settings(options)
         if schema is not None:
             grammar = Grammar.json_schema(schema, self.vocabulary(settings))
         stop, decoder = stop_texts(stop_strings), AnswerDecoder(self.processor)
-        request = Request(self.prompts(inputs)[0], settings, grammar, decoder, stop, priority)
-        return request, {name: inputs[name] for name in SIZES if name in inputs}
+        return Request(self.prompts(inputs)[0], settings, grammar, decoder, stop, priority)
 
     def settings(self, given: Mapping[str, Any]) -> GenerationSettings:
         """Settings of an answer; what is None is left to the model.

@@ -44,19 +44,23 @@ def picture_key(value: dict) -> int | None:
     return None
 
 
-def assign_pictures(prose: str, shapes: Sequence[tuple[int, int | None, int | None]], count: int) -> list[int | None]:
+def assign_pictures(
+    prose: str, shapes: Sequence[tuple[int, int | None, int | None]], count: int, first: int = 0
+) -> list[int | None]:
     """The index of the picture of each shape, or None for one in a picture that the prompt did not have.
 
     prose: the answer with everything but its prose blanked out.
     shapes: (place in the text, number of its picture if the JSON around it says so, outermost array it stands in).
     count: pictures in the prompt.
+    first: index of the first of those that were shown with the question.
 
     Both families' templates announce pictures as "Picture 1:", "Picture 2:" (Qwen2.5-VL's with `add_vision_id`), and answers
     refer to them that way. So, with more than one picture, the first of these that says something decides:
     1. the object itself (`"image": 2`) or a key around it (`{"Picture 2": [...]}`);
     2. the last picture named in the prose before it ("Picture 2", "the second image", "图2", "第二张图");
-    3. if the answer names no picture anywhere and has as many arrays with shapes as there are pictures, their order;
-    4. otherwise it is the first picture.
+    3. if the answer names no picture anywhere and has as many arrays with shapes as pictures were shown with the question,
+       their order;
+    4. otherwise it is the first of these.
     Numbers count from 1, or from 0 in an answer that uses 0.
     """
     if count == 1:
@@ -67,13 +71,13 @@ def assign_pictures(prose: str, shapes: Sequence[tuple[int, int | None, int | No
     mentions = [(at, number - base) for at, number in mentions if 0 <= number - base < count]
     places = [at for at, _ in mentions]
     groups = sorted({group for _, _, group in shapes if group is not None})
-    by_order = not numbers and len(groups) == count
+    by_order = not numbers and len(groups) == count - first
 
     def picture(at, number, group):
         if number is not None:
             return number - base if 0 <= number - base < count else None
         if before := bisect_right(places, at):
             return mentions[before - 1][1]
-        return groups.index(group) if by_order and group is not None else 0
+        return first + (groups.index(group) if by_order and group is not None else 0)
 
     return [picture(*shape) for shape in shapes]

@@ -78,7 +78,7 @@ class _Found:
     group: int | None = None
 
 
-def parse(text: str, original_sizes: Sequence[Size], resized_sizes: Sequence[Size]) -> list[Item]:
+def parse(text: str, original_sizes: Sequence[Size], resized_sizes: Sequence[Size], first: int = 0) -> list[Item]:
     """Everything an answer points at, in the order of the text.
 
     text: one answer of any family. Understood are, anywhere in it and mixed with prose:
@@ -94,8 +94,9 @@ def parse(text: str, original_sizes: Sequence[Size], resized_sizes: Sequence[Siz
         All but the tags count in pixels of the resized picture, as Qwen2.5-VL does.
     original_sizes, resized_sizes: (width, height) of each picture of the prompt, upright (after its EXIF rotation), as the
         user gave it and as the model saw it. The processor returns both.
+    first: index of the first picture that was shown with the question: it is meant where the answer names none.
 
-    Which picture a shape belongs to is settled by `pictures.assign_pictures`.
+    Which picture a shape belongs to is settled by `images.assign_pictures`.
 
     What cannot be read is left out, so the list may be empty; coordinates are clipped to the picture and put in order. Labels
     keep all that is in them, line ends, quotes and LaTeX too. Signs may be full-width. Surrogates in `text` are repaired.
@@ -108,7 +109,7 @@ def parse(text: str, original_sizes: Sequence[Size], resized_sizes: Sequence[Siz
         rest = reader(rest, found)
     found = [one for one in found if all(map(math.isfinite, one.coords))]
     found.sort(key=lambda one: one.start)
-    pictures = assign_pictures(rest, [(one.start, one.picture, one.group) for one in found], len(sizes))
+    pictures = assign_pictures(rest, [(one.start, one.picture, one.group) for one in found], len(sizes), first)
     return [
         _to_item(text, one, picture, *sizes[picture])
         for one, picture in zip(found, pictures, strict=True)

@@ -75,7 +75,7 @@ class FastTokenizer(ChatTemplated, Tokenizer):
         self._backend, self.chat_template = backend, chat_template
         special = [i for i, token in backend.get_added_tokens_decoder().items() if token.special]
         named = {*settings.named_tokens().values(), *settings.other_tokens()}
-        self._special = {*special, *filter(None, map(backend.token_to_id, named))}
+        self._special = {backend.id_to_token(i): i for i in {*special, *filter(None, map(backend.token_to_id, named))}}
 
     @classmethod
     def _of_folder(cls, folder: Path, settings: TokenizerSettings):
@@ -93,7 +93,8 @@ class FastTokenizer(ChatTemplated, Tokenizer):
         self, ids: list[int], skip_special_tokens: bool, clean_up_tokenization_spaces: bool | None = None
     ) -> str:
         if skip_special_tokens:
-            ids = [i for i in ids if i not in self._special]
+            special = {*self._special.values()}
+            ids = [i for i in ids if i not in special]
         text = self._backend.decode(ids, skip_special_tokens=False)
         clean = clean_up_tokenization_spaces
         clean = self.settings.clean_up_tokenization_spaces if clean is None else clean
@@ -102,8 +103,12 @@ class FastTokenizer(ChatTemplated, Tokenizer):
     def _id_of(self, token: str) -> int | None:
         return self._backend.token_to_id(token)
 
-    def _special_ids(self) -> set[int]:
+    def _special_tokens(self) -> dict[str, int]:
         return self._special
+
+    def _plain_ids(self, text: str) -> list[int]:
+        words = self._backend.pre_tokenizer.pre_tokenize_str(self._backend.normalizer.normalize_str(text))
+        return [token.id for word, _ in words for token in self._backend.model.tokenize(word)]
 
     def token_bytes(self) -> dict[int, bytes]:
         added = {i: token.content.encode() for i, token in self._backend.get_added_tokens_decoder().items()}

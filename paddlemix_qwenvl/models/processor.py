@@ -74,6 +74,13 @@ class Processor:
     answer_tokens: tuple[str, ...] = ()
     """Special tokens that belong to an answer: the tags of boxes, of models that write such."""
 
+    grid: tuple[int, int] | None = None
+    """(width, height) of what coordinates outside of tags count on; None for the resized picture."""
+
+    def escape(self, text: str) -> str:
+        """Words of a stranger for a prompt, in which special tokens are plain text; the tags of boxes alone are read."""
+        return self.tokenizer.escape(text, self.answer_tokens)
+
     def answer_text(self, token_ids: list[int]) -> str:
         """One answer, or a part of it, as a user reads it and `grounding` takes it: without other special tokens."""
         if not self.answer_tokens:

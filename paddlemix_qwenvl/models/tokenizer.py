@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from paddlemix_qwenvl.models.chat_templates import as_saved
 from paddlemix_qwenvl.models.tokenizer_settings import CONFIG, NAMED, TokenizerSettings, read_settings
 
 _LONGEST = 10**30  # as transformers writes for as many tokens as there are
+_BREAK = "\ufdd0"
+"""In a text, that what stands around it is no special token; itself where it is doubled. Unicode keeps it free for such ends."""
 
 
 class TokenizerFiles:
@@ -97,8 +100,20 @@ class Tokenizer(TokenizerFiles):
     def _id_of(self, token: str) -> int | None:
         raise NotImplementedError
 
-    def _special_ids(self) -> set[int]:
+    def _special_tokens(self) -> dict[str, int]:
+        """Special tokens and their ids."""
         raise NotImplementedError
+
+    def _plain_ids(self, text: str) -> list[int]:
+        """Ids of a text that has no special tokens, whatever it spells."""
+        raise NotImplementedError
+
+    def escape(self, text: str, but: Collection[str] = ()) -> str:
+        """Words of a stranger for a prompt, in which no special tokens are read but those in `but`."""
+        text = text.replace(_BREAK, 2 * _BREAK)
+        for token in self._special_tokens().keys() - {*but}:
+            text = text.replace(token, token[0] + _BREAK + token[1:])
+        return text
 
     def token_bytes(self) -> dict[int, bytes]:
         """What each token adds to a text, special ones their names."""
@@ -123,13 +138,32 @@ class Tokenizer(TokenizerFiles):
         check_text_options(given, "the tokenizer's call")
         asked = checked(TextOptions, given, "the tokenizer's call")
         texts = [text] if isinstance(text, str) else list(text)
-        rows = [self._encode(one, asked.add_special_tokens) for one in texts]
+        rows = [self._row(one, asked.add_special_tokens) for one in texts]
         data = self._padded([self._cut(row, asked) for row in rows], asked)
         if asked.return_length:
             data["length"] = [len(ids) for ids in data["input_ids"]]
         if isinstance(text, str) and asked.return_tensors is None:
             data = {name: values[0] for name, values in data.items()}
         return tensors(data, asked.return_tensors)
+
+    def _row(self, text: str, special: bool) -> tuple[list[int], list[tuple[int, int]]]:
+        """As `_encode`, of a text that may be escaped in parts; where they stand is not known then."""
+        if _BREAK not in text:
+            return self._encode(text, special)
+        tokens, ids = self._special_tokens(), []
+        for piece in re.split(f"({'|'.join(map(re.escape, sorted(tokens, key=len, reverse=True)))})", text):
+            if piece in tokens:
+                ids.append(tokens[piece])
+            elif _BREAK in piece:
+                ids += self._plain_ids(re.sub(f"{_BREAK}({_BREAK}?)", r"\1", piece))
+            else:
+                ids += self._encode(piece, special)[0]
+        ids = self._joined(ids)
+        return ids, [(0, 0)] * len(ids)
+
+    def _joined(self, ids: list[int]) -> list[int]:
+        """A row of which pieces were encoded apart."""
+        return ids
 
     def _cut(self, row: tuple[list, list], asked: TextOptions) -> tuple[list, list]:
         if asked.truncation in (False, "do_not_truncate"):
@@ -151,7 +185,7 @@ class Tokenizer(TokenizerFiles):
             filling = [filler] * (longest - len(values))
             return filling + values if left else values + filling
 
-        special = self._special_ids()
+        special = {*self._special_tokens().values()}
         wanted = {
             "input_ids": lambda ids, offsets: pad(ids, self.pad_token_id),
             "attention_mask": lambda ids, offsets: pad([1] * len(ids), 0),
@@ -190,7 +224,7 @@ class Tokenizer(TokenizerFiles):
     @property
     def all_special_ids(self) -> list[int]:
         """Ids of the special tokens."""
-        return sorted(self._special_ids())
+        return sorted(self._special_tokens().values())
 
     @property
     def eos_token(self) -> str:

@@ -77,6 +77,16 @@ def test_another_position_base_or_token_is_another_beginning(change):
     assert events_of(engine)[-1].cached_tokens == {"position": 4, "ntk": 0, "token": 4}[change]
 
 
+def test_what_is_remembered_is_shared_within_a_salt_alone():
+    model = TableModel(20)
+    engine = engine_of(model)
+    found = []
+    for salt in (b"a", b"b", b"", b"a"):
+        engine.add(request([*PROMPT, 7, 8, 9], [picture(1, [2, 3])], {"max_new_tokens": 1}, cache_salt=salt))
+        found.append((events_of(engine)[-1].cached_tokens, model.encoded))
+    assert found == [(0, 1), (0, 2), (0, 3), (8, 3)]
+
+
 # ---- pictures
 
 

@@ -1,11 +1,13 @@
 """One token a row by settings of its own: how often each is drawn, and that rows do not see each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import paddle
 import pytest
 from table_model import TableModel, plain_prompt
 
-from paddlemix_qwenvl.engine.sampling import Row, draw, rows_of
+from paddlemix_qwenvl.engine.sampling import Row, draw, likeliest, rows_of
 from paddlemix_qwenvl.engine.sequence import Request, Sequence
 from paddlemix_qwenvl.engine.settings import GenerationSettings
 
@@ -71,6 +73,16 @@ def test_log_probabilities_are_those_before_all_settings():
     tokens, scores = draw(paddle.to_tensor(MODEL.logits(PROMPT)[None]), rows_of(sequence_of(**settings), []))
     assert tokens.tolist() == [4]
     assert scores[0] == pytest.approx(MODEL.log_probabilities(PROMPT)[4], abs=1e-5)
+
+
+def test_the_likeliest_tokens_are_told_where_they_are_asked_for():
+    rows = [rows_of(sequence_of(temperature=0.5, do_sample=True), [])[0] for _ in range(3)]
+    rows = [replace(row, top=top) for row, top in zip(rows, (0, 2, 99), strict=True)]
+    nothing, two, every = likeliest(paddle.to_tensor(np.tile(MODEL.logits(PROMPT), [3, 1])), rows)
+    wanted = MODEL.log_probabilities(PROMPT)
+    assert nothing == () and two == every[:2] and len(every) == MODEL.vocab
+    assert [token for token, _ in every] == np.argsort(-wanted, kind="stable").tolist()
+    assert [score for _, score in every] == pytest.approx(np.sort(wanted)[::-1], abs=1e-5)
 
 
 KINDS = [

@@ -306,6 +306,20 @@ def test_each_box_knows_its_picture(text, images):
     assert all(item.coords[2] == 3 * (item.image + 1) / scale for item in items)
 
 
+@pytest.mark.parametrize(
+    ("text", "images"),
+    [
+        (BOX, [1]),
+        (f"[{BOX}] [{BOX}, {BOX}]", [1, 2, 2]),
+        (f"[{BOX}] [{BOX}] [{BOX}]", [1, 1, 1]),
+        (f"Picture 1: {BOX} Picture 3: {BOX}", [0, 2]),
+    ],
+)
+def test_pictures_of_this_question_come_before_those_of_earlier_ones(text, images):
+    sizes = [(10, 10)] * 3
+    assert [item.image for item in parse(text, sizes, sizes, first=1)] == images
+
+
 def test_with_one_picture_its_number_does_not_matter():
     assert [item.image for item in parse(f'Picture 7: {{"image": 3, "objects": [{BOX}]}}', [(9, 9)], [(9, 9)])] == [0]
 

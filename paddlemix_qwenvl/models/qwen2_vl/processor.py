@@ -13,4 +13,5 @@ class Qwen2VLProcessor(Qwen2_5_VLProcessor):
     image_processor_class, tokenizer_class = "Qwen2VLImageProcessor", "Qwen2VLTokenizer"
     parts = {"image_processor": Qwen2VLImageProcessor, "tokenizer": Qwen2VLTokenizer}  # noqa: RUF012
     times_videos = False
+    grid = (1000, 1000)
     answer_tokens = tuple(f"<|{tag}_{end}|>" for tag in ("object_ref", "box", "quad") for end in ("start", "end"))

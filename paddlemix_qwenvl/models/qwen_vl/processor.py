@@ -63,6 +63,8 @@ class QWenVLProcessor(Processor):
     attributes = ["tokenizer"]  # noqa: RUF012
     tokenizer_class = "QWenVLTokenizer"
     parts = {"image_processor": QWenVLImageProcessor, "tokenizer": QWenVLTokenizer}  # noqa: RUF012
+    answer_tokens = tuple(f"<{end}{tag}>" for tag in ("ref", "box", "quad") for end in ("", "/"))
+    grid = (1000, 1000)
 
     def __init__(self, tokenizer: QWenVLTokenizer, image_size: int = Visual.image_size, chat_format: str | None = None):
         self.tokenizer, self.image_processor = tokenizer, self.parts["image_processor"](image_size)

@@ -63,6 +63,10 @@ class TaggedText:
             )
         except ValueError as error:
             raise PromptError(f"the text cannot be encoded: {error}") from error
+        return self.with_slots(ids)
+
+    def with_slots(self, ids: list[int]) -> list[int]:
+        """`ids` with a slot for each `<img>` words `</img>`; raises PromptError as `ids`."""
         return self._replace_tagged(ids, {self.img_start_id: self.img_end_id}, self._slot, lambda plain: plain)
 
     def _slot(self, ids: list[int]) -> list[int]:

@@ -130,8 +130,14 @@ class QWenVLTokenizer(QWenVLText, Tokenizer):
     def _id_of(self, token: str) -> int | None:
         return self.special_tokens.get(token, self._ranks.get(token.encode()))
 
-    def _special_ids(self) -> set[int]:
-        return {*self.special_tokens.values()}
+    def _special_tokens(self) -> dict[str, int]:
+        return self.special_tokens
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return self.ids(text, allowed_special=())
+
+    def _joined(self, ids: list[int]) -> list[int]:
+        return self.with_slots(ids)
 
     def token_bytes(self) -> dict[int, bytes]:
         special = {i: token.encode() for token, i in self.special_tokens.items()}

@@ -1,0 +1,191 @@
+// What the page says, in English and Chinese.
+
+const WORDS = {
+  en: {
+    newChat: "New chat",
+    history: "Conversations",
+    untitled: "A picture",
+    deleteOne: "Delete this conversation",
+    deleteAll: "Delete all",
+    sureAll: "Delete all conversations in this browser?",
+    otherLanguage: "中文",
+    light: "Light",
+    dark: "Dark",
+    model: "Model",
+    settings: "Settings",
+    close: "Close",
+    welcome: "Ask about a picture",
+    welcomeHow: "Drop, paste or choose pictures and videos. What the answer points at is drawn on them as it arrives.",
+    sample: "with a sample picture",
+    suggestions: [
+      "Locate all shapes.",
+      "What do you see?",
+      "Read the text in the image.",
+      "Convert this page to QwenVL HTML.",
+    ],
+    attached: "Pictures and videos for the next question",
+    attach: "Add pictures or videos",
+    camera: "Take a picture",
+    remove: "Remove {name}",
+    ask: "Ask something",
+    keys: "Enter sends, Shift+Enter makes a line, Esc stops",
+    send: "Send",
+    stop: "Stop",
+    dropHere: "Drop pictures and videos here",
+    system: "System prompt",
+    systemDefault: "The model’s own",
+    sampling: "Sampling",
+    temperature: "Temperature",
+    top_p: "Top p",
+    max_tokens: "Longest answer, tokens",
+    seed: "Seed",
+    pictures: "Pictures",
+    min_pixels: "Fewest pixels",
+    max_pixels: "Most pixels",
+    pixelsNote: "Width times height that a picture or a frame is enlarged or reduced to before the model sees it.",
+    access: "Access",
+    api_key: "API key",
+    keyNote: "Kept until this tab is closed.",
+    modelDefault: "the model’s own",
+    serverDefault: "the server’s own",
+    random: "random",
+    none: "none",
+    asCode: "This request as code",
+    codeNote:
+      "Pictures and videos are read from files of their names in the current folder. An API key is read from the environment variable QWENVL_API_KEY.",
+    copy: "Copy",
+    copyText: "Copy the answer",
+    copyMarkdown: "Copy as Markdown",
+    regenerate: "Answer again",
+    save: "Download as {kind}",
+    you: "You",
+    answer: "Answer",
+    answering: "Answering",
+    items: { one: "1 item", other: "{n} items" },
+    chosen: "{n} of {all} chosen",
+    blocks: { one: "1 block", other: "{n} blocks" },
+    pictureNumber: "Picture {n}",
+    unnamed: "unnamed",
+    usage: "{prompt} tokens in ({cached} cached), {completion} out",
+    seconds: "{n} s",
+    cutOff: "Ended at the limit of tokens",
+    stopped: "Stopped",
+    finished: "The answer: {text}",
+    loading: "Loading the model, {n} %",
+    unreachable: "The server does not answer",
+    failed: "The server could not load the model",
+    draining: "The server is shutting down",
+    needsKey: "The server asks for an API key. Enter it in the settings.",
+    tooLarge: "Too large for this server: with its pictures and videos the request has {size} MB ({message})",
+    perhapsTooLarge: "The connection broke while {size} MB were sent. The server may not take as much at once.",
+    busy: "The server has too much to do just now ({message})",
+    broken: "The connection broke before the answer was whole.",
+    notMedia: "Neither a picture nor a video: {names}",
+    notKept: "This browser does not keep conversations here: {reason}",
+  },
+  zh: {
+    newChat: "新对话",
+    history: "对话记录",
+    untitled: "一张图片",
+    deleteOne: "删除这个对话",
+    deleteAll: "全部删除",
+    sureAll: "删除此浏览器中的所有对话？",
+    otherLanguage: "English",
+    light: "浅色",
+    dark: "深色",
+    model: "模型",
+    settings: "设置",
+    close: "关闭",
+    welcome: "看图提问",
+    welcomeHow: "拖入、粘贴或选择图片和视频。回答所指的位置会随着生成逐一画在图上。",
+    sample: "使用示例图片",
+    suggestions: ["找出所有形状。", "图中有什么？", "图中写着什么？", "将此页面转换为 QwenVL HTML。"],
+    attached: "下一个问题的图片和视频",
+    attach: "添加图片或视频",
+    camera: "拍照",
+    remove: "移除 {name}",
+    ask: "输入问题",
+    keys: "Enter 发送，Shift+Enter 换行，Esc 停止",
+    send: "发送",
+    stop: "停止",
+    dropHere: "将图片和视频拖放到此处",
+    system: "系统提示词",
+    systemDefault: "模型默认",
+    sampling: "采样",
+    temperature: "温度",
+    top_p: "Top p",
+    max_tokens: "回答长度上限（词元）",
+    seed: "随机种子",
+    pictures: "图片",
+    min_pixels: "最少像素",
+    max_pixels: "最多像素",
+    pixelsNote: "图片或视频帧在送入模型之前缩放到的范围，按宽乘高计算。",
+    access: "访问",
+    api_key: "API 密钥",
+    keyNote: "保留到关闭此标签页为止。",
+    modelDefault: "模型默认",
+    serverDefault: "服务器默认",
+    random: "随机",
+    none: "无",
+    asCode: "以代码形式发送此请求",
+    codeNote: "图片和视频按文件名从当前文件夹读取。API 密钥从环境变量 QWENVL_API_KEY 读取。",
+    copy: "复制",
+    copyText: "复制回答",
+    copyMarkdown: "复制为 Markdown",
+    regenerate: "重新回答",
+    save: "下载 {kind}",
+    you: "你",
+    answer: "回答",
+    answering: "正在回答",
+    items: { other: "{n} 项" },
+    chosen: "已选 {n} / {all}",
+    blocks: { other: "{n} 个版块" },
+    pictureNumber: "图 {n}",
+    unnamed: "未命名",
+    usage: "输入 {prompt} 词元（缓存 {cached}），输出 {completion}",
+    seconds: "{n} 秒",
+    cutOff: "已达词元上限",
+    stopped: "已停止",
+    finished: "回答：{text}",
+    loading: "正在加载模型，{n} %",
+    unreachable: "服务器没有响应",
+    failed: "服务器无法加载模型",
+    draining: "服务器正在关闭",
+    needsKey: "服务器需要 API 密钥，请在设置中填写。",
+    tooLarge: "请求超出了此服务器的上限：连同图片和视频共 {size} MB（{message}）",
+    perhapsTooLarge: "发送 {size} MB 时连接中断，可能超出了服务器一次能接收的大小。",
+    busy: "服务器当前过于繁忙（{message}）",
+    broken: "回答尚未完成，连接已中断。",
+    notMedia: "既不是图片也不是视频：{names}",
+    notKept: "此浏览器无法保存对话：{reason}",
+  },
+};
+
+let language = "en";
+
+/** Speaks `code`, or the first of the browser's languages that there is. */
+export function setLanguage(code) {
+  const wanted = [code, ...navigator.languages].filter(Boolean).map((one) => one.slice(0, 2));
+  language = wanted.find((one) => one in WORDS) ?? "en";
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  for (const node of document.querySelectorAll("[data-words]")) node.textContent = words(node.dataset.words);
+  for (const node of document.querySelectorAll("[data-placeholder]"))
+    node.placeholder = words(node.dataset.placeholder);
+  for (const node of document.querySelectorAll("[data-label]")) {
+    node.ariaLabel = words(node.dataset.label);
+    if (node.localName === "button") node.title = node.ariaLabel;
+  }
+}
+
+export const otherLanguage = () => (language === "zh" ? "en" : "zh");
+
+/** The words for `key`, with `values` put in; `values.n` chooses between one and more. */
+export function words(key, values = {}) {
+  let found = WORDS[language][key];
+  if (found.other) found = (values.n === 1 && found.one) || found.other;
+  return typeof found === "string" ? found.replace(/\{(\w+)\}/g, (_, name) => values[name]) : found;
+}
+
+/** A number as the language writes it. */
+export const number = (value, maximumFractionDigits = 0, useGrouping = true) =>
+  value.toLocaleString(document.documentElement.lang, { maximumFractionDigits, useGrouping });
