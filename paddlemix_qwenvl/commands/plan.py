@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,24 +117,9 @@ def plan_ranks(
                 model = model_class.without_memory(config, dtype)
         except ParallelError:
             continue
-        weight_bytes = BYTES[dtype] * sum(map(_numbers, model.parameters()))
-        if quantization == "int8":
-            weight_bytes += _int8_bytes(model, BYTES[dtype])
-        plans.append(RankPlan(degree, weight_bytes, BYTES[dtype] * model.cache_numbers_per_token()))
+        width = BYTES[dtype]
+        plans.append(RankPlan(degree, model.weight_bytes(width, quantization), width * model.cache_numbers_per_token()))
     return plans
-
-
-def _numbers(parameter) -> int:
-    return math.prod(parameter.shape)
-
-
-def _int8_bytes(model, width: int) -> int:
-    """What int8 adds to a model whose numbers take `width` bytes: on a GPU a tied head's values lie beside the embedding."""
-    linears = model.int8_layers()
-    tied = model.get_input_embeddings().weight
-    replaced = sum(_numbers(layer.weight) for layer in linears if layer.weight is not tied)
-    held = sum(_numbers(layer.weight) + 4 * layer.weight.shape[0] for layer in linears)  # a float32 scale an output
-    return held - width * replaced
 
 
 def table(plans: list[RankPlan], card_gib: float, block_size: int, context: int) -> list[str]:

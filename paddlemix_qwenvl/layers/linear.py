@@ -11,9 +11,8 @@ import math
 import paddle
 from paddle import nn
 
-from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.layers.formats import Dense, Format, Int8
 from paddlemix_qwenvl.layers.parameter import Piece, whole
-from paddlemix_qwenvl.ops.int8 import Int8Weight
 from paddlemix_qwenvl.parallel import tensor_parallel
 
 
@@ -48,16 +47,19 @@ class Linear(nn.Layer):
         if bias is not None:
             self.bias = self.create_parameter([out_features], is_bias=True)
             self.bias.pieces = bias
-        self.scale, self.arranged = None, False
+        self.format = Dense()
+
+    def hold(self, format: Format, tensors: dict[str, paddle.Tensor]) -> None:
+        """Hold the weight as `tensors` of this `format` from now on. Ends training of this layer."""
+        del self.weight
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+        self.format = format
 
     @paddle.no_grad()
     def quantize_int8(self) -> None:
-        """Replace the weight by int8 values with a scale an output channel. Ends training of this layer."""
-        weight = ops.quantize_int8(self.weight, self._largest())
-        del self.weight, self.scale
-        self.register_buffer("weight", weight.values)
-        self.register_buffer("scale", weight.scale)
-        self.arranged = weight.arranged
+        """Replace a dense weight by int8 values with a scale an output channel."""
+        self.hold(*Int8.quantized(self.weight, self._largest()))
 
     def _largest(self):
         """The largest magnitude of each row, where it is not that of this rank's part."""
@@ -68,9 +70,7 @@ class Linear(nn.Layer):
 
     def product(self, x, bias):
         """This rank's `x W^T + bias`."""
-        if self.scale is None:
-            return ops.linear(x, self.weight, bias)
-        return ops.linear_int8(x, Int8Weight(self.weight, self.scale, self.arranged), bias)
+        return self.format.product(self, x, bias)
 
 
 class MergedColumnParallelLinear(Linear):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from paddle import nn
 
 from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+from paddlemix_qwenvl.layers.formats import Dense, Format, Int8
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.models.auto import config_file
 from paddlemix_qwenvl.models.generation_config import (
@@ -119,8 +121,7 @@ class LoadableModel(nn.Layer):
         model = cls.without_memory(config, dtype)
         tensor_parallel().meet()
         if quantization == "int8":
-            load_weights(model, checkpoint, dtype, model.optional_weights, model.quantize_parameter)
-            model.quantize_int8()
+            load_weights(model, checkpoint, dtype, model.optional_weights, model.quantized_as_read())
         else:
             load_weights(model, checkpoint, dtype, model.optional_weights)
         tensor_parallel().meet()
@@ -148,7 +149,7 @@ class LoadableModel(nn.Layer):
         (docs/benchmarks.md). The model can then not be trained or saved.
         """
         for layer in self.int8_layers():
-            if layer.scale is None:
+            if layer.format == Dense():
                 layer.quantize_int8()
 
     def int8_layers(self) -> list[Linear]:
@@ -158,12 +159,30 @@ class LoadableModel(nn.Layer):
         kept = {id(layer) for layer in tower.sublayers()} - {id(layer) for layer in mlps}
         return [layer for layer in self.sublayers() if isinstance(layer, Linear) and id(layer) not in kept]
 
-    def quantize_parameter(self, path: str) -> None:
-        """Hold the parameter at `path` as int8 if it is the weight of one of the `int8_layers`."""
-        weight = reduce(getattr, path.split("."), self)
-        for layer in self.int8_layers():
-            if layer.weight is weight:
-                layer.quantize_int8()
+    def quantized_as_read(self) -> Callable[[str], None]:
+        """What `load_weights` is to call with the path of each parameter: the weight there, once read, becomes int8."""
+        paths = {id(parameter): path for path, parameter in self.named_parameters()}
+        layers = {paths[id(layer.weight)]: layer for layer in self.int8_layers()}
+
+        def quantize(path: str) -> None:
+            if path in layers:
+                layers[path].quantize_int8()
+
+        return quantize
+
+    def formats(self) -> set[Format]:
+        """How the model's Linear layers hold their weights."""
+        return {layer.format for layer in self.sublayers() if isinstance(layer, Linear)}
+
+    def weight_bytes(self, width: int, quantization: str | None = None) -> int:
+        """Bytes of the weights, where numbers take `width` of them and `quantization` is as in `from_pretrained`.
+
+        On a GPU a tied head's values lie beside the embedding.
+        """
+        formats = dict.fromkeys(self.int8_layers(), Int8()) if quantization == "int8" else {}
+        replaced = {id(layer.weight) for layer in formats} - {id(self.get_input_embeddings().weight)}
+        dense = sum(math.prod(each.shape) for each in self.parameters() if id(each) not in replaced)
+        return width * dense + sum(format.size(layer.weight.shape, width) for layer, format in formats.items())
 
     def save_pretrained(self, save_dir: str | os.PathLike, max_shard_size: int | str = "5GB", **kwargs) -> None:
         """Write config, generation config and weights in the Hub's layout, which transformers reads too.
@@ -178,7 +197,7 @@ class LoadableModel(nn.Layer):
         folder = Path(save_dir)
         if folder.is_file():
             raise CheckpointError(f"{folder} is a file: give a folder to save into.")
-        if any(layer.scale is not None for layer in self.sublayers() if isinstance(layer, Linear)):
+        if self.formats() != {Dense()}:
             raise CheckpointError(
                 "a model with int8 weights cannot be saved: load it without quantization and save that."
             )
