@@ -12,7 +12,7 @@ from paddlemix_qwenvl.commands import options, terminal
 from paddlemix_qwenvl.dtypes import BYTES
 from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
 from paddlemix_qwenvl.models.family import Family, families
-from paddlemix_qwenvl.parallel import TensorParallel, using
+from paddlemix_qwenvl.parallel import DEGREES, TensorParallel, using
 
 # Left free on a card for activations, the collectives' buffers and the framework itself.
 RESERVE = 0.1
@@ -94,9 +94,7 @@ def config_of(model_path: str, **source) -> tuple[Family, Any]:
     return family, family.load("config").from_pretrained(model_path, **source)
 
 
-def plan_ranks(
-    model_class, config, dtype: str, degrees=(1, 2, 4, 8, 16), quantization: str | None = None
-) -> list[RankPlan]:
+def plan_ranks(model_class, config, dtype: str, degrees=DEGREES, quantization: str | None = None) -> list[RankPlan]:
     """The plan of each degree that the model's heads can be split by.
 
     Args:

@@ -7,6 +7,7 @@ layers split `out`, row layers split `in` and add the ranks' results up (Megatro
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import paddle
 from paddle import nn
@@ -42,19 +43,30 @@ class Linear(nn.Layer):
     def _make(self, in_features: int, out_features: int, weight: list[Piece], bias: list[Piece] | None):
         initializer = nn.initializer.Uniform(-1 / math.sqrt(in_features), 1 / math.sqrt(in_features))
         self.weight = self.create_parameter([out_features, in_features], default_initializer=initializer)
-        self.weight.pieces = weight
+        self.weight.pieces = self.pieces = weight
         self.bias = None
         if bias is not None:
             self.bias = self.create_parameter([out_features], is_bias=True)
             self.bias.pieces = bias
         self.format = Dense()
 
-    def hold(self, format: Format, tensors: dict[str, paddle.Tensor]) -> None:
+    def hold(self, format: Format, tensors: dict[str, paddle.Tensor | nn.Layer]) -> None:
         """Hold the weight as `tensors` of this `format` from now on. Ends training of this layer."""
         del self.weight
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor)
+        for name, held in tensors.items():
+            if isinstance(held, nn.Layer):
+                self.add_sublayer(name, held)
+            else:
+                self.register_buffer(name, held)
         self.format = format
+
+    def add_bias(self, values: paddle.Tensor) -> None:
+        """Give a layer without a bias one that its checkpoint brings, `[out]`."""
+        self.bias = self.create_parameter(values.shape, is_bias=True, dtype=values.dtype)
+        self.bias.set_value(values)
+        self.bias.pieces = [
+            replace(piece, shape=piece.shape[:1], source=piece.source[:1], linear=False) for piece in self.pieces
+        ]
 
     @paddle.no_grad()
     def quantize_int8(self) -> None:
@@ -97,10 +109,15 @@ class MergedColumnParallelLinear(Linear):
 
 
 def gate_up_linear(
-    in_features: int, intermediate_size: int, bias: bool, names: tuple[str, str] = ("gate_proj", "up_proj")
+    in_features: int,
+    intermediate_size: int,
+    bias: bool,
+    names: tuple[str, str] = ("gate_proj", "up_proj"),
+    unit: int = 1,
 ) -> MergedColumnParallelLinear:
-    """The gate and up projections of a SwiGLU, Hub `names`, `[2 * intermediate / ranks]` outputs: gate first."""
-    start, stop = tensor_parallel().split(intermediate_size)
+    """The gate and up projections of a SwiGLU, Hub `names`, `[2 * intermediate / ranks]` outputs: gate first. Ranks take whole
+    `unit`s."""
+    start, stop = tensor_parallel().split(intermediate_size, unit)
     shares = [(name, intermediate_size, start, stop) for name in names]
     return MergedColumnParallelLinear(in_features, shares, bias)
 
