@@ -23,7 +23,7 @@ class VocabParallelEmbedding(nn.Layer):
             [self.stop - self.start, hidden_size],
             default_initializer=nn.initializer.Normal(std=initializer_range),
         )
-        self.weight.pieces = vocabulary_pieces(vocab_size, hidden_size, self.start, self.stop)
+        self.weight.pieces = self.pieces = vocabulary_pieces(vocab_size, hidden_size, self.start, self.stop)
         self.format, self._wide = Dense(), None
 
     @property
@@ -72,7 +72,7 @@ class ParallelLMHead(Linear):
             pieces = vocabulary_pieces(vocab_size, hidden_size, start, stop, linear=True)
             self._make(hidden_size, stop - start, pieces, None)
         else:
-            self.weight, self.bias, self.format = tied_to.weight, None, Dense()
+            self.weight, self.bias, self.format, self.pieces = tied_to.weight, None, Dense(), tied_to.pieces
             self._tied_to = [tied_to]  # in a list, so that it is not a layer of this one
 
     def hold(self, format: Format, tensors: dict[str, paddle.Tensor]) -> None:

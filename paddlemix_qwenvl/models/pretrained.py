@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -33,9 +34,11 @@ from paddlemix_qwenvl.models.loading import (
     shard_bytes,
     weights_folder,
 )
+from paddlemix_qwenvl.models.quantization import read
 from paddlemix_qwenvl.parallel import DEGREES, TensorParallel, tensor_parallel, using
 from paddlemix_qwenvl.weights.checkpoint import open_folder
 from paddlemix_qwenvl.weights.loading import load_weights
+from paddlemix_qwenvl.weights.packing import quantization_config
 from paddlemix_qwenvl.weights.quantised import laid_of
 from paddlemix_qwenvl.weights.saving import save_weights
 
@@ -220,25 +223,25 @@ class LoadableModel(nn.Layer):
         return width * dense + sum(size(format, layer.weight.shape, width) for layer, format in formats.items())
 
     def save_pretrained(self, save_dir: str | os.PathLike, max_shard_size: int | str = "5GB", **kwargs) -> None:
-        """Write config, generation config and weights in the Hub's layout, which transformers reads too.
+        """Write config, generation config and weights in the Hub's layout, which transformers reads too; quantised weights as
+        compressed-tensors lays them out.
 
         Args:
             save_dir: made if it does not exist.
             max_shard_size: bytes, or text such as "5GB".
 
         Raises:
-            CheckpointError: the model is quantised or split over ranks, or `save_dir` is a file.
+            CheckpointError: the model is split over ranks, its int8 weights are arranged for a card, or `save_dir` is a file.
         """
         folder = Path(save_dir)
         if folder.is_file():
             raise CheckpointError(f"{folder} is a file: give a folder to save into.")
-        if self.formats() != {Dense()}:
-            raise CheckpointError(
-                "a model with int8 weights cannot be saved: load it without quantization and save that."
-            )
+        settings = quantization_config(self)
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(self, folder, shard_bytes(max_shard_size))
-        self.config.save_pretrained(folder)
+        config = copy.copy(self.config)
+        config.quantization = read(settings, folder / hub.CONFIG) if settings else None
+        config.save_pretrained(folder)
         write_generation_config(self.generation_config, folder)
 
 

@@ -212,7 +212,7 @@ class Quantization:
     @property
     def unit(self) -> int:
         """Inputs of a layer that one rank takes together: those of a group."""
-        return max(1, *self.fields.group_sizes())
+        return max([1, *self.fields.group_sizes()])
 
 
 def read(settings: Mapping[str, Any], place: str) -> Quantization:

@@ -151,7 +151,7 @@ class Gptq(_Words):
             _covering(rows),
         )
         values = _bytes(file.values("qweight", "I32", words, rows).T)
-        zeros = _numbers(_bytes(file.values("qzeros", "I32", groups, output_words))).T[output_cut]
+        zeros = numbers(_bytes(file.values("qzeros", "I32", groups, output_words))).T[output_cut]
         return {
             "weight": _ordered(_halves(values, cut), order),
             "scale": file.read("scales", groups, rows)[0].T,
@@ -186,7 +186,7 @@ class Packed(Groups):
         if self.has_zeros:
             words, cut = _covering(rows)
             zeros = file.values("weight_zero_point", "I32", words, groups)
-            found["zeros"] = _numbers(_bytes(zeros.T)).T[cut]
+            found["zeros"] = numbers(_bytes(zeros.T)).T[cut]
         return found
 
 
@@ -206,14 +206,25 @@ def _bytes(words: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(words, "<i4").view(np.uint8)
 
 
-def _numbers(halves: np.ndarray) -> np.ndarray:
+def numbers(halves: np.ndarray) -> np.ndarray:
     """uint8 `[n, 2 * m]` of 0 to 15, of bytes `[n, m]` that hold two each, the first in the low half."""
     return np.stack([halves & 15, halves >> 4], axis=-1).reshape(len(halves), -1)
+
+
+def halves(values: np.ndarray) -> np.ndarray:
+    """The bytes `[n, m / 2]` of numbers `[n, m]`, of which the last ones may lack a second."""
+    even = np.pad(values, ((0, 0), (0, values.shape[1] % 2)))
+    return even[:, ::2] | even[:, 1::2] << 4
+
+
+def words(packed: np.ndarray) -> np.ndarray:
+    """int32 `[n, m / 4]` of bytes `[n, m]`, the last one filled up."""
+    filled = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 4)))
+    return np.ascontiguousarray(filled).view("<i4")
 
 
 def _ordered(values: np.ndarray, order: np.ndarray | None) -> np.ndarray:
     """Packed columns `[n, in / 2]` in another order."""
     if order is None:
         return values
-    numbers = _numbers(values)[:, order]
-    return numbers[:, ::2] | numbers[:, 1::2] << 4
+    return halves(numbers(values)[:, order])

@@ -1,5 +1,7 @@
 """Checkpoints as AutoAWQ, GPTQ and compressed-tensors lay them out, against the dense models that their numbers stand for."""
 
+import json
+
 import hub_model
 import numpy as np
 import paddle
@@ -7,6 +9,9 @@ import pytest
 import quantised_files as files
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
+from paddlemix_qwenvl.errors import ConfigurationError
+from paddlemix_qwenvl.layers.formats import Dense, Int4
+from paddlemix_qwenvl.layers.linear import Linear
 
 MODEL = Qwen2_5_VLForConditionalGeneration
 CONFIG = hub_model.config(
@@ -77,3 +82,120 @@ def assert_alike(narrow, wide):
 def test_a_quantised_checkpoint_is_the_model_its_numbers_stand_for(tmp_path, case):
     narrow, wide = folders(tmp_path, *CASES[case], CONFIG)
     assert_alike(MODEL.from_pretrained(narrow), MODEL.from_pretrained(wide))
+
+
+MIXED = {
+    "q_proj apart": ("awq", {"modules_to_not_convert": ["q_proj"]}, lambda name: "q_proj" not in name),
+    "a layer apart": ("awq", {"modules_to_not_convert": ["visual", "layers.1"]}, lambda name: "layers.1." not in name),
+    "v_proj by name": (
+        "packed",
+        {"ignore": ["lm_head", "re:.*visual.*", "model.layers.0.self_attn.v_proj"]},
+        lambda name: name != "model.layers.0.self_attn.v_proj",
+    ),
+    "newer names": (
+        "packed",
+        {"ignore": ["lm_head", "re:model\\.visual\\..*", "re:model.language_model.layers.0.mlp.up_proj"]},
+        lambda name: name != "model.layers.0.mlp.up_proj",
+    ),
+    "not by dynamic": ("gptq", {"dynamic": {"-:.*down_proj": {}}}, lambda name: "down_proj" not in name),
+    "only some": (
+        "gptq",
+        {"modules_in_block_to_quantize": [["self_attn.k_proj", "self_attn.q_proj"], ["mlp.gate_proj"]]},
+        lambda name: name.endswith(("k_proj", "q_proj", "gate_proj")),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_what_is_not_converted_is_read_from_the_config(tmp_path, case):
+    name, fields, wanted = MIXED[case]
+    method, quantise = CASES[name]
+    narrow, wide = folders(
+        tmp_path, {**method, **fields}, quantise, CONFIG, lambda module: files.in_decoder(module) and wanted(module)
+    )
+    assert_alike(MODEL.from_pretrained(narrow), MODEL.from_pretrained(wide))
+
+
+def test_groups_of_other_sizes_and_orders_are_held_apart(tmp_path):
+    method = {**files.METHODS["gptq"], "desc_act": True, "dynamic": {".*k_proj": {"group_size": 64}}}
+
+    def quantise(name, weight):
+        order = np.roll(ACT_ORDER[weight.shape[1]], 3 * name.endswith("v_proj"))
+        return files.gptq(weight, 64 if name.endswith("k_proj") else 32, act_order=order)
+
+    narrow, wide = folders(tmp_path, method, quantise, CONFIG)
+    model = MODEL.from_pretrained(narrow)
+    assert model.model.layers[0].self_attn.qkv_proj.format.heights == (64, 32, 32)
+    assert model.model.layers[0].mlp.gate_up_proj.format == Int4(32, has_order=True)
+    assert_alike(model, MODEL.from_pretrained(wide))
+
+
+def test_every_linear_of_the_model(tmp_path):
+    """The head and the vision tower, whose qkv is one tensor; the convolution is none."""
+    config = {**CONFIG, "vision_config": {**CONFIG["vision_config"], "intermediate_size": 64}}
+    method = {**files.METHODS["packed"], "ignore": []}
+
+    def wanted(module):
+        return not any(word in module for word in ("embed", "norm", "ln_q"))
+
+    narrow, wide = folders(tmp_path, method, lambda name, w: files.packed(w, 32), config, wanted)
+    model = MODEL.from_pretrained(narrow)
+    assert {type(layer.format) for layer in model.sublayers() if isinstance(layer, Linear)} == {Dense, Int4}
+    assert_alike(model, MODEL.from_pretrained(wide))
+
+
+def test_a_bias_that_the_model_has_not(tmp_path):
+    """AutoGPTQ writes one of zeros; another one counts."""
+    method, quantise = CASES["gptq"]
+    path, draws = "model.layers.1.mlp.down_proj.bias", np.random.default_rng(1)
+    narrow, _ = files.converted(hub_model.tensors(CONFIG), quantise, files.in_decoder)
+    narrow |= {f"model.layers.0.mlp.{name}_proj.bias": np.zeros(96, np.float16) for name in ("gate", "up")}
+    narrow[path] = draws.standard_normal(64).astype(np.float16)
+    files.write(tmp_path, {**CONFIG, "quantization_config": method}, narrow)
+    model = MODEL.from_pretrained(tmp_path)
+    assert model.model.layers[0].mlp.gate_up_proj.bias is None
+    np.testing.assert_array_equal(model.model.layers[1].mlp.down_proj.bias.numpy(), narrow[path].astype(np.float32))
+    assert model(paddle.to_tensor(IDS)).logits.shape == [1, 7, CONFIG["vocab_size"]]
+
+
+# ---- saving
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_saved_and_loaded_again(tmp_path, case):
+    """As compressed-tensors has it, the very same numbers."""
+    narrow, _ = folders(tmp_path, *CASES[case], CONFIG)
+    model = MODEL.from_pretrained(narrow)
+    model.save_pretrained(tmp_path / "saved", max_shard_size=60_000)
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())["quantization_config"]
+    assert saved["quant_method"] == "compressed-tensors" and saved["config_groups"]["group_0"]["targets"] == ["Linear"]
+    again = MODEL.from_pretrained(tmp_path / "saved")
+    assert again.formats() == model.formats()
+    ids = paddle.to_tensor(IDS)
+    np.testing.assert_array_equal(again(ids).logits.numpy(), model(ids).logits.numpy())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_our_own_int8_saved_and_loaded_again(tmp_path, tied, dtype):
+    config = {**CONFIG, "tie_word_embeddings": tied}
+    files.write(tmp_path / "wide", config, hub_model.tensors(config))
+    model = MODEL.from_pretrained(tmp_path / "wide", quantization="int8", dtype=dtype)
+    model.save_pretrained(tmp_path / "saved")
+    again = MODEL.from_pretrained(tmp_path / "saved")
+    assert again.formats() == model.formats() and again.config.dtype == dtype
+    ids = paddle.to_tensor(IDS)
+    np.testing.assert_array_equal(again(ids).logits.numpy(), model(ids).logits.numpy())
+    with pytest.raises(ConfigurationError, match="quantised already, by compressed-tensors: leave it out"):
+        MODEL.from_pretrained(tmp_path / "saved", quantization="int8")
+
+
+def test_what_is_held_apart_is_saved_apart(tmp_path):
+    name, fields, wanted = MIXED["q_proj apart"]
+    method, quantise = CASES[name]
+    narrow, _ = folders(tmp_path, {**method, **fields}, quantise, CONFIG, lambda m: files.in_decoder(m) and wanted(m))
+    model = MODEL.from_pretrained(narrow)
+    model.save_pretrained(tmp_path / "saved")
+    again, ids = MODEL.from_pretrained(tmp_path / "saved"), paddle.to_tensor(IDS)
+    assert again.formats() == model.formats()
+    np.testing.assert_array_equal(again(ids).logits.numpy(), model(ids).logits.numpy())
