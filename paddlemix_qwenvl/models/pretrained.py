@@ -173,8 +173,9 @@ class LoadableModel(nn.Layer):
     @classmethod
     def _fits(cls, config, dtype: str, degree: int) -> bool:
         try:
-            with using(TensorParallel(rank=0, degree=degree)):
-                cls.without_memory(config, dtype)
+            for rank in {0, degree - 1}:
+                with using(TensorParallel(rank, degree)):
+                    cls.without_memory(config, dtype)
         except ParallelError:
             return False
         return True

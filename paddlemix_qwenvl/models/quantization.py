@@ -160,8 +160,12 @@ class CompressedFields:
 
     def group_sizes(self) -> list[int]:
         """All that occur."""
-        sizes = [group.weights.group_size for group in self.config_groups.values() if group.weights]
-        return [size for size in sizes if size is not None]
+        weights = [group.weights for group in self.config_groups.values() if group.weights]
+        return [
+            -1 if each.group_size is None else each.group_size
+            for each in weights
+            if each.group_size is not None or each.num_bits == 4
+        ]
 
     def layout(self, module: Module) -> Layout | None:
         """As in `AwqFields`. Names go before classes."""
@@ -212,7 +216,8 @@ class Quantization:
     @property
     def unit(self) -> int:
         """Inputs of a layer that one rank takes together: those of a group."""
-        return max([1, *self.fields.group_sizes()])
+        sizes = self.fields.group_sizes()
+        return max([1, *(GROUPS_OF if size == -1 else size for size in sizes)])
 
 
 def read(settings: Mapping[str, Any], place: str) -> Quantization:

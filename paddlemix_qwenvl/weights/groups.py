@@ -31,7 +31,10 @@ class Groups:
 
     def can_take(self, columns, width):
         size = self.group_size or GROUPS_OF
-        return columns == slice(0, width) or not (self.may_have_order or columns.start % size or columns.stop % size)
+        if columns == slice(0, width):
+            return True
+        whole = columns.start < columns.stop and columns.start % size == columns.stop % size == 0
+        return whole and not self.may_have_order
 
     def order(self, file):
         return None
