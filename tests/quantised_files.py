@@ -59,7 +59,7 @@ def gptq(weight, group_size, symmetric=True, version=1, act_order=None):
     q, scale, zeros, groups = made
     tensors = {
         "qweight": words(q).T,
-        "qzeros": words((zeros - (version == 1)).T & 15),
+        "qzeros": (words(zeros.T).view(np.uint32) - np.uint32(0x11111111 * (version == 1))).view(np.int32),
         "scales": scale.T,
         "g_idx": groups.astype(np.int32),
     }

@@ -136,8 +136,11 @@ class Gptq(_Words):
         return self._order(file, "g_idx")
 
     def zeros_differ(self, file):
-        word = np.uint32(0x11111111 * (8 - self.added)).view(np.int32)
-        return bool((file.values("qzeros", "I32") != word).any())
+        return bool((self._zeros(file) != 0x88888888).any())
+
+    def _zeros(self, file: WeightFile, *part: slice) -> np.ndarray:
+        """Words of version 2. Version 1 took its ones from whole words, so that a zero of 0 borrowed from the next."""
+        return file.values("qzeros", "I32", *part).view(np.uint32) + np.uint32(0x11111111 * self.added)
 
     def tensors(self, shape):
         outputs, groups = shape[0], self._count(shape[1])
@@ -154,11 +157,11 @@ class Gptq(_Words):
             _covering(rows),
         )
         values = _bytes(file.values("qweight", "I32", words, rows).T)
-        zeros = numbers(_bytes(file.values("qzeros", "I32", groups, output_words))).T[output_cut]
+        zeros = numbers(_bytes(self._zeros(file, groups, output_words))).T[output_cut]
         return {
             "weight": _ordered(_halves(values, cut), order),
             "scale": file.read("scales", groups, rows)[0].T,
-            "zeros": (zeros + np.uint8(self.added)) & 15,
+            "zeros": zeros,
         }
 
 
@@ -206,7 +209,7 @@ def _halves(values: np.ndarray, part: slice) -> np.ndarray:
 
 def _bytes(words: np.ndarray) -> np.ndarray:
     """uint8 `[n, 4 * m]` of int32 `[n, m]`, the lowest byte first."""
-    return np.ascontiguousarray(words, "<i4").view(np.uint8)
+    return np.ascontiguousarray(words).view(np.uint8)
 
 
 def numbers(halves: np.ndarray) -> np.ndarray:
