@@ -5,9 +5,9 @@ from __future__ import annotations
 from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.layers.parameter import Piece, pieces_of
-from paddlemix_qwenvl.models.quantization import HEAD, Module
+from paddlemix_qwenvl.models.quantization import Module
 from paddlemix_qwenvl.parallel import tensor_parallel
-from paddlemix_qwenvl.weights.layouts import Layout, Plain
+from paddlemix_qwenvl.weights.layouts import HEAD, Layout, Plain
 from paddlemix_qwenvl.weights.quantised import Laid, Source
 
 
@@ -25,7 +25,7 @@ def lay(model, config, dtype: str) -> None:
     layers = {id(layer.weight): layer for layer in model.sublayers() if isinstance(layer, Linear)}
     for path, weight in model.named_parameters():
         pieces = pieces_of(weight)
-        if id(weight) not in layers or any(len(piece.shape) != 2 for piece in pieces):
+        if id(weight) not in layers or not all(piece.linear for piece in pieces):
             continue
         names = [piece.name(path).removesuffix(".weight") for piece in pieces]
         layouts = [_layout(model, config, *each) for each in zip(names, pieces, strict=True)]
@@ -39,8 +39,8 @@ def _layout(model, config, name: str, piece: Piece) -> Layout | None:
     """Of a module's weight; None where it is not quantised."""
     renamed = {long: short for long, short in model.weight_prefixes.items() if name.startswith(short)}
     names = name, *(long + name.removeprefix(short) for long, short in renamed.items())
-    in_decoder = piece.linear and not f"{name}.".startswith(f"{model.vision_path}.") and name != HEAD
-    layout = config.quantization.layout(Module(names, "Linear" if piece.linear else "Embedding", in_decoder))
+    in_decoder = not f"{name}.".startswith(f"{model.vision_path}.") and name != HEAD
+    layout = config.quantization.layout(Module(names, in_decoder))
     if layout is not None:
         _check(layout, name, piece)
     return layout

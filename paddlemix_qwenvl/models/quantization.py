@@ -17,9 +17,8 @@ from pydantic import BeforeValidator, Field
 from paddlemix_qwenvl.fields import Always, Flag, Text, checked, wrong
 from paddlemix_qwenvl.models.unsupported import quantised
 from paddlemix_qwenvl.weights.groups import GROUPS_OF, Awq, Gptq, Packed
-from paddlemix_qwenvl.weights.layouts import Bytes, Floats, Layout
+from paddlemix_qwenvl.weights.layouts import HEAD, Bytes, Floats, Layout
 
-HEAD = "lm_head"
 GroupSize = Annotated[int, Field(strict=True, ge=-1, le=2**18)]
 """Inputs that share a scale; -1 for all."""
 
@@ -31,16 +30,14 @@ def _word(*words: str) -> Any:
 
 @dataclass(frozen=True)
 class Module:
-    """A layer of the Hub's model that a tool may convert.
+    """A Linear layer of the Hub's model, which a tool may convert.
 
     Attributes:
         names: what it is called in versions of transformers, the shortest first.
-        kind: PyTorch's class.
         in_decoder: it is in a block of the language model.
     """
 
     names: tuple[str, ...]
-    kind: Literal["Linear", "Embedding"] = "Linear"
     in_decoder: bool = True
 
     @property
@@ -169,9 +166,9 @@ class CompressedFields:
 
     def layout(self, module: Module) -> Layout | None:
         """As in `AwqFields`. Names go before classes."""
-        if _named(module, self.ignore) or module.kind in self.ignore:
+        if _named(module, self.ignore) or "Linear" in self.ignore:
             return None
-        for fits in (lambda targets: _named(module, targets), lambda targets: module.kind in targets):
+        for fits in (lambda targets: _named(module, targets), lambda targets: "Linear" in targets):
             for group in self.config_groups.values():
                 if group.weights is not None and fits(group.targets):
                     return self.laid(group)

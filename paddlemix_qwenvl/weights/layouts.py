@@ -19,6 +19,7 @@ from paddlemix_qwenvl.weights.checkpoint import Checkpoint
 from paddlemix_qwenvl.weights.files import NUMPY
 
 Arrays = dict[str, np.ndarray]
+HEAD = "lm_head"
 # What compressed-tensors writes of activations, which are not quantised here: that is nearer to the model that was.
 ACTIVATIONS = ("input_scale", "input_zero_point", "output_scale", "output_zero_point")
 

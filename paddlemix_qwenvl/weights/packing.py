@@ -16,7 +16,9 @@ from paddlemix_qwenvl.dtypes import SAFETENSORS_DTYPES, dtype_name
 from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.layers.formats import Apart, Dense, Format, Fp8, Int4, Int8
 from paddlemix_qwenvl.layers.parameter import Piece
+from paddlemix_qwenvl.weights.casts import cast
 from paddlemix_qwenvl.weights.groups import halves, numbers, words
+from paddlemix_qwenvl.weights.layouts import HEAD
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,16 @@ class QuantisedModule:
     pieces: list[Piece]
     rows: slice
 
+    @property
+    def is_linear(self) -> bool:
+        """Not an embedding."""
+        return self.pieces[0].linear
+
     def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Names, dtypes as safetensors calls them, and shapes of what is written of it."""
         outputs, inputs = self.pieces[0].shape
+        if not self.is_linear:
+            return {"weight": (SAFETENSORS_DTYPES[dtype_name(self.holder.dtype)], (outputs, inputs))}
         if isinstance(self.format, Dense):
             return {"weight": (self._kind("weight"), (outputs, inputs))}
         if isinstance(self.format, Int8):
@@ -54,6 +63,8 @@ class QuantisedModule:
 
     def values(self, tensor: str) -> np.ndarray:
         """One of `tensors`."""
+        if not self.is_linear:
+            return self._rows()
         if tensor == "weight":
             return self._array("weight")
         if tensor == "weight_packed":
@@ -66,6 +77,11 @@ class QuantisedModule:
         if tensor == "weight_g_idx":
             return np.argsort(self.holder.order.numpy()).astype(np.int32) // np.int32(self.format.group_size)
         return np.array(self.pieces[0].shape)
+
+    def _rows(self) -> np.ndarray:
+        """Those of an embedding that is tied to a quantised head: other readers know it in the model's dtype alone."""
+        wide = self._array("weight").astype(np.float32) * self._array("scale")[:, None]
+        return cast(wide, False, dtype_name(self.holder.dtype))
 
     def _kind(self, name: str) -> str:
         return SAFETENSORS_DTYPES[dtype_name(getattr(self.holder, name).dtype)]
@@ -80,7 +96,9 @@ class QuantisedModule:
         return halves(numbers(values)[:, np.argsort(self.holder.order.numpy())])
 
     def scheme(self) -> dict[str, Any] | None:
-        """compressed-tensors' description of its weight; None for one that is not quantised."""
+        """compressed-tensors' description of its weight; None for one that is not quantised in the file."""
+        if not self.is_linear:
+            return None
         common = {"dynamic": False, "symmetric": True, "strategy": "channel", "group_size": None}
         if isinstance(self.format, Int8):
             return {"format": "int-quantized", "weights": {"num_bits": 8, "type": "int", **common}}
@@ -132,14 +150,12 @@ def quantization_config(model) -> dict[str, Any] | None:
     """The `quantization_config` of a model, None where nothing is quantised."""
     groups: dict[str, dict] = {}
     modules: dict[str, list[str]] = {}
-    kinds: set[str] = set()
     dense = list(_dense_modules(model))
     for module in quantised_modules(model):
         scheme = module.scheme()
         if scheme is None:
-            dense.append(module.name)
+            dense.append(module.name if module.is_linear else HEAD)
             continue
-        kinds.add("Linear" if module.pieces[0].linear else "Embedding")
         groups[repr(scheme)] = scheme
         modules.setdefault(repr(scheme), []).append(module.name)
     if not groups:
@@ -147,7 +163,7 @@ def quantization_config(model) -> dict[str, Any] | None:
     everything = [name for names in modules.values() for name in names] + dense
     found = {
         f"group_{index}": {
-            "targets": sorted(kinds) if len(groups) == 1 else patterns(modules[key], everything),
+            "targets": ["Linear"] if len(groups) == 1 else patterns(modules[key], everything),
             **scheme,
             "input_activations": None,
             "output_activations": None,
