@@ -16,6 +16,7 @@ from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.dtypes import DTYPES, QUANTIZATIONS
 from paddlemix_qwenvl.errors import ConfigurationError, DeployError
 from paddlemix_qwenvl.files import replace_folder
+from paddlemix_qwenvl.layers.formats import Int8
 from paddlemix_qwenvl.models.auto import find_family
 from paddlemix_qwenvl.models.family import Family, family_of_config
 from paddlemix_qwenvl.models.generation_config import write_generation_config
@@ -165,14 +166,15 @@ def describe(model, family: Family, parts: tuple[str, ...], name: str) -> Manife
     eos = defaults.get("eos_token_id", config.eos_token_id)
     eos = [int(token) for token in (eos if isinstance(eos, list | tuple) else [eos]) if token is not None]
     pad = next((token for token in (defaults.get("pad_token_id"), config.pad_token_id, *eos) if token is not None), 0)
-    quantized = any(getattr(layer, "scale", None) is not None for layer in model.sublayers())
-    arranged = any(getattr(layer, "arranged", False) for layer in model.sublayers())
+    formats, capability = model.formats(), None
+    if Int8(arranged=True) in formats:
+        capability = "{}.{}".format(*paddle.device.cuda.get_device_capability())
     return Manifest(
         family=family.name,
         model=short_name(name),
         parts=list(parts),
         degree=tensor_parallel().degree,
-        dtype="int8" if quantized else cache["dtype"],
+        dtype=next((format.name for format in formats if format.name), cache["dtype"]),
         device=paddle.device.get_device().partition(":")[0],
         versions={"paddle": paddle.__version__, "paddlemix_qwenvl": version("paddlemix_qwenvl")},
         cache=cache,
@@ -180,5 +182,5 @@ def describe(model, family: Family, parts: tuple[str, ...], name: str) -> Manife
         vision=config.to_dict()[config.vision_part],
         hidden_size=config.hidden_size,
         context=config.max_position_embeddings,
-        capability="{}.{}".format(*paddle.device.cuda.get_device_capability()) if arranged else None,
+        capability=capability,
     )

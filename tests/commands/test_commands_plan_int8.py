@@ -5,6 +5,7 @@ import pytest
 
 from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.commands.plan import plan_ranks
+from paddlemix_qwenvl.layers.formats import Int8
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -27,14 +28,19 @@ def test_a_weight_is_quantized_before_the_next_is_read(hub_folder, monkeypatch):
     def kept(name):  # of the vision tower all but the blocks' MLPs
         return name.startswith("visual.") and not ("blocks" in name and "mlp" in name)
 
-    def full_precision(model, path):
-        wide = [w for name, w in model.named_parameters() if w.ndim == 2 and not kept(name)]
-        held.append(sum(w._is_initialized() for w in wide))
-        quantize(model, path)
+    def watched(model):
+        quantize = quantized_as_read(model)
 
-    quantize = Qwen2_5_VLForConditionalGeneration.quantize_parameter
-    monkeypatch.setattr(Qwen2_5_VLForConditionalGeneration, "quantize_parameter", full_precision)
+        def full_precision(path):
+            wide = [w for name, w in model.named_parameters() if w.ndim == 2 and not kept(name)]
+            held.append(sum(w._is_initialized() for w in wide))
+            quantize(path)
+
+        return full_precision
+
+    quantized_as_read = Qwen2_5_VLForConditionalGeneration.quantized_as_read
+    monkeypatch.setattr(Qwen2_5_VLForConditionalGeneration, "quantized_as_read", watched)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(hub_folder, quantization="int8")
     linears = model.int8_layers()
-    assert linears and all(layer.scale is not None for layer in linears)
+    assert linears and all(layer.format == Int8() for layer in linears)
     assert len(held) > 2 * len(linears) and max(held) == 2  # the embedding, and the one that was read last

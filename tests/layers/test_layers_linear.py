@@ -5,6 +5,7 @@ import paddle
 import pytest
 from gpu_stand_in import card
 
+from paddlemix_qwenvl.layers.formats import Int8
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
 from paddlemix_qwenvl.layers.parameter import pieces_of
 from paddlemix_qwenvl.parallel import TensorParallel, using
@@ -168,7 +169,7 @@ def test_int8_rows_of_all_ranks_add_up_on_a_gpu(capability, dtype, size, degree)
         with card(capability):
             layer.quantize_int8()
             y = layer(x[:, start:stop])
-        assert layer.arranged == (capability != (12, 0)) and y.dtype == x.dtype
+        assert layer.format == Int8(arranged=capability != (12, 0)) and y.dtype == x.dtype
         total = total + y.astype("float32").numpy()
     wanted = x.astype("float32").numpy() @ tensors["o.weight"].T + tensors["o.bias"]
     assert np.linalg.norm(total - wanted) < 0.02 * np.linalg.norm(wanted)
@@ -180,4 +181,4 @@ def test_inputs_are_filled_up_once_for_the_kernel(inputs, filled):
     layer = Linear(inputs, 16, bias=False).to(dtype="bfloat16")
     with card((8, 0)):
         layer.quantize_int8()
-    assert layer.arranged and layer.weight.shape == [16, filled] and layer.scale.shape == [16]
+    assert layer.format == Int8(arranged=True) and layer.weight.shape == [16, filled] and layer.scale.shape == [16]

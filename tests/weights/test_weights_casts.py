@@ -12,7 +12,7 @@ from hub_model import held_tensors, widened
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.errors import ConfigurationError
-from paddlemix_qwenvl.weights.checkpoint import to_bfloat16
+from paddlemix_qwenvl.weights.casts import to_bfloat16
 
 CONFIG = hub_model.config()
 Q_PROJ = "model.layers.0.self_attn.q_proj.weight"
