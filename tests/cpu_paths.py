@@ -11,8 +11,12 @@ from paddlemix_qwenvl import environment
 PATHS = {
     "generic": ({"QWENVL_ISA": "generic"}, ()),
     "avx2": ({"QWENVL_ISA": "avx2"}, ("avx2", "fma", "f16c")),
-    "avx512": ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}, ("avx512f", "avx512bw", "avx512dq", "avx512vl")),
-    "avx512_bf16": ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, ("avx512_vnni", "avx512_bf16")),
+    "avx512": (
+        {"QWENVL_ISA": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+        ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
+    ),
+    "avx512_vnni": ({"QWENVL_ISA": "avx512_vnni", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}, ("avx512_vnni",)),
+    "avx512_bf16": ({"QWENVL_ISA": "avx512_bf16", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, ("avx512_bf16",)),
     "amx": ({}, ("avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")),
 }
 FORCED_BY = ("QWENVL_ISA", "ONEDNN_MAX_CPU_ISA")
