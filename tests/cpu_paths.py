@@ -25,6 +25,12 @@ FORCED_BY = ("QWENVL_ISA", "ONEDNN_MAX_CPU_ISA")
 # "integers" round beside the largest number of a block, the others beside the number itself.
 ROUNDING = {"float32": (2**-24, 0.0), "bfloat16": (2**-8, 0.0), "integers": (0.5 / 4095, 0.5 / 4095)}
 ROUNDING_BESIDE_INT8 = {**ROUNDING, "integers": (0.5 / 32767, 0.0)}
+ROUNDING_BESIDE_INT4 = {**ROUNDING_BESIDE_INT8, "bfloat16": (2**-8, 2**-8)}
+
+
+def rounding(product: str, dtype: str) -> tuple[float, float]:
+    """See ROUNDING."""
+    return {"int8": ROUNDING_BESIDE_INT8, "int4": ROUNDING_BESIDE_INT4}.get(dtype, ROUNDING)[product]
 
 
 def paths_of_this_cpu() -> list[str]:
@@ -43,12 +49,12 @@ def product_error(product: str, dtype: str, x, weight) -> np.ndarray:
 
     To first order: each number's rounding times what it is multiplied by, and float32's of a sum of k numbers.
     """
-    of_x, of_weight = (ROUNDING_BESIDE_INT8 if dtype == "int8" else ROUNDING)[product]
+    of_x, of_weight = rounding(product, dtype)
     x, weight = np.abs(x), np.abs(weight)
     sums = x @ weight.T
     error = x.shape[1] * 2**-24 * sums
     if product != "integers":
-        return error + of_x * sums
+        return error + (of_x + of_weight) * sums
     return error + 1.02 * (
         of_x * x.max(1, initial=0)[:, None] * weight.sum(1) + of_weight * x.sum(1)[:, None] * weight.max(1)
     )
