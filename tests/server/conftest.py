@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from stand_in import Media, Service
 
 from paddlemix_qwenvl.server.app import create_app
+from paddlemix_qwenvl.server.limits import Limits
 
 MOST_BYTES = 1 << 20
 
@@ -23,7 +24,7 @@ def service():
 @pytest.fixture(scope="session")
 def client(service):
     """Asks the server; what goes wrong in it is an answer, too."""
-    return TestClient(create_app(service, Media(), most_bytes=MOST_BYTES), raise_server_exceptions=False)
+    return TestClient(create_app(service, Media(), Limits(body_bytes=MOST_BYTES)), raise_server_exceptions=False)
 
 
 @pytest.fixture(scope="session")

@@ -70,5 +70,6 @@ if __name__ == "__main__":
     import uvicorn
 
     from paddlemix_qwenvl.server.app import create_app
+    from paddlemix_qwenvl.server.limits import Limits
 
-    uvicorn.run(create_app(Service(), Media(), 64 << 20), port=int(sys.argv[1]))
+    uvicorn.run(create_app(Service(), Media(), Limits()), port=int(sys.argv[1]))
