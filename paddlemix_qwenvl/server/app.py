@@ -160,8 +160,8 @@ class Api:
 
     async def health(self) -> Response:
         """How far the server is; 503 unless it is ready."""
-        state = self._service.state
-        return JSONResponse({"state": state, "progress": self._service.progress}, 200 if state == "ready" else 503)
+        health = self._service.health()
+        return JSONResponse(health, 200 if health["state"] == "ready" else 503)
 
     async def tokenize(self, body: TokenizeRequest, request: Request) -> Tokenized:
         """The token ids of a text, or of a conversation as the model is given it."""
@@ -204,6 +204,7 @@ def create_app(service: Service, media: MediaPolicy, limits: Limits, keys: Seque
     app = FastAPI(title="paddlemix_qwenvl", docs_url=None, redoc_url=None)
     errors.install(app)
     app.include_router(Api(service, media).routes())
+    app.include_router(service.metrics.routes())
     app.include_router(page_routes())
     app.add_middleware(RequestLimit, limits=limits)
     if keys:

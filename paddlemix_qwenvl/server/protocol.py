@@ -167,10 +167,14 @@ class ErrorAnswer(TypedDict):
 
 
 class Health(TypedDict):
-    """How far the server is, `progress` of loading from 0 to 1."""
+    """How far the server is: `progress` of loading from 0 to 1, sequences that run and wait, and seconds of a step of the
+    engine that takes longer than any should, else 0."""
 
     state: Literal["loading", "ready", "draining", "failed"]
     progress: float
+    running: int
+    waiting: int
+    stuck_seconds: float
 
 
 class ModelCard(TypedDict):
