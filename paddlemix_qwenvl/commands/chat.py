@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from paddlemix_qwenvl.commands import options, terminal
-from paddlemix_qwenvl.errors import ConfigurationError, ParallelError, QwenVLError
+from paddlemix_qwenvl.commands.loading import load_any
+from paddlemix_qwenvl.errors import ParallelError, QwenVLError
 
 if TYPE_CHECKING:
     from paddlemix_qwenvl.engine.session import Assistant
@@ -32,33 +32,20 @@ def chat(
     terminal.import_paddle()
     with terminal.plain_errors():
         from paddlemix_qwenvl.commands.conversation import Conversation
+        from paddlemix_qwenvl.parallel import launched_ranks
 
         model = options.given(quantization=quantization, **loading.given())
-        assistant = _load(model_path, model, **running.given())
+        if launched_ranks() > 1:
+            raise ParallelError(
+                f"chat was launched as {launched_ranks()} processes and is one: start it alone, or use infer."
+            )
+        assistant = load_any(model_path, model, **running.given())
         conversation = Conversation(assistant, answering, showing, as_json)
         terminal.say(_room(assistant))
         for kind, paths in (("image", showing.image_file), ("video", showing.video_file)):
             for path in paths or ():
                 conversation.take(f"/{kind} {path}")
         _talk(conversation)
-
-
-def _load(model_path: str, model: dict, **how) -> Assistant:
-    """A model, or an export, which takes none of the options `model`."""
-    from paddlemix_qwenvl.engine.session import Assistant
-    from paddlemix_qwenvl.parallel import launched_ranks
-    from paddlemix_qwenvl.static.loading import load_export
-    from paddlemix_qwenvl.static.manifest import NAME
-
-    if launched_ranks() > 1:
-        raise ParallelError(
-            f"chat was launched as {launched_ranks()} processes and is one: start it alone, or use infer."
-        )
-    if not (Path(model_path) / NAME).is_file():
-        return Assistant.load(model_path, **model, **how)
-    if model:
-        raise ConfigurationError(f"{model_path} is an export, which is as it was exported: leave out --{min(model)}.")
-    return load_export(model_path, **how)
 
 
 def _room(assistant: Assistant) -> str:

@@ -88,6 +88,16 @@ class Engine:
         """Whether there is anything to do or to tell."""
         return bool(self._groups or self._events)
 
+    @property
+    def running(self) -> int:
+        """Sequences that have blocks."""
+        return len(self._scheduler.running)
+
+    @property
+    def waiting(self) -> int:
+        """Sequences that wait for blocks, or for their turn."""
+        return len(self._scheduler.waiting)
+
     def add(self, request: Request) -> int:
         """Take a request; returns its number.
 

@@ -82,6 +82,10 @@ class LeadingRunner(Runner):
         """As in `Runner`."""
         self._lead("copy_blocks", pairs, lambda: self._runner.copy_blocks(pairs))
 
+    def beat(self) -> None:
+        """As in `Runner`."""
+        self._lead("beat", [], lambda: None)
+
     def encode(self, media: Sequence[Media]) -> list:
         """As in `Runner`."""
         told = [[np.frombuffer(each.key, np.uint8), dict(each.inputs), each.places] for each in media]
@@ -142,6 +146,7 @@ _FOLLOWED: dict[str, Callable[[Runner, list, TensorParallel], Any]] = {
     "free_memory": lambda runner, _, parallel: parallel.least(runner.free_memory()[1]),
     "allocate": lambda runner, told, _: runner.allocate(*told),
     "copy_blocks": lambda runner, told, _: runner.copy_blocks(told),
+    "beat": lambda *_: None,
     "encode": _encode,
     "step": _step,
 }

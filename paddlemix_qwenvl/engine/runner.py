@@ -87,6 +87,9 @@ class Runner:
         """Make of each pair's second block a copy of its first."""
         self._cache.copy_blocks(pairs)
 
+    def beat(self) -> None:
+        """A sign of life to other ranks, which wait for what is next; called from time to time while there is nothing to do."""
+
     def encode(self, media: Sequence[Media]) -> list:
         """Features `[places, hidden]` of each."""
         raise NotImplementedError
