@@ -30,10 +30,16 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory):
-    """Of a server of the demo."""
-    with Served(tmp_path_factory.mktemp("served")) as server:
-        yield f"{server.address}/"
+def server(tmp_path_factory):
+    """The demo, served."""
+    with Served(tmp_path_factory.mktemp("served")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def address(server):
+    """Of the page."""
+    return f"{server.address}/"
 
 
 @pytest.fixture(scope="session")
