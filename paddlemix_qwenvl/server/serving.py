@@ -9,6 +9,7 @@ import uvicorn
 
 from paddlemix_qwenvl.server.app import create_app
 from paddlemix_qwenvl.server.gate import Gate
+from paddlemix_qwenvl.server.limits import Limits
 from paddlemix_qwenvl.server.service import Service
 from paddlemix_qwenvl.server.settings import ServerSettings
 
@@ -21,7 +22,7 @@ def serve(service: Service, media, settings: ServerSettings) -> None:
     Raises:
         Exception: what loading failed with.
     """
-    app = create_app(service, media, settings.max_body_bytes)
+    app = create_app(service, media, Limits(body_bytes=settings.max_body_bytes))
     app.include_router(service.metrics.routes())
     gate = Gate(app, service, settings.max_queue)
     config = uvicorn.Config(

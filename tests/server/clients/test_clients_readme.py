@@ -1,4 +1,4 @@
-"""What the READMEs show of the server, run as it stands there but for the address: lines for curl, and Python for OpenAI's package."""
+"""What the READMEs show of the server, run as it stands there but for the address: curl, and Python for OpenAI's package."""
 
 import json
 import re
