@@ -84,6 +84,21 @@ CacheGiB = Annotated[
 ]
 CardGiB = Annotated[float, Option("--card_gib", min=1, help="memory of a card, for the plan")]
 
+Host = Annotated[str, Option("--host", help="address to listen at; 0.0.0.0 for all of this machine")]
+Port = Annotated[int, Option("--port", min=0, max=65535, help="0: any that is free")]
+ApiKeyFile = Annotated[
+    Path | None, Option("--api_key_file", help="file with a key on each line, one of which every request must have")
+]
+ServedModelNames = Annotated[
+    list[str] | None,
+    Option("--served_model_name", help="what requests call the model; may be given several times"),
+]
+MaxQueue = Annotated[int, Option("--max_queue", min=1, help="requests at a time; others are told to come again")]
+MaxModelLen = Annotated[
+    int | None,
+    Option("--max_model_len", min=2, help="tokens of prompt and answer together (default: the model's context)"),
+]
+
 Benchmark = Annotated[bool, Option("--benchmark", help="repeat, and print times and memory")]
 AsJson = Annotated[bool, Option("--json", help="print one JSON object as the last line")]
 
@@ -145,6 +160,22 @@ class Running:
     def given(self) -> dict[str, Any]:
         """Arguments of `Assistant.load` and `load_export`."""
         return given(**vars(self))
+
+
+@dataclass
+class Serving:
+    """Where and for whom a model is served."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8000
+    api_key_file: ApiKeyFile = None
+    served_model_name: ServedModelNames = None
+    max_queue: MaxQueue = 256
+    max_model_len: MaxModelLen = None
+
+    def given(self) -> dict[str, Any]:
+        """As `ServerSettings` takes them."""
+        return {name: getattr(self, name) for name in ("host", "port", "api_key_file", "max_queue")}
 
 
 @dataclass

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
-
-import typer
+import signal
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paddlemix_qwenvl.commands import options, terminal
 from paddlemix_qwenvl.commands.loading import load_any
+from paddlemix_qwenvl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from paddlemix_qwenvl.engine.session import Assistant
+
+EXTRA = ("fastapi", "prometheus_client", "uvicorn")
 
 
 @options.grouped
 def serve(
     model_path: options.ModelOrExport = "demo",
     *,
-    host: Annotated[str, typer.Option("--host", help="address to listen at; 0.0.0.0 for all")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
-    served_model_name: Annotated[
-        list[str] | None,
-        typer.Option("--served_model_name", help="what requests call it; may be given several times"),
-    ] = None,
-    max_queue: Annotated[
-        int, typer.Option("--max_queue", min=1, help="requests at a time; others are told to come again")
-    ] = 256,
+    serving: options.Serving,
     loading: options.Loading,
     running: options.Running,
     quantization: options.Int8 = None,
@@ -31,23 +30,32 @@ def serve(
     """Serve a model by OpenAI's API; a page to talk to it is at the same address."""
     terminal.quiet()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     terminal.import_paddle()
     with terminal.plain_errors():
+        from paddlemix_qwenvl.parallel import start_ranks
+
+        model = options.given(quantization=quantization, **loading.given())
+        how = options.given(max_model_len=serving.max_model_len, **running.given())
+
+        def load() -> Assistant:
+            return load_any(model_path, model, **how)
+
+        if start_ranks(None, running.device):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed for all ranks; the first one tells when it is over
+            return load().follow()
+        _check_extra()
         from paddlemix_qwenvl.server.service import Service
         from paddlemix_qwenvl.server.serving import serve as serve_until_told
         from paddlemix_qwenvl.server.settings import ServerSettings
 
-        names = tuple(served_model_name or [model_path.rstrip("/")])
-        settings = ServerSettings(host, port, names, max_queue=max_queue)
-        model = options.given(quantization=quantization, **loading.given())
-        service = Service(lambda: load_any(model_path, model, **running.given()), names)
-        serve_until_told(service, _Pictures(), settings)
+        names = serving.served_model_name or [Path(model_path).name]
+        serve_until_told(Service(load, names), ServerSettings(**serving.given()))
 
 
-class _Pictures:
-    """Pictures in data URIs."""
-
-    async def load(self, parts):
-        from paddlemix_qwenvl.media import load_image
-
-        return [load_image(part[part["type"]]) for part in parts]
+def _check_extra() -> None:
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f'serve needs {" and ".join(missing)}, not installed: pip install "paddlemix_qwenvl[serve]".'
+        )

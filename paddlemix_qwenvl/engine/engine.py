@@ -220,7 +220,7 @@ class Engine:
                     self._encoder.encode(part, decoding)
             except ParallelError:  # no request's fault: the ranks are out of step
                 raise
-            except QwenVLError as error:
+            except Exception as error:
                 self._fail(self._group_of(part.sequence), error)
         parts = [part for part in plan.parts if part.sequence.key[1] in self._groups]
         if not parts:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import paddle
 
 from paddlemix_qwenvl.device import free_memory
+from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.models.prompts import Media, joined
 
@@ -58,6 +59,18 @@ class Facts:
     vocab_size: int
     context: int
     stretches: bool = False
+
+    def shortened(self, context: int | None) -> Facts:
+        """The same with a shorter context, unless that is None.
+
+        Raises:
+            ConfigurationError: it is longer than the model's.
+        """
+        if context is None:
+            return self
+        if context > self.context:
+            raise ConfigurationError(f"max_model_len is {context}: the model's context is {self.context}; give less.")
+        return replace(self, context=context)
 
     def cache_sizes(self) -> dict[str, Any]:
         """As `KVCache.allocate` takes them."""

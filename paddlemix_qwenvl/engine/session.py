@@ -97,17 +97,20 @@ class Assistant:
         load_seconds: float,
         kv_cache_gib: float | None = None,
         remember_images: bool = True,
+        max_model_len: int | None = None,
     ) -> Assistant:
         """An assistant on any runner.
 
         Args:
+            max_model_len: tokens of prompt and answer together; None for the model's context.
             kv_cache_gib: memory of the cache on each rank; None for a share of what is free.
             remember_images: keep up to 256 MiB of decoded pictures, as much of their features, and what was computed of prompts, so
                 that what comes again, as in a chat's next turn, is not computed again.
 
         Raises:
-            ConfigurationError: a cache without a single block.
+            ConfigurationError: a cache without a single block, or more tokens than the model's context.
         """
+        runner.facts = runner.facts.shortened(max_model_len)
         kept = {} if remember_images else {"prefix_cache": False, "encoder_cache_bytes": 0}
         decoded = ContentCache(DECODED_BYTES) if remember_images else None
         assistant = cls(None, runner, processor, prompts, defaults, tokens, load_seconds, decoded)
@@ -129,6 +132,7 @@ class Assistant:
         allow_pickle: bool = False,
         kv_cache_gib: float | None = None,
         remember_images: bool = True,
+        max_model_len: int | None = None,
         **source,
     ) -> Assistant:
         """Load a model by name or folder.
@@ -139,7 +143,7 @@ class Assistant:
             quantization: "int8" or None.
             vision_parallel: with several ranks, the vision tower split over them ("tensor", the default) or whole on each ("data").
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
-            kv_cache_gib, remember_images: as in `of`.
+            kv_cache_gib, remember_images, max_model_len: as in `of`.
             source: where a name is looked up, as in `hub.fetch`.
 
         Raises:
@@ -170,6 +174,7 @@ class Assistant:
             time.perf_counter() - started,
             kv_cache_gib,
             remember_images,
+            max_model_len,
         )
 
     def ask(self, question: str, images: Sequence = (), videos: Sequence = (), **options) -> Answer:
@@ -219,6 +224,19 @@ class Assistant:
     def complete(self, text: str, images: Sequence = (), videos: Sequence = (), **options) -> Answer:
         """What follows a text with a placeholder for each image and video, as the processor takes them; options as in `request`."""
         return self._answers(lambda: [self._request(text, [*images] or None, [*videos] or None, **options)])[0]
+
+    def lead(self, work: Callable[[], Any]) -> Any:
+        """What rank 0 does with the engine on its own terms; the other ranks `follow` until it is done, up to 30 s from one step or
+        `Runner.beat` to the next."""
+        return on_all_ranks(self.parallel, [self.runner], lambda: None, lambda *_: work())
+
+    def follow(self) -> None:
+        """On the other ranks: do what rank 0 says while it leads.
+
+        Raises:
+            ParallelError: it was lost, or failed.
+        """
+        on_all_ranks(self.parallel, [self.runner], lambda: None, lambda *_: None)
 
     def request(self, messages: list[dict], template_options: Mapping[str, Any] | None = None, **options) -> _Asked:
         """What an engine is asked to answer a conversation, and the sizes of its media.

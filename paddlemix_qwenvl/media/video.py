@@ -60,6 +60,15 @@ class Video:
         return np.array(self.frames, dtype=dtype) if copy else np.asarray(self.frames, dtype=dtype)
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """What a video file may be, by FFmpeg's names of containers and decoders, and the pixels of a frame; None for anything."""
+
+    containers: str | None = None
+    decoders: str | None = None
+    max_pixels: int | None = None
+
+
 def load_video(
     source: str | os.PathLike,
     element: Mapping[str, Any] = MappingProxyType({}),
@@ -79,15 +88,16 @@ def load_video(
     check_numbers(element)
     with open_source(source, timeout=timeout, max_bytes=max_bytes, buffer=tempfile.TemporaryFile) as file:
         try:
-            return _read(file, element, factor)
+            return read_video(file, element, factor)
         except Exception as error:  # PyAV raises nearly every built-in exception on damaged files
             raise MediaError(f"Cannot read {describe(source)}: {error}") from error
 
 
-def _read(file: BinaryIO, element: Mapping[str, Any], factor: int) -> Video:
+def read_video(file: BinaryIO, element: Mapping[str, Any], factor: int, accepted: Accepted = Accepted()) -> Video:
+    """As `load_video`, of an open file. Raises MediaError, and what PyAV does."""
     from tqdm import tqdm
 
-    index = index_video(file)
+    index = index_video(file, accepted)
     indices, fps = sample(element, index.timeline)
     positions = np.unique(indices)
     timestamps = np.empty(len(indices))
@@ -105,18 +115,27 @@ def _read(file: BinaryIO, element: Mapping[str, Any], factor: int) -> Video:
 
 
 @contextmanager
-def _open_stream(file: BinaryIO) -> Iterator[tuple["av.container.InputContainer", "av.VideoStream"]]:
+def _open_stream(
+    file: BinaryIO, accepted: Accepted
+) -> Iterator[tuple["av.container.InputContainer", "av.VideoStream"]]:
     """The video in a file. FFmpeg sees this file alone: a playlist in it cannot name others."""
     import av
 
     file.seek(0)
-    options = {"protocol_whitelist": "none"}
+    options = {"protocol_whitelist": "none", "format_whitelist": accepted.containers}
+    options = _given(options | {"codec_whitelist": accepted.decoders})  # which counts while streams are looked for
     with av.open(file, container_options=options, metadata_errors="replace", buffer_size=1 << 18) as container:
         stream = container.streams.best("video")
         if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
             raise MediaError("it has no video in it, only sound or data; give a file with a video stream.")
         stream.thread_type = "AUTO"
+        limits = {"codec_whitelist": accepted.decoders, "max_pixels": accepted.max_pixels}
+        stream.codec_context.options |= _given(limits)
         yield container, stream
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in options.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -130,12 +149,13 @@ class VideoIndex:
     timeline: Timeline
     pts: np.ndarray | None
     keyframes: np.ndarray
+    accepted: Accepted = Accepted()
 
 
-def index_video(file: BinaryIO) -> VideoIndex:
+def index_video(file: BinaryIO, accepted: Accepted = Accepted()) -> VideoIndex:
     """Reads a video's packets. Raises MediaError or av.FFmpegError for one that is damaged or without frames."""
     pts, keyframes = array("q"), array("q")
-    with _open_stream(file) as (container, stream):
+    with _open_stream(file, accepted) as (container, stream):
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
                 pts.append(NO_PTS if packet.pts is None else packet.pts)
@@ -145,13 +165,13 @@ def index_video(file: BinaryIO) -> VideoIndex:
         guessed_fps = float(stream.guessed_rate or 25)
     times, keys = np.sort(np.array(pts)), np.array(keyframes).reshape(-1, 2)
     if len(times) and times[0] == NO_PTS:
-        return VideoIndex(Timeline(np.arange(len(times)) / guessed_fps, guessed_fps), None, np.empty((0, 2)))
+        return VideoIndex(Timeline(np.arange(len(times)) / guessed_fps, guessed_fps), None, np.empty((0, 2)), accepted)
     keys = keys[np.argsort(keys[:, 0])]
     times = times[np.searchsorted(times, keys[0, 0]) :] if len(keys) else times[:0]
     if not len(times):
         raise MediaError("it has no frames; give a video with at least one.")
     seconds = (times - times[0]) * unit
-    return VideoIndex(Timeline(seconds, _frame_rate(seconds, header_fps)), times, keys)
+    return VideoIndex(Timeline(seconds, _frame_rate(seconds, header_fps)), times, keys, accepted)
 
 
 def _frame_rate(seconds: np.ndarray, header_fps: float) -> float:
@@ -184,7 +204,7 @@ def frames_at(file: BinaryIO, index: VideoIndex, positions: Sequence[int]) -> It
 def _decode(
     file: BinaryIO, index: VideoIndex, positions: Sequence[int], keyframes: np.ndarray
 ) -> Iterator[tuple[Image.Image, float]]:
-    with _open_stream(file) as (container, stream):
+    with _open_stream(file, index.accepted) as (container, stream):
         frames = container.decode(stream)
         number, reached = -1, keyframes[0, 0] if len(keyframes) else 0
         for position in positions:

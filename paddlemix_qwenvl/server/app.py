@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import cached_property
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -21,7 +20,8 @@ from paddlemix_qwenvl.server.asking import ask_chat, ask_completion, text_of, to
 from paddlemix_qwenvl.server.chat import Chat
 from paddlemix_qwenvl.server.completions import Texts
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
-from paddlemix_qwenvl.server.guards import BodyLimit
+from paddlemix_qwenvl.server.keys import KeyCheck, salt
+from paddlemix_qwenvl.server.limits import Limits, RequestLimit
 from paddlemix_qwenvl.server.messages import media_parts
 from paddlemix_qwenvl.server.protocol import ErrorAnswer, Health, ModelCard, ModelList, Sampling
 from paddlemix_qwenvl.server.protocol_chat import ChatCompletion, ChatRequest
@@ -84,11 +84,10 @@ class Api:
     Args:
         service: has the model.
         media: loads what a request shows.
-        salt_of: what tells a request's client from others, up to 64 bytes.
     """
 
-    def __init__(self, service: Service, media: MediaPolicy, salt_of: Callable[[Request], bytes]):
-        self._service, self._media, self._salt_of = service, media, salt_of
+    def __init__(self, service: Service, media: MediaPolicy):
+        self._service, self._media = service, media
         self._created = int(time.time())
 
     @cached_property
@@ -116,9 +115,9 @@ class Api:
 
         async def answers() -> Chat:
             media = await self._media.load(media_parts(body))
-            salt = self._salt(request, body)
+            shared = salt(request, body.cache_salt)
             return await self._service.prepare(
-                lambda: Chat(body, ask_chat(assistant, body, media, salt), assistant.processor, self._spelling, model)
+                lambda: Chat(body, ask_chat(assistant, body, media, shared), assistant.processor, self._spelling, model)
             )
 
         return await self._answer(request, body, answers())
@@ -126,9 +125,9 @@ class Api:
     async def complete(self, body: CompletionRequest, request: Request) -> Response:
         """What follows a text, or each of several, whole or as server-sent events."""
         assistant, model = self._ready(body.model)
-        salt = self._salt(request, body)
+        shared = salt(request, body.cache_salt)
         answers = self._service.prepare(
-            lambda: Texts(body, ask_completion(assistant, body, salt), self._spelling, model)
+            lambda: Texts(body, ask_completion(assistant, body, shared), self._spelling, model)
         )
         return await self._answer(request, body, answers)
 
@@ -161,8 +160,8 @@ class Api:
 
     async def health(self) -> Response:
         """How far the server is; 503 unless it is ready."""
-        state = self._service.state
-        return JSONResponse({"state": state, "progress": self._service.progress}, 200 if state == "ready" else 503)
+        health = self._service.health()
+        return JSONResponse(health, 200 if health["state"] == "ready" else 503)
 
     async def tokenize(self, body: TokenizeRequest, request: Request) -> Tokenized:
         """The token ids of a text, or of a conversation as the model is given it."""
@@ -194,24 +193,21 @@ class Api:
         assistant = self._service.assistant
         return card | ({"max_model_len": assistant.engine.facts.context} if assistant else {})
 
-    def _salt(self, request: Request, body: Sampling) -> bytes:
-        """What is remembered of prompts is shared among requests of the same client that name the same salt."""
-        return blake2b((body.cache_salt or "").encode(), key=self._salt_of(request), digest_size=16).digest()
 
-
-def create_app(
-    service: Service, media: MediaPolicy, most_bytes: int, salt_of: Callable[[Request], bytes] = lambda _: b""
-) -> FastAPI:
+def create_app(service: Service, media: MediaPolicy, limits: Limits, keys: Sequence[str] = ()) -> FastAPI:
     """The server's application. It has no pages of documentation, which would fetch their parts from foreign addresses.
 
     Args:
-        most_bytes: of a body.
-        salt_of: as `Api`.
+        limits: of one request.
+        keys: of clients; without any, everybody may ask.
     """
     app = FastAPI(title="paddlemix_qwenvl", docs_url=None, redoc_url=None)
     errors.install(app)
-    app.include_router(Api(service, media, salt_of).routes())
+    app.include_router(Api(service, media).routes())
+    app.include_router(service.metrics.routes())
     app.include_router(page_routes())
-    app.add_middleware(BodyLimit, most=most_bytes)
+    app.add_middleware(RequestLimit, limits=limits)
+    if keys:
+        app.add_middleware(KeyCheck, keys=keys)
     app.add_middleware(SafeHeaders)
     return app

@@ -16,6 +16,7 @@ from paddlemix_qwenvl.errors import GenerationError
 from paddlemix_qwenvl.models.prompts import check_vocabulary
 from paddlemix_qwenvl.models.tokenizer import Tokenizer
 from paddlemix_qwenvl.server import tool_calls
+from paddlemix_qwenvl.server.errors import RequestError
 from paddlemix_qwenvl.server.located import Sizes, answer_schema
 from paddlemix_qwenvl.server.messages import hub_messages
 from paddlemix_qwenvl.server.protocol import Sampling, StructuredOutputs
@@ -27,6 +28,9 @@ from paddlemix_qwenvl.server.protocol_chat import (
     TextFormat,
 )
 from paddlemix_qwenvl.server.protocol_completions import CompletionRequest, TokenizeChat, TokenizeText
+
+MOST_TEXTS = 128
+"""Prompts of /v1/completions, each as often as it is gone on with."""
 
 
 @dataclass
@@ -56,6 +60,8 @@ def ask_chat(assistant: Assistant, body: ChatRequest, media: Sequence[Any], salt
     Raises:
         QwenVLError: what was given cannot be used.
     """
+    if body.top_logprobs and not body.logprobs:
+        raise RequestError("top_logprobs asks for more of logprobs: set logprobs to true, too.", 400, "top_logprobs")
     messages = hub_messages(body, media, assistant.processor.escape)
     request, sizes = assistant.request(messages, _template_options(body), **_settings(body, assistant))
     request.grammar = _grammar(assistant, request, lambda: _chat_rules(body, sizes, assistant), body.structured_outputs)
@@ -70,7 +76,9 @@ def ask_completion(assistant: Assistant, body: CompletionRequest, salt: bytes) -
     Raises:
         QwenVLError: what was given cannot be used.
     """
-    requests = []
+    requests: list[Request] = []
+    if (count := len(body.prompts) * (body.n or 1)) > MOST_TEXTS:
+        raise RequestError(f"{count} texts at a time were asked for: ask for {MOST_TEXTS} at most.", 400, "n")
     for prompt in body.prompts:
         request = assistant.request_of(_inputs(assistant, prompt), **_settings(body, assistant))
         request.grammar = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 
@@ -33,15 +33,17 @@ class Metrics:
 
     Args:
         model_name: label of all of them.
+        stuck_for: seconds of a step that takes too long, else 0.
     """
 
-    def __init__(self, model_name: str):
+    def __init__(self, model_name: str, stuck_for: Callable[[], float]):
         self._registry = CollectorRegistry()
         self._model = model_name
         self._times: dict[int, _Times] = {}
         self._running = self._gauge("num_requests_running", "Sequences that are computed.")
         self._waiting = self._gauge("num_requests_waiting", "Sequences that wait for their turn.")
         self._cache = self._gauge("kv_cache_usage_perc", "Share of the cache's blocks that sequences hold, 0 to 1.")
+        self._gauge("stuck_step_seconds", "Of a step that takes longer than any should.").set_function(stuck_for)
         self._first = self._histogram(
             "time_to_first_token_seconds", "From the engine's queue to a first token.", _SECONDS
         )

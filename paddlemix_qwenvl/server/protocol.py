@@ -14,6 +14,7 @@ from typing_extensions import NotRequired, TypedDict
 MOST_ANSWERS = 16
 MOST_STOPS = 16
 MOST_TOKENS = 1 << 20
+LARGEST_SIDE, LARGEST_PICTURE = 1 << 13, 1 << 26  # pixels that a picture is stretched to
 _LARGEST = 2**31 - 1
 
 
@@ -39,6 +40,7 @@ Never, Nothing = _only(False), Annotated[None, Field(default=None, description="
 Ignored = Annotated[str | None, Field(default=None, max_length=4096, description="Without effect here.")]
 TokenId = Annotated[int, Field(ge=0, le=_LARGEST)]
 Pixels = Annotated[int | None, Field(default=None, ge=1, le=_LARGEST)]
+Side = Annotated[int | None, Field(default=None, ge=1, le=LARGEST_SIDE)]
 Frames = Annotated[int | None, Field(default=None, ge=1, le=_LARGEST)]
 Seconds = Annotated[float | None, Field(default=None, ge=0, le=1e9)]
 
@@ -46,10 +48,10 @@ Seconds = Annotated[float | None, Field(default=None, ge=0, le=1e9)]
 class ImageOptions(Given):
     """How pictures and frames are resized; where left out, as the model's own files say."""
 
-    min_pixels: Pixels
+    min_pixels: Annotated[int | None, Field(default=None, ge=1, le=LARGEST_PICTURE)]
     max_pixels: Pixels
-    resized_height: Pixels
-    resized_width: Pixels
+    resized_height: Side
+    resized_width: Side
 
 
 class VideoOptions(ImageOptions):
@@ -165,10 +167,14 @@ class ErrorAnswer(TypedDict):
 
 
 class Health(TypedDict):
-    """How far the server is, `progress` of loading from 0 to 1."""
+    """How far the server is: `progress` of loading from 0 to 1, sequences that run and wait, and seconds of a step of the
+    engine that takes longer than any should, else 0."""
 
     state: Literal["loading", "ready", "draining", "failed"]
     progress: float
+    running: int
+    waiting: int
+    stuck_seconds: float
 
 
 class ModelCard(TypedDict):

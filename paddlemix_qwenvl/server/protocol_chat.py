@@ -64,6 +64,9 @@ class ToolCall(Given):
     index: int | None = None
 
 
+Told = Annotated[list[Any] | None, Field(default=None, description="Of an answer that is sent back; without effect.")]
+
+
 class SystemMessage(Given):
     role: Literal["system", "developer"]
     content: str | Words
@@ -86,8 +89,9 @@ class AssistantMessage(Given):
     name: Ignored
     audio: Nothing
     function_call: Nothing
-    annotations: Annotated[list[Any] | None, Field(description="Without effect here.")] = None
-    grounding: Annotated[list[Any] | None, Field(description="Without effect here.")] = None
+    annotations: Told
+    grounding: Told
+    pictures: Told
 
 
 class ToolMessage(Given):

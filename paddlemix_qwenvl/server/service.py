@@ -17,11 +17,11 @@ from typing import Literal, TypeVar
 
 from paddlemix_qwenvl.engine.engine import Engine
 from paddlemix_qwenvl.engine.events import Event, Failed, Finished
-from paddlemix_qwenvl.engine.ranks import on_all_ranks
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
 from paddlemix_qwenvl.server.metrics import Metrics
+from paddlemix_qwenvl.server.protocol import Health
 
 BEAT_SECONDS = 5.0  # between signs of life to the other ranks, whose waits end after 30
 PREPARING = 4  # threads
@@ -103,7 +103,7 @@ class Service:
         self.state: Literal["loading", "ready", "draining", "failed"] = "loading"
         self.progress = 0.0
         self.error: BaseException | None = None
-        self.metrics = Metrics(self.model_names[0])
+        self.metrics = Metrics(self.model_names[0], self.stuck_for)
         self._load, self._prepare_seconds, self._stuck_seconds = load, prepare_seconds, stuck_seconds
         self._orders: SimpleQueue[Callable[[Engine], None]] = SimpleQueue()
         self._open: dict[int, tuple[_Mail, int]] = {}
@@ -160,6 +160,17 @@ class Service:
         await asyncio.wrap_future(added)
         return answers
 
+    def health(self) -> Health:
+        """How the service is."""
+        engine = self.assistant and self.assistant.engine
+        return {
+            "state": self.state,
+            "progress": self.progress,
+            "running": engine.running if engine else 0,
+            "waiting": engine.waiting if engine else 0,
+            "stuck_seconds": round(self.stuck_for(), 1),
+        }
+
     def stuck_for(self) -> float:
         """Seconds of a step that takes too long; 0 where none does. The first time it is logged where it is."""
         began = self._step_began
@@ -180,7 +191,7 @@ class Service:
             self.progress = 1.0
             if self.state == "loading":
                 self.state = "ready"
-            on_all_ranks(self.assistant.parallel, [self.assistant.runner], lambda: None, lambda *_: self._serve())
+            self.assistant.lead(self._serve)
         except BaseException as error:
             self.error, self.state = error, "failed"
             if self.assistant is not None:

@@ -2,39 +2,72 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 from types import FrameType
 
 import uvicorn
 
+from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.server.app import create_app
 from paddlemix_qwenvl.server.gate import Gate
+from paddlemix_qwenvl.server.keys import read_keys
+from paddlemix_qwenvl.server.media import MediaPolicy
 from paddlemix_qwenvl.server.service import Service
 from paddlemix_qwenvl.server.settings import ServerSettings
 
+_BACKLOG = 2048  # connections that wait to be accepted
+_LOG = logging.getLogger(__name__)
+_OTHER_CONNECTIONS = 512  # that ask for the page and how the server is, or for nothing
 _LAST_STEP = 20.0  # seconds that the thread of the engine has for its last step
 
 
-def serve(service: Service, media, settings: ServerSettings) -> None:
+def serve(service: Service, settings: ServerSettings) -> None:
     """Answer until SIGTERM or SIGINT, after which what was taken is answered to its end; a second one ends at once.
 
     Raises:
+        ConfigurationError: settings that cannot be carried out.
         Exception: what loading failed with.
     """
-    app = create_app(service, media, settings.max_body_bytes)
-    app.include_router(service.metrics.routes())
+    keys = read_keys(settings.api_key_file) if settings.api_key_file else ()
+    listening = _listen(settings)
+    media = MediaPolicy(settings.limits)
+    app = create_app(service, media, settings.limits, keys)
     gate = Gate(app, service, settings.max_queue)
     config = uvicorn.Config(
-        gate, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off"
+        gate,
+        http="h11",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        limit_concurrency=settings.max_queue + _OTHER_CONNECTIONS,
     )
     server = _Server(config, service, gate)
     service.start()
-    server.run()
+    _LOG.info("listening at http://%s:%d", *listening.getsockname()[:2])
+    server.run([listening])
     ended = service.stop(_LAST_STEP)
-    if service.assistant is None and service.error is not None:
+    media.close()
+    if service.error is not None:
         raise service.error
     if not ended:  # Paddle is not to be taken down while it computes
         os._exit(0)
+
+
+def _listen(settings: ServerSettings) -> socket.socket:
+    """Before anything is loaded.
+
+    Raises:
+        ConfigurationError: nobody can listen there.
+    """
+    host, port = settings.host, settings.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(f"host {host}, port {port}: {reason}; give another --host or --port.") from error
 
 
 class _Server(uvicorn.Server):

@@ -44,7 +44,7 @@ def load_export(
         device: "cpu", "gpu" or "gpu:N"; None for Paddle's choice.
         threads: CPU threads; None for as many as OpenMP has.
         verify: compare the files with their checksums first.
-        options: `kv_cache_gib`, `remember_images`, as in `Assistant.of`.
+        options: `kv_cache_gib`, `remember_images`, `max_model_len`, as in `Assistant.of`.
 
     Raises:
         DeployError: no export, a damaged one, one of another family, or one that this Paddle cannot run.

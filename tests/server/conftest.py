@@ -3,27 +3,39 @@
 import base64
 import io
 import json
+import time
 
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
-from stand_in import Media, Service
 
+from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.server.app import create_app
+from paddlemix_qwenvl.server.limits import Limits
+from paddlemix_qwenvl.server.media import MediaPolicy
+from paddlemix_qwenvl.server.service import Service
 
-MOST_BYTES = 1 << 20
+LIMITS = Limits(body_bytes=1 << 20)
 
 
 @pytest.fixture(scope="session")
 def service():
     """The demo, in its engine."""
-    return Service()
+    service = Service(lambda: Assistant.load("demo"), ["demo"])
+    service.start()
+    while service.state == "loading":
+        time.sleep(0.01)
+    assert service.state == "ready", service.error
+    yield service
+    service.stop(10)
 
 
 @pytest.fixture(scope="session")
 def client(service):
     """Asks the server; what goes wrong in it is an answer, too."""
-    return TestClient(create_app(service, Media(), most_bytes=MOST_BYTES), raise_server_exceptions=False)
+    media = MediaPolicy(LIMITS)
+    yield TestClient(create_app(service, media, LIMITS), raise_server_exceptions=False)
+    media.close()
 
 
 @pytest.fixture(scope="session")

@@ -229,6 +229,17 @@ def test_a_part_says_how_large_its_picture_is(ask, picture):
     assert whole["usage"]["prompt_tokens_details"]["image_tokens"] == sizes[1]
 
 
+def test_an_answer_may_be_sent_back_as_it_came(ask, client, picture):
+    message = ask(parts(picture), grounding=True)["choices"][0]["message"]
+    messages = [
+        {"role": "user", "content": parts(picture)},
+        message | {"pictures": []},
+        {"role": "user", "content": "And?"},
+    ]
+    response = client.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 1})
+    assert response.status_code == 200, response.text
+
+
 def test_characters_are_whole_in_a_stream(stream):
     """Tokens 195 and 169 are the bytes of an e with an accent: neither is a character."""
     body = {"messages": [{"role": "user", "content": "x"}], "structured_outputs": {"regex": "(é|😀){4}"}}

@@ -44,6 +44,7 @@ def refused(client, path="/v1/chat/completions", status=400, **body) -> dict:
         ),
         ({"messages": []}, "messages", "at least 1"),
         ({"tool_choice": "required"}, "tool_choice", "a tool that tools does not hold"),
+        ({"top_logprobs": 2}, "top_logprobs", "set logprobs to true"),
         ({"response_format": {"type": "boxes"}}, None, "is about pictures: show one"),
         ({"structured_outputs": {}}, None, "one of json, regex, choice and grammar"),
         ({"structured_outputs": {"regex": "("}}, None, "regular expression"),
@@ -55,6 +56,11 @@ def test_requests_are_refused_by_the_name_of_what_is_wrong(client, fields, param
     error = refused(client, **{"messages": MESSAGES} | fields)
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
     assert message in error["message"]
+
+
+def test_texts_are_counted_with_their_prompts(client):
+    error = refused(client, path="/v1/completions", prompt=["x"] * 16, n=9)
+    assert (error["param"], "144 texts" in error["message"]) == ("n", True)
 
 
 def test_models_that_are_not_there(client):

@@ -9,7 +9,10 @@ export class ApiError extends Error {
 }
 
 async function request(address, key, options = {}) {
-  const headers = { ...(options.body && { "Content-Type": "application/json" }), ...(key && { Authorization: `Bearer ${key}` }) };
+  const headers = {
+    ...(options.body && { "Content-Type": "application/json" }),
+    ...(key && { Authorization: `Bearer ${key}` }),
+  };
   let response;
   try {
     response = await fetch(address, { ...options, headers, credentials: "omit" });

@@ -12,7 +12,12 @@ export const isRunning = (conversation) => running.has(conversation);
 export const stop = (conversation) => running.get(conversation)?.abort();
 
 /** A conversation without turns; it is kept once it has one. */
-export const newConversation = () => ({ id: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`, updated: Date.now(), title: "", turns: [] });
+export const newConversation = () => ({
+  id: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`,
+  updated: Date.now(),
+  title: "",
+  turns: [],
+});
 
 /** The pictures of the prompt of the answer at `turns[end]`, and which of them is meant where the answer does not say. */
 export function picturesBefore(conversation, end) {
@@ -41,7 +46,17 @@ export function takeBack(conversation) {
 
 function addAnswer(conversation) {
   const image = picturesBefore(conversation, conversation.turns.length).meant;
-  conversation.turns.push({ role: "assistant", text: "", items: null, pictures: [], image, usage: null, finish: "stopped", seconds: 0, error: null });
+  conversation.turns.push({
+    role: "assistant",
+    text: "",
+    items: null,
+    pictures: [],
+    image,
+    usage: null,
+    finish: "stopped",
+    seconds: 0,
+    error: null,
+  });
   conversation.updated = Date.now();
 }
 

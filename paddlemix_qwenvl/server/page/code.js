@@ -11,7 +11,9 @@ export function asCurl(conversation, end, settings, model, base) {
     files.push([`medium_${number}`, medium]);
     return `data:${medium.blob.type};base64,\u0000medium_${number}\u0000`;
   });
-  const json = JSON.stringify(body, null, 2).replace(/[\\$`]/g, "\\$&").replace(/\\\\u0000(\w+?)\\\\u0000/g, "${$1}");
+  const json = JSON.stringify(body, null, 2)
+    .replace(/[\\$`]/g, "\\$&")
+    .replace(/\\\\u0000(\w+?)\\\\u0000/g, "${$1}");
   return [
     ...files.map(([variable, medium]) => `${variable}=$(base64 < ${shellQuoted(medium.name)} | tr -d '\\n')`),
     `curl ${shellQuoted(`${base}v1/chat/completions`)} -H 'Content-Type: application/json' \\`,
@@ -31,7 +33,9 @@ export function asPython(conversation, end, settings, model, base) {
     return { call: `data_uri(${pythonValue(medium.name, "")}, ${pythonValue(medium.blob.type, "")})` };
   });
   const extra = { grounding, ...(mm_processor_kwargs && { mm_processor_kwargs }) };
-  const fields = Object.entries({ ...body, extra_body: extra }).map(([name, value]) => `    ${name}=${pythonValue(value, "    ")},`);
+  const fields = Object.entries({ ...body, extra_body: extra }).map(
+    ([name, value]) => `    ${name}=${pythonValue(value, "    ")},`,
+  );
   return [
     ...(files ? ["import base64"] : []),
     ...(settings.api_key ? ["import os"] : []),
@@ -41,7 +45,15 @@ export function asPython(conversation, end, settings, model, base) {
     "",
     `client = OpenAI(base_url=${pythonValue(`${base}v1`, "")}, api_key=${settings.api_key ? `os.environ["${KEY}"]` : '"none"'})`,
     "",
-    ...(files ? ["", "def data_uri(path, media_type):", '    return f"data:{media_type};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"', "", ""] : []),
+    ...(files
+      ? [
+          "",
+          "def data_uri(path, media_type):",
+          '    return f"data:{media_type};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"',
+          "",
+          "",
+        ]
+      : []),
     "answer = client.chat.completions.create(",
     ...fields,
     ")",
@@ -51,7 +63,8 @@ export function asPython(conversation, end, settings, model, base) {
   ].join("\n");
 }
 
-const shellQuoted = (text) => (/^[\w./:-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`);
+const shellQuoted = (text) =>
+  /^[\w./:-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`;
 
 /** A value as Python writes it. JSON's strings are Python's too, but for what stands in pairs. */
 function pythonValue(value, indent) {
@@ -66,5 +79,7 @@ function pythonValue(value, indent) {
     : Object.entries(value).map(([key, one]) => `${JSON.stringify(key)}: ${pythonValue(one, inner)}`);
   const [open, close] = Array.isArray(value) ? "[]" : "{}";
   const line = `${open}${entries.join(", ")}${close}`;
-  return line.length < 90 && !line.includes("\n") ? line : `${open}\n${entries.map((one) => `${inner}${one},`).join("\n")}\n${indent}${close}`;
+  return line.length < 90 && !line.includes("\n")
+    ? line
+    : `${open}\n${entries.map((one) => `${inner}${one},`).join("\n")}\n${indent}${close}`;
 }

@@ -19,7 +19,10 @@ export class Composer {
     byId("composer").addEventListener("submit", (event) => this.submit(event));
     question.addEventListener("keydown", (event) => this.key(event));
     question.addEventListener("input", () => this.grow());
-    for (const [button, input] of [["attach", "files"], ["photograph", "camera"]]) {
+    for (const [button, input] of [
+      ["attach", "files"],
+      ["photograph", "camera"],
+    ]) {
       byId(button).addEventListener("click", () => byId(input).click());
       byId(input).addEventListener("change", ({ target }) => {
         this.add(target.files);
@@ -96,8 +99,17 @@ export class Composer {
     attached.hidden = !this.media.length;
     attached.replaceChildren(
       ...this.media.map((medium) => {
-        const remove = () => this.set(question.value, this.media.filter((one) => one !== medium));
-        return element("li", {}, thumbnail(medium, false), iconButton("close", words("remove", { name: medium.name }), remove));
+        const remove = () =>
+          this.set(
+            question.value,
+            this.media.filter((one) => one !== medium),
+          );
+        return element(
+          "li",
+          {},
+          thumbnail(medium, false),
+          iconButton("close", words("remove", { name: medium.name }), remove),
+        );
       }),
     );
     const label = words(this.running ? "stop" : "send");

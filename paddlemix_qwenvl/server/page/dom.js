@@ -28,17 +28,27 @@ export function icon(name) {
 export function iconButton(name, label, onclick, { quiet = true, ...properties } = {}) {
   const words = quiet ? [] : [element("span", {}, label)];
   const className = quiet ? "quiet" : "worded";
-  return element("button", { type: "button", className, title: label, ariaLabel: label, onclick, ...properties }, icon(name), ...words);
+  return element(
+    "button",
+    { type: "button", className, title: label, ariaLabel: label, onclick, ...properties },
+    icon(name),
+    ...words,
+  );
 }
 
 /** A button that copies what `text()` gives, and shows that it has. */
 export function copyButton(label, text, properties = {}) {
-  const button = iconButton("copy", label, async () => {
-    await copy(text());
-    const use = button.querySelector("use");
-    use.setAttribute("href", "#icon-check");
-    setTimeout(() => use.setAttribute("href", "#icon-copy"), 1500);
-  }, properties);
+  const button = iconButton(
+    "copy",
+    label,
+    async () => {
+      await copy(text());
+      const use = button.querySelector("use");
+      use.setAttribute("href", "#icon-check");
+      setTimeout(() => use.setAttribute("href", "#icon-copy"), 1500);
+    },
+    properties,
+  );
   return button;
 }
 

@@ -48,7 +48,10 @@ export function drawn(image, entries, tints) {
     const scaled = { ...entry, coords: entry.coords.map((value) => value * factor) };
     const path = new Path2D(outline(scaled));
     const dot = entry.kind === "point" ? 4 : 1;
-    for (const [width, style] of [[line + 2, "rgb(0 0 0 / 45%)"], [line, tints[i]]]) {
+    for (const [width, style] of [
+      [line + 2, "rgb(0 0 0 / 45%)"],
+      [line, tints[i]],
+    ]) {
       pen.lineWidth = width * dot;
       pen.strokeStyle = style;
       pen.stroke(path);

@@ -27,10 +27,18 @@ export class Figure {
     this.copy = copyButton(words("copyMarkdown"), () => this.markdown());
     const buttons = [this.copy, saveButton("JSON", () => this.saveJson()), saveButton("PNG", () => this.savePng())];
     this.list = element("ol", { className: "rows" });
-    const head = element("div", { className: "head" }, this.count, element("span", { className: "buttons" }, ...buttons));
+    const head = element(
+      "div",
+      { className: "head" },
+      this.count,
+      element("span", { className: "buttons" }, ...buttons),
+    );
     this.title = title;
     this.node = element("figure", { className: "figure" }, this.stage, element("figcaption", {}, head, this.list));
-    for (const [on, off] of [["pointerover", "pointerout"], ["focusin", "focusout"]]) {
+    for (const [on, off] of [
+      ["pointerover", "pointerout"],
+      ["focusin", "focusout"],
+    ]) {
       this.node.addEventListener(on, (event) => this.light(indicesAt(event.target)));
       this.node.addEventListener(off, () => this.light([]));
     }
@@ -82,30 +90,38 @@ export class Figure {
       node.style.setProperty("--tint", tint);
       node.style.setProperty("--on-tint", inkOn(tint));
       const old = parent.querySelector(`:scope > [data-entry="${i}"]`);
-      if (old) old.replaceWith(node);
-      else parent.append(node);
+      if (old && old !== node) old.replaceWith(node);
+      else if (!old) parent.append(node);
     };
     if (entry.coords) {
       const path = (name) => svg("path", { class: name, d: outline(entry) });
       replace(this.shapes, svg("g", { class: entry.kind }, path("halo"), path("line")));
       replace(this.tags, element("span", { className: `tag ${entry.kind}`, hidden: !nameOf(entry) }, nameOf(entry)));
     }
-    const row = this.list.children[i];
-    if (entry.markdown !== undefined && row) showMarkdown(row, entry.markdown);
-    else replace(this.list, entry.markdown === undefined ? this.row(entry, i) : this.block(entry));
+    if (entry.markdown === undefined) replace(this.list, this.row(entry, i));
+    else replace(this.list, this.block(entry, this.list.children[i]));
   }
 
   row(entry, i) {
     const places = entry.coords.map((value) => number(value, 1, false)).join("  ");
     const text = entry.label && entry.text ? [element("span", { className: "text" }, entry.text)] : [];
     const label = element("span", { className: "name" }, nameOf(entry) || words("unnamed"));
-    const button = element("button", { type: "button", className: "row", ariaPressed: this.chosen.has(i), onclick: () => this.choose(i, button) });
-    button.append(element("span", { className: "swatch" }), label, ...text, element("span", { className: "places" }, places));
+    const button = element("button", {
+      type: "button",
+      className: "row",
+      ariaPressed: this.chosen.has(i),
+      onclick: () => this.choose(i, button),
+    });
+    button.append(
+      element("span", { className: "swatch" }),
+      label,
+      ...text,
+      element("span", { className: "places" }, places),
+    );
     return element("li", {}, button);
   }
 
-  block({ markdown }) {
-    const node = element("li", { className: "block" });
+  block({ markdown }, node = element("li", { className: "block" })) {
     showMarkdown(node, markdown);
     return node;
   }
@@ -132,7 +148,8 @@ export class Figure {
   light(indices) {
     const lit = new Set(indices.length ? indices : this.chosen);
     this.node.classList.toggle("lighting", lit.size > 0);
-    for (const node of this.node.querySelectorAll("[data-entry]")) node.classList.toggle("lit", lit.has(Number(node.dataset.entry)));
+    for (const node of this.node.querySelectorAll("[data-entry]"))
+      node.classList.toggle("lit", lit.has(Number(node.dataset.entry)));
   }
 
   /** Lights what has this label. */
@@ -154,18 +171,31 @@ export class Figure {
 
   /** What is to be saved: what is chosen, or all. */
   wanted() {
-    return this.entries.flatMap((entry, i) => (!this.chosen.size || this.chosen.has(i) ? [[entry, this.tints[i]]] : []));
+    return this.entries.flatMap((entry, i) =>
+      !this.chosen.size || this.chosen.has(i) ? [[entry, this.tints[i]]] : [],
+    );
   }
 
   saveJson() {
-    const json = JSON.stringify(this.wanted().map(([entry]) => entry), null, 2);
+    const json = JSON.stringify(
+      this.wanted().map(([entry]) => entry),
+      null,
+      2,
+    );
     download(new Blob([`${json}\n`], { type: "application/json" }), `${this.stem()}.json`);
   }
 
   async savePng() {
     const placed = this.wanted().filter(([entry]) => entry.coords);
     const entries = placed.map(([entry]) => (this.isPage() ? { ...entry, label: "" } : entry));
-    download(await drawn(this.picture, entries, placed.map(([, tint]) => tint)), `${this.stem()}-boxes.png`);
+    download(
+      await drawn(
+        this.picture,
+        entries,
+        placed.map(([, tint]) => tint),
+      ),
+      `${this.stem()}-boxes.png`,
+    );
   }
 
   stem() {

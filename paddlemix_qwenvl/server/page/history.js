@@ -9,11 +9,23 @@ export function showHistory(list, conversations, current, { open, remove }) {
   list.replaceChildren(
     ...conversations.map((conversation) => {
       const picture = conversation.turns.flatMap((turn) => turn.media ?? []).find((medium) => medium.kind === "image");
-      const cover = picture ? element("img", { src: address(picture.blob), alt: "" }) : element("span", { className: "blank" });
+      const cover = picture
+        ? element("img", { src: address(picture.blob), alt: "" })
+        : element("span", { className: "blank" });
       const title = element("span", { className: "title" }, conversation.title || words("untitled"));
-      const button = element("button", { type: "button", className: "open", onclick: () => open(conversation) }, cover, title);
+      const button = element(
+        "button",
+        { type: "button", className: "open", onclick: () => open(conversation) },
+        cover,
+        title,
+      );
       if (conversation === current) button.ariaCurrent = "true";
-      return element("li", {}, button, iconButton("delete", words("deleteOne"), () => remove(conversation)));
+      return element(
+        "li",
+        {},
+        button,
+        iconButton("delete", words("deleteOne"), () => remove(conversation)),
+      );
     }),
   );
 }

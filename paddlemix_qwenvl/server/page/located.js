@@ -5,30 +5,38 @@ import { readJson } from "./loose_json.js";
 const GRID = [1000, 1000]; // of the tags of Qwen-VL and Qwen2-VL
 const KINDS = new Map([
   ...["bbox_2d", "bbox", "box_2d", "box"].map((key) => [key, "box"]),
-  ...["point_2d", "point", "points", "coordinate"].map((key) => [key, "point"]),
+  ...["point_2d", "point", "points"].map((key) => [key, "point"]),
   ...["polygon", "polygon_2d", "quad", "quad_2d"].map((key) => [key, "polygon"]),
 ]);
-const LABELS = ["label", "name", "category", "class", "action"];
+const LABELS = ["label", "name", "category", "class"];
 const TEXTS = ["text_content", "text"];
 const NUMBERS = /-?\d+(?:\.\d+)?/g;
+const MENTION = /(?:picture|image|photo|图片?|第)\s*(\d{1,4})(?!\d)/gi;
 const MOST = 500; // items that are drawn
-const TAGS = /<(?:\|object_)?ref(?:_start\|)?>([\s\S]*?)<(?:\/|\|object_)ref(?:_end\|)?>|<\|?(box|quad)(?:_start\|)?>([^<]*)<(?:\/|\|)\2(?:_end\|)?>/g;
+const TAGS =
+  /<(?:\|object_)?ref(?:_start\|)?>([\s\S]*?)<(?:\/|\|object_)ref(?:_end\|)?>|<\|?(box|quad)(?:_start\|)?>([^<]*)<(?:\/|\|)\2(?:_end\|)?>/g;
 
 /**
  * [{kind, label, text, coords, image}] in the pixels of the pictures as they were given.
  *
  * text: an answer, or the beginning of one.
  * pictures: those of the prompt, {size, grid}: [width, height] as given, and of what coordinates count on.
- * image: index of the picture that is meant.
+ * image: index of the picture that is meant where the text before does not name one ("Picture 2").
  */
 export function locate(text, pictures, image) {
   if (!pictures[image]) return [];
-  const { size, grid } = pictures[image];
-  const found = [...fromTags(text), ...fromJson(text, grid)].sort((a, b) => a.start - b.start);
-  return found.slice(0, MOST).map((one) => toItem(one, size, image));
+  const found = [...fromTags(text), ...fromJson(text)].sort((a, b) => a.start - b.start);
+  const mentions = pictures.length > 1 ? [...text.matchAll(MENTION)] : [];
+  return found.slice(0, MOST).map((one) => {
+    const named = Number(mentions.findLast((mention) => mention.index < one.start)?.[1]) - 1;
+    const meant = pictures[named] ? named : image;
+    return toItem(one, pictures[meant], meant);
+  });
 }
 
-function toItem({ kind, label, text, coords, grid }, size, image) {
+function toItem({ kind, label, text, coords, ...found }, picture, image) {
+  const { size } = picture;
+  const grid = found.grid ?? picture.grid;
   const scaled = coords.map((value, i) => {
     const pixels = (value * size[i % 2]) / grid[i % 2];
     return Math.round(Math.min(Math.max(pixels, 0), size[i % 2]) * 100) / 100;
@@ -57,10 +65,10 @@ function fromTags(text) {
   return found;
 }
 
-function fromJson(text, grid) {
+function fromJson(text) {
   const found = [];
   for (const { value, start } of readJson(text))
-    for (const shape of walk(value, "", 0)) found.push({ start, grid, ...shape });
+    for (const shape of walk(value, "")) found.push({ start, ...shape });
   return found;
 }
 

@@ -65,7 +65,8 @@ class Reader {
   array(depth) {
     const values = [];
     this.at += 1;
-    for (let value = this.value(depth + 1); value !== undefined; value = this.whole ? this.value(depth + 1) : undefined) values.push(value);
+    for (let value = this.value(depth + 1); value !== undefined; value = this.whole ? this.value(depth + 1) : undefined)
+      values.push(value);
     this.close("]");
     return this.whole || values.some(isObject) ? values : undefined;
   }
@@ -98,7 +99,7 @@ const isObject = (value) => value !== null && typeof value === "object" && !Arra
 export function readJson(text) {
   const found = [];
   const opening = /[{[]/g;
-  for (let match; (match = opening.exec(text)); ) {
+  for (let match; (match = opening.exec(text));) {
     const reader = new Reader(text);
     reader.at = match.index;
     found.push({ value: reader.value(0), start: match.index });

@@ -19,6 +19,7 @@ let conversations = [];
 let current = chat.newConversation();
 let shown = null; // the last answer's Answer
 let drawing = 0;
+let heldAt = 0; // where the page itself has scrolled to
 
 const composer = new Composer({ ask: askQuestion, stop: () => chat.stop(current) });
 
@@ -40,23 +41,32 @@ function run() {
   const turn = conversation.turns.at(-1);
   composer.notice("");
   const answered = chat.ask(conversation, settings.model, () => conversation === current && schedule());
-  openConversation(conversation);
-  scroller.scrollTop = scroller.scrollHeight;
+  openAtEnd(conversation);
   say(words("answering"));
-  answered.then(() => say(turn.error ?? words("finished", { text: turn.text })));
+  const names = () => (turn.items?.length ? turn.items.map((item) => item.label || item.text).join(", ") : turn.text);
+  answered.then(() => say(turn.error ?? words("finished", { text: names() })));
 }
 
 /** Brings the page up to date before it is next painted. */
 function schedule() {
   cancelAnimationFrame(drawing);
   drawing = requestAnimationFrame(() => {
-    const following = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80;
+    const following =
+      scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80 || heldAt === scroller.scrollTop;
     const running = chat.isRunning(current);
     shown?.show({ running, last: true });
     composer.setRunning(running);
     if (!running) composer.notice(chat.notKept());
-    if (following) scroller.scrollTop = scroller.scrollHeight;
+    if (following) scrollToEnd();
   });
+}
+
+/** The end of the text, but no further than keeps the last question in view above its picture. */
+function scrollToEnd() {
+  const question = byId("turns").lastElementChild?.previousElementSibling;
+  const most = shown?.figures.size ? question.offsetTop - 24 : Infinity;
+  scroller.scrollTop = Math.min(scroller.scrollHeight, most);
+  heldAt = scroller.scrollTop;
 }
 
 /** Tells those who do not see the page. */
@@ -78,7 +88,6 @@ function openConversation(conversation) {
   });
   byId("turns").replaceChildren(...nodes);
   byId("welcome").hidden = nodes.length > 0;
-  document.body.classList.toggle("empty", nodes.length === 0);
   composer.setRunning(chat.isRunning(conversation));
   showConversations();
   showSidebar(false);
@@ -91,7 +100,7 @@ function showConversations() {
 
 function openAtEnd(conversation) {
   openConversation(conversation);
-  scroller.scrollTop = scroller.scrollHeight;
+  scrollToEnd();
 }
 
 async function removeConversation(conversation) {
@@ -117,9 +126,16 @@ function startConversation() {
 
 async function watchServer() {
   const { state, progress } = await api.health().catch(() => ({ state: "unreachable" }));
-  const saying = { loading: words("loading", { n: number((progress ?? 0) * 100) }), ready: "", draining: words("draining"), failed: words("failed"), unreachable: words("unreachable") };
+  const saying = {
+    loading: words("loading", { n: number((progress ?? 0) * 100) }),
+    ready: "",
+    draining: words("draining"),
+    failed: words("failed"),
+    unreachable: words("unreachable"),
+  };
   byId("server").textContent = saying[state] ?? "";
-  if (state === "ready" || state === undefined) showModels().catch((error) => composer.notice(error.status === 401 ? words("needsKey") : error.message));
+  if (state === "ready")
+    showModels().catch((error) => composer.notice(error.status === 401 ? words("needsKey") : error.message));
   else setTimeout(watchServer, 1000);
 }
 
@@ -127,7 +143,9 @@ async function showModels() {
   const names = await api.models(settings.api_key);
   composer.notice("");
   if (!names.includes(settings.model)) change({ model: names[0] });
-  byId("model").replaceChildren(...names.map((name) => element("option", { value: name, selected: name === settings.model }, name)));
+  byId("model").replaceChildren(
+    ...names.map((name) => element("option", { value: name, selected: name === settings.model }, name)),
+  );
 }
 
 // ---- the frame
@@ -143,8 +161,15 @@ function showWords() {
   showOtherTheme();
   byId("suggestions").replaceChildren(
     ...words("suggestions").map((text, i) => {
-      const sample = i === 0 ? [element("span", { className: "note" }, words("sample")), element("img", { src: SAMPLE, alt: "" })] : [];
-      return element("li", {}, element("button", { type: "button", onclick: () => suggest(text, i === 0) }, text, ...sample));
+      const sample =
+        i === 0
+          ? [element("span", { className: "note" }, words("sample")), element("img", { src: SAMPLE, alt: "" })]
+          : [];
+      return element(
+        "li",
+        {},
+        element("button", { type: "button", onclick: () => suggest(text, i === 0) }, text, ...sample),
+      );
     }),
   );
   composer.show();

@@ -13,8 +13,8 @@ const INLINE = new RegExp(
   [
     "(?<code>`+)(?<codeText>[\\s\\S]*?[^`])\\k<code>(?!`)",
     "\\\\(?<escaped>[\\\\`*_{}[\\]()#+.!|<>~$-])",
-    "<ref>(?<mention>[\\s\\S]*?)</ref>",
-    "<\\|object_ref_start\\|>(?<mention2>[\\s\\S]*?)<\\|object_ref_end\\|>",
+    "<ref>(?<mention>[\\s\\S]*?)(?:</ref>|$)",
+    "<\\|object_ref_start\\|>(?<mention2>[\\s\\S]*?)(?:<\\|object_ref_end\\|>|$)",
     "(?<places><\\|?(?:box|quad)(?:_start\\|)?>[^<]*(?:<(?:/|\\|)(?:box|quad)(?:_end\\|)?>|$))",
     "\\*\\*(?<strong>[^\\s*](?:[\\s\\S]*?[^\\s])?)\\*\\*",
     "\\*(?<em>[^\\s*](?:[^*]*[^\\s*])?)\\*",
@@ -33,7 +33,7 @@ export function showMarkdown(parent, text) {
   sources.forEach((source, i) => {
     const old = parent.children[i];
     if (old?.markdownSource === source) return;
-    const node = blockNode(source);
+    const node = nodeOf(source);
     node.markdownSource = source;
     if (old) old.replaceWith(node);
     else parent.append(node);
@@ -45,7 +45,7 @@ export function showMarkdown(parent, text) {
 function split(text) {
   const lines = text.replace(/\r\n?/g, "\n").split("\n");
   const blocks = [];
-  for (let i = 0; i < lines.length; ) {
+  for (let i = 0; i < lines.length;) {
     const end = lines[i].trim() ? blockEnd(lines, i) : i + 1;
     if (lines[i].trim()) blocks.push(lines.slice(i, end).join("\n"));
     i = end;
@@ -60,11 +60,21 @@ function blockEnd(lines, start) {
     return found < 0 ? lines.length : start + 1 + found;
   };
   const fence = line.match(FENCE);
-  if (fence) return from((one) => one.trim().startsWith(fence[1]) && !one.trim().slice(fence[1].length).replaceAll(fence[1][0], "")) + 1;
-  if (line.trim() === "$$" || line.trim() === "\\[") return from((one) => one.trim() === "$$" || one.trim() === "\\]") + 1;
+  if (fence)
+    return (
+      from((one) => one.trim().startsWith(fence[1]) && !one.trim().slice(fence[1].length).replaceAll(fence[1][0], "")) +
+      1
+    );
+  if (line.trim() === "$$" || line.trim() === "\\[")
+    return from((one) => one.trim() === "$$" || one.trim() === "\\]") + 1;
   if (HEADING.test(line) || RULE.test(line)) return start + 1;
   if (isTable(lines, start)) return from((one) => !one.includes("|"));
-  if (BULLET.test(line)) return from((one, i) => !one.trim() ? !/^\s+\S/.test(lines[start + 2 + i] ?? "") && !BULLET.test(lines[start + 2 + i] ?? "") : opens(lines, start + 1 + i));
+  if (BULLET.test(line))
+    return from((one, i) =>
+      !one.trim()
+        ? !/^\s+\S/.test(lines[start + 2 + i] ?? "") && !BULLET.test(lines[start + 2 + i] ?? "")
+        : opens(lines, start + 1 + i),
+    );
   if (line.startsWith(">")) return from((one) => !one.startsWith(">"));
   return from((one, i) => !one.trim() || opens(lines, start + 1 + i) || BULLET.test(one) || one.startsWith(">"));
 }
@@ -72,15 +82,42 @@ function blockEnd(lines, start) {
 const isTable = (lines, i) => lines[i].includes("|") && DASHES.test(lines[i + 1] ?? "") && lines[i + 1].includes("-");
 const opens = (lines, i) => FENCE.test(lines[i]) || HEADING.test(lines[i]) || RULE.test(lines[i]) || isTable(lines, i);
 
+/** A block that is nested beyond all measure is shown as it was written. */
+function nodeOf(source) {
+  try {
+    return blockNode(source);
+  } catch (error) {
+    if (error instanceof RangeError) return code(source, "");
+    throw error;
+  }
+}
+
 function blockNode(source) {
   const lines = source.split("\n");
   const [line] = lines;
   const fence = line.match(FENCE);
-  if (fence) return code(lines.slice(1, lines.length > 1 && lines.at(-1).trim().startsWith(fence[1]) ? -1 : undefined).join("\n"), fence[2]);
+  if (fence)
+    return code(
+      lines.slice(1, lines.length > 1 && lines.at(-1).trim().startsWith(fence[1]) ? -1 : undefined).join("\n"),
+      fence[2],
+    );
   if (BARE_JSON.test(source)) return code(source, "json");
-  if (line.trim() === "$$" || line.trim() === "\\[") return element("pre", { className: "formula" }, lines.slice(1).join("\n").replace(/\n?(?:\$\$|\\\])$/, ""));
+  if (line.trim() === "$$" || line.trim() === "\\[")
+    return element(
+      "pre",
+      { className: "formula" },
+      lines
+        .slice(1)
+        .join("\n")
+        .replace(/\n?(?:\$\$|\\\])$/, ""),
+    );
   const heading = line.match(HEADING);
-  if (heading) return element(`h${Math.min(6, heading[1].length + 2)}`, { className: `level-${heading[1].length}` }, ...inline(heading[2]));
+  if (heading)
+    return element(
+      `h${Math.min(6, heading[1].length + 2)}`,
+      { className: `level-${heading[1].length}` },
+      ...inline(heading[2]),
+    );
   if (RULE.test(line)) return element("hr");
   if (isTable(lines, 0)) return table(lines);
   if (BULLET.test(line)) return list(lines);
@@ -97,10 +134,19 @@ function code(text, language) {
 }
 
 function table(lines) {
-  const cells = (line) => line.trim().replace(/^\||\|$/g, "").split(/(?<!\\)\|/).map((cell) => cell.trim());
+  const cells = (line) =>
+    line
+      .trim()
+      .replace(/^\||\|$/g, "")
+      .split(/(?<!\\)\|/)
+      .map((cell) => cell.trim());
   const row = (tag, line) => element("tr", {}, ...cells(line).map((cell) => element(tag, {}, ...inline(cell))));
   const body = element("tbody", {}, ...lines.slice(2).map((line) => row("td", line)));
-  return element("div", { className: "wide", tabIndex: 0 }, element("table", {}, element("thead", {}, row("th", lines[0])), body));
+  return element(
+    "div",
+    { className: "wide", tabIndex: 0 },
+    element("table", {}, element("thead", {}, row("th", lines[0])), body),
+  );
 }
 
 /** A list; lines that stand further in than its first bullet belong to the item above them. */
@@ -110,7 +156,8 @@ function list(lines) {
   for (const line of lines) {
     const bullet = line.match(BULLET);
     if (bullet && bullet[1].length <= indent.length + 1) items.push([bullet[3]]);
-    else items.at(-1).push(line.slice(Math.min(line.length - line.trimStart().length, indent.length + mark.length + 1)));
+    else
+      items.at(-1).push(line.slice(Math.min(line.length - line.trimStart().length, indent.length + mark.length + 1)));
   }
   const ordered = /\d/.test(mark);
   const node = element(ordered ? "ol" : "ul", ordered ? { start: parseInt(mark, 10) } : {});
@@ -139,7 +186,8 @@ function inlineNode(found) {
   if (found.code) return element("code", {}, found.codeText.trim());
   if (found.escaped) return found.escaped;
   const mention = found.mention ?? found.mention2;
-  if (mention !== undefined) return element("span", { className: "mention", dataset: { mention: mention.trim() } }, mention.trim());
+  if (mention !== undefined)
+    return element("span", { className: "mention", dataset: { mention: mention.trim() } }, mention.trim());
   if (found.places) return "";
   if (found.strong) return element("strong", {}, ...inline(found.strong));
   if (found.em ?? found.em2) return element("em", {}, ...inline(found.em ?? found.em2));

@@ -1,6 +1,18 @@
 // Pictures and videos: what a person gives, as the page shows it and as the server gets it.
 
-const EXTENSIONS = { heic: "image/heic", heif: "image/heif", avif: "image/avif", tif: "image/tiff", tiff: "image/tiff", bmp: "image/bmp", mkv: "video/x-matroska", avi: "video/x-msvideo", mov: "video/quicktime", mp4: "video/mp4", webm: "video/webm" };
+const EXTENSIONS = {
+  heic: "image/heic",
+  heif: "image/heif",
+  avif: "image/avif",
+  tif: "image/tiff",
+  tiff: "image/tiff",
+  bmp: "image/bmp",
+  mkv: "video/x-matroska",
+  avi: "video/x-msvideo",
+  mov: "video/quicktime",
+  mp4: "video/mp4",
+  webm: "video/webm",
+};
 
 const addresses = new WeakMap();
 const uris = new WeakMap();
@@ -12,7 +24,8 @@ export function accept(files) {
   for (const file of files) {
     const type = file.type || EXTENSIONS[file.name.split(".").pop().toLowerCase()] || "";
     const kind = type.split("/")[0];
-    if (kind === "image" || kind === "video") media.push({ kind, name: file.name, blob: file.type ? file : new Blob([file], { type }) });
+    if (kind === "image" || kind === "video")
+      media.push({ kind, name: file.name, blob: file.type ? file : new Blob([file], { type }) });
     else refused.push(file.name);
   }
   return { media, refused };

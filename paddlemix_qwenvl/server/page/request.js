@@ -10,14 +10,18 @@ export function requestBody(conversation, end, settings, model, write) {
     if (turn.role === "assistant") messages.push({ role: "assistant", content: turn.text });
     else if (!turn.media.length) messages.push({ role: "user", content: turn.text });
     else {
-      const parts = turn.media.map((medium) => ({ type: `${medium.kind}_url`, [`${medium.kind}_url`]: { url: write(medium, (number += 1)) } }));
+      const parts = turn.media.map((medium) => ({
+        type: `${medium.kind}_url`,
+        [`${medium.kind}_url`]: { url: write(medium, (number += 1)) },
+      }));
       messages.push({ role: "user", content: turn.text ? [...parts, { type: "text", text: turn.text }] : parts });
     }
   }
   const { min_pixels, max_pixels } = settings;
   const pixels = Object.fromEntries(Object.entries({ min_pixels, max_pixels }).filter(([, value]) => value !== null));
   const body = { ...(model && { model }), messages, grounding: true };
-  for (const name of ["temperature", "top_p", "max_tokens", "seed"]) if (settings[name] !== null) body[name] = settings[name];
+  for (const name of ["temperature", "top_p", "max_tokens", "seed"])
+    if (settings[name] !== null) body[name] = settings[name];
   if (Object.keys(pixels).length) body.mm_processor_kwargs = pixels;
   return body;
 }

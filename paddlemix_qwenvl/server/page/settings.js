@@ -2,7 +2,14 @@
 
 const PLACE = "paddlemix-qwenvl";
 const NUMBERS = ["temperature", "top_p", "max_tokens", "seed", "min_pixels", "max_pixels"];
-const DEFAULTS = { system: "", api_key: "", language: "", theme: "", model: "", ...Object.fromEntries(NUMBERS.map((name) => [name, null])) };
+const DEFAULTS = {
+  system: "",
+  api_key: "",
+  language: "",
+  theme: "",
+  model: "",
+  ...Object.fromEntries(NUMBERS.map((name) => [name, null])),
+};
 
 export const settings = { ...DEFAULTS, ...read(localStorage), ...read(sessionStorage) };
 
@@ -29,7 +36,9 @@ export function bindForm(form, changed) {
     field.value = settings[field.name] ?? "";
     field.addEventListener("input", () => {
       if (!field.validity.valid) return;
-      change({ [field.name]: NUMBERS.includes(field.name) ? (field.value === "" ? null : Number(field.value)) : field.value });
+      change({
+        [field.name]: NUMBERS.includes(field.name) ? (field.value === "" ? null : Number(field.value)) : field.value,
+      });
       changed(field.name);
     });
   }

@@ -10,17 +10,28 @@ import { number, words } from "./words.js";
 
 /** A picture or video as it was given. One that the browser cannot show is its name. */
 export function thumbnail(medium, controls) {
-  const name = () => element("span", { className: "file" }, icon(medium.kind === "video" ? "film" : "attach"), medium.name);
+  const name = () =>
+    element("span", { className: "file" }, icon(medium.kind === "video" ? "film" : "attach"), medium.name);
   const properties = { src: address(medium.blob), onerror: () => node.replaceWith(name()) };
-  const node = medium.kind === "video"
-    ? element("video", { ...properties, controls, muted: true, preload: "metadata", playsInline: true, ariaLabel: medium.name })
-    : element("img", { ...properties, alt: medium.name });
+  const node =
+    medium.kind === "video"
+      ? element("video", {
+          ...properties,
+          controls,
+          muted: true,
+          preload: "metadata",
+          playsInline: true,
+          ariaLabel: medium.name,
+        })
+      : element("img", { ...properties, alt: medium.name });
   return node;
 }
 
 /** A question. */
 export function questionNode(turn) {
-  const media = turn.media.length ? [element("div", { className: "media" }, ...turn.media.map((medium) => thumbnail(medium, true)))] : [];
+  const media = turn.media.length
+    ? [element("div", { className: "media" }, ...turn.media.map((medium) => thumbnail(medium, true)))]
+    : [];
   const text = turn.text ? [element("p", { className: "text" }, turn.text)] : [];
   return element("article", { className: "question", ariaLabel: words("you") }, ...media, ...text);
 }
@@ -37,8 +48,18 @@ export class Answer {
     this.text = element("div", { className: "prose" });
     this.error = element("p", { className: "error", hidden: true });
     this.foot = element("footer");
-    this.node = element("article", { className: "answer", ariaLabel: words("answer") }, this.figureList, this.text, this.error, this.foot);
-    for (const [name, lit] of [["pointerover", true], ["pointerout", false]])
+    this.node = element(
+      "article",
+      { className: "answer", ariaLabel: words("answer") },
+      this.figureList,
+      this.text,
+      this.error,
+      this.foot,
+    );
+    for (const [name, lit] of [
+      ["pointerover", true],
+      ["pointerout", false],
+    ])
       this.text.addEventListener(name, ({ target }) => this.lightMention(target, lit));
   }
 
@@ -107,7 +128,13 @@ export class Answer {
     if (seconds) found.push(words("seconds", { n: number(seconds, 1) }));
     if (usage) {
       const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
-      found.push(words("usage", { prompt: number(usage.prompt_tokens), cached: number(cached), completion: number(usage.completion_tokens) }));
+      found.push(
+        words("usage", {
+          prompt: number(usage.prompt_tokens),
+          cached: number(cached),
+          completion: number(usage.completion_tokens),
+        }),
+      );
     }
     return found;
   }

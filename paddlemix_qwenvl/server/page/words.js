@@ -17,7 +17,12 @@ const WORDS = {
     welcome: "Ask about a picture",
     welcomeHow: "Drop, paste or choose pictures and videos. What the answer points at is drawn on them as it arrives.",
     sample: "with a sample picture",
-    suggestions: ["Locate all shapes.", "What do you see?", "Read the text in the image.", "Convert this page to QwenVL HTML."],
+    suggestions: [
+      "Locate all shapes.",
+      "What do you see?",
+      "Read the text in the image.",
+      "Convert this page to QwenVL HTML.",
+    ],
     attached: "Pictures and videos for the next question",
     attach: "Add pictures or videos",
     camera: "Take a picture",
@@ -46,7 +51,8 @@ const WORDS = {
     random: "random",
     none: "none",
     asCode: "This request as code",
-    codeNote: "Pictures and videos are read from files of their names in the current folder. An API key is read from the environment variable QWENVL_API_KEY.",
+    codeNote:
+      "Pictures and videos are read from files of their names in the current folder. An API key is read from the environment variable QWENVL_API_KEY.",
     copy: "Copy",
     copyText: "Copy the answer",
     copyMarkdown: "Copy as Markdown",
@@ -60,7 +66,7 @@ const WORDS = {
     blocks: { one: "1 block", other: "{n} blocks" },
     pictureNumber: "Picture {n}",
     unnamed: "unnamed",
-    usage: "{prompt} tokens in, {cached} of them cached; {completion} out",
+    usage: "{prompt} tokens in ({cached} cached), {completion} out",
     seconds: "{n} s",
     cutOff: "Ended at the limit of tokens",
     stopped: "Stopped",
@@ -163,7 +169,8 @@ export function setLanguage(code) {
   language = wanted.find((one) => one in WORDS) ?? "en";
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   for (const node of document.querySelectorAll("[data-words]")) node.textContent = words(node.dataset.words);
-  for (const node of document.querySelectorAll("[data-placeholder]")) node.placeholder = words(node.dataset.placeholder);
+  for (const node of document.querySelectorAll("[data-placeholder]"))
+    node.placeholder = words(node.dataset.placeholder);
   for (const node of document.querySelectorAll("[data-label]")) {
     node.ariaLabel = words(node.dataset.label);
     if (node.localName === "button") node.title = node.ariaLabel;

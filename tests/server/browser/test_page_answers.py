@@ -82,6 +82,23 @@ def test_boxes_lie_on_the_picture_they_are_in(open_page):
     assert page.locator(".figure >> nth=1").locator(".row").count() == 2
 
 
+def test_boxes_that_arrive_lie_on_the_picture_that_is_named(open_page):
+    page = open_page()
+    text = f"Picture 2: {BOX} Picture 1: {BOX} Picture 7: {BOX}"
+    reading = "async ([text, pictures]) => (await import('/page/located.js')).locate(text, pictures, 1)"
+    items = page.evaluate(reading, [text, [{"size": [*SIZE], "grid": [*GRID]}, {"size": [504, 392], "grid": [*GRID]}]])
+    assert [(item["image"], item["coords"][0]) for item in items] == [(1, 27.0), (0, 13.5), (1, 27.0)]
+
+
+@pytest.mark.parametrize("text", ["<div>" * 20000 + "x", ">" * 20000 + "x", "**a " * 20000, "[" * 20000, '{"a":' * 20000])
+def test_an_answer_nested_beyond_measure_is_still_shown(open_page, text):
+    page = open_page()
+    scripted(page, f"<html><p data-bbox='1 2 3 4'>{text}" if text[1] == "d" else text, [(SIZE, GRID)])
+    ask(page, "Go on.", SHAPES)
+    assert len(page.locator(".answer").inner_text()) > 0
+    assert page.get_by_role("button", name="Answer again").is_visible()
+
+
 def test_a_page_stands_beside_its_picture_as_markdown(open_page):
     page = open_page()
     picture = INPUTS / "page.png"

@@ -47,6 +47,7 @@ def test_a_phone(open_page):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     stage, rows = page.locator(".stage").bounding_box(), page.locator(".rows").bounding_box()
     assert stage["width"] > 350 and rows["y"] >= stage["y"] + stage["height"]
+    assert stage["y"] >= page.locator("#scroller").bounding_box()["y"]  # still in view at the end of the answer
     assert not page.locator("#sidebar").is_visible()
     page.tap("#menu")
     page.wait_for_selector("#sidebar:visible")
