@@ -8,26 +8,29 @@ from pathlib import Path
 import numpy as np
 
 DTYPES = {"float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "int8": "I8", "uint8": "F8_E4M3"}
+ONES = {4: 0x11111111, 8: 0x01010101}
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
-def grouped(weight: np.ndarray, group_size: int, symmetric: bool, order: np.ndarray | None = None):
-    """4 bits a number: `q` `[out, in]`, `scale` float16 and `zeros` `[out, groups]`, and the group of each column."""
+def grouped(weight: np.ndarray, group_size: int, symmetric: bool, order: np.ndarray | None = None, bits: int = 4):
+    """4 or 8 bits a number: `q` `[out, in]`, `scale` float16 and `zeros` `[out, groups]`, and the group of each column."""
     outputs, inputs = weight.shape
     groups = np.arange(inputs) // group_size
     if order is not None:
         groups = groups[order]
     count = inputs // group_size
-    scale, zeros = np.empty((outputs, count), np.float16), np.full((outputs, count), 8, np.int64)
+    scale, zeros = np.empty((outputs, count), np.float16), np.full((outputs, count), 1 << (bits - 1), np.int64)
     for group in range(count):
         part = weight[:, groups == group]
         if symmetric:
-            scale[:, group] = np.abs(part).max(1) / 7 + 1e-4
+            scale[:, group] = np.abs(part).max(1) / (2 ** (bits - 1) - 1) + 1e-4
         else:
             low, high = part.min(1), part.max(1)
             scale[:, group] = (high - low) / 15 + 1e-4
             zeros[:, group] = np.clip(np.round(-low / scale[:, group]), 0, 15)
-    q = np.clip(np.round(weight / scale[:, groups].astype(np.float32)) + zeros[:, groups], 0, 15).astype(np.int64)
+    q = np.clip(np.round(weight / scale[:, groups].astype(np.float32)) + zeros[:, groups], 0, 2**bits - 1).astype(
+        np.int64
+    )
     return q, scale, zeros, groups
 
 
@@ -36,12 +39,16 @@ def value(q, scale, zeros, groups) -> np.ndarray:
     return ((q - zeros[:, groups]) * scale[:, groups].astype(np.float64)).astype(np.float32)
 
 
-def words(numbers: np.ndarray, places=tuple(range(8))) -> np.ndarray:
-    """int32 `[n, m / 8]`: number `places[i]` of each eight in half-byte i, counted from the lowest; the last word is filled up."""
-    n, m = numbers.shape
-    found = np.zeros((n, -(-m // 8)), np.uint32)
+def words(numbers: np.ndarray, places=tuple(range(8)), bits: int = 4) -> np.ndarray:
+    """int32 `[n, m / 8]`: number `places[i]` of each eight in half-byte i, counted from the lowest; the last word is filled up.
+    Of 8 bits there are four.
+    """
+    (n, m), size = numbers.shape, 32 // bits
+    found = np.zeros((n, -(-m // size)), np.uint32)
     for column in range(m):
-        found[:, column // 8] |= numbers[:, column].astype(np.uint32) << np.uint32(4 * places.index(column % 8))
+        found[:, column // size] |= numbers[:, column].astype(np.uint32) << np.uint32(
+            bits * places.index(column % size)
+        )
     return found.view(np.int32)
 
 
@@ -53,24 +60,24 @@ def awq(weight, group_size):
     return tensors, value(*made)
 
 
-def gptq(weight, group_size, symmetric=True, version=1, act_order=None):
+def gptq(weight, group_size, symmetric=True, version=1, act_order=None, bits=4):
     """AutoGPTQ's, and GPTQModel's of version 2."""
-    made = grouped(weight, group_size, symmetric, act_order)
+    made = grouped(weight, group_size, symmetric, act_order, bits)
     q, scale, zeros, groups = made
     tensors = {
-        "qweight": words(q).T,
-        "qzeros": (words(zeros.T).view(np.uint32) - np.uint32(0x11111111 * (version == 1))).view(np.int32),
+        "qweight": words(q, bits=bits).T,
+        "qzeros": (words(zeros.T, bits=bits).view(np.uint32) - np.uint32(ONES[bits] * (version == 1))).view(np.int32),
         "scales": scale.T,
         "g_idx": groups.astype(np.int32),
     }
     return tensors, value(*made)
 
 
-def packed(weight, group_size, symmetric=True, act_order=None):
+def packed(weight, group_size, symmetric=True, act_order=None, bits=4):
     """compressed-tensors' "pack-quantized"."""
-    made = grouped(weight, group_size, symmetric, act_order)
+    made = grouped(weight, group_size, symmetric, act_order, bits)
     q, scale, zeros, groups = made
-    tensors = {"weight_packed": words(q), "weight_scale": scale, "weight_shape": np.array(weight.shape)}
+    tensors = {"weight_packed": words(q, bits=bits), "weight_scale": scale, "weight_shape": np.array(weight.shape)}
     if not symmetric:
         tensors["weight_zero_point"] = words(zeros.T).T
     if act_order is not None:

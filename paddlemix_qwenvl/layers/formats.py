@@ -159,10 +159,11 @@ class Apart:
         return next(format.name for format in self.formats if format.name)
 
     @classmethod
-    def of(cls, held: list[tuple[Format, dict[str, Tensor]]]) -> tuple[Apart, dict[str, nn.Layer]]:
-        """The format that holds blocks of these formats and tensors, and what a layer is to have for it."""
-        formats, heights = zip(*((format, tensors["weight"].shape[0]) for format, tensors in held), strict=True)
-        return cls(formats, heights), {"blocks": nn.LayerList([Block(*each) for each in held])}
+    def of(cls, held: list[tuple[Format, int, dict[str, Tensor]]]) -> tuple[Apart, dict[str, nn.Layer]]:
+        """The format that holds blocks of these formats, heights and tensors, and what a layer is to have for it."""
+        formats, heights, tensors = zip(*held, strict=True)
+        blocks = nn.LayerList([Block(*each) for each in zip(formats, tensors, strict=True)])
+        return cls(formats, heights), {"blocks": blocks}
 
     def product(self, layer, x, bias):
         y = paddle.concat([block.format.product(block, x, None) for block in layer.blocks], axis=-1)
@@ -177,11 +178,52 @@ class Apart:
         }
 
 
-class Block(nn.Layer):
-    """The tensors of one of the formats of `Apart`."""
+@dataclass(frozen=True)
+class Beside:
+    """Groups of inputs, one beside another, with steps of their own: the layer's `blocks`, each `Int8`, and `order` `[in]`, which
+    number of the input each column takes, or none.
+    """
 
-    def __init__(self, format: Format, tensors: dict[str, Tensor]):
+    groups: int
+    has_order: bool = False
+    name: ClassVar = "int8"
+    has_rows: ClassVar = False
+
+    def held(self, tensors: dict[str, Tensor]) -> dict[str, Tensor | nn.Layer]:
+        """What a layer is to have for the tensors of `arrays`."""
+        names = [f"blocks.{group}." for group in range(self.groups)]
+        blocks = [Block(Int8(), {name: tensors[start + name] for name in ("weight", "scale")}) for start in names]
+        return {"blocks": nn.LayerList(blocks), **({"order": tensors["order"]} if self.has_order else {})}
+
+    def product(self, layer, x, bias):
+        if self.has_order:
+            x = x.index_select(layer.order, axis=-1)
+        y = None
+        for block, part in zip(layer.blocks, x.split(self.groups, axis=-1), strict=True):
+            added = block.format.product(block, part, bias if y is None else None)
+            y = added if y is None else y + added
+        return y
+
+    def arrays(self, shape, number):
+        part = shape[0], shape[1] // self.groups
+        blocks = [(f"blocks.{group}", Int8().arrays(part, number)) for group in range(self.groups)]
+        found = {f"{start}.{name}": kind for start, arrays in blocks for name, kind in arrays.items()}
+        return found | ({"order": (shape[1:], np.int32)} if self.has_order else {})
+
+
+class Block(nn.Layer):
+    """The tensors of one of the formats of `Apart` or `Beside`."""
+
+    def __init__(self, format: Format, tensors: dict[str, Tensor | nn.Layer]):
         super().__init__()
         self.format = format
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor)
+        take(self, tensors)
+
+
+def take(layer: nn.Layer, tensors: dict[str, Tensor | nn.Layer]) -> None:
+    """Let a layer have tensors, and layers that hold some, by their names."""
+    for name, held in tensors.items():
+        if isinstance(held, nn.Layer):
+            layer.add_sublayer(name, held)
+        else:
+            layer.register_buffer(name, held)

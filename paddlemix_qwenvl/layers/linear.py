@@ -12,7 +12,7 @@ from dataclasses import replace
 import paddle
 from paddle import nn
 
-from paddlemix_qwenvl.layers.formats import Dense, Format, Int8
+from paddlemix_qwenvl.layers.formats import Dense, Format, Int8, take
 from paddlemix_qwenvl.layers.parameter import Piece, whole
 from paddlemix_qwenvl.parallel import tensor_parallel
 
@@ -53,11 +53,7 @@ class Linear(nn.Layer):
     def hold(self, format: Format, tensors: dict[str, paddle.Tensor | nn.Layer]) -> None:
         """Hold the weight as `tensors` of this `format` from now on. Ends training of this layer."""
         del self.weight
-        for name, held in tensors.items():
-            if isinstance(held, nn.Layer):
-                self.add_sublayer(name, held)
-            else:
-                self.register_buffer(name, held)
+        take(self, tensors)
         self.format = format
 
     def add_bias(self, values: paddle.Tensor) -> None:

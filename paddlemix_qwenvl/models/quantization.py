@@ -79,7 +79,7 @@ class AwqFields:
 class GptqChange:
     """What `dynamic` may say of some modules."""
 
-    bits: Literal[4] | None = None
+    bits: Literal[4, 8] | None = None
     group_size: GroupSize | None = None
     desc_act: Flag | None = None
 
@@ -88,7 +88,7 @@ class GptqChange:
 class GptqFields:
     """AutoGPTQ's and GPTQModel's; what is outside of the decoder's blocks they convert only by name."""
 
-    bits: Literal[4] = 4
+    bits: Literal[4, 8] = 4
     group_size: GroupSize = 128
     desc_act: Flag = False
     static_groups: Flag = False
@@ -121,8 +121,8 @@ class GptqFields:
                 break
         size = self.group_size if change.group_size is None else change.group_size
         orders = self.desc_act if change.desc_act is None else change.desc_act
-        added = 0 if "gptq_v2" in (self.format, self.checkpoint_format) else 1
-        return Gptq(_columns(size), not self.sym, orders and not self.static_groups, added)
+        version = 2 if "gptq_v2" in (self.format, self.checkpoint_format) else 1
+        return Gptq(_columns(size), not self.sym, orders and not self.static_groups, change.bits or self.bits, version)
 
 
 @dataclass
@@ -179,9 +179,11 @@ class CompressedFields:
         numbers, form = group.weights, group.format or self.format
         strategy = numbers.strategy or ("tensor" if numbers.group_size is None else "group")
         kind = numbers.type, numbers.num_bits
-        if form == "pack-quantized" and kind == ("int", 4) and strategy != "tensor":
+        symmetric_or_4 = numbers.symmetric or numbers.num_bits == 4
+        if form == "pack-quantized" and numbers.type == "int" and strategy != "tensor" and symmetric_or_4:
             size = None if strategy == "channel" else _columns(numbers.group_size or -1)
-            return Packed(size, not numbers.symmetric, numbers.actorder in ("group", "dynamic", True))
+            orders = numbers.actorder in ("group", "dynamic", True)
+            return Packed(size, not numbers.symmetric, orders, numbers.num_bits)
         layout = {("int-quantized", "int", 8): Bytes, ("float-quantized", "float", 8): Floats}.get((form, *kind))
         if form == "naive-quantized":
             layout = {("int", 8): Bytes, ("float", 8): Floats}.get(kind)
@@ -232,6 +234,12 @@ def read(settings: Mapping[str, Any], place: str) -> Quantization:
         raise quantised(settings, "", place)
     given = {_OLDER.get(name, name): value for name, value in settings.items()}
     found = checked(kind, given, place)
+    if (
+        isinstance(found, GptqFields)
+        and not found.sym
+        and 8 in (found.bits, *(each.bits for each in found.dynamic.values()))
+    ):
+        raise wrong(place, "sym", False, "true, where numbers have 8 bits")
     if isinstance(found, CompressedFields):
         _check_groups(found, settings, place)
     for size in found.group_sizes():
@@ -254,7 +262,7 @@ def _check_groups(found: CompressedFields, settings: Mapping[str, Any], place: s
             raise wrong(place, f"config_groups.{name}", said, _LAID)
 
 
-_LAID = '"pack-quantized" of 4 bits a channel or group, or symmetric 8 bits a channel or tensor, "int-" or "float-quantized"'
+_LAID = '"pack-quantized" a channel or group, "int-" or "float-quantized" a channel or tensor, each symmetric where it has 8 bits'
 
 
 def _named(module: Module, patterns: list[str]) -> bool:

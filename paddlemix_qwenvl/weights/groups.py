@@ -1,4 +1,4 @@
-"""Layouts of weights of 4 bits a number, in groups along the input that share a scale."""
+"""Layouts of weights of 4 or 8 bits a number, in groups along the input that share a scale."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from paddlemix_qwenvl.errors import ParallelError
+from paddlemix_qwenvl.weights.casts import cast
 from paddlemix_qwenvl.weights.layouts import ACTIVATIONS, WeightFile
 
 GROUPS_OF = 32
@@ -16,14 +17,27 @@ GROUPS_OF = 32
 
 @dataclass(frozen=True)
 class Groups:
-    """Weights of 4 bits in groups along the input; `group_size` None for one group of all."""
+    """Weights of 4 or 8 bits in groups along the input; `group_size` None for one group of all.
+
+    Those of 8 bits have no zeros but 128.
+    """
 
     group_size: int | None
     has_zeros: bool = True
     may_have_order: bool = False
-    held: ClassVar = "int4"
+    bits: int = 4
     known: ClassVar[tuple[str, ...]] = ()
     scale_name: ClassVar[str] = ""
+
+    @property
+    def held(self) -> str:
+        """Name of the format."""
+        return "int4" if self.bits == 4 else "int8 in groups"
+
+    @property
+    def per_word(self) -> int:
+        """Numbers of a word."""
+        return 32 // self.bits
 
     def misfit(self, shape):
         size = self.group_size or GROUPS_OF
@@ -40,7 +54,7 @@ class Groups:
         return None
 
     def zeros_differ(self, file: WeightFile) -> bool:
-        """Whether there are other zeros than 8."""
+        """Whether there are other zeros than the middle."""
         return self.has_zeros
 
     def number(self, file):
@@ -51,6 +65,20 @@ class Groups:
         return (
             slice(columns.start // self.group_size, columns.stop // self.group_size) if self.group_size else slice(0, 1)
         )
+
+    def _covering(self, part: slice) -> tuple[slice, slice]:
+        """The words that hold a part of the numbers, and where in these the part is."""
+        first, last = part.start // self.per_word, -(-part.stop // self.per_word)
+        return slice(first, last), slice(part.start - first * self.per_word, part.stop - first * self.per_word)
+
+    def _held(self, values: np.ndarray, columns: slice, order: np.ndarray | None, scale: np.ndarray, is_bfloat16: bool):
+        """Rows as the format holds them, of all bytes of their words, and of `scale` `[n, groups]`."""
+        if self.bits == 4:
+            packed = values[:, columns.start // 2 : columns.stop // 2]
+            return {"weight": packed if order is None else halves(numbers(packed)[:, order]), "scale": scale}
+        values = (values[:, columns] ^ 128).view(np.int8)
+        values = values if order is None else values[:, order]
+        return in_groups(values, cast(scale, is_bfloat16, "float32"))
 
     def _count(self, width: int) -> int:
         return width // self.group_size if self.group_size else 1
@@ -78,8 +106,9 @@ class _Words(Groups):
     scale_name: ClassVar = "scales"
 
     def misfit(self, shape):
-        uneven = [f"{size} {what}" for size, what in zip(shape, ("outputs", "inputs"), strict=True) if size % 8]
-        return f"{uneven[0]} are no whole words of 8" if uneven else super().misfit(shape)
+        named = zip(shape, ("outputs", "inputs"), strict=True)
+        uneven = [f"{size} {what}" for size, what in named if size % self.per_word]
+        return f"{uneven[0]} are no whole words of {self.per_word}" if uneven else super().misfit(shape)
 
 
 class Awq(_Words):
@@ -99,7 +128,7 @@ class Awq(_Words):
         }
 
     def read(self, file, rows, order):
-        groups, (words, cut) = self._groups(file.columns), _covering(rows)
+        groups, (words, cut) = self._groups(file.columns), self._covering(rows)
         halves = _bytes(file.values("qweight", "I32", file.columns, words))
         zeros = _bytes(file.values("qzeros", "I32", groups, words))
         even, odd = halves[0::2], halves[1::2]
@@ -122,47 +151,49 @@ class Awq(_Words):
 
 @dataclass(frozen=True)
 class Gptq(_Words):
-    """AutoGPTQ's and GPTQModel's: `qweight` int32 `[in / 8, out]`, `qzeros` int32 `[groups, out / 8]`, `scales` `[groups, out]`,
-    `g_idx` int32 `[in]`.
+    """AutoGPTQ's and GPTQModel's, of n numbers a word: `qweight` int32 `[in / n, out]`, `qzeros` int32 `[groups, out / n]`,
+    `scales` `[groups, out]`, `g_idx` int32 `[in]`.
 
     Attributes:
-        added: what is added to the zeros of the file: 1 in version 1.
+        version: of the layout; 1 has zeros less 1.
     """
 
-    added: int = 1
+    version: int = 1
     known: ClassVar = ("g_idx",)
+
+    def tensors(self, shape):
+        words, groups = shape[0] // self.per_word, self._count(shape[1])
+        return {
+            "qweight": (shape[1] // self.per_word, shape[0]),
+            "qzeros": (groups, words),
+            "scales": (groups, shape[0]),
+        }
 
     def order(self, file):
         return self._order(file, "g_idx")
 
     def zeros_differ(self, file):
-        return bool((self._zeros(file) != 0x88888888).any())
+        return bool((self._zeros(file) != self._ones() << (self.bits - 1)).any())
+
+    def _ones(self) -> np.uint32:
+        """A 1 in each place of a word."""
+        return np.uint32(sum(1 << place for place in range(0, 32, self.bits)))
 
     def _zeros(self, file: WeightFile, *part: slice) -> np.ndarray:
-        """Words of version 2. Version 1 took its ones from whole words, so that a zero of 0 borrowed from the next."""
-        return file.values("qzeros", "I32", *part).view(np.uint32) + np.uint32(0x11111111 * self.added)
-
-    def tensors(self, shape):
-        outputs, groups = shape[0], self._count(shape[1])
-        return {
-            "qweight": (shape[1] // 8, outputs),
-            "qzeros": (groups, outputs // 8),
-            "scales": (groups, outputs),
-        }
+        """Words as version 2 has them. Version 1 took its ones from whole words, so that a zero of 0 borrowed from the next."""
+        return file.values("qzeros", "I32", *part).view(np.uint32) + (
+            self._ones() if self.version == 1 else np.uint32(0)
+        )
 
     def read(self, file, rows, order):
-        groups, (words, cut), (output_words, output_cut) = (
-            self._groups(file.columns),
-            _covering(file.columns),
-            _covering(rows),
-        )
+        groups, (words, cut) = self._groups(file.columns), self._covering(file.columns)
         values = _bytes(file.values("qweight", "I32", words, rows).T)
-        zeros = numbers(_bytes(self._zeros(file, groups, output_words))).T[output_cut]
-        return {
-            "weight": _ordered(_halves(values, cut), order),
-            "scale": file.read("scales", groups, rows)[0].T,
-            "zeros": zeros,
-        }
+        scale, is_bfloat16 = file.read("scales", groups, rows)
+        found = self._held(values, cut, order, scale.T, is_bfloat16)
+        if self.bits == 4:
+            words, cut = self._covering(rows)
+            found["zeros"] = numbers(_bytes(self._zeros(file, groups, words))).T[cut]
+        return found
 
 
 @dataclass(frozen=True)
@@ -175,36 +206,22 @@ class Packed(Groups):
     known: ClassVar = (*ACTIVATIONS, "weight_shape", "weight_g_idx", "weight_zero_point")
 
     def tensors(self, shape):
-        groups = self._count(shape[1])
-        found = {"weight_packed": (shape[0], -(-shape[1] // 8)), "weight_scale": (shape[0], groups)}
-        return found | ({"weight_zero_point": (-(-shape[0] // 8), groups)} if self.has_zeros else {})
+        groups, words = self._count(shape[1]), [-(-size // self.per_word) for size in shape]
+        found = {"weight_packed": (shape[0], words[1]), "weight_scale": (shape[0], groups)}
+        return found | ({"weight_zero_point": (words[0], groups)} if self.has_zeros else {})
 
     def order(self, file):
         return self._order(file, "weight_g_idx")
 
     def read(self, file, rows, order):
-        groups, (words, cut) = self._groups(file.columns), _covering(file.columns)
+        groups, (words, cut) = self._groups(file.columns), self._covering(file.columns)
         values = _bytes(file.values("weight_packed", "I32", rows, words))
-        found = {
-            "weight": _ordered(_halves(values, cut), order),
-            "scale": file.read("weight_scale", rows, groups)[0],
-        }
+        found = self._held(values, cut, order, *file.read("weight_scale", rows, groups))
         if self.has_zeros:
-            words, cut = _covering(rows)
+            words, cut = self._covering(rows)
             zeros = file.values("weight_zero_point", "I32", words, groups)
             found["zeros"] = numbers(_bytes(zeros.T)).T[cut]
         return found
-
-
-def _covering(part: slice) -> tuple[slice, slice]:
-    """The words of 8 numbers that hold a part of them, and where in these the part is."""
-    first, last = part.start // 8, -(-part.stop // 8)
-    return slice(first, last), slice(part.start - first * 8, part.stop - first * 8)
-
-
-def _halves(values: np.ndarray, part: slice) -> np.ndarray:
-    """Some columns of `[n, in / 2]`."""
-    return values[:, part.start // 2 : part.stop // 2]
 
 
 def _bytes(words: np.ndarray) -> np.ndarray:
@@ -229,8 +246,9 @@ def words(packed: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(filled).view("<i4")
 
 
-def _ordered(values: np.ndarray, order: np.ndarray | None) -> np.ndarray:
-    """Packed columns `[n, in / 2]` in another order."""
-    if order is None:
-        return values
-    return halves(numbers(values)[:, order])
+def in_groups(values: np.ndarray, scale: np.ndarray) -> dict[str, np.ndarray]:
+    """int8 values `[n, in]` and a scale `[n, groups]` under the names of `layers/formats.py: Beside`."""
+    found: dict[str, np.ndarray] = {}
+    for group, part in enumerate(np.split(values, scale.shape[1], axis=1)):
+        found |= {f"blocks.{group}.weight": part, f"blocks.{group}.scale": scale[:, group]}
+    return found

@@ -14,7 +14,7 @@ import numpy as np
 
 from paddlemix_qwenvl.dtypes import SAFETENSORS_DTYPES, dtype_name
 from paddlemix_qwenvl.errors import CheckpointError
-from paddlemix_qwenvl.layers.formats import Apart, Dense, Format, Fp8, Int4, Int8
+from paddlemix_qwenvl.layers.formats import Apart, Beside, Dense, Format, Fp8, Int8
 from paddlemix_qwenvl.layers.parameter import Piece
 from paddlemix_qwenvl.weights.casts import cast
 from paddlemix_qwenvl.weights.groups import halves, numbers, words
@@ -52,12 +52,19 @@ class QuantisedModule:
             return {"weight": (self._kind("weight"), (outputs, inputs))}
         if isinstance(self.format, Int8):
             return {"weight": ("I8", (outputs, inputs)), "weight_scale": ("F32", (outputs, 1))}
+        if isinstance(self.format, Beside):
+            groups = self.format.groups
+            found = {"weight_packed": ("I32", (outputs, -(-inputs // 4))), "weight_scale": ("F32", (outputs, groups))}
+            return self._with_order(found, inputs)
         scale = self._kind("scale")
         if isinstance(self.format, Fp8):
             return {"weight": ("F8_E4M3", (outputs, inputs)), "weight_scale": (scale, (outputs, 1))}
         groups = inputs // self.format.group_size
         found = {"weight_packed": ("I32", (outputs, -(-inputs // 8))), "weight_scale": (scale, (outputs, groups))}
         found |= {"weight_zero_point": ("I32", (-(-outputs // 8), groups))} if self.format.has_zeros else {}
+        return self._with_order(found, inputs)
+
+    def _with_order(self, found: dict, inputs: int) -> dict[str, tuple[str, tuple[int, ...]]]:
         found |= {"weight_g_idx": ("I32", (inputs,))} if self.format.has_order else {}
         return found | {"weight_shape": ("I64", (2,))}
 
@@ -67,15 +74,19 @@ class QuantisedModule:
             return self._rows()
         if tensor == "weight":
             return self._array("weight")
+        if tensor == "weight_g_idx":
+            size = self.pieces[0].shape[1] // self._groups()
+            return np.argsort(self.holder.order.numpy()).astype(np.int32) // np.int32(size)
+        if isinstance(self.format, Beside) and tensor != "weight_shape":
+            return self._beside(tensor)
         if tensor == "weight_packed":
-            return words(self._in_order(self._array("weight")))
+            packed = self._array("weight")
+            return words(halves(self._in_order(numbers(packed))) if self.format.has_order else packed)
         if tensor == "weight_scale":
             scale = self._array("scale")
             return scale.reshape(len(scale), -1)
         if tensor == "weight_zero_point":
             return words(halves(self._array("zeros").T)).T
-        if tensor == "weight_g_idx":
-            return np.argsort(self.holder.order.numpy()).astype(np.int32) // np.int32(self.format.group_size)
         return np.array(self.pieces[0].shape)
 
     def _rows(self) -> np.ndarray:
@@ -89,11 +100,23 @@ class QuantisedModule:
     def _array(self, name: str) -> np.ndarray:
         return getattr(self.holder, name)[self.rows].numpy()
 
+    def _groups(self) -> int:
+        inputs = self.pieces[0].shape[1]
+        return self.format.groups if isinstance(self.format, Beside) else inputs // self.format.group_size
+
+    def _beside(self, tensor: str) -> np.ndarray:
+        """The scales, or the numbers with 128 added, of blocks that lie beside one another."""
+        blocks = [
+            [getattr(block, name)[self.rows].numpy() for block in self.holder.blocks] for name in ("weight", "scale")
+        ]
+        if tensor == "weight_scale":
+            return np.stack(blocks[1], axis=1)
+        values = np.concatenate(blocks[0], axis=1).view(np.uint8) ^ 128
+        return words(self._in_order(values) if self.format.has_order else values)
+
     def _in_order(self, values: np.ndarray) -> np.ndarray:
-        """Packed columns as the input has them."""
-        if not self.format.has_order:
-            return values
-        return halves(numbers(values)[:, np.argsort(self.holder.order.numpy())])
+        """Columns as the input has them."""
+        return values[:, np.argsort(self.holder.order.numpy())]
 
     def scheme(self) -> dict[str, Any] | None:
         """compressed-tensors' description of its weight; None for one that is not quantised in the file."""
@@ -104,14 +127,15 @@ class QuantisedModule:
             return {"format": "int-quantized", "weights": {"num_bits": 8, "type": "int", **common}}
         if isinstance(self.format, Fp8):
             return {"format": "float-quantized", "weights": {"num_bits": 8, "type": "float", **common}}
-        if not isinstance(self.format, Int4):
+        if isinstance(self.format, Dense):
             return None
-        common["symmetric"] = not self.format.has_zeros
-        if self.format.group_size != self.pieces[0].shape[1]:
-            common |= {"strategy": "group", "group_size": self.format.group_size}
+        bits = 8 if isinstance(self.format, Beside) else 4
+        common["symmetric"] = bits == 8 or not self.format.has_zeros
+        if self._groups() > 1:
+            common |= {"strategy": "group", "group_size": self.pieces[0].shape[1] // self._groups()}
         if self.format.has_order:
             common["actorder"] = "group"
-        return {"format": "pack-quantized", "weights": {"num_bits": 4, "type": "int", **common}}
+        return {"format": "pack-quantized", "weights": {"num_bits": bits, "type": "int", **common}}
 
 
 def quantised_modules(model) -> Iterator[QuantisedModule]:

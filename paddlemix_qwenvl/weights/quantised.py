@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paddlemix_qwenvl.layers.formats import Apart, Dense, Format, Fp8, Int4, Int8
+from paddlemix_qwenvl.layers.formats import Apart, Beside, Dense, Format, Fp8, Int4, Int8
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.layers.parameter import Piece
 from paddlemix_qwenvl.weights.casts import BLOCK, as_tensor, cast, empty
@@ -60,6 +60,11 @@ class _Part:
         """Which of the layer's."""
         return slice(self.sources[0].piece.rows.start, self.sources[-1].piece.rows.stop)
 
+    @property
+    def height(self) -> int:
+        """How many these are."""
+        return self.rows.stop - self.rows.start
+
     def with_next(self, other: _Part) -> _Part | None:
         """Both as one, None where no format holds both: then one of them would have to be rounded."""
         formats = [self.format, other.format]
@@ -80,10 +85,8 @@ class Laid:
     def format(self) -> Format:
         """What is to hold the weight, as far as it can be known without the checkpoint."""
         parts = _joined([_Part(_format(source), None, None, (source,)) for source in self.sources])
-        formats = tuple(part.format for part in parts)
-        return (
-            formats[0] if len(parts) == 1 else Apart(formats, tuple(part.rows.stop - part.rows.start for part in parts))
-        )
+        formats, heights = zip(*((part.format, part.height) for part in parts), strict=True)
+        return formats[0] if len(parts) == 1 else Apart(formats, heights)
 
 
 def laid_of(parameter) -> Laid | None:
@@ -96,10 +99,10 @@ def fill_layer(laid: Laid, checkpoint: Checkpoint, pool: ThreadPoolExecutor) -> 
     layer, sources = laid.layer, laid.sources
     parts = _joined([_part(source, checkpoint) for source in sources])
     width = layer.weight.shape[1]
-    held = [(part.format, _tensors(part, width, checkpoint, pool)) for part in parts]
+    held = [(part.format, part.height, _tensors(part, width, checkpoint, pool)) for part in parts]
     if layer.bias is None:
         _add_bias(layer, sources, checkpoint)
-    layer.hold(*(Apart.of(held) if len(held) > 1 else held[0]))
+    layer.hold(*(Apart.of(held) if len(held) > 1 else held[0][::2]))
     for name in (name for source in sources for name in source.tensors()):
         checkpoint.release(name)
 
@@ -116,8 +119,11 @@ def _joined(parts: list[_Part]) -> list[_Part]:
 def _format(source: Source) -> Format:
     """What holds a source's rows, as far as it can be known without its file."""
     layout, columns = source.layout, source.piece.source[1]
+    width = columns.stop - columns.start
     if layout.held == "int4":
-        return Int4(layout.group_size or columns.stop - columns.start, layout.has_zeros, layout.may_have_order)
+        return Int4(layout.group_size or width, layout.has_zeros, layout.may_have_order)
+    if layout.held == "int8 in groups":
+        return Beside(width // (layout.group_size or width), layout.may_have_order)
     return {"int8": Int8, "fp8": Fp8, None: Dense}[layout.held]()
 
 
@@ -126,13 +132,16 @@ def _part(source: Source, checkpoint: Checkpoint) -> _Part:
     format, order = _format(source), source.layout.order(file)
     if isinstance(format, Int4):
         format = replace(format, has_zeros=source.layout.zeros_differ(file), has_order=order is not None)
+    if isinstance(format, Beside):
+        format = replace(format, has_order=order is not None)
+        if source.layout.zeros_differ(file):
+            raise file.unlike("qzeros", "of other zeros than 128", "symmetric numbers of 8 bits")
     return _Part(format, order, source.layout.number(file), (source,))
 
 
 def _tensors(part: _Part, width: int, checkpoint: Checkpoint, pool: ThreadPoolExecutor) -> dict:
     """The part's tensors, read some rows at a time."""
-    shape = part.rows.stop - part.rows.start, width
-    arrays = {name: empty(*kind) for name, kind in part.format.arrays(shape, part.number).items()}
+    arrays = {name: empty(*kind) for name, kind in part.format.arrays((part.height, width), part.number).items()}
     if part.order is not None:
         arrays["order"][...] = part.order
     if "zeros" in arrays:
@@ -153,7 +162,8 @@ def _tensors(part: _Part, width: int, checkpoint: Checkpoint, pool: ThreadPoolEx
         for start in range(0, source.piece.rows.stop - source.piece.rows.start, step)
     ]
     list(pool.map(lambda block: read(*block), blocks))
-    return {name: as_tensor(array) for name, array in arrays.items()}
+    tensors = {name: as_tensor(array) for name, array in arrays.items()}
+    return part.format.held(tensors) if isinstance(part.format, Beside) else tensors
 
 
 def _add_bias(layer: Linear, sources: list[Source], checkpoint: Checkpoint) -> None:

@@ -1,5 +1,6 @@
 """Weights that the libraries packed themselves (tests/reference/quantised/make_golden.py), against what these unpack them to."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from paddlemix_qwenvl.weights.quantised import Laid, Source
 GOLDEN = np.load(Path(__file__).parents[1] / "reference" / "quantised" / "golden.npz")
 LAYOUTS = {
     "awq": Awq(32),
-    "gptq": Gptq(32, added=0),
-    "gptq act-order": Gptq(32, may_have_order=True, added=0),
+    "gptq": Gptq(32, version=2),
+    "gptq act-order": Gptq(32, may_have_order=True, version=2),
     "packed": Packed(32, has_zeros=False),
     "packed zeros": Packed(32),
     "packed channel": Packed(None, has_zeros=False),
+    "packed 8 bits": Packed(32, has_zeros=False, bits=8),
+    "gptq 8 bits": Gptq(32, has_zeros=False, bits=8, version=2),
     "int8": Bytes(scale_of_each=True),
     "fp8": Floats(scale_of_each=True),
     "fp8 tensor": Floats(scale_of_each=False),
@@ -53,5 +56,5 @@ def test_the_libraries_own_tensors(tmp_path, name):
     found = product(tmp_path, tensors, LAYOUTS[name], x)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max())
     if version_1 is not None:
-        again = product(tmp_path / "1", {**tensors, "qzeros": version_1}, Gptq(32, may_have_order=True), x)
+        again = product(tmp_path / "1", {**tensors, "qzeros": version_1}, replace(LAYOUTS[name], version=1), x)
         np.testing.assert_array_equal(again, found)

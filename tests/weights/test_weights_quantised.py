@@ -44,6 +44,12 @@ CASES = {
         {**files.METHODS["gptq"], "desc_act": True},
         lambda name, w: files.gptq(w, 32, act_order=ACT_ORDER[w.shape[1]]),
     ),
+    "gptq, 8 bits": ({**files.METHODS["gptq"], "bits": 8}, lambda name, w: files.gptq(w, 32, bits=8)),
+    "gptq, 8 bits, act-order": (
+        {**files.METHODS["gptq"], "bits": 8, "desc_act": True},
+        lambda name, w: files.gptq(w, 32, bits=8, act_order=ACT_ORDER[w.shape[1]]),
+    ),
+    "packed, 8 bits": (changed("packed", num_bits=8), lambda name, w: files.packed(w, 32, bits=8)),
     "packed": (files.METHODS["packed"], lambda name, w: files.packed(w, 32)),
     "packed, zeros": (changed("packed", symmetric=False), lambda name, w: files.packed(w, 32, symmetric=False)),
     "packed, act-order": (

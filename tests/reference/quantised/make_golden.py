@@ -59,7 +59,7 @@ def awq(folder: Path, linear: torch.nn.Linear) -> dict:
     return {"qweight": made.qweight, "qzeros": made.qzeros, "scales": made.scales, "value": values.T}
 
 
-def gptq(folder: Path, linear: torch.nn.Linear, order: torch.Tensor) -> dict:
+def gptq(folder: Path, linear: torch.nn.Linear, order: torch.Tensor, bits: int = 4) -> dict:
     """By GPTQModel's functions alone, taken out of their classes; `order` gives columns to groups."""
     source = (folder / "gptqmodel/nn_modules/qlinear/__init__.py").read_text()
     wanted = {"pack_original", "dequantize_weight", "_dequantize_from_codes"}
@@ -75,12 +75,12 @@ def gptq(folder: Path, linear: torch.nn.Linear, order: torch.Tensor) -> dict:
         "_torch_right_shift": torch.bitwise_right_shift,
     }
     exec(compile(ast.Module(functions, []), str(folder), "exec"), names)
-    shifts = torch.arange(0, 32, 4, dtype=torch.int32)
+    shifts = torch.arange(0, 32, bits, dtype=torch.int32)
     layer = SimpleNamespace(
-        bits=4,
-        maxq=15,
+        bits=bits,
+        maxq=2**bits - 1,
         planar=False,
-        pack_factor=8,
+        pack_factor=32 // bits,
         pack_dtype_bits=32,
         pack_np_math_dtype=np.uint32,
         pack_np_dtype=np.int32,
@@ -96,10 +96,15 @@ def gptq(folder: Path, linear: torch.nn.Linear, order: torch.Tensor) -> dict:
     groups = torch.arange(INPUTS)[order] // GROUP
     columns = torch.argsort(groups, stable=True)
     scale, zeros = grid(linear.weight.data[:, columns])
+    if bits == 8:
+        scale = (linear.weight.data.reshape(OUTPUTS, -1, GROUP).abs().amax(-1) / 127).half()
+        zeros = torch.full_like(zeros, 128)
     names["pack_original"](layer, linear, scale.float(), zeros, groups)
     layer.scales = layer.scales.float()
     value = names["dequantize_weight"](layer)
-    version_1 = (layer.qzeros.numpy().view(np.uint32) - np.uint32(0x11111111)).view(np.int32)
+    version_1 = (layer.qzeros.numpy().view(np.uint32) - np.uint32(0x11111111 if bits == 4 else 0x01010101)).view(
+        np.int32
+    )
     tensors = {"qweight": layer.qweight, "qzeros": layer.qzeros, "scales": layer.scales.half(), "g_idx": groups.int()}
     return {**tensors, "qzeros of version 1": torch.from_numpy(version_1), "value": value.T}
 
@@ -139,8 +144,10 @@ def main(autoawq: str, gptqmodel: str, out: str) -> None:
     found = {
         "awq": awq(Path(autoawq), linear),
         "gptq": gptq(Path(gptqmodel), linear, torch.arange(INPUTS)),
+        "gptq 8 bits": gptq(Path(gptqmodel), linear, torch.arange(INPUTS), 8),
         "gptq act-order": gptq(Path(gptqmodel), linear, torch.randperm(INPUTS)),
         "packed": compressed(weight, "pack-quantized", symmetric=True, **int4),
+        "packed 8 bits": compressed(weight, "pack-quantized", symmetric=True, **{**int4, "num_bits": 8}),
         "packed zeros": compressed(weight, "pack-quantized", symmetric=False, **int4),
         "packed channel": compressed(
             weight, "pack-quantized", num_bits=4, type="int", strategy="channel", symmetric=True
