@@ -21,7 +21,7 @@ struct IntegerLimits {
 template <>
 struct IntegerLimits<Int8> {
   static constexpr float weight = 128, x = 32767;
-  static constexpr int64_t depth = 256;
+  static constexpr int64_t depth = 512;
 };
 
 #if defined(__AVX512F__)
