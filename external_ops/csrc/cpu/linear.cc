@@ -29,6 +29,7 @@ template <class Products>
 struct RowMajor : Products {
   typedef typename Products::Format::Type Type;
   static constexpr int TILE = W == 16 ? 6 : 3;  // rows of x at a time: STREAMS x TILE of the registers accumulate
+  static constexpr int64_t TILE_DEPTH = 512;    // numbers of a weight row that one tile after the other uses: whole blocks
   const Type* weight;
   int64_t k;
 

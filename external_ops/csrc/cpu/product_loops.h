@@ -21,7 +21,6 @@ struct Operands {
 
 constexpr int STREAMS = 4;             // weight rows read side by side, far apart: memory is faster in several streams
 constexpr int64_t STRIP = 144;         // weight rows that are widened together: a multiple of every MICRO_ROWS
-constexpr int64_t FEW_DEPTH = 512;     // numbers of a weight row that one tile after the other uses: whole blocks
 constexpr int64_t ROWS_AT_ONCE = 1024;
 
 INLINE void prefetch(const void* p, int64_t bytes) {
@@ -40,8 +39,9 @@ INLINE void with_rows(int64_t rows, F f) {
 template <int R, class Few>
 void outputs(const Few& few, const Operands& p, const float* x, int64_t j, int64_t apart) {
   const int64_t tiles = (p.m + Few::TILE - 1) / Few::TILE, width = (p.m + tiles - 1) / tiles;
-  const int64_t depth = tiles == 1 ? p.k : FEW_DEPTH;  // few enough numbers that the cache keeps them for the next tile
-  vfloat sums[(R * Few::MOST + W - 1) / W * W] = {};
+  const int64_t depth = tiles == 1 ? p.k : Few::TILE_DEPTH;  // few enough numbers that the cache keeps them for the next tile
+  vfloat sums[(R * Few::MOST + W - 1) / W * W];
+  for (int64_t i = 0; i < (R * p.m + W - 1) / W * W; ++i) sums[i] = vfloat{};
   for (int64_t first = 0; first < p.k; first += depth)
     for (int64_t m = 0; m < p.m; m += width) {
       if (tiles > 1)  // what this tile's share of the next numbers is

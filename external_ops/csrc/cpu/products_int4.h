@@ -65,26 +65,36 @@ INLINE void widen_piece(const uint8_t* q, int zero, int16_t* to) {
 }
 
 // Few rows. A register holds UNIT inputs; its words hold four each, and four shifts give four vectors of integers: number j
-// of vector t is input 4 j + t. The products that a lane adds up are of eight neighbours, which share a group.
+// of vector t is input 4 j + t. The products that a lane adds up are of eight neighbours, which share a group; less the zero
+// times the sum of these eight of x, of 19 bits, which is held in two numbers: 512 and 1 times them.
 class Int4FewRows : Int4Rows {
  public:
   static constexpr int64_t MOST = QWENVL_FEW_ROWS;
   static constexpr int TILE = W == 16 ? 4 : 2;
+  static constexpr int64_t TILE_DEPTH = 1024;
 
   explicit Int4FewRows(const QwenvlInt4Weight* w)
       : Int4Rows(w), slot_(w->group % UNIT == 0 ? w->group : w->group % (UNIT / 2) == 0 ? UNIT / 2 : PIECE) {}
   using Int4Rows::prefetch;
 
-  // Of x: scales [block][total], then numbers [unit][total][4][UNIT / 4].
-  static int64_t row_size(int64_t k) { return (k + BLOCK - 1) / BLOCK + (k + UNIT - 1) / UNIT * UNIT / 2 + W; }
+  // Of x: scales [block][total], then for each [unit][total] four vectors of numbers and one of sums, negated.
+  static int64_t row_size(int64_t k) { return (k + BLOCK - 1) / BLOCK + (k + UNIT - 1) / UNIT * 5 * W + W; }
   static void arrange(const float* x, int64_t k, int64_t m, int64_t total, float* to) {
-    int16_t* units = numbers_of(to, k, total) + m * UNIT;
+    int16_t* units = numbers_of(to, k, total) + m * SIZE;
     for (int64_t first = 0; first < k; first += BLOCK) {
       int16_t numbers[BLOCK] = {};
       const int64_t size = least(BLOCK, k - first);
       to[first / BLOCK * total + m] = round_block<Float32>(x + first, size, IntegerLimits<Int8>::x, numbers);
-      for (int64_t i = 0; i < (size + UNIT - 1) / UNIT * UNIT; ++i)
-        units[(first + i) / UNIT * UNIT * total + i % 4 * (UNIT / 4) + i % UNIT / 4] = numbers[i];
+      for (int64_t i = 0; i < size; i += UNIT) {
+        int16_t* unit = units + (first + i) / UNIT * total * SIZE;
+        for (int64_t l = 0; l < UNIT / 4; ++l)
+          for (int64_t t = 0; t < 4; ++t) unit[t * (UNIT / 4) + l] = numbers[i + 4 * l + t];
+        for (int64_t lane = 0; lane < W; ++lane) {
+          int sum = 0;
+          for (int64_t l = 0; l < 8; ++l) sum -= numbers[i + lane * 8 + l];
+          unit[UNIT + 2 * lane] = sum >> 9, unit[UNIT + 2 * lane + 1] = sum & 511;
+        }
+      }
     }
   }
 
@@ -101,7 +111,7 @@ class Int4FewRows : Int4Rows {
   }
 
  private:
-  static constexpr int64_t UNIT = 8 * W, BLOCK = 128;
+  static constexpr int64_t UNIT = 8 * W, SIZE = UNIT + 2 * W, BLOCK = 128;
   static constexpr int64_t SLOTS = 64, ROOM = SLOTS + 2 * GROUP;  // at a time
   const int64_t slot_;                                            // inputs for which there is one scale
 
@@ -109,14 +119,14 @@ class Int4FewRows : Int4Rows {
     return (int16_t*)(arranged + ((k + BLOCK - 1) / BLOCK * total + W - 1) / W * W);
   }
 
-  // The scales of `count` slots, and their zeros twice in 32 bits.
+  // The scales of `count` slots, and their zeros, 512 times and once.
   INLINE void load_slots(int64_t row, int64_t first, int64_t count, float* scales, int32_t* zeros) const {
     if (slot_ == weight->group) {
       load_groups(row * groups + first, count, scales, zeros);
     } else {
       for (int64_t i = 0; i < count; ++i) {
         const int64_t group = (first + i) * slot_ / weight->group;
-        scales[i] = scale(row, group), zeros[i] = zero(row, group) * 0x10001;
+        scales[i] = scale(row, group), zeros[i] = zero(row, group) * (512 + 0x10000);
       }
     }
   }
@@ -141,7 +151,7 @@ class Int4FewRows : Int4Rows {
         memcpy(part, weight->zeros + first + i, all - first - i);
         z = widen_bytes(part);
       }
-      z |= z << 16;
+      z *= 512 + 0x10000;
       memcpy(zeros + i, &z, sizeof(z));
     }
   }
@@ -158,24 +168,28 @@ class Int4FewRows : Int4Rows {
   template <int G, int R, int M>
   INLINE void slots(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, int64_t first, int64_t last,
                     vfloat* sums) const {
+    const uint8_t* rows[R];
     float scales[R][ROOM];
     int32_t zeros[R][ROOM];
     vfloat totals[R][M] = {};
-    const int16_t* numbers = numbers_of(x, weight->k, total) + m * UNIT;
-    for (int64_t slot = first / slot_; slot * slot_ < last; slot += SLOTS) {
-      const int64_t stop = least(last, (slot + SLOTS) * slot_);
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r)
-        load_slots(j + r * apart, slot, (stop + slot_ - 1) / slot_ - slot, scales[r], zeros[r]);
-      int64_t i = slot * slot_ > first ? slot * slot_ : first;
-      for (int64_t s = 0; i < stop; s += G) {
-        const int64_t end = G == 1 ? least(stop, (slot + s + 1) * slot_) : i + 1;
+    for (int r = 0; r < R; ++r) rows[r] = at(j + r * apart, 0);
+    const int16_t* numbers = numbers_of(x, weight->k, total) + m * SIZE;
+    const int64_t units = (last + UNIT - 1) / UNIT, each = G == 1 ? slot_ / UNIT : 1;  // units of a slot, or of G
+    int64_t unit = first / UNIT, slot = first / slot_;
+    for (int64_t end = G == 1 ? (slot + 1) * each : unit + 1; unit < units; slot += SLOTS) {
+      const int64_t count = least(SLOTS, (last + slot_ - 1) / slot_ - slot);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) load_slots(j + r * apart, slot, count, scales[r], zeros[r]);
+      for (int64_t s = 0; s < SLOTS && unit < units; s += G, end += each) {
         vfloat scale[R];
         vshort zero[R];
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) scale[r] = (vfloat)spread<G>(scales[r] + s), zero[r] = (vshort)spread<G>(zeros[r] + s);
-        for (; i < end; i += UNIT)
-          unit<R, M>(j, apart, i, scale, zero, numbers + i * total, x + i / BLOCK * total + m, totals[0]);
+        for (; unit < least(end, units); ++unit) {
+          const float* steps = x + unit * UNIT / BLOCK * total + m;
+          multiply<R, M>(rows, unit, scale, zero, numbers + unit * total * SIZE, steps, totals[0]);
+        }
       }
     }
 #pragma GCC unroll 4
@@ -184,31 +198,36 @@ class Int4FewRows : Int4Rows {
       for (int l = 0; l < M; ++l) sums[r * total + l] += totals[r][l];
   }
 
-  // Adds to totals [R][M] what UNIT inputs give, from input i on.
+  // Adds to totals [R][M] what a unit gives.
   template <int R, int M>
-  INLINE void unit(int64_t j, int64_t apart, int64_t i, const vfloat* scale, const vshort* zero, const int16_t* x,
-                   const float* steps, vfloat* totals) const {
+  INLINE void multiply(const uint8_t* const* rows, int64_t unit, const vfloat* scale, const vshort* zero,
+                       const int16_t* x, const float* steps, vfloat* totals) const {
     typedef uint16_t vwords __attribute__((vector_size(4 * W)));
+    constexpr int64_t BYTES = UNIT / 2;
     vwords words[R];
+    if ((unit + 1) * BYTES <= bytes) {
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      const uint8_t* from = at(j + r * apart, i);
-      if (i + UNIT <= weight->k) {
-        words[r] = load_as<vwords>(from);
-      } else {
-        words[r] = vwords{};
-        memcpy(&words[r], from, (weight->k - i) / 2);
+      for (int r = 0; r < R; ++r) words[r] = load_as<vwords>(rows[r] + unit * BYTES);
+    } else {
+      for (int r = 0; r < R; ++r) {
+        uint8_t part[BYTES] = {};
+        memcpy(part, rows[r] + unit * BYTES, bytes - unit * BYTES);
+        words[r] = load_as<vwords>(part);
       }
     }
-    vint acc[R][M] = {};
+    vint acc[R][M];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int l = 0; l < M; ++l) acc[r][l] = add_products(vint{}, zero[r], load_as<vshort>(x + l * SIZE + UNIT));
 #pragma GCC unroll 4
     for (int t = 0; t < 4; ++t)
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        const vshort weights = (vshort)(words[r] >> 4 * t & 15) - zero[r];
+        const vshort weights = (vshort)(t == 3 ? words[r] >> 12 : words[r] >> 4 * t & 15);
 #pragma GCC unroll 4
         for (int l = 0; l < M; ++l)
-          acc[r][l] = add_products(acc[r][l], weights, load_as<vshort>(x + l * UNIT + t * UNIT / 4));
+          acc[r][l] = add_products(acc[r][l], weights, load_as<vshort>(x + l * SIZE + t * UNIT / 4));
       }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
@@ -245,6 +264,7 @@ class Int4ManyRows : public IntegerProducts<Int8>, Int4Rows {
 class Int4FewRows : public Float32Products<Float32>, Int4Rows {
  public:
   static constexpr int TILE = 3;
+  static constexpr int64_t TILE_DEPTH = 512;
 
   explicit Int4FewRows(const QwenvlInt4Weight* w) : Int4Rows(w) {}
   using Int4Rows::prefetch;
