@@ -11,9 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import NotRequired, TypedDict
 
+from paddlemix_qwenvl.media.sampling import MAX_FRAMES
+
 MOST_ANSWERS = 16
 MOST_STOPS = 16
 MOST_TOKENS = 1 << 20
+MOST_PIXELS = 1 << 24  # of a picture as the model sees it
+MOST_VIDEO_PIXELS = 1 << 28  # of all frames of a video, likewise
 _LARGEST = 2**31 - 1
 
 
@@ -38,8 +42,8 @@ def _only(wanted: Any) -> Any:
 Never, Nothing = _only(False), Annotated[None, Field(default=None, description="Not to be had here.")]
 Ignored = Annotated[str | None, Field(default=None, max_length=4096, description="Without effect here.")]
 TokenId = Annotated[int, Field(ge=0, le=_LARGEST)]
-Pixels = Annotated[int | None, Field(default=None, ge=1, le=_LARGEST)]
-Frames = Annotated[int | None, Field(default=None, ge=1, le=_LARGEST)]
+Pixels = Annotated[int | None, Field(default=None, ge=1, le=MOST_PIXELS)]
+Frames = Annotated[int | None, Field(default=None, ge=1, le=MAX_FRAMES)]
 Seconds = Annotated[float | None, Field(default=None, ge=0, le=1e9)]
 
 
@@ -55,7 +59,7 @@ class ImageOptions(Given):
 class VideoOptions(ImageOptions):
     """How videos are resized and sampled besides."""
 
-    total_pixels: Pixels
+    total_pixels: Annotated[int | None, Field(default=None, ge=1, le=MOST_VIDEO_PIXELS)]
     fps: Annotated[float | None, Field(default=None, gt=0, le=1000)]
     nframes: Frames
     min_frames: Frames
