@@ -43,8 +43,8 @@ def set_threads(count: int) -> None:
 def product(dtype: str, rows: int) -> str:
     """How a product of `rows` rows with weights of `dtype` is computed here, which says how it rounds.
 
-    "float32"; "integers": x, and weights that are no integers, to 12 bits and a sign in blocks (x beside int8 and int4 weights to 15); or
-    "bfloat16": x to bfloat16, sums in float32.
+    "float32"; "integers": x, and weights that are no integers, to 12 bits and a sign in blocks (x beside int8 and int4 weights to
+    15); or "bfloat16": x to bfloat16, sums in float32.
     """
     return _PRODUCTS[_c.qwenvl_product(_DTYPES.index(dtype), ctypes.c_int64(rows))]
 

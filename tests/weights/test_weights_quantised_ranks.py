@@ -1,7 +1,6 @@
 """Quantised checkpoints split over ranks that are threads of one process."""
 
 import hub_model
-import numpy as np
 import paddle
 import pytest
 import quantised_files as files
