@@ -101,7 +101,7 @@ def plan_ranks(model_class, config, dtype: str, degrees=DEGREES, quantization: s
         model_class: the family's.
         config: its config.
         dtype: of weights and KV cache.
-        quantization: "int8" or None.
+        quantization: as in `from_pretrained`.
 
     Raises:
         ConfigurationError: an unknown dtype.

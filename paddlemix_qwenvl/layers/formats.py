@@ -15,10 +15,12 @@ import paddle
 from paddle import Tensor, nn
 
 from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.layers.rounding import to_fp8, to_int4
 from paddlemix_qwenvl.ops.fp8 import Fp8Weight
 from paddlemix_qwenvl.ops.int4 import Int4Weight
 from paddlemix_qwenvl.ops.int8 import Int8Weight
 
+_GROUP_SIZES = (128, 64, 32)  # the first choice first
 Arrays = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
@@ -117,6 +119,10 @@ class Int4:
     name: ClassVar = "int4"
     has_rows: ClassVar = False
 
+    def quantized(self, weight: Tensor, largest: Tensor | None) -> tuple[Int4, dict[str, Tensor]]:
+        """As in `Int8`; groups go by their own magnitudes."""
+        return self, to_int4(weight, self.group_size)
+
     def product(self, layer, x, bias):
         return ops.linear_int4(x, self._weight(layer), bias)
 
@@ -138,11 +144,23 @@ class Fp8:
     name: ClassVar = "fp8"
     has_rows: ClassVar = False
 
+    def quantized(self, weight: Tensor, largest: Tensor | None) -> tuple[Fp8, dict[str, Tensor]]:
+        """As in `Int8`."""
+        return self, to_fp8(weight, largest)
+
     def product(self, layer, x, bias):
         return ops.linear_fp8(x, Fp8Weight(layer.weight, layer.scale), bias)
 
     def arrays(self, shape, number):
         return {"weight": (shape, np.uint8), "scale": (shape[:1], number)}
+
+
+def quantization(name: str, width: int) -> Int8 | Int4 | Fp8:
+    """What a dense weight of `width` inputs becomes, by the `name` of a format; int8 where no groups of int4 fit."""
+    sizes = [size for size in _GROUP_SIZES if width % size == 0]
+    if name == Int4.name and sizes:
+        return Int4(sizes[0], has_zeros=True)
+    return Fp8() if name == Fp8.name else Int8()
 
 
 @dataclass(frozen=True)
@@ -198,10 +216,10 @@ class Beside:
     def product(self, layer, x, bias):
         if self.has_order:
             x = x.index_select(layer.order, axis=-1)
-        y = None
-        for block, part in zip(layer.blocks, x.split(self.groups, axis=-1), strict=True):
-            added = block.format.product(block, part, bias if y is None else None)
-            y = added if y is None else y + added
+        parts = x.split(self.groups, axis=-1)
+        y = layer.blocks[0].format.product(layer.blocks[0], parts[0], bias)
+        for group in range(1, self.groups):
+            y = y + layer.blocks[group].format.product(layer.blocks[group], parts[group], None)
         return y
 
     def arrays(self, shape, number):

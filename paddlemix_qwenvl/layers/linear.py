@@ -12,7 +12,7 @@ from dataclasses import replace
 import paddle
 from paddle import nn
 
-from paddlemix_qwenvl.layers.formats import Dense, Format, Int8, take
+from paddlemix_qwenvl.layers.formats import Dense, Format, quantization, take
 from paddlemix_qwenvl.layers.parameter import Piece, whole
 from paddlemix_qwenvl.parallel import tensor_parallel
 
@@ -65,9 +65,10 @@ class Linear(nn.Layer):
         ]
 
     @paddle.no_grad()
-    def quantize_int8(self) -> None:
-        """Replace a dense weight by int8 values with a scale an output channel."""
-        self.hold(*Int8.quantized(self.weight, self._largest()))
+    def quantize(self, name: str) -> None:
+        """Replace a dense weight by one in the format of this name."""
+        format = quantization(name, self.weight.shape[1])
+        self.hold(*format.quantized(self.weight, self._largest()))
 
     def _largest(self):
         """The largest magnitude of each row, where it is not that of this rank's part."""

@@ -1,4 +1,4 @@
-"""What the models of all families share: loading, saving, int8."""
+"""What the models of all families share: loading, saving, quantising."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ import paddle
 from paddle import nn
 
 from paddlemix_qwenvl import hub
+from paddlemix_qwenvl.dtypes import QUANTIZATIONS
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
-from paddlemix_qwenvl.layers.formats import Dense, Format, Int8, size
+from paddlemix_qwenvl.layers.embedding import ParallelLMHead
+from paddlemix_qwenvl.layers.formats import Dense, Format, Int4, Int8, size
+from paddlemix_qwenvl.layers.formats import quantization as quantized
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.models.auto import config_file
 from paddlemix_qwenvl.models.generation_config import (
@@ -94,8 +97,9 @@ class LoadableModel(nn.Layer):
             config: a config, in place of the folder's.
             dtype: "float32", "float16" or "bfloat16" of weights and KV cache; None or "auto" for what the config says.
             torch_dtype: transformers' older name of it.
-            quantization: "int8" keeps the weights of the language model and of the vision blocks' MLPs as int8, with a scale an
-                output channel; None for none.
+            quantization: "int8" or "fp8" keeps the weights of the language model and of the vision blocks' MLPs in 8 bits, with a
+                scale an output channel; "int4" those of the decoder's blocks in 4, in groups of inputs, and the others as int8;
+                None for none.
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
             kwargs: where to look (`cache_dir`, `subfolder`, `from_hf_hub`, ...), fields of the config to change, and what
                 PaddleNLP and transformers take that is done anyway (`low_cpu_mem_usage`, ...).
@@ -106,8 +110,10 @@ class LoadableModel(nn.Layer):
             ConfigurationError: a dtype, quantization, configuration or argument that cannot be.
             ParallelError: a `tensor_parallel_degree` that was not launched.
         """
-        if quantization not in (None, "int8"):
-            raise ConfigurationError(f"quantization is {quantization!r}: it must be 'int8' or None.")
+        if quantization not in (None, *QUANTIZATIONS):
+            raise ConfigurationError(
+                f"quantization is {quantization!r}: it must be one of {', '.join(QUANTIZATIONS)}, or None."
+            )
         if args or not isinstance(config, cls.config_class | None):
             wanted = f"a {cls.config_class.__name__} as config=... at most, and other arguments by their names"
             raise ConfigurationError(f"{cls.__name__}.from_pretrained got {[*args, config]}: expected {wanted}.")
@@ -131,8 +137,8 @@ class LoadableModel(nn.Layer):
         check_blocks(config, checkpoint)
         model = model or cls.without_memory(config, dtype)
         tensor_parallel().meet()
-        if quantization == "int8":
-            load_weights(model, checkpoint, dtype, model.quantized_as_read())
+        if quantization:
+            load_weights(model, checkpoint, dtype, model.quantized_as_read(quantization))
         else:
             load_weights(model, checkpoint, dtype)
         tensor_parallel().meet()
@@ -180,31 +186,37 @@ class LoadableModel(nn.Layer):
             return False
         return True
 
-    def quantize_int8(self) -> None:
-        """Hold the weights of the language model's Linear layers and of the vision blocks' MLPs as int8.
+    def quantize(self, quantization: str) -> None:
+        """Hold weights in fewer bits, as in `from_pretrained`.
 
-        The rest of the vision tower, a third of its weights, keeps its dtype: it would add four tenths to the error
-        (docs/benchmarks.md). The model can then not be trained or saved.
+        Most of the vision tower, a third of its weights, keeps its dtype: it would add four tenths to int8's error
+        (docs/benchmarks.md). The model can then not be trained.
         """
-        for layer in self.int8_layers():
+        for layer, name in self.quantizable(quantization).items():
             if layer.format == Dense():
-                layer.quantize_int8()
+                layer.quantize(name)
 
-    def int8_layers(self) -> list[Linear]:
-        """The layers that `quantize_int8` changes."""
+    def quantizable(self, quantization: str) -> dict[Linear, str]:
+        """The layers that `quantize` changes, and the names of their formats."""
         tower = reduce(getattr, self.vision_path.split("."), self)
         mlps = [layer for mlp in tower.sublayers() if isinstance(mlp, self.vision_mlp) for layer in mlp.sublayers()]
-        kept = {id(layer) for layer in tower.sublayers()} - {id(layer) for layer in mlps}
-        return [layer for layer in self.sublayers() if isinstance(layer, Linear) and id(layer) not in kept]
+        inside, mlps = ({id(layer) for layer in layers} for layers in (tower.sublayers(), mlps))
+        found: dict[Linear, str] = {}
+        for layer in self.sublayers():
+            if isinstance(layer, Linear) and id(layer) not in inside - mlps:
+                sensitive = id(layer) in mlps or isinstance(layer, ParallelLMHead)
+                found[layer] = Int8.name if sensitive and quantization == Int4.name else quantization
+        return found
 
-    def quantized_as_read(self) -> Callable[[str], None]:
-        """What `load_weights` is to call with the path of each parameter: the weight there, once read, becomes int8."""
+    def quantized_as_read(self, quantization: str) -> Callable[[str], None]:
+        """What `load_weights` is to call with the path of each parameter: the weight there, once read, is quantised."""
         paths = {id(parameter): path for path, parameter in self.named_parameters()}
-        layers = {paths[id(layer.weight)]: layer for layer in self.int8_layers()}
+        layers = {paths[id(layer.weight)]: (layer, name) for layer, name in self.quantizable(quantization).items()}
 
         def quantize(path: str) -> None:
             if path in layers:
-                layers[path].quantize_int8()
+                layer, name = layers[path]
+                layer.quantize(name)
 
         return quantize
 
@@ -217,7 +229,8 @@ class LoadableModel(nn.Layer):
 
         On a GPU a tied head's values lie beside the embedding.
         """
-        formats = dict.fromkeys(self.int8_layers(), Int8()) if quantization == "int8" else {}
+        layers = self.quantizable(quantization) if quantization else {}
+        formats = {layer: quantized(name, layer.weight.shape[1]) for layer, name in layers.items()}
         formats |= {laid.layer: laid.format() for laid in map(laid_of, self.parameters()) if laid}
         replaced = {id(layer.weight) for layer in formats} - {id(self.get_input_embeddings().weight)}
         dense = sum(math.prod(each.shape) for each in self.parameters() if id(each) not in replaced)

@@ -31,7 +31,7 @@ def load(name: str, dtype: str | None = None, model_type: str | None = None, **s
     Args:
         name: a folder, or a name as in `from_pretrained`.
         dtype: of `DTYPES` or `QUANTIZATIONS`, None for the model's own, of which
-            int8 weights are made and which the KV cache keeps.
+            quantised weights are made and which the KV cache keeps.
         model_type: what the model must be, as PaddleNLP's export calls it: that of config.json and "-img2txt"; None for any.
         source: where a name is looked up (`from_hf_hub=True`, ...).
 
@@ -48,7 +48,7 @@ def load(name: str, dtype: str | None = None, model_type: str | None = None, **s
         raise ConfigurationError(
             f"model_type is {model_type!r}, but {name} is of {family.model_type!r}: give {family.model_type}-img2txt."
         )
-    weights = {"quantization": "int8"} if dtype == "int8" else {"dtype": dtype}
+    weights = {"quantization": dtype} if dtype in QUANTIZATIONS else {"dtype": dtype}
     model = family.load("model").from_pretrained(name, allow_pickle=True, **weights, **source)
     return model, family.load("processor").from_pretrained(name, **source)
 

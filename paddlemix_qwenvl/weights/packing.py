@@ -14,11 +14,11 @@ import numpy as np
 
 from paddlemix_qwenvl.dtypes import SAFETENSORS_DTYPES, dtype_name
 from paddlemix_qwenvl.errors import CheckpointError
+from paddlemix_qwenvl.layers.embedding import ParallelLMHead
 from paddlemix_qwenvl.layers.formats import Apart, Beside, Dense, Format, Fp8, Int8
 from paddlemix_qwenvl.layers.parameter import Piece
 from paddlemix_qwenvl.weights.casts import cast
 from paddlemix_qwenvl.weights.groups import halves, numbers, words
-from paddlemix_qwenvl.weights.layouts import HEAD
 
 
 @dataclass(frozen=True)
@@ -139,23 +139,26 @@ class QuantisedModule:
 
 
 def quantised_modules(model) -> Iterator[QuantisedModule]:
-    """The modules of all layers that hold no dense weight."""
-    seen = set()
+    """The modules of all layers that hold no dense weight; a tied head is its embedding."""
     for path, layer in model.named_sublayers():
         format = getattr(layer, "format", Dense())
-        if format == Dense() or not hasattr(layer, "pieces") or id(getattr(layer, "weight", layer)) in seen:
-            continue
         if format == Int8(arranged=True):
             raise CheckpointError(
                 f"{path} holds int8 values in the order of one card's kernel, which cannot be saved: load and save on the CPU."
             )
-        seen.add(id(getattr(layer, "weight", layer)))  # a tied head's
+        if format == Dense() or not hasattr(layer, "pieces") or _is_tied(layer):
+            continue
         modules: dict[str, list[Piece]] = {}
         for piece in layer.pieces:
             modules.setdefault(piece.name(f"{path}.weight").removesuffix(".weight"), []).append(piece)
         for name, pieces in modules.items():
-            rows = slice(pieces[0].rows.start, pieces[-1].rows.stop)
-            yield QuantisedModule(name, *_holder(layer, rows)[:2], pieces, _holder(layer, rows)[2])
+            holder, held, rows = _holder(layer, slice(pieces[0].rows.start, pieces[-1].rows.stop))
+            yield QuantisedModule(name, holder, held, pieces, rows)
+
+
+def _is_tied(layer) -> bool:
+    """Whether it is a head whose rows are those of the embedding."""
+    return isinstance(layer, ParallelLMHead) and not layer.pieces[0].linear
 
 
 def _holder(layer, rows: slice) -> tuple[Any, Format, slice]:
@@ -178,7 +181,7 @@ def quantization_config(model) -> dict[str, Any] | None:
     for module in quantised_modules(model):
         scheme = module.scheme()
         if scheme is None:
-            dense.append(module.name if module.is_linear else HEAD)
+            dense += [module.name] if module.is_linear else []
             continue
         groups[repr(scheme)] = scheme
         modules.setdefault(repr(scheme), []).append(module.name)
@@ -205,9 +208,11 @@ def quantization_config(model) -> dict[str, Any] | None:
 
 
 def _dense_modules(model) -> Iterator[str]:
-    """Names of the modules with a Linear weight that is not quantised."""
+    """Names of the modules with a Linear weight that is not quantised in the file."""
     for path, layer in model.named_sublayers():
-        if getattr(layer, "format", None) == Dense():
+        if _is_tied(layer):
+            yield path
+        elif getattr(layer, "format", None) == Dense():
             for piece in getattr(layer, "pieces", []):
                 if piece.linear:
                     yield piece.name(f"{path}.weight").removesuffix(".weight")

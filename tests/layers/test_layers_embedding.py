@@ -86,7 +86,7 @@ def test_a_tied_embedding_shares_int8_rows_that_lie_row_by_row(capability, share
     embedding.weight.set_value(table)
     head = ParallelLMHead(32, 64, embedding.to(dtype="bfloat16"))
     with card(capability):
-        head.quantize_int8()
+        head.quantize("int8")
         rows, scores = embedding(paddle.to_tensor(IDS)), head(paddle.to_tensor(table[:3]).astype("bfloat16"))
     assert embedding.format == (Int8() if shared else Dense()) and head.format == Int8(arranged=not shared)
     assert rows.dtype == paddle.bfloat16 and scores.dtype == paddle.float32

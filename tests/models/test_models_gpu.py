@@ -123,7 +123,7 @@ def test_two_cards_answer_as_the_cpu_does(family, capability, quantization):
             with using(rank):
                 models.append(load(dtype="float16"))
         if quantization:
-            on_all_ranks(models, lambda model: model.quantize_int8())
+            on_all_ranks(models, lambda model: model.quantize("int8"))
         first, second = on_all_ranks(models, lambda model: logits(model, given))
     wanted = logits(cpu[quantization], given)
     limit = GROWTH * ROUNDING["bfloat16" if quantization else "float16"] * np.sqrt((wanted**2).mean())

@@ -8,10 +8,15 @@ import paddle
 import pytest
 import quantised_files as files
 
-from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from paddlemix_qwenvl.commands.model_doctor import examine_weights
+from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.layers.formats import Dense, Int4, Int8
 from paddlemix_qwenvl.layers.linear import Linear
+from paddlemix_qwenvl.static.export import export
+from paddlemix_qwenvl.static.loading import load_export
+from paddlemix_qwenvl.weights.checkpoint import open_folder
 
 MODEL = Qwen2_5_VLForConditionalGeneration
 CONFIG = hub_model.config(
@@ -164,6 +169,35 @@ def test_a_bias_that_the_model_has_not(tmp_path):
     assert model(paddle.to_tensor(IDS)).logits.shape == [1, 7, CONFIG["vocab_size"]]
 
 
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [("awq", "int4"), ("gptq, act-order", "int4"), ("gptq, 8 bits", "int8"), ("fp8", "fp8"), ("apart", "int4")],
+)
+def test_a_graph_of_a_quantised_checkpoint(tmp_path, case, dtype):
+    method, quantise = CASES.get(case, CASES["awq"])
+    method = {**method, "modules_to_not_convert": ["q_proj"]} if case == "apart" else method
+    narrow, _ = folders(
+        tmp_path,
+        method,
+        quantise,
+        CONFIG,
+        lambda name: files.in_decoder(name) and (case != "apart" or "q_proj" not in name),
+    )
+    hub_model.write_processor(narrow)
+    model, processor = MODEL.from_pretrained(narrow), Qwen2_5_VLProcessor.from_pretrained(narrow)
+    assert export(model, processor, tmp_path / "graphs", say=lambda line: None).dtype == dtype
+    assistants = Assistant.load(str(narrow)), load_export(tmp_path / "graphs")
+    answers = [each.ask("the in", max_new_tokens=5).text for each in assistants]
+    assert answers[0] == answers[1] != ""
+
+
+def test_the_doctor_knows_what_belongs_to_a_quantised_checkpoint(tmp_path):
+    narrow, _ = folders(tmp_path, *CASES["gptq, act-order"], CONFIG)
+    model = MODEL.without_memory(MODEL.config_class.from_pretrained(narrow), "float32")
+    findings = list(examine_weights(model, open_folder(narrow, prefixes=MODEL.weight_prefixes)))
+    assert [finding.fatal for finding in findings] == [False] and "tensors, names and shapes" in findings[0].found
+
+
 # ---- saving
 
 
@@ -182,16 +216,32 @@ def test_saved_and_loaded_again(tmp_path, case):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_our_own_int8_saved_and_loaded_again(tmp_path, dtype):
+@pytest.mark.parametrize("quantization", ["int8", "int4", "fp8"])
+def test_our_own_saved_and_loaded_again(tmp_path, quantization, dtype):
     files.write(tmp_path / "wide", CONFIG, hub_model.tensors(CONFIG))
-    model = MODEL.from_pretrained(tmp_path / "wide", quantization="int8", dtype=dtype)
+    model = MODEL.from_pretrained(tmp_path / "wide", quantization=quantization, dtype=dtype)
     model.save_pretrained(tmp_path / "saved")
     again = MODEL.from_pretrained(tmp_path / "saved")
     assert again.formats() == model.formats() and again.config.dtype == dtype
     ids = paddle.to_tensor(IDS)
     np.testing.assert_array_equal(again(ids).logits.numpy(), model(ids).logits.numpy())
     with pytest.raises(ConfigurationError, match="quantised already, by compressed-tensors: leave it out"):
-        MODEL.from_pretrained(tmp_path / "saved", quantization="int8")
+        MODEL.from_pretrained(tmp_path / "saved", quantization=quantization)
+
+
+@pytest.mark.parametrize("how", ["awq", "fp8"])
+def test_a_tied_head_is_named_among_what_is_not_quantised(tmp_path, how):
+    config = {**CONFIG, "tie_word_embeddings": True}
+    if how == "awq":
+        folder, _ = folders(tmp_path, *CASES["awq"], config)
+        model = MODEL.from_pretrained(folder)
+    else:
+        model = MODEL.from_pretrained(files.write(tmp_path, config, hub_model.tensors(config)), quantization="fp8")
+    model.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())["quantization_config"]
+    assert "re:.*lm_head$" in saved["ignore"]
+    again = MODEL.from_pretrained(tmp_path / "saved")
+    assert again.lm_head.format == Dense() and again.formats() <= model.formats() | {Dense()}
 
 
 def test_a_tied_int8_embedding_is_saved_in_the_models_dtype(tmp_path):
@@ -203,6 +253,8 @@ def test_a_tied_int8_embedding_is_saved_in_the_models_dtype(tmp_path):
     again = MODEL.from_pretrained(tmp_path / "saved")
     rows = model.lm_head.weight.numpy() * model.lm_head.scale.numpy()[:, None]
     np.testing.assert_array_equal(again.model.embed_tokens.weight.numpy(), rows)
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())["quantization_config"]
+    assert "re:.*lm_head$" in saved["ignore"] and not any("embed_tokens" in name for name in saved["ignore"])
     assert again.lm_head.format == Dense() and again.model.layers[0].mlp.down_proj.format == Int8()
     ids = paddle.to_tensor(IDS)
     found, wanted = again(ids).logits.numpy(), model(ids).logits.numpy()
