@@ -29,6 +29,7 @@ ROUTES = {
     "/v1/models/{model}": "GET",
     "/tokenize": "POST",
     "/detokenize": "POST",
+    "/health": "GET",
 }
 
 
