@@ -30,7 +30,10 @@ class Served:
     Attributes:
         address: of the server, without a path.
         log: file with what it printed.
+        environment: of the process; None for this one's.
     """
+
+    environment: dict[str, str] | None = None
 
     def __init__(self, folder: Path, *options: str):
         self.port = free_port()
@@ -40,7 +43,9 @@ class Served:
 
     def __enter__(self) -> Served:
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+            self.process = subprocess.Popen(
+                self._command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=self.environment
+            )
         try:
             wait_until(self._ready, self.told)
         except BaseException:

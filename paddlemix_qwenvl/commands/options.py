@@ -86,6 +86,16 @@ CardGiB = Annotated[float, Option("--card_gib", min=1, help="memory of a card, f
 
 Host = Annotated[str, Option("--host", help="address to listen at; 0.0.0.0 for all of this machine")]
 Port = Annotated[int, Option("--port", min=0, max=65535, help="0: any that is free")]
+MediaDomains = Annotated[
+    list[str] | None,
+    Option(
+        "--allow_media_from", help="domain, or *.domain, whose pictures and videos requests may name; several times"
+    ),
+]
+MediaFolder = Annotated[
+    Path | None,
+    Option("--allow_media_below", help="folder whose pictures and videos requests may name by file:// or path"),
+]
 ApiKeyFile = Annotated[
     Path | None, Option("--api_key_file", help="file with a key on each line, one of which every request must have")
 ]
@@ -169,13 +179,16 @@ class Serving:
     host: Host = "127.0.0.1"
     port: Port = 8000
     api_key_file: ApiKeyFile = None
+    allow_media_from: MediaDomains = None
+    allow_media_below: MediaFolder = None
     served_model_name: ServedModelNames = None
     max_queue: MaxQueue = 256
     max_model_len: MaxModelLen = None
 
     def given(self) -> dict[str, Any]:
         """As `ServerSettings` takes them."""
-        return {name: getattr(self, name) for name in ("host", "port", "api_key_file", "max_queue")}
+        names = ("host", "port", "api_key_file", "allow_media_below", "max_queue")
+        return {name: getattr(self, name) for name in names} | {"allow_media_from": tuple(self.allow_media_from or ())}
 
 
 @dataclass

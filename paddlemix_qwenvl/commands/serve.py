@@ -42,7 +42,8 @@ def serve(
             return load_any(model_path, model, **how)
 
         if start_ranks(None, running.device):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed for all ranks; the first one tells when it is over
+            for told in (signal.SIGINT, signal.SIGTERM):  # all ranks get them; the first one says when it is over
+                signal.signal(told, signal.SIG_IGN)
             return load().follow()
         _check_extra()
         from paddlemix_qwenvl.server.service import Service

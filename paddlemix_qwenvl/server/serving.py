@@ -32,7 +32,7 @@ def serve(service: Service, settings: ServerSettings) -> None:
     """
     keys = read_keys(settings.api_key_file) if settings.api_key_file else ()
     listening = _listen(settings)
-    media = MediaPolicy(settings.limits)
+    media = MediaPolicy(settings.limits, settings.allow_media_from, settings.allow_media_below)
     app = create_app(service, media, settings.limits, keys)
     gate = Gate(app, service, settings.max_queue)
     config = uvicorn.Config(
