@@ -47,14 +47,10 @@ FLAGS = [
 INSTRUCTION_SETS = {"generic": []}
 if platform.machine() == "x86_64":
     INSTRUCTION_SETS["avx2"] = ["-mavx2", "-mfma", "-mf16c"]
-    INSTRUCTION_SETS["avx512"] = [
-        "-mavx512f",
-        "-mavx512bw",
-        "-mavx512dq",
-        "-mavx512vl",
-        "-mfma",
-        "-Wno-maybe-uninitialized",
-    ]
+    AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-Wno-maybe-uninitialized"]
+    INSTRUCTION_SETS["avx512"] = AVX512
+    INSTRUCTION_SETS["avx512_vnni"] = [*AVX512, "-mavx512vnni"]
+    INSTRUCTION_SETS["avx512_bf16"] = [*AVX512, "-mavx512vnni", "-mavx512bf16"]  # g++ 10 and newer
 
 
 class Build(build_ext):
@@ -78,7 +74,7 @@ class Build(build_ext):
         target.parent.mkdir(parents=True, exist_ok=True)
         linked = [*libraries(paddle), *cuda_libraries(cuda)]
         run([compiler, "-shared", "-o", str(target), *(command[-1] for command in commands), *linked])
-        for line in missing(paddle, cuda):
+        for line in missing(compiler, paddle, cuda):
             atexit.register(print, line, file=sys.stderr)  # the last thing said, whatever is installed after this
 
     def get_ext_filename(self, name):
@@ -108,13 +104,18 @@ def find_paddle() -> SimpleNamespace:
     sys.exit(f"Paddle cannot be imported by {sys.executable} ({why}). Install paddlepaddle there first.")
 
 
-def missing(paddle, cuda: Path | None) -> list[str]:
+def missing(compiler: str, paddle, cuda: Path | None) -> list[str]:
     """What this build cannot do, and what to do about it."""
     lines = []
     if not onednn(paddle):
         lines.append(
             f"Built without oneDNN, which Paddle {paddle.version} in {paddle.home} does not bring as libdnnl.so.3: prompts "
-            "take about three times as long on CPUs with AVX512-BF16 or AMX. Install paddlepaddle 3.3 for x86-64 and build again."
+            "take several times as long on CPUs with AMX. Install paddlepaddle 3.3 for x86-64 and build again."
+        )
+    if unknown := INSTRUCTION_SETS.keys() - instruction_sets(compiler).keys():
+        lines.append(
+            f"Built without kernels for {', '.join(sorted(unknown))}, whose flags {compiler} does not know: answers take longer on "
+            "CPUs that have these. Install g++ 10 or newer, or set CXX, and build again."
         )
     if paddle.cuda and cuda is None:
         lines.append(
@@ -127,7 +128,7 @@ def missing(paddle, cuda: Path | None) -> list[str]:
 def objects(compiler: str, paddle, cuda: Path | None):
     """(object file, source, compiler with flags) of everything but the CUDA kernels."""
     cpu, bind = HERE / "csrc" / "cpu", HERE / "csrc" / "bind"
-    for isa, flags in INSTRUCTION_SETS.items():
+    for isa, flags in instruction_sets(compiler).items():
         for name in KERNELS:
             yield f"{name}.{isa}.o", cpu / f"{name}.cc", [compiler, *FLAGS, *flags, f"-DQWENVL_ISA={isa}"]
     for name in ONCE:
@@ -139,6 +140,16 @@ def objects(compiler: str, paddle, cuda: Path | None):
         flags += ["-DPADDLE_WITH_CUDA", *(f"-I{path}" for path in headers)]
     for source in sorted(bind.glob("*.cc")):
         yield f"bind_{source.stem}.o", source, [compiler, *FLAGS, "-O2", "-D_GLIBCXX_USE_CXX11_ABI=1", *flags]
+
+
+def instruction_sets(compiler: str) -> dict[str, list[str]]:
+    """Those whose flags this compiler knows."""
+
+    def knows(flags: list[str]) -> bool:
+        check = [compiler, *flags, "-fsyntax-only", "-x", "c++", os.devnull]
+        return subprocess.run(check, capture_output=True).returncode == 0
+
+    return {isa: flags for isa, flags in INSTRUCTION_SETS.items() if knows(flags)}
 
 
 def find_cuda(paddle) -> Path | None:

@@ -11,8 +11,12 @@ from paddlemix_qwenvl import environment
 PATHS = {
     "generic": ({"QWENVL_ISA": "generic"}, ()),
     "avx2": ({"QWENVL_ISA": "avx2"}, ("avx2", "fma", "f16c")),
-    "avx512": ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}, ("avx512f", "avx512bw", "avx512dq", "avx512vl")),
-    "avx512_bf16": ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, ("avx512_vnni", "avx512_bf16")),
+    "avx512": (
+        {"QWENVL_ISA": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+        ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
+    ),
+    "avx512_vnni": ({"QWENVL_ISA": "avx512_vnni", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}, ("avx512_vnni",)),
+    "avx512_bf16": ({"QWENVL_ISA": "avx512_bf16", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, ("avx512_bf16",)),
     "amx": ({}, ("avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")),
 }
 FORCED_BY = ("QWENVL_ISA", "ONEDNN_MAX_CPU_ISA")
@@ -57,15 +61,19 @@ def split_error(model, dtype: str, rows: int, logits) -> float:
     sums in another order turn a number that is rounded to bfloat16 to its other neighbour. Each product then differs by up to the
     rounding of its own numbers, at random: `ROUNDING` over the square root of 3 times the result, and for integers four times
     that, as the largest number of a block is to the others' root mean square, of x and of the weights. Of the products that follow
-    each other through the residual stream the errors add up in quadrature, and both sides are rounded.
+    each other through the residual stream the errors add up in quadrature, and both sides are rounded. Layers that stay in bfloat16
+    multiply in their own way: the coarser of the two counts.
     """
     from paddlemix_qwenvl.layers.linear import Linear
 
     products = sum(isinstance(layer, Linear) for layer in model.sublayers())
-    product = running_product(dtype, rows)
-    each = sum(ROUNDING[product]) * (4 if product == "integers" else 1) / 3**0.5
+    each = max(_rounding(running_product(name, rows)) for name in (dtype, "bfloat16"))
     float32 = 2**-20  # of norms, attention and sums
     return (each + float32) * (2 * products) ** 0.5 * float(np.sqrt(np.mean(np.square(logits))))
+
+
+def _rounding(product: str) -> float:
+    return sum(ROUNDING[product]) * (4 if product == "integers" else 1) / 3**0.5
 
 
 def assert_split_alike(found, wanted, error: float) -> None:

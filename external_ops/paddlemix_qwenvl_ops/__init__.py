@@ -26,7 +26,7 @@ HAS_CUDA = bool(_c.qwenvl_has_cuda())  # whether there are CUDA kernels beside t
 
 
 def isa() -> str:
-    """The instruction set the CPU kernels run on: avx512, avx2 or generic."""
+    """The instruction set the CPU kernels run on: avx512_bf16, avx512_vnni, avx512, avx2 or generic."""
     return _c.qwenvl_cpu_isa().decode()
 
 
@@ -50,7 +50,7 @@ def product(dtype: str, rows: int) -> str:
 
 
 def path() -> str:
-    """The kernels and products that run here: "generic", "avx2", "avx512", "avx512_bf16" or "amx"."""
+    """The kernels and products that run here: "generic", "avx2", "avx512", "avx512_vnni", "avx512_bf16" or "amx"."""
     if product("bfloat16", 512) != "bfloat16":
         return isa()
     return "amx" if _c.qwenvl_has_amx() else "avx512_bf16"

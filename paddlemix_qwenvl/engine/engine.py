@@ -30,6 +30,7 @@ BLOCK_SIZE = 64
 ENCODER_CACHE_BYTES = 256 << 20
 MAX_NUM_SEQS = 64
 MAX_NUM_BATCHED_TOKENS = 512
+BEGIN_TOGETHER = 8  # answers: with fewer a step takes nearly as long, since all weights are read
 
 
 @dataclass
@@ -170,7 +171,7 @@ class Engine:
 
     def _plan(self) -> Plan:
         scheduler = self._scheduler
-        plan = scheduler.plan(self._pace.budget(scheduler.decoding()), self._drafts)
+        plan = scheduler.plan(self._budget(), self._drafts)
         while not plan.parts and scheduler.waiting:
             plan = scheduler.plan(self._pace.most, self._drafts)
             if plan.parts:
@@ -178,6 +179,18 @@ class Engine:
             stuck = self._group_of(scheduler.waiting[0])
             self._fail(stuck, ContextError("the cache has no room left for this request: use a larger one."))
         return plan
+
+    def _budget(self) -> int:
+        """Tokens of prompts for the next step. What was asked before the first of the running answers began does not spare these:
+        requests that come together begin one right after the other, and go on together.
+        """
+        answers = [each for each in self._scheduler.running if each.remaining == 1]
+        budget = self._pace.budget(len(answers))
+        if not 0 < len(answers) < BEGIN_TOGETHER:
+            return budget
+        began = min(each.clock.first_token or math.inf for each in answers)
+        others = [each for each in [*self._scheduler.running, *self._scheduler.waiting] if each.remaining > 1]
+        return max(budget, min(self._pace.most, sum(each.remaining for each in others if each.clock.added < began)))
 
     def _drafts(self, sequence: Sequence) -> list[int]:
         if self._group_of(sequence).beams is not None:

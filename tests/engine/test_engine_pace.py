@@ -3,7 +3,9 @@
 from itertools import pairwise
 
 import pytest
+from table_model import engine_of, request
 
+from paddlemix_qwenvl.engine.events import Progress
 from paddlemix_qwenvl.engine.pace import Pace
 
 MOST = 512
@@ -80,3 +82,19 @@ def test_answers_that_come_and_go_do_not_stop_prompts():
         found.append(pace.budget(1 + step % 3))
         pace.took(0.1, 1 + step % 3, found[-1])
     assert not any(one == other == 0 for one, other in pairwise(found))
+
+
+def test_requests_that_come_together_begin_together(monkeypatch):
+    """Their prompts are computed whole beside each other's answers; one that comes later spares these."""
+    monkeypatch.setattr(Pace, "budget", lambda self, answers: 4 if answers else self.most)
+    engine = engine_of(num_blocks=300, max_num_batched_tokens=100)
+    first, second = (engine.add(request([i] * 100, settings={"max_new_tokens": 40})) for i in (2, 3))
+    done = {first: [], second: []}
+    for _ in range(2):
+        for event in engine.step():
+            if isinstance(event, Progress):
+                done[event.request_id].append(event.done)
+    assert done == {first: [100], second: [100]}
+    late = engine.add(request([4] * 100, settings={"max_new_tokens": 2}))
+    events = [event for _ in range(3) for event in engine.step()]
+    assert [event.done for event in events if isinstance(event, Progress) and event.request_id == late] == [4, 8, 12]

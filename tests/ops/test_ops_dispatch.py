@@ -138,9 +138,11 @@ def test_paddle_is_found_where_pip_hides_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     found = build.find_paddle()
     assert found.home == Path(paddle.__file__).parent and found.version == paddle.__version__
-    assert build.missing(found, None) == []  # this environment's has all that the fast products need
+    assert build.missing("g++", found, None) == []  # this environment's has all that the fast products need
+    build.INSTRUCTION_SETS["next"] = ["-mno-such-flag"]
     found.home = tmp_path
-    assert "without oneDNN" in build.missing(found, None)[0]
+    onednn, kernels = build.missing("g++", found, None)
+    assert "without oneDNN" in onednn and "without kernels for next, whose flags g++ does not know" in kernels
 
 
 def test_a_missing_compiler_is_one_clear_line(tmp_path):

@@ -41,7 +41,7 @@ def test_linear_narrow(way, inputs, outputs, dtype):
     weight, bias = draw((outputs, inputs), dtype), draw((outputs,), dtype, 1)
     for rows in ROWS:
         x = draw((rows, inputs), seed=2)
-        if rows <= 8:
+        if rows <= 1:
             assert way.product(dtype, rows) == "float32"
         close_product(way, dtype, way.linear(x, weight), x, float64(weight))
         close_product(way, dtype, way.linear(x, weight, bias), x, float64(weight), float64(bias))
@@ -49,12 +49,12 @@ def test_linear_narrow(way, inputs, outputs, dtype):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_a_row_does_not_depend_on_those_beside_it(way, dtype):
-    x, weight = draw((70, 1184), seed=2), draw((97, 1184))
+    x, weight = draw((90, 1184), seed=2), draw((97, 1184))
     weights = way.quantize_int8(weight) if dtype == "int8" else weight.astype(dtype)
     product = way.linear_int8 if dtype == "int8" else way.linear
-    assert way.product(dtype, 70) == way.product(dtype, 13)
-    sums = product_error("float32", dtype, float64(x[20:33]), float64(weight))  # their order may differ
-    assert (np.abs(float64(product(x, weights)[20:33]) - float64(product(x[20:33], weights))) <= sums).all()
+    assert way.product(dtype, 90) == way.product(dtype, 33)
+    sums = product_error("float32", dtype, float64(x[20:53]), float64(weight))  # their order may differ
+    assert (np.abs(float64(product(x, weights)[20:53]) - float64(product(x[20:53], weights))) <= sums).all()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -118,7 +118,7 @@ def test_parts_of_an_int8_weight_by_the_largest_of_whole_rows(way, dtype):
 
 
 def test_leading_axes_are_kept(way):
-    x, weight = draw((2, 3, 40)), draw((7, 40), "bfloat16")
+    x, weight = draw((2, 3, 40)), draw((7, 40))
     close(way.linear(x, weight), float64(x) @ float64(weight).T)
 
 

@@ -10,7 +10,8 @@ extern "C" {
 
 struct QwenvlCpuKernels {
   const char* isa;
-  int integer_products;  // whether `linear` multiplies narrow weights in integers, faster than float32 products can be
+  int integer_products;   // whether `linear` multiplies narrow weights in integers, faster than float32 products can be
+  int bfloat16_products;  // whether it multiplies bfloat16 ones in bfloat16
 
   // y = norm(x + residual), total = x + residual; residual and total may be null together. Arrays [rows, size].
   void (*rms_norm)(const float* x, const float* residual, const float* weight, float epsilon, int64_t rows,
@@ -85,17 +86,20 @@ struct QwenvlCpuKernels {
 };
 
 // The kernels for the best instruction set that both this build and this CPU have, or for the one that the environment
-// variable QWENVL_ISA names (generic, avx2, avx512).
+// variable QWENVL_ISA names (generic, avx2, avx512, avx512_vnni, avx512_bf16).
 const struct QwenvlCpuKernels* qwenvl_cpu_kernels(void);
 const char* qwenvl_cpu_isa(void);
 
 // How a product is computed, which says how it rounds: in float32; x and narrow weights as integers in blocks
-// (products_integer.h); or x as bfloat16, by oneDNN, with sums in float32.
+// (products_integer.h); or x as bfloat16 (products_bfloat16.h, or oneDNN), with sums in float32.
 enum QwenvlProduct { QWENVL_PRODUCT_FLOAT32 = 0, QWENVL_PRODUCT_INTEGERS = 1, QWENVL_PRODUCT_BFLOAT16 = 2 };
-enum { QWENVL_FEW_ROWS = 8 };  // rows of x for which a weight is used right from the register it was widened in
+enum {
+  QWENVL_FEW_ROWS = 8,         // rows of x for which a weight is used right from the register it was widened to float32 in
+  QWENVL_ROWS_FOR_ONEDNN = 32  // more than which it multiplies faster in bfloat16 than the kernels
+};
 enum QwenvlProduct qwenvl_product(enum QwenvlDtype weight, int64_t rows);
 
-// The table's `linear`, or where `qwenvl_product` says so, oneDNN.
+// The table's `linear`, or oneDNN where that is faster.
 void qwenvl_linear(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales, const float* bias,
                    int64_t m, int64_t k, int64_t n, float* y);
 // Whether this build was linked with Paddle's oneDNN, and whether that has AMX on this CPU.

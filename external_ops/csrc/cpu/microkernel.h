@@ -59,6 +59,18 @@ static void load_panel(const float* x, int64_t stride, int64_t rows, int64_t siz
     }
 }
 
+// The same of rows of 16-bit numbers [MICRO_COLUMNS][stride]: pairs [depth / 2][MICRO_COLUMNS].
+template <class Number>
+INLINE void store_pairs(const Number* rows, int64_t stride, int64_t depth, float* pairs) {
+  for (int64_t first = 0; first < MICRO_COLUMNS; first += W)
+    for (int64_t d = 0; d < (depth + 1) / 2; d += W) {
+      vfloat block[W];
+      for (int64_t r = 0; r < W; ++r) block[r] = load_as<vfloat>(rows + (first + r) * stride + 2 * d);
+      transpose(block);
+      for (int64_t i = 0; i < W; ++i) store(pairs + (d + i) * MICRO_COLUMNS + first, block[i]);
+    }
+}
+
 // The way back; what is read from row d of the panel at column `first` goes through finish(value, d, first).
 template <class Finish>
 INLINE void store_panel(const float* panel, int64_t rows, int64_t size, int64_t stride, float* y, Finish finish) {

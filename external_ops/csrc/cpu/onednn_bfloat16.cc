@@ -109,7 +109,7 @@ bool multiply_int8(const uint16_t* x, const int8_t* weight, const float* scales,
 }  // namespace
 
 bool has_bfloat16_products() {
-  static const bool has = !strcmp(qwenvl_cpu_isa(), "avx512") &&
+  static const bool has = !strncmp(qwenvl_cpu_isa(), "avx512", 6) &&
                           (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
   return has;
 }

@@ -10,6 +10,7 @@ namespace QWENVL_ISA {
 template <class WeightFormat>
 struct Float32Products {
   typedef WeightFormat Format;
+  static constexpr int64_t MOST = QWENVL_FEW_ROWS;            // rows of x that are few
   static constexpr int64_t DEPTH = 256;                      // inputs at a time
   static constexpr int64_t PANEL = DEPTH * MICRO_COLUMNS;    // floats that DEPTH inputs of MICRO_COLUMNS rows of x take
   static constexpr int64_t ROW = DEPTH;                      // floats that DEPTH inputs of a weight row take
@@ -32,7 +33,7 @@ struct Float32Products {
       for (int r = 0; r < R; ++r) {
         vfloat halves[2];
         Format::widen(group + r * next, halves[0], halves[1]);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (int i = 0; i < M; ++i)
 #pragma GCC unroll 2
           for (int h = 0; h < 2; ++h) acc[r][i][h % CHAINS] += halves[h] * load(x + i * GROUP + h * W);
@@ -48,7 +49,7 @@ struct Float32Products {
     }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 6
       for (int i = 0; i < M; ++i)
 #pragma GCC unroll 2
         for (int c = 0; c < CHAINS; ++c) sums[r * total + i] += acc[r][i][c];
@@ -71,13 +72,11 @@ struct Float32Products {
     }
   }
 
-  // sums [rows][MICRO_COLUMNS] (+)= `rows` weight rows times a panel.
+  // sums [rows][MICRO_COLUMNS] (+)= `rows` weight rows, MICRO_ROWS at most, times a panel.
   template <int N>
   static void multiply(int64_t rows, int64_t depth, const float* weights, const float* panel, float* sums,
                        bool accumulate) {
-    for (int64_t r = 0; r < rows; r += MICRO_ROWS)
-      micro<N, false>(least(MICRO_ROWS, rows - r), depth, weights + r * ROW, ROW, panel, sums + r * MICRO_COLUMNS,
-                      accumulate);
+    micro<N, false>(rows, depth, weights, ROW, panel, sums, accumulate);
   }
 };
 

@@ -4,31 +4,39 @@
 #include <string.h>
 
 #include <atomic>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "products.h"
 
-namespace qwenvl {
-namespace generic {
-extern const QwenvlCpuKernels kernels;
-}
-namespace avx2 {
-extern const QwenvlCpuKernels kernels;
-}
-namespace avx512 {
-extern const QwenvlCpuKernels kernels;
-}
-}  // namespace qwenvl
+#define TABLE_OF(isa)                                               \
+  namespace qwenvl {                                                \
+  namespace isa {                                                   \
+  extern const QwenvlCpuKernels kernels __attribute__((weak));      \
+  }                                                                 \
+  }
+TABLE_OF(generic)  // the others are there where the compiler knows their flags
+TABLE_OF(avx2)
+TABLE_OF(avx512)
+TABLE_OF(avx512_vnni)
+TABLE_OF(avx512_bf16)
 
 static const QwenvlCpuKernels* choose() {
   const char* wanted = getenv("QWENVL_ISA");
-  auto allowed = [&](const QwenvlCpuKernels& k) { return !wanted || !*wanted || !strcmp(wanted, k.isa); };
+  auto use = [&](const QwenvlCpuKernels* k) { return k && (!wanted || !*wanted || !strcmp(wanted, k->isa)); };
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx512 && allowed(qwenvl::avx512::kernels)) return &qwenvl::avx512::kernels;
-  if (avx2 && allowed(qwenvl::avx2::kernels)) return &qwenvl::avx2::kernels;
+  unsigned a = 0, b = 0, c = 0, d = 0, bfloat16 = 0;  // older compilers know no names for these
+  const bool vnni = avx512 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && c >> 11 & 1;
+  if (vnni) __get_cpuid_count(7, 1, &bfloat16, &b, &c, &d);
+  if (bfloat16 >> 5 & 1 && use(&qwenvl::avx512_bf16::kernels)) return &qwenvl::avx512_bf16::kernels;
+  if (vnni && use(&qwenvl::avx512_vnni::kernels)) return &qwenvl::avx512_vnni::kernels;
+  if (avx512 && use(&qwenvl::avx512::kernels)) return &qwenvl::avx512::kernels;
+  if (avx2 && use(&qwenvl::avx2::kernels)) return &qwenvl::avx2::kernels;
 #endif
   return &qwenvl::generic::kernels;
 }
@@ -49,20 +57,29 @@ extern "C" int qwenvl_threads(void) {
 
 extern "C" void qwenvl_set_threads(int count) { threads.store(count, std::memory_order_relaxed); }
 
+// Whether oneDNN multiplies bfloat16 and int8 weights. It is faster with many rows in bfloat16, and with int8 ones on tiles.
+static bool by_onednn(QwenvlDtype dtype, int64_t m) {
+  if (!qwenvl::has_bfloat16_products()) return false;
+  if (!qwenvl_cpu_kernels()->bfloat16_products) return m > QWENVL_FEW_ROWS;
+  return m > QWENVL_ROWS_FOR_ONEDNN && (dtype == QWENVL_BFLOAT16 || qwenvl_has_amx());
+}
+
 extern "C" QwenvlProduct qwenvl_product(QwenvlDtype dtype, int64_t m) {
-  const bool many = m > QWENVL_FEW_ROWS, int8 = dtype == QWENVL_INT8;
+  const QwenvlCpuKernels& kernels = *qwenvl_cpu_kernels();
+  const bool int8 = dtype == QWENVL_INT8, bfloat16 = dtype == QWENVL_BFLOAT16;
   if (dtype == QWENVL_FLOAT32) return QWENVL_PRODUCT_FLOAT32;
-  if (many && (int8 || dtype == QWENVL_BFLOAT16) && qwenvl::has_bfloat16_products()) return QWENVL_PRODUCT_BFLOAT16;
-  if ((many || int8) && qwenvl_cpu_kernels()->integer_products) return QWENVL_PRODUCT_INTEGERS;
+  if (bfloat16 && kernels.bfloat16_products) return m > 1 ? QWENVL_PRODUCT_BFLOAT16 : QWENVL_PRODUCT_FLOAT32;
+  if ((int8 || bfloat16) && by_onednn(dtype, m)) return QWENVL_PRODUCT_BFLOAT16;
+  if (kernels.integer_products && (int8 || m > QWENVL_FEW_ROWS)) return QWENVL_PRODUCT_INTEGERS;
   return QWENVL_PRODUCT_FLOAT32;
 }
 
 extern "C" void qwenvl_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales,
                               const float* bias, int64_t m, int64_t k, int64_t n, float* y) {
   const QwenvlProduct product = qwenvl_product(dtype, m);
-  auto* const by_onednn = product == QWENVL_PRODUCT_BFLOAT16  ? qwenvl::bfloat16_linear
-                          : product == QWENVL_PRODUCT_FLOAT32 ? qwenvl::float32_linear
-                                                              : nullptr;
-  if (by_onednn && m && k && n && by_onednn(x, weight, dtype, scales, bias, m, k, n, y)) return;
+  auto* const onednn = product == QWENVL_PRODUCT_FLOAT32                   ? qwenvl::float32_linear
+                       : product == QWENVL_PRODUCT_BFLOAT16 && by_onednn(dtype, m) ? qwenvl::bfloat16_linear
+                                                                            : nullptr;
+  if (onednn && m && k && n && onednn(x, weight, dtype, scales, bias, m, k, n, y)) return;
   qwenvl_cpu_kernels()->linear(x, weight, dtype, scales, bias, m, k, n, y);
 }

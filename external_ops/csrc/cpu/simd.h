@@ -19,10 +19,16 @@ namespace QWENVL_ISA {
 #if defined(__AVX512F__)
 constexpr int W = 16;            // floats in a vector
 constexpr int MICRO_ROWS = 12;   // rows of the matrix micro-kernel: 2 x 12 of 32 registers accumulate
+#if defined(__AVX512BF16__)
+#define QWENVL_BFLOAT16_PRODUCTS  // bfloat16 weights: products_bfloat16.h
+#endif
+#if defined(__AVX512VNNI__)
+#define QWENVL_INTEGER_PRODUCTS  // other narrow weights: products_integer.h
+#endif
 #elif defined(__AVX2__)
 constexpr int W = 8;
 constexpr int MICRO_ROWS = 6;    // 2 x 6 of 16 registers
-#define QWENVL_INTEGER_PRODUCTS  // narrow weights: products_integer.h
+#define QWENVL_INTEGER_PRODUCTS
 #else
 constexpr int W = 4;
 constexpr int MICRO_ROWS = 6;
@@ -31,6 +37,7 @@ constexpr int MICRO_ROWS = 6;
 typedef float vfloat __attribute__((vector_size(4 * W)));
 typedef int32_t vint __attribute__((vector_size(4 * W)));
 typedef uint32_t vuint __attribute__((vector_size(4 * W)));
+typedef int16_t vshort __attribute__((vector_size(4 * W)));
 
 INLINE vfloat splat(float x) { return x - vfloat{}; }
 

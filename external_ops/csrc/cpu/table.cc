@@ -40,8 +40,13 @@ constexpr int INTEGER_PRODUCTS = 1;
 #else
 constexpr int INTEGER_PRODUCTS = 0;
 #endif
+#ifdef QWENVL_BFLOAT16_PRODUCTS
+constexpr int BFLOAT16_PRODUCTS = 1;
+#else
+constexpr int BFLOAT16_PRODUCTS = 0;
+#endif
 extern const QwenvlCpuKernels kernels = {
-    NAME(QWENVL_ISA), INTEGER_PRODUCTS, rms_norm, layer_norm, swiglu, norm_gradient, swiglu_gradient, add_bias,
+    NAME(QWENVL_ISA), INTEGER_PRODUCTS, BFLOAT16_PRODUCTS, rms_norm, layer_norm, swiglu, norm_gradient, swiglu_gradient, add_bias,
     column_sums, rotary, qkv_split, qkv_split_gradient, write_cache, qkv_write_cache, varlen_attention, qkv_attention,
     attention_gradient, cached_attention, decode_attention, linear, quantize, to_float32, to_bfloat16, int8_to_bfloat16,
     sample, log_probability,

@@ -1,0 +1,115 @@
+// Products with bfloat16 weights for AVX512-BF16: x is rounded to bfloat16, sums are float32. The instruction takes pairs of
+// neighbours, so that weights lie as they should.
+#pragma once
+
+#include "microkernel.h"
+#include "numbers.h"
+
+#ifdef QWENVL_BFLOAT16_PRODUCTS
+
+namespace qwenvl {
+namespace QWENVL_ISA {
+
+INLINE vfloat add_products(vfloat sums, __m512bh a, __m512bh b) {  // of neighbours
+  return (vfloat)_mm512_dpbf16_ps((__m512)sums, a, b);
+}
+
+INLINE void round_to_bfloat16(const float* x, int64_t size, uint16_t* y) {  // and zeros up to a whole group
+  for (int64_t i = 0; i < size; i += GROUP) {
+    const int64_t left = size - i;
+    const vfloat a = left >= W ? load(x + i) : load_part(x + i, left);
+    const vfloat b = left >= GROUP ? load(x + i + W) : left > W ? load_part(x + i + W, left - W) : vfloat{};
+    const __m512bh group = _mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+    memcpy(y + i, &group, sizeof(group));
+  }
+}
+
+struct Bfloat16Products {
+  typedef Bfloat16 Format;
+  static constexpr int64_t MOST = 32;  // rows of x that are few
+  static constexpr int64_t DEPTH = 256;
+  static constexpr int64_t PANEL = DEPTH * MICRO_COLUMNS / 2;  // pairs [depth / 2][columns]
+  static constexpr int64_t ROW = DEPTH / 2;
+
+  // For a few rows of x, `total`: [group][total][GROUP].
+  static int64_t row_size(int64_t k) { return whole_groups(k) / 2; }
+  static void arrange(const float* x, int64_t k, int64_t m, int64_t total, float* to) {
+    uint16_t* groups = (uint16_t*)to + m * GROUP;
+    for (int64_t i = 0; i < k; i += GROUP) round_to_bfloat16(x + i, least(GROUP, k - i), groups + i * total);
+  }
+
+  // As Float32Products' `tile`.
+  template <int R, int M>
+  static INLINE void tile(const uint16_t* w, int64_t apart, const float* x, int64_t, int64_t m, int64_t total,
+                          int64_t first, int64_t last, vfloat* sums) {
+    const uint16_t* groups = (const uint16_t*)x + m * GROUP;
+    vfloat acc[R][M] = {};
+    auto step = [&](const uint16_t* group, int64_t next, const uint16_t* x) __attribute__((always_inline)) {
+      __m512bh rows[M];
+#pragma GCC unroll 6
+      for (int i = 0; i < M; ++i) rows[i] = load_as<__m512bh>(x + i * GROUP);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        const __m512bh weights = load_as<__m512bh>(group + r * next);
+#pragma GCC unroll 6
+        for (int i = 0; i < M; ++i) acc[r][i] = add_products(acc[r][i], weights, rows[i]);
+      }
+    };
+    int64_t i = first;
+    for (; i + GROUP <= last; i += GROUP) step(w + i, apart, groups + i * total);
+    if (i < last) {
+      uint16_t part[R][GROUP] = {};
+      for (int r = 0; r < R; ++r) memcpy(part[r], w + r * apart + i, (last - i) * sizeof(*w));
+      step(part[0], GROUP, groups + i * total);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 6
+      for (int i = 0; i < M; ++i) sums[r * total + i] += acc[r][i];
+  }
+
+  // For many rows: panels of them, and blocks of weight rows.
+  static void load_rows(const float* x, int64_t stride, int64_t rows, int64_t depth, float* panel) {
+    alignas(64) uint16_t numbers[MICRO_COLUMNS][DEPTH] = {};
+    for (int64_t r = 0; r < least(MICRO_COLUMNS, rows); ++r) round_to_bfloat16(x + r * stride, depth, numbers[r]);
+    store_pairs(numbers[0], DEPTH, depth, panel);
+  }
+
+  static void load_weights(const uint16_t* w, int64_t depth, float* row) {
+    if (depth % 2) row[depth / 2] = 0;
+    memcpy(row, w, depth * sizeof(*w));
+  }
+
+  // sums [rows][MICRO_COLUMNS] (+)= `rows` weight rows, MICRO_ROWS at most, times a panel.
+  template <int N, int R = MICRO_ROWS>
+  static void multiply(int64_t rows, int64_t depth, const float* weights, const float* panel, float* sums,
+                       bool accumulate) {
+    if constexpr (R > 1)
+      if (rows < R) return multiply<N, R - 1>(rows, depth, weights, panel, sums, accumulate);
+    vfloat acc[R][N];
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int j = 0; j < N; ++j) acc[r][j] = accumulate ? load(sums + r * MICRO_COLUMNS + j * W) : vfloat{};
+    for (int64_t i = 0; i < (depth + 1) / 2; ++i) {
+      __m512bh columns[N];
+#pragma GCC unroll 2
+      for (int j = 0; j < N; ++j) columns[j] = load_as<__m512bh>(panel + i * MICRO_COLUMNS + j * W);
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const __m512bh pair = (__m512bh)_mm512_set1_epi32(load_as<int32_t>(weights + r * ROW + i));
+#pragma GCC unroll 2
+        for (int j = 0; j < N; ++j) acc[r][j] = add_products(acc[r][j], pair, columns[j]);
+      }
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int j = 0; j < N; ++j) store(sums + r * MICRO_COLUMNS + j * W, acc[r][j]);
+  }
+};
+
+}  // namespace QWENVL_ISA
+}  // namespace qwenvl
+
+#endif
