@@ -48,7 +48,7 @@ _HINTS = {
     "device_map": 'leave it out and call paddle.set_device("gpu:0") or ("cpu") before; several cards are for tensor parallelism',
     "attn_implementation": "leave it out, the fastest attention that the device has is used anyway",
     "load_in_8bit": 'give quantization="int8" instead',
-    "load_in_4bit": 'give quantization="int8" instead',
+    "load_in_4bit": 'give quantization="int4" instead',
     "quantization_config": 'give quantization="int8" instead',
     "state_dict": "give a folder with the weights",
 }

@@ -7,6 +7,7 @@ import numpy as np
 import paddle
 import pytest
 import quantised_files as files
+from gpu_stand_in import card
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from paddlemix_qwenvl.commands.model_doctor import examine_weights
@@ -189,6 +190,17 @@ def test_a_graph_of_a_quantised_checkpoint(tmp_path, case, dtype):
     assistants = Assistant.load(str(narrow)), load_export(tmp_path / "graphs")
     answers = [each.ask("the in", max_new_tokens=5).text for each in assistants]
     assert answers[0] == answers[1] != ""
+
+
+@pytest.mark.parametrize("case", ["awq", "gptq, act-order", "gptq, 8 bits", "int8", "fp8"])
+def test_a_card_answers_as_the_cpu_does(tmp_path, case):
+    """Activations in bfloat16 beside scales in float16."""
+    narrow, wide = folders(tmp_path, *CASES[case], CONFIG)
+    ids = paddle.to_tensor(IDS)
+    with card((8, 0)):
+        found = MODEL.from_pretrained(narrow, dtype="bfloat16")(ids).logits.numpy().ravel()
+    wanted = MODEL.from_pretrained(wide)(ids).logits.numpy().ravel()
+    assert found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted) > 0.995
 
 
 def test_the_doctor_knows_what_belongs_to_a_quantised_checkpoint(tmp_path):

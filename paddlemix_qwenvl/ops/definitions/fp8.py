@@ -23,7 +23,8 @@ def dequantize_fp8(weight: Fp8Weight, dtype: str) -> Tensor:
     exponent, fraction = bits // 8 % 16, (bits % 8).astype("float32")
     normal = (1 + fraction / 8) * 2.0 ** (exponent - 7).astype("float32")
     magnitude = paddle.where(exponent == 0, fraction / 512, normal)
-    magnitude = paddle.where(bits % 128 == 127, paddle.full_like(magnitude, float("nan")), magnitude)
+    not_a_number = paddle.full_like(magnitude, -1).sqrt()  # Paddle's graphs cannot hold the constant
+    magnitude = paddle.where(bits % 128 == 127, not_a_number, magnitude)
     numbers = paddle.where(bits < 128, magnitude, -magnitude)
     return (numbers * _spread(weight)).astype(dtype)
 
