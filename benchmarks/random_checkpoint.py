@@ -14,7 +14,8 @@ import numpy as np
 
 from paddlemix_qwenvl.files import whole_file, write_json
 from paddlemix_qwenvl.models.qwen2_5_vl.config import Qwen2_5_VLConfig
-from paddlemix_qwenvl.weights.checkpoint import SAFETENSORS_INDEX, to_bfloat16
+from paddlemix_qwenvl.weights.casts import to_bfloat16
+from paddlemix_qwenvl.weights.checkpoint import SAFETENSORS_INDEX
 
 SHARD_BYTES = 2 * 1024**3
 DRAW = 1 << 22  # numbers at a time

@@ -24,6 +24,7 @@ except ImportError:
 HERE = Path(__file__).parent
 KERNELS = [
     "linear",
+    "linear_int4",
     "norm",
     "rotary",
     "attention",

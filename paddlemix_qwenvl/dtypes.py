@@ -5,7 +5,7 @@ from typing import Any
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of a number."""
 DTYPES = (*BYTES,)
-QUANTIZATIONS = ("int8",)
+QUANTIZATIONS = ("int8", "int4", "fp8")
 """What the weights of linear layers can be made of beside these."""
 SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 """Their names in a safetensors file."""

@@ -23,6 +23,8 @@ from paddlemix_qwenvl.errors import ParallelError
 _GRACE = 4
 _WORLD = 0  # Paddle's number of the group of all processes; static graphs know no group objects
 _meetings = itertools.count()
+DEGREES = (1, 2, 4, 8, 16)
+"""Numbers of ranks that people start."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,13 @@ class TensorParallel:
                 f"says why ({str(error).strip().splitlines()[-1].strip()})."
             ) from error
 
-    def split(self, size: int) -> tuple[int, int]:
-        """First and last-plus-one of this rank's share of `size` units; earlier ranks take the remainder."""
-        return self._share(self.rank, size)
+    def split(self, size: int, unit: int = 1) -> tuple[int, int]:
+        """First and last-plus-one of this rank's share of `size`, whole units where it is made of them; earlier ranks take the
+        remainder.
+        """
+        unit = 1 if size % unit else unit
+        start, stop = self._share(self.rank, size // unit)
+        return start * unit, stop * unit
 
     def sizes(self, size: int) -> list[int]:
         """How many of `size` units each rank has."""

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Tests the server's page in a real browser, in .venv-test, which shell/test.sh sets up. Arguments go to pytest.
+# Tests the server's page in a real browser, in the .venv-test that shell/test.sh has set up. Arguments go to pytest.
 #   QWENVL_CHROMIUM=/path/to/chromium  the browser; without it Debian's, which is installed by apt-get where it is missing
 set -eu
 cd "$(dirname "$0")/.."
 . shell/common.sh
 
-make_venv .venv-test
+PYTHON=$PWD/.venv-test/bin/python
+usable "$PYTHON" || stop "there is no .venv-test yet; set it up: sh shell/test.sh"
 if [ -z "${QWENVL_CHROMIUM:-}" ]; then
     if ! command -v chromium >/dev/null 2>&1; then
         say "installing Chromium by apt-get"

@@ -25,6 +25,12 @@ FORCED_BY = ("QWENVL_ISA", "ONEDNN_MAX_CPU_ISA")
 # "integers" round beside the largest number of a block, the others beside the number itself.
 ROUNDING = {"float32": (2**-24, 0.0), "bfloat16": (2**-8, 0.0), "integers": (0.5 / 4095, 0.5 / 4095)}
 ROUNDING_BESIDE_INT8 = {**ROUNDING, "integers": (0.5 / 32767, 0.0)}
+ROUNDING_BESIDE_INT4 = {**ROUNDING_BESIDE_INT8, "bfloat16": (2**-8, 2**-8)}
+
+
+def rounding(product: str, dtype: str) -> tuple[float, float]:
+    """See ROUNDING."""
+    return {"int8": ROUNDING_BESIDE_INT8, "int4": ROUNDING_BESIDE_INT4}.get(dtype, ROUNDING)[product]
 
 
 def paths_of_this_cpu() -> list[str]:
@@ -43,12 +49,12 @@ def product_error(product: str, dtype: str, x, weight) -> np.ndarray:
 
     To first order: each number's rounding times what it is multiplied by, and float32's of a sum of k numbers.
     """
-    of_x, of_weight = (ROUNDING_BESIDE_INT8 if dtype == "int8" else ROUNDING)[product]
+    of_x, of_weight = rounding(product, dtype)
     x, weight = np.abs(x), np.abs(weight)
     sums = x @ weight.T
     error = x.shape[1] * 2**-24 * sums
     if product != "integers":
-        return error + of_x * sums
+        return error + (of_x + of_weight) * sums
     return error + 1.02 * (
         of_x * x.max(1, initial=0)[:, None] * weight.sum(1) + of_weight * x.sum(1)[:, None] * weight.max(1)
     )
@@ -61,15 +67,19 @@ def split_error(model, dtype: str, rows: int, logits) -> float:
     sums in another order turn a number that is rounded to bfloat16 to its other neighbour. Each product then differs by up to the
     rounding of its own numbers, at random: `ROUNDING` over the square root of 3 times the result, and for integers four times
     that, as the largest number of a block is to the others' root mean square, of x and of the weights. Of the products that follow
-    each other through the residual stream the errors add up in quadrature, and both sides are rounded.
+    each other through the residual stream the errors add up in quadrature, and both sides are rounded. Layers that stay in bfloat16
+    multiply in their own way: the coarser of the two counts.
     """
     from paddlemix_qwenvl.layers.linear import Linear
 
     products = sum(isinstance(layer, Linear) for layer in model.sublayers())
-    product = running_product(dtype, rows)
-    each = sum(ROUNDING[product]) * (4 if product == "integers" else 1) / 3**0.5
+    each = max(_rounding(running_product(name, rows)) for name in (dtype, "bfloat16"))
     float32 = 2**-20  # of norms, attention and sums
     return (each + float32) * (2 * products) ** 0.5 * float(np.sqrt(np.mean(np.square(logits))))
+
+
+def _rounding(product: str) -> float:
+    return sum(ROUNDING[product]) * (4 if product == "integers" else 1) / 3**0.5
 
 
 def assert_split_alike(found, wanted, error: float) -> None:

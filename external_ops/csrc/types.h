@@ -7,10 +7,21 @@
 extern "C" {
 #endif
 
-enum QwenvlDtype { QWENVL_FLOAT32, QWENVL_BFLOAT16, QWENVL_FLOAT16, QWENVL_INT8 };
+enum QwenvlDtype { QWENVL_FLOAT32, QWENVL_BFLOAT16, QWENVL_FLOAT16, QWENVL_INT8, QWENVL_FP8, QWENVL_INT4 };
 
 enum { QWENVL_LARGEST_HEAD = 512, QWENVL_LARGEST_CUDA_HEAD = 256 };  // of decode_attention and cached_attention
 enum { QWENVL_LARGEST_CUDA_ROW = 16384 };                            // of layer_norm
+
+// [n, k], numbers (q - zero) * scale in groups of inputs, whose number is a multiple of QWENVL_INT4_GROUPS_OF and divides k.
+struct QwenvlInt4Weight {
+  const uint8_t* values;        // [n, k / 2], two q of neighbouring inputs a byte, the lower four bits first
+  const void* scales;           // [n, k / group], of scale_dtype: float32, bfloat16 or float16
+  const uint8_t* zeros;         // [n, k / group], or null where all are 8
+  const int32_t* order;         // [k], which number of x an input takes, or null
+  enum QwenvlDtype scale_dtype;
+  int64_t n, k, group;
+};
+enum { QWENVL_INT4_GROUPS_OF = 32 };
 
 struct QwenvlKvCache {  // k and v: [blocks, kv_heads, block_size, head_dim]; slot s is offset s % block_size of block s / block_size
   void* k;

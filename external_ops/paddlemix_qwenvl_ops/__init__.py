@@ -10,7 +10,7 @@ from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
 
 # Counts up whenever what an operation takes or gives changes: `paddlemix_qwenvl.ops.compiled` asks for the same number. What is
 # not among OPERATIONS it misses by itself.
-INTERFACE = 3
+INTERFACE = 4
 _LIBRARY = str(Path(__file__).with_name("_ops.so"))
 
 OPERATIONS = frozenset(load_op_meta_info_and_register_op(_LIBRARY))
@@ -18,7 +18,7 @@ run = _C_ops._run_custom_op  # run(name, *inputs, *attributes) -> list of output
 _c = ctypes.CDLL(_LIBRARY)
 _c.qwenvl_cpu_isa.restype = ctypes.c_char_p
 
-_DTYPES = ("float32", "bfloat16", "float16", "int8")  # csrc/types.h
+_DTYPES = ("float32", "bfloat16", "float16", "int8", "fp8", "int4")  # csrc/types.h
 _PRODUCTS = ("float32", "integers", "bfloat16")
 
 HAS_ONEDNN = bool(_c.qwenvl_has_onednn())  # whether Paddle's oneDNN was linked, for products of many rows
@@ -43,8 +43,8 @@ def set_threads(count: int) -> None:
 def product(dtype: str, rows: int) -> str:
     """How a product of `rows` rows with weights of `dtype` is computed here, which says how it rounds.
 
-    "float32"; "integers": x, and weights that are no integers, to 12 bits and a sign in blocks (x beside int8 weights to 15); or
-    "bfloat16": x to bfloat16, sums in float32.
+    "float32"; "integers": x, and weights that are no integers, to 12 bits and a sign in blocks (x beside int8 and int4 weights to
+    15); or "bfloat16": x to bfloat16, sums in float32.
     """
     return _PRODUCTS[_c.qwenvl_product(_DTYPES.index(dtype), ctypes.c_int64(rows))]
 

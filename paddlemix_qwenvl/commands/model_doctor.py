@@ -16,7 +16,9 @@ from paddlemix_qwenvl.errors import CheckpointError, QwenVLError
 from paddlemix_qwenvl.models.auto import find_family
 from paddlemix_qwenvl.models.family import family_of, identity_of
 from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG, read_generation_file
-from paddlemix_qwenvl.weights.checkpoint import BLOCK, Checkpoint, name_faults, named_pieces, open_folder
+from paddlemix_qwenvl.weights.casts import BLOCK
+from paddlemix_qwenvl.weights.checkpoint import Checkpoint, open_folder
+from paddlemix_qwenvl.weights.loading import name_faults, named_pieces, optional_names
 
 SHOWN = 20  # findings of one kind
 _AGAIN = "mend the file, or download it again"
@@ -62,7 +64,7 @@ def examine_weights(model, checkpoint: Checkpoint) -> Iterator[Finding]:
     pieces = dict(named_pieces(model))
     faults = [
         Finding("weights", fault, _ONE_MODEL, fatal=True)
-        for fault in name_faults(pieces, checkpoint, model.optional_weights)
+        for fault in name_faults(pieces, checkpoint, optional_names(model))
     ]
     there = {name: piece for name, piece in pieces.items() if name in checkpoint.names()}
     try:

@@ -72,7 +72,7 @@ Draw = Annotated[
 
 ModelDType = Annotated[DType | None, Option("--dtype", help="(default: the model's own)")]
 WeightsDType = Annotated[ExportDType | None, Option("--dtype", help="of the weights (default: the model's own)")]
-Int8 = Annotated[Quantization | None, Option("--quantization", help="weights as int8")]
+Int8 = Annotated[Quantization | None, Option("--quantization", help="weights in 8 or 4 bits")]
 Device = Annotated[str | None, Option("--device", help="cpu, gpu or gpu:N (default: a GPU if any)")]
 OverRanks = Annotated[
     VisionParallel | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from paddlemix_qwenvl.commands import options, terminal
 from paddlemix_qwenvl.dtypes import BYTES
 from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
 from paddlemix_qwenvl.models.family import Family, families
-from paddlemix_qwenvl.parallel import TensorParallel, using
+from paddlemix_qwenvl.parallel import DEGREES, TensorParallel, using
 
 # Left free on a card for activations, the collectives' buffers and the framework itself.
 RESERVE = 0.1
@@ -95,16 +94,14 @@ def config_of(model_path: str, **source) -> tuple[Family, Any]:
     return family, family.load("config").from_pretrained(model_path, **source)
 
 
-def plan_ranks(
-    model_class, config, dtype: str, degrees=(1, 2, 4, 8, 16), quantization: str | None = None
-) -> list[RankPlan]:
+def plan_ranks(model_class, config, dtype: str, degrees=DEGREES, quantization: str | None = None) -> list[RankPlan]:
     """The plan of each degree that the model's heads can be split by.
 
     Args:
         model_class: the family's.
         config: its config.
         dtype: of weights and KV cache.
-        quantization: "int8" or None.
+        quantization: as in `from_pretrained`.
 
     Raises:
         ConfigurationError: an unknown dtype.
@@ -118,24 +115,9 @@ def plan_ranks(
                 model = model_class.without_memory(config, dtype)
         except ParallelError:
             continue
-        weight_bytes = BYTES[dtype] * sum(map(_numbers, model.parameters()))
-        if quantization == "int8":
-            weight_bytes += _int8_bytes(model, BYTES[dtype])
-        plans.append(RankPlan(degree, weight_bytes, BYTES[dtype] * model.cache_numbers_per_token()))
+        width = BYTES[dtype]
+        plans.append(RankPlan(degree, model.weight_bytes(width, quantization), width * model.cache_numbers_per_token()))
     return plans
-
-
-def _numbers(parameter) -> int:
-    return math.prod(parameter.shape)
-
-
-def _int8_bytes(model, width: int) -> int:
-    """What int8 adds to a model whose numbers take `width` bytes: on a GPU a tied head's values lie beside the embedding."""
-    linears = model.int8_layers()
-    tied = model.get_input_embeddings().weight
-    replaced = sum(_numbers(layer.weight) for layer in linears if layer.weight is not tied)
-    held = sum(_numbers(layer.weight) + 4 * layer.weight.shape[0] for layer in linears)  # a float32 scale an output
-    return held - width * replaced
 
 
 def table(plans: list[RankPlan], card_gib: float, block_size: int, context: int) -> list[str]:

@@ -140,7 +140,7 @@ class Assistant:
         Args:
             dtype: None for the config's, or float16 on a GPU that has no bfloat16.
             device: "cpu", "gpu" or "gpu:N"; None for Paddle's choice.
-            quantization: "int8" or None.
+            quantization: "int8", "int4", "fp8" or None.
             vision_parallel: with several ranks, the vision tower split over them ("tensor", the default) or whole on each ("data").
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
             kv_cache_gib, remember_images, max_model_len: as in `of`.

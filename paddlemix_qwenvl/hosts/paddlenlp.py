@@ -43,12 +43,15 @@ class HostConfig:
         """The Hub's form."""
         ours, values = super().to_dict(), PretrainedConfig.to_dict(self, saving_file=saving_file)
         dtype = values.pop("dtype", None)
+        if values.pop("quantization", None):  # ours says it in the file's form, the host knows its own alone
+            values["quantization_config"] = ours["quantization_config"]
         return {**values, **{name: ours[name] for name in self.parts}, "torch_dtype": dtype}
 
     def to_diff_dict(self, saving_file: bool = False) -> dict:
         """What is saved: the host leaves out what equals our defaults, but other readers have other defaults."""
         values = self.to_dict(saving_file=saving_file)
         always = [*(field.name for field in dataclasses.fields(self.model_fields)), *self.parts, *_ALWAYS_SAVED]
+        always += ["quantization_config"] if self.quantization else []
         differing = PretrainedConfig.to_diff_dict(self, saving_file=saving_file)
         return {**differing, **{name: values[name] for name in always}}
 

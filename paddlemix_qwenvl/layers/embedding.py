@@ -6,9 +6,9 @@ import paddle
 from paddle import nn
 
 from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.layers.formats import Dense, Format
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.layers.parameter import Piece
-from paddlemix_qwenvl.ops.int8 import Int8Weight
 from paddlemix_qwenvl.parallel import tensor_parallel
 
 
@@ -23,20 +23,21 @@ class VocabParallelEmbedding(nn.Layer):
             [self.stop - self.start, hidden_size],
             default_initializer=nn.initializer.Normal(std=initializer_range),
         )
-        self.weight.pieces = vocabulary_pieces(vocab_size, hidden_size, self.start, self.stop)
-        self.scale, self._wide = None, None
+        self.weight.pieces = self.pieces = vocabulary_pieces(vocab_size, hidden_size, self.start, self.stop)
+        self.format, self._wide = Dense(), None
 
     @property
     def dtype(self):
-        """Of the weight, or of what it was before it became int8."""
+        """Of the weight, or of what it was before it was quantised."""
         return self._wide or self.weight.dtype
 
-    def share_int8(self, head: Linear) -> None:
-        """Read the int8 rows of a tied head from now on, and give the wide ones up."""
+    def share(self, head: Linear) -> None:
+        """Read the quantised rows of a tied head from now on, and give the wide ones up."""
         self._wide = self.weight.dtype
-        del self.weight, self.scale
-        self.register_buffer("weight", head.weight)
-        self.register_buffer("scale", head.scale)
+        del self.weight
+        for name, tensor in head.named_buffers(include_sublayers=False):
+            self.register_buffer(name, tensor)
+        self.format = head.format
 
     def forward(self, ids):
         """Rows of the embedding, `[..., hidden]`, in the activations' dtype."""
@@ -47,9 +48,7 @@ class VocabParallelEmbedding(nn.Layer):
         return self.parallel.all_reduce(rows * mine.unsqueeze(-1).astype(rows.dtype))
 
     def _rows(self, ids):
-        if self.scale is None:
-            return ops.embedding(ids, self.weight)
-        return ops.embedding_int8(ids, Int8Weight(self.weight, self.scale), ops.activation_dtype(self.dtype))
+        return self.format.rows(self, ids, ops.activation_dtype(self.dtype))
 
 
 def vocabulary_pieces(vocab_size: int, hidden_size: int, start: int, stop: int, linear: bool = False) -> list[Piece]:
@@ -73,14 +72,14 @@ class ParallelLMHead(Linear):
             pieces = vocabulary_pieces(vocab_size, hidden_size, start, stop, linear=True)
             self._make(hidden_size, stop - start, pieces, None)
         else:
-            self.weight, self.bias, self.scale, self.arranged = tied_to.weight, None, None, False
+            self.weight, self.bias, self.format, self.pieces = tied_to.weight, None, Dense(), tied_to.pieces
             self._tied_to = [tied_to]  # in a list, so that it is not a layer of this one
 
-    def quantize_int8(self) -> None:
-        """As in `Linear`; a tied embedding reads the same int8 rows, unless they are arranged for a GPU's kernel."""
-        super().quantize_int8()
-        for embedding in () if self.arranged else self._tied_to:
-            embedding.share_int8(self)
+    def hold(self, format: Format, tensors: dict[str, paddle.Tensor]) -> None:
+        """As in `Linear`; a tied embedding reads the same rows, if it can."""
+        super().hold(format, tensors)
+        for embedding in self._tied_to if format.has_rows else ():
+            embedding.share(self)
 
     def forward(self, x):
         return self.parallel.all_gather(self.product(x, None), self.sizes).astype("float32")

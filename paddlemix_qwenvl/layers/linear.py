@@ -7,13 +7,13 @@ layers split `out`, row layers split `in` and add the ranks' results up (Megatro
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import paddle
 from paddle import nn
 
-from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.layers.formats import Dense, Format, quantization, take
 from paddlemix_qwenvl.layers.parameter import Piece, whole
-from paddlemix_qwenvl.ops.int8 import Int8Weight
 from paddlemix_qwenvl.parallel import tensor_parallel
 
 
@@ -43,21 +43,32 @@ class Linear(nn.Layer):
     def _make(self, in_features: int, out_features: int, weight: list[Piece], bias: list[Piece] | None):
         initializer = nn.initializer.Uniform(-1 / math.sqrt(in_features), 1 / math.sqrt(in_features))
         self.weight = self.create_parameter([out_features, in_features], default_initializer=initializer)
-        self.weight.pieces = weight
+        self.weight.pieces = self.pieces = weight
         self.bias = None
         if bias is not None:
             self.bias = self.create_parameter([out_features], is_bias=True)
             self.bias.pieces = bias
-        self.scale, self.arranged = None, False
+        self.format = Dense()
+
+    def hold(self, format: Format, tensors: dict[str, paddle.Tensor | nn.Layer]) -> None:
+        """Hold the weight as `tensors` of this `format` from now on. Ends training of this layer."""
+        del self.weight
+        take(self, tensors)
+        self.format = format
+
+    def add_bias(self, values: paddle.Tensor) -> None:
+        """Give a layer without a bias one that its checkpoint brings, `[out]`."""
+        self.bias = self.create_parameter(values.shape, is_bias=True, dtype=values.dtype)
+        self.bias.set_value(values)
+        self.bias.pieces = [
+            replace(piece, shape=piece.shape[:1], source=piece.source[:1], linear=False) for piece in self.pieces
+        ]
 
     @paddle.no_grad()
-    def quantize_int8(self) -> None:
-        """Replace the weight by int8 values with a scale an output channel. Ends training of this layer."""
-        weight = ops.quantize_int8(self.weight, self._largest())
-        del self.weight, self.scale
-        self.register_buffer("weight", weight.values)
-        self.register_buffer("scale", weight.scale)
-        self.arranged = weight.arranged
+    def quantize(self, name: str) -> None:
+        """Replace a dense weight by one in the format of this name."""
+        format = quantization(name, self.weight.shape[1])
+        self.hold(*format.quantized(self.weight, self._largest()))
 
     def _largest(self):
         """The largest magnitude of each row, where it is not that of this rank's part."""
@@ -68,9 +79,7 @@ class Linear(nn.Layer):
 
     def product(self, x, bias):
         """This rank's `x W^T + bias`."""
-        if self.scale is None:
-            return ops.linear(x, self.weight, bias)
-        return ops.linear_int8(x, Int8Weight(self.weight, self.scale, self.arranged), bias)
+        return self.format.product(self, x, bias)
 
 
 class MergedColumnParallelLinear(Linear):
@@ -97,10 +106,15 @@ class MergedColumnParallelLinear(Linear):
 
 
 def gate_up_linear(
-    in_features: int, intermediate_size: int, bias: bool, names: tuple[str, str] = ("gate_proj", "up_proj")
+    in_features: int,
+    intermediate_size: int,
+    bias: bool,
+    names: tuple[str, str] = ("gate_proj", "up_proj"),
+    unit: int = 1,
 ) -> MergedColumnParallelLinear:
-    """The gate and up projections of a SwiGLU, Hub `names`, `[2 * intermediate / ranks]` outputs: gate first."""
-    start, stop = tensor_parallel().split(intermediate_size)
+    """The gate and up projections of a SwiGLU, Hub `names`, `[2 * intermediate / ranks]` outputs: gate first. Ranks take whole
+    `unit`s."""
+    start, stop = tensor_parallel().split(intermediate_size, unit)
     shares = [(name, intermediate_size, start, stop) for name in names]
     return MergedColumnParallelLinear(in_features, shares, bias)
 

@@ -16,12 +16,12 @@ ROWS_AT_ONCE = 512  # enough for products at full speed
 
 
 class SwiGLU(nn.Layer):
-    """Gated linear unit with SiLU (arXiv:2002.05202), split over the ranks by its inner width."""
+    """Gated linear unit with SiLU (arXiv:2002.05202), split over the ranks by `unit`s of its inner width."""
 
-    def __init__(self, width: int, inner: int, bias: bool):
+    def __init__(self, width: int, inner: int, bias: bool, unit: int = 1):
         super().__init__()
-        start, stop = tensor_parallel().split(inner)
-        self.gate_up_proj = gate_up_linear(width, inner, bias=bias)
+        start, stop = tensor_parallel().split(inner, unit)
+        self.gate_up_proj = gate_up_linear(width, inner, bias=bias, unit=unit)
         self.down_proj = RowParallelLinear(inner, width, start, stop, bias=bias)
 
     def forward(self, x):

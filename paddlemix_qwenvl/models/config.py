@@ -15,7 +15,7 @@ from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
 from paddlemix_qwenvl.fields import Count, Flag, Number, Text, Whole, checked, optional_fields, read_object, wrong
 from paddlemix_qwenvl.files import folder_to_save, write_json
-from paddlemix_qwenvl.models import unsupported
+from paddlemix_qwenvl.models import quantization, unsupported
 from paddlemix_qwenvl.models.auto import config_file
 
 Layers = Annotated[int, Field(strict=True, ge=1, le=1000)]
@@ -109,6 +109,7 @@ class ModelConfig:
         file_fields: all that a config.json may hold and that is checked: the model's, the host's, and older spellings.
         field_defaults: where they are others than those of `file_fields`.
         vision_part: the field that holds the vision tower's.
+        quantization: how the checkpoint's weights are quantised, None for not at all.
         parts: the fields that are objects; changing one of these on loading adds to the file's.
     """
 
@@ -127,6 +128,9 @@ class ModelConfig:
         for name in (field.name for field in fields(self.model_fields)):
             setattr(self, name, said.get(name, getattr(values, name)))
         self._complete(values, given, source)
+        self.quantization = None
+        if settings := given.get(unsupported.QUANTIZATION):
+            self.quantization = quantization.read(settings, f"{os.fspath(source)}: {unsupported.QUANTIZATION}")
         host = {name: getattr(values, name) for name in _HOST_NAMES - {"dtype", "torch_dtype", "quantization_config"}}
         host["dtype"] = values.dtype or values.torch_dtype
         # What nobody knows stays an attribute, unless a class has something else of that name.
@@ -192,8 +196,10 @@ class ModelConfig:
         """
         options = hub.take_source(kwargs)
         path = config_file(pretrained_model_name_or_path, **options)
-        config, unused = cls.from_dict(read_object(path), source=path, return_unused_kwargs=True, **kwargs)
-        unsupported.refuse_quantised_folder(path.parent)
+        given = read_object(path)
+        if not given.get(unsupported.QUANTIZATION) and (settings := unsupported.settings_beside(path.parent)):
+            given[unsupported.QUANTIZATION] = settings
+        config, unused = cls.from_dict(given, source=path, return_unused_kwargs=True, **kwargs)
         if return_unused_kwargs:
             return config, unused
         unsupported.refuse_arguments(unused, f"{cls.__name__}.from_pretrained", cls.field_names())
@@ -231,11 +237,18 @@ class ModelConfig:
         """All fields that are checked."""
         return {field.name for field in fields(cls.file_fields)}
 
+    @property
+    def split_unit(self) -> int:
+        """Inputs of a layer that one rank takes together."""
+        return self.quantization.unit if self.quantization else 1
+
     def to_dict(self) -> dict:
         """The Hub's form."""
         kept = {name: value for name, value in vars(self).items() if value is not None}
         dtype = kept.pop("dtype", None)
-        return {**kept, "model_type": self.model_type, "torch_dtype": dtype}
+        found = {**kept, "model_type": self.model_type, "torch_dtype": dtype}
+        quantization = found.pop("quantization", None)
+        return found | ({unsupported.QUANTIZATION: quantization.settings} if quantization else {})
 
     def save_pretrained(self, save_directory: str | os.PathLike) -> None:
         """Write config.json.

@@ -62,7 +62,7 @@ class Family:
 
     def known_size(self, name: str) -> str | None:
         """The one of `sizes` that `name` is, or is the hubs' name of."""
-        size = name.removeprefix(next(filter(name.startswith, self.hub_names), "")).removesuffix("-Instruct")
+        size = name.removeprefix(next(filter(name.startswith, self.hub_names), "")).replace("-Instruct", "", 1)
         return size if size in self.sizes else None
 
 

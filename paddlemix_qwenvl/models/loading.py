@@ -66,6 +66,24 @@ def check_degree(degree: int | None) -> None:
         )
 
 
+def check_quantization(config, quantization: str | None, dtype: Any) -> None:
+    """What may be asked of a checkpoint that is quantised already.
+
+    Raises:
+        ConfigurationError: another quantization, or a dtype that its tool does not have.
+    """
+    said = config.quantization
+    if said and quantization:
+        raise ConfigurationError(
+            f"quantization is {quantization!r}, but the weights are quantised already, by {said.method}: leave it out."
+        )
+    if said and said.fields.is_half_alone and dtype is not None and dtype_name(dtype) == "float32":
+        raise ConfigurationError(
+            f"dtype is 'float32', but what {said.method} quantised has scales in float16, which wider numbers beside them make no "
+            f"better: leave it out, or give 'float16' or 'bfloat16'."
+        )
+
+
 def check_blocks(config, checkpoint: Checkpoint) -> None:
     """Before a model of a thousand blocks is made in vain.
 

@@ -1,10 +1,12 @@
-"""What the models of all families share: loading, saving, int8."""
+"""What the models of all families share: loading, saving, quantising."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
 
@@ -12,7 +14,11 @@ import paddle
 from paddle import nn
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+from paddlemix_qwenvl.dtypes import QUANTIZATIONS
+from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
+from paddlemix_qwenvl.layers.embedding import ParallelLMHead
+from paddlemix_qwenvl.layers.formats import Dense, Format, Int4, Int8, size
+from paddlemix_qwenvl.layers.formats import quantization as quantized
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.models.auto import config_file
 from paddlemix_qwenvl.models.generation_config import (
@@ -21,16 +27,22 @@ from paddlemix_qwenvl.models.generation_config import (
     read_generation_file,
     write_generation_config,
 )
+from paddlemix_qwenvl.models.laying import lay
 from paddlemix_qwenvl.models.loading import (
     check_arguments,
     check_blocks,
     check_degree,
+    check_quantization,
     loading_dtype,
     shard_bytes,
     weights_folder,
 )
-from paddlemix_qwenvl.parallel import tensor_parallel
-from paddlemix_qwenvl.weights.checkpoint import load_weights, open_folder
+from paddlemix_qwenvl.models.quantization import read
+from paddlemix_qwenvl.parallel import DEGREES, TensorParallel, tensor_parallel, using
+from paddlemix_qwenvl.weights.checkpoint import open_folder
+from paddlemix_qwenvl.weights.loading import load_weights
+from paddlemix_qwenvl.weights.packing import quantization_config
+from paddlemix_qwenvl.weights.quantised import laid_of
 from paddlemix_qwenvl.weights.saving import save_weights
 
 _ARGUMENTS = ("dtype", "torch_dtype", "config", "quantization", "allow_pickle")
@@ -85,8 +97,9 @@ class LoadableModel(nn.Layer):
             config: a config, in place of the folder's.
             dtype: "float32", "float16" or "bfloat16" of weights and KV cache; None or "auto" for what the config says.
             torch_dtype: transformers' older name of it.
-            quantization: "int8" keeps the weights of the language model and of the vision blocks' MLPs as int8, with a scale an
-                output channel; None for none.
+            quantization: "int8" or "fp8" keeps the weights of the language model and of the vision blocks' MLPs in 8 bits, with a
+                scale an output channel; "int4" those of the decoder's blocks in 4, in groups of inputs, and the others as int8;
+                None for none.
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
             kwargs: where to look (`cache_dir`, `subfolder`, `from_hf_hub`, ...), fields of the config to change, and what
                 PaddleNLP and transformers take that is done anyway (`low_cpu_mem_usage`, ...).
@@ -97,8 +110,10 @@ class LoadableModel(nn.Layer):
             ConfigurationError: a dtype, quantization, configuration or argument that cannot be.
             ParallelError: a `tensor_parallel_degree` that was not launched.
         """
-        if quantization not in (None, "int8"):
-            raise ConfigurationError(f"quantization is {quantization!r}: it must be 'int8' or None.")
+        if quantization not in (None, *QUANTIZATIONS):
+            raise ConfigurationError(
+                f"quantization is {quantization!r}: it must be one of {', '.join(QUANTIZATIONS)}, or None."
+            )
         if args or not isinstance(config, cls.config_class | None):
             wanted = f"a {cls.config_class.__name__} as config=... at most, and other arguments by their names"
             raise ConfigurationError(f"{cls.__name__}.from_pretrained got {[*args, config]}: expected {wanted}.")
@@ -110,19 +125,22 @@ class LoadableModel(nn.Layer):
         if config is None:
             config, kwargs = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **source, **kwargs)
         check_arguments(kwargs, f"{cls.__name__}.from_pretrained", {*fields, *_ARGUMENTS, *hub.SOURCE_OPTIONS})
+        check_quantization(config, quantization, dtype or torch_dtype)
         config.dtype = dtype = loading_dtype(dtype, torch_dtype, config)
+        model = (
+            cls.fitting(config, dtype) if config.quantization else None
+        )  # what cannot be is told before any download
         folder = weights_folder(name, **source)
         generation = folder / GENERATION_CONFIG
         generation = cls.generation_config_of(read_generation_file(generation)) if generation.is_file() else None
         checkpoint = open_folder(folder, allow_pickle, cls.weight_prefixes)
         check_blocks(config, checkpoint)
-        model = cls.without_memory(config, dtype)
+        model = model or cls.without_memory(config, dtype)
         tensor_parallel().meet()
-        if quantization == "int8":
-            load_weights(model, checkpoint, dtype, model.optional_weights, model.quantize_parameter)
-            model.quantize_int8()
+        if quantization:
+            load_weights(model, checkpoint, dtype, model.quantized_as_read(quantization))
         else:
-            load_weights(model, checkpoint, dtype, model.optional_weights)
+            load_weights(model, checkpoint, dtype)
         tensor_parallel().meet()
         model.eval()
         model.generation_config = generation or model.generation_config
@@ -137,54 +155,107 @@ class LoadableModel(nn.Layer):
 
     @classmethod
     def without_memory(cls, config, dtype: str):
-        """The model with parameters that have shapes but no values yet."""
-        with default_dtype(dtype), paddle.LazyGuard():
-            return cls(config)
+        """The model with parameters that have shapes but no values yet, and know how they lie in a quantised checkpoint.
 
-    def quantize_int8(self) -> None:
-        """Hold the weights of the language model's Linear layers and of the vision blocks' MLPs as int8.
-
-        The rest of the vision tower, a third of its weights, keeps its dtype: it would add four tenths to the error
-        (docs/benchmarks.md). The model can then not be trained or saved.
+        Raises:
+            ConfigurationError: weights that cannot be quantised as the config says.
+            ParallelError: weights of which a rank cannot have its part.
         """
-        for layer in self.int8_layers():
-            if layer.scale is None:
-                layer.quantize_int8()
+        with default_dtype(dtype), paddle.LazyGuard():
+            model = cls(config)
+        if config.quantization:
+            lay(model, config, dtype)
+        return model
 
-    def int8_layers(self) -> list[Linear]:
-        """The layers that `quantize_int8` changes."""
+    @classmethod
+    def fitting(cls, config, dtype: str):
+        """As `without_memory`; the error for a degree of tensor parallelism that cannot be says which can."""
+        try:
+            return cls.without_memory(config, dtype)
+        except ParallelError as error:
+            fit = [str(degree) for degree in DEGREES if cls._fits(config, dtype, degree)]
+            raise ParallelError(f"{error} Start {' or '.join(fit)} ranks.") from error
+
+    @classmethod
+    def _fits(cls, config, dtype: str, degree: int) -> bool:
+        try:
+            for rank in {0, degree - 1}:
+                with using(TensorParallel(rank, degree)):
+                    cls.without_memory(config, dtype)
+        except ParallelError:
+            return False
+        return True
+
+    def quantize(self, quantization: str) -> None:
+        """Hold weights in fewer bits, as in `from_pretrained`.
+
+        Most of the vision tower, a third of its weights, keeps its dtype: it would add four tenths to int8's error
+        (docs/benchmarks.md). The model can then not be trained.
+        """
+        for layer, name in self.quantizable(quantization).items():
+            if layer.format == Dense():
+                layer.quantize(name)
+
+    def quantizable(self, quantization: str) -> dict[Linear, str]:
+        """The layers that `quantize` changes, and the names of their formats."""
         tower = reduce(getattr, self.vision_path.split("."), self)
         mlps = [layer for mlp in tower.sublayers() if isinstance(mlp, self.vision_mlp) for layer in mlp.sublayers()]
-        kept = {id(layer) for layer in tower.sublayers()} - {id(layer) for layer in mlps}
-        return [layer for layer in self.sublayers() if isinstance(layer, Linear) and id(layer) not in kept]
+        inside, mlps = ({id(layer) for layer in layers} for layers in (tower.sublayers(), mlps))
+        found: dict[Linear, str] = {}
+        for layer in self.sublayers():
+            if isinstance(layer, Linear) and id(layer) not in inside - mlps:
+                sensitive = id(layer) in mlps or isinstance(layer, ParallelLMHead)
+                found[layer] = Int8.name if sensitive and quantization == Int4.name else quantization
+        return found
 
-    def quantize_parameter(self, path: str) -> None:
-        """Hold the parameter at `path` as int8 if it is the weight of one of the `int8_layers`."""
-        weight = reduce(getattr, path.split("."), self)
-        for layer in self.int8_layers():
-            if layer.weight is weight:
-                layer.quantize_int8()
+    def quantized_as_read(self, quantization: str) -> Callable[[str], None]:
+        """What `load_weights` is to call with the path of each parameter: the weight there, once read, is quantised."""
+        paths = {id(parameter): path for path, parameter in self.named_parameters()}
+        layers = {paths[id(layer.weight)]: (layer, name) for layer, name in self.quantizable(quantization).items()}
+
+        def quantize(path: str) -> None:
+            if path in layers:
+                layer, name = layers[path]
+                layer.quantize(name)
+
+        return quantize
+
+    def formats(self) -> set[Format]:
+        """How the model's Linear layers hold their weights."""
+        return {layer.format for layer in self.sublayers() if isinstance(layer, Linear)}
+
+    def weight_bytes(self, width: int, quantization: str | None = None) -> int:
+        """Bytes of the weights, where numbers take `width` of them and `quantization` is as in `from_pretrained`.
+
+        On a GPU a tied head's values lie beside the embedding.
+        """
+        layers = self.quantizable(quantization) if quantization else {}
+        formats = {layer: quantized(name, layer.weight.shape[1]) for layer, name in layers.items()}
+        formats |= {laid.layer: laid.format() for laid in map(laid_of, self.parameters()) if laid}
+        replaced = {id(layer.weight) for layer in formats} - {id(self.get_input_embeddings().weight)}
+        dense = sum(math.prod(each.shape) for each in self.parameters() if id(each) not in replaced)
+        return width * dense + sum(size(format, layer.weight.shape, width) for layer, format in formats.items())
 
     def save_pretrained(self, save_dir: str | os.PathLike, max_shard_size: int | str = "5GB", **kwargs) -> None:
-        """Write config, generation config and weights in the Hub's layout, which transformers reads too.
+        """Write config, generation config and weights in the Hub's layout, which transformers reads too; quantised weights as
+        compressed-tensors lays them out.
 
         Args:
             save_dir: made if it does not exist.
             max_shard_size: bytes, or text such as "5GB".
 
         Raises:
-            CheckpointError: the model is quantised or split over ranks, or `save_dir` is a file.
+            CheckpointError: the model is split over ranks, its int8 weights are arranged for a card, or `save_dir` is a file.
         """
         folder = Path(save_dir)
         if folder.is_file():
             raise CheckpointError(f"{folder} is a file: give a folder to save into.")
-        if any(layer.scale is not None for layer in self.sublayers() if isinstance(layer, Linear)):
-            raise CheckpointError(
-                "a model with int8 weights cannot be saved: load it without quantization and save that."
-            )
+        settings = quantization_config(self)
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(self, folder, shard_bytes(max_shard_size))
-        self.config.save_pretrained(folder)
+        config = copy.copy(self.config)
+        config.quantization = read(settings, folder / hub.CONFIG) if settings else None
+        config.save_pretrained(folder)
         write_generation_config(self.generation_config, folder)
 
 

@@ -35,10 +35,14 @@ OTHER_FAMILIES = {
     "paligemma": "PaliGemma",
 }
 _ADAPTERS = (ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin")
+QUANTIZATION = "quantization_config"
 # Where it is said that weights are quantised -> whose way that is, where it names no method.
-_QUANTISED_KEYS = {"quantization_config": "", "compression_config": "compressed-tensors", "quantization": "mlx"}
+_QUANTISED_KEYS = {QUANTIZATION: "", "compression_config": "compressed-tensors", "quantization": "mlx"}
 _QUANTISED_FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
-_INSTEAD = 'load the unquantised model instead, with quantization="int8" where memory is short'
+_INSTEAD = (
+    'load the unquantised model instead, with quantization="int8" where memory is short, or one quantised by AWQ, GPTQ or '
+    "compressed-tensors"
+)
 _BITS_OF_SWITCHES = {"load_in_4bit": 4, "load_in_8bit": 8}
 _HINTS = {
     "device_map": 'leave it out and call paddle.set_device("gpu:0") or ("cpu") before; several cards are for tensor parallelism',
@@ -74,12 +78,12 @@ def refuse_adapter(folder: Path) -> None:
 
 
 def refuse_quantised(config: Mapping[str, Any], source: str | os.PathLike) -> None:
-    """Raises ConfigurationError for a config.json of weights that are quantised, by whatever method."""
+    """Raises ConfigurationError for a config.json that says in an unusual place that weights are quantised."""
     for part in ("", "text_config", "vision_config"):
         within = config.get(part) if part else config
         for key, method in _QUANTISED_KEYS.items() if isinstance(within, Mapping) else ():
-            if isinstance(within.get(key), Mapping) and within[key]:
-                raise _quantised(within[key], method, f"{os.fspath(source)}: {part + '.' if part else ''}{key}")
+            if isinstance(within.get(key), Mapping) and within[key] and (part or key != QUANTIZATION):
+                raise quantised(within[key], method, f"{os.fspath(source)}: {part + '.' if part else ''}{key}")
 
 
 def is_no_quantisation(config: Any) -> bool:
@@ -88,14 +92,21 @@ def is_no_quantisation(config: Any) -> bool:
     return isinstance(config, Mapping) and {*ways} <= config.keys() and not any(map(config.get, ways))
 
 
-def refuse_quantised_folder(folder: Path) -> None:
-    """Raises ConfigurationError for a folder that says in a file beside config.json that its weights are quantised."""
+def settings_beside(folder: Path) -> dict[str, Any]:
+    """What a file beside config.json says of quantised weights, as config.json would; empty where there is none."""
     for name, method in _QUANTISED_FILES.items():
         if (folder / name).is_file():
-            raise _quantised(read_object(folder / name), method, str(folder / name))
+            return {"quant_method": method, **read_object(folder / name)}
+    return {}
 
 
-def _quantised(settings: Mapping[str, Any], usual: str, place: str) -> ConfigurationError:
+def quantised(settings: Mapping[str, Any], usual: str, place: str) -> ConfigurationError:
+    """The error for weights that are quantised in a way that cannot be loaded.
+
+    Args:
+        usual: the method, where the settings do not name it.
+        place: where it is said.
+    """
     named = ("quant_method", "weight_quantize_algo", "quant_type", "quant_algo", "method")
     methods = [settings[key] for key in named if settings.get(key)]
     methods += ["bitsandbytes" for key in _BITS_OF_SWITCHES if settings.get(key)]

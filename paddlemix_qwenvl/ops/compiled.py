@@ -15,7 +15,7 @@ from . import definitions
 from .int8 import Int8Weight
 from .version import Version
 
-INTERFACE = 3
+INTERFACE = 4
 if getattr(library, "INTERFACE", 1) != INTERFACE:
     raise ImportError("it was built from another version of external_ops")
 
@@ -44,6 +44,7 @@ def _forward(name: str) -> Callable:
 
 
 _ADD_BIAS, _LINEAR, _QUANTIZE_INT8 = map(_kernel, ("add_bias", "linear", "quantize_int8"))
+_LINEAR_INT4 = _kernel("linear_int4")
 _RMS_NORM, _ADD_RMS_NORM = map(_kernel, ("rms_norm", "add_rms_norm"))
 _LAYER_NORM, _ADD_LAYER_NORM = map(_kernel, ("layer_norm", "add_layer_norm"))
 _VARLEN_ATTENTION, _QKV_ATTENTION = map(_kernel, ("varlen_attention", "qkv_attention"))
@@ -101,6 +102,10 @@ def linear_int8(x, weight, bias=None):
     return _run(_LINEAR, x, weight.values, weight.scale, bias)[0]
 
 
+def linear_int4(x, weight, bias=None):
+    return _run(_LINEAR_INT4, x, *weight, bias)[0]
+
+
 def quantize_int8(weight, largest=None):
     if largest is None:
         return Int8Weight(*_run(_QUANTIZE_INT8, weight))
@@ -145,6 +150,7 @@ _register("get_padding_offset", cuda=True)
 _register("layer_norm", layer_norm, differentiable=True, cuda=True)
 _register("linear", linear, differentiable=True, describe=_products)
 _register("linear_int8", linear_int8, describe=_products)
+_register("linear_int4", linear_int4, describe=_products)
 _register("log_probability")
 _register("qkv_attention", qkv_attention)
 _register("qkv_transpose_split", differentiable=True, cuda=True)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -67,7 +68,7 @@ class Decoders:
             if is_uri:
                 file.write(source.encode("ascii", "replace"))
                 file.seek(0)
-            worker = self._idle.get() if not self._idle.empty() else _Worker(self._limits)
+            worker = self._worker()
             try:
                 answer, pixels = worker.ask(job, file)
             except (OSError, ValueError) as error:
@@ -81,6 +82,14 @@ class Decoders:
         if kind == "image":
             return Image.frombytes("RGB", answer["size"], pixels)
         return _video(answer["video"], pixels.reshape(answer["shape"]))
+
+    def _worker(self) -> _Worker:
+        """One that is idle, or a new one."""
+        with suppress(queue.Empty):
+            while not (worker := self._idle.get_nowait()).is_alive:
+                worker.end()
+            return worker
+        return _Worker(self._limits)
 
 
 class _Worker:
@@ -100,6 +109,10 @@ class _Worker:
             )
         self._socket.settimeout(limits.decode_seconds + _SLACK)
         self._answers = self._socket.makefile("rb")
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def ask(self, job: Mapping[str, Any], file: BinaryIO) -> tuple[dict[str, Any], np.ndarray]:
         """What the process answers, and the pixels. Raises OSError or ValueError when it ends, or answers something else."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image
 
 from paddlemix_qwenvl.errors import MediaError
 from paddlemix_qwenvl.media import Video
+from paddlemix_qwenvl.server.addresses import Fetcher
 from paddlemix_qwenvl.server.decoding import Decoders
 from paddlemix_qwenvl.server.limits import Limits
+from paddlemix_qwenvl.server.local_files import Folder
 
 _AT_ONCE = 8  # of one request
-_NO_ADDRESS = "this server takes no address there; send a data URI: data:image/png;base64,DATA."
+_FILES_AT_ONCE = 16  # of all requests, fetched or read
+_WEB = ("http://", "https://")
+_NOT_ALLOWED = "this server takes data URIs alone here: data:image/png;base64,DATA."
 
 
 class MediaPolicy:
@@ -22,11 +27,19 @@ class MediaPolicy:
 
     Args:
         limits: of one request.
+        allow_from: domains whose http(s) addresses it may name; see `Fetcher`.
+        allow_below: the folder whose files it may name.
+
+    Raises:
+        ConfigurationError: one of these is no domain, or no folder.
     """
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits, allow_from: Sequence[str] = (), allow_below: str | os.PathLike | None = None):
         self._limits = limits
+        self._fetcher = Fetcher(allow_from, limits.media_bytes, limits.fetch_seconds) if allow_from else None
+        self._folder = Folder(allow_below, limits.media_bytes) if allow_below is not None else None
         self._decoders = Decoders(limits)
+        self._files = asyncio.Semaphore(_FILES_AT_ONCE)
 
     async def load(self, parts: Sequence[Mapping[str, Any]]) -> list[Image.Image | Video]:
         """Pictures in RGB, as large as they are, and videos as their parts ask for them.
@@ -69,11 +82,20 @@ class MediaPolicy:
         self._decoders.close()
 
     async def _one(self, part: Mapping[str, Any]) -> Image.Image | Video:
-        kind, source = part["type"], part[part["type"]]
+        kind, source = part["type"], part[part["type"]].strip()
         options = {name: value for name, value in part.items() if name not in ("type", kind)}
         if source[:5].lower() == "data:":
             return await self._decoders.decode(kind, source, options)
-        raise MediaError(_NO_ADDRESS)
+        async with self._files:
+            return await self._decoders.decode(kind, await self._file(source), options)
+
+    async def _file(self, name: str) -> BinaryIO:
+        is_address = name[:8].lower().startswith(_WEB)
+        if is_address and self._fetcher:
+            return await self._fetcher.fetch(name)
+        if not is_address and self._folder:
+            return await asyncio.to_thread(self._folder.open, name)
+        raise MediaError(_NOT_ALLOWED)
 
 
 def _pixels(loaded: Image.Image | Video) -> int:

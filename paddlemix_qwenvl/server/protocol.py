@@ -11,10 +11,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import NotRequired, TypedDict
 
+from paddlemix_qwenvl.media.sampling import MAX_FRAMES
+
 MOST_ANSWERS = 16
 MOST_STOPS = 16
 MOST_TOKENS = 1 << 20
-LARGEST_SIDE, LARGEST_PICTURE = 1 << 13, 1 << 26  # pixels that a picture is stretched to
+MOST_PIXELS = 1 << 24  # of a picture as the model sees it
+MOST_VIDEO_PIXELS = 1 << 28  # of all frames of a video, likewise
+LARGEST_SIDE = 1 << 13  # pixels, that a picture is stretched to
 _LARGEST = 2**31 - 1
 
 
@@ -39,16 +43,16 @@ def _only(wanted: Any) -> Any:
 Never, Nothing = _only(False), Annotated[None, Field(default=None, description="Not to be had here.")]
 Ignored = Annotated[str | None, Field(default=None, max_length=4096, description="Without effect here.")]
 TokenId = Annotated[int, Field(ge=0, le=_LARGEST)]
-Pixels = Annotated[int | None, Field(default=None, ge=1, le=_LARGEST)]
+Pixels = Annotated[int | None, Field(default=None, ge=1, le=MOST_PIXELS)]
 Side = Annotated[int | None, Field(default=None, ge=1, le=LARGEST_SIDE)]
-Frames = Annotated[int | None, Field(default=None, ge=1, le=_LARGEST)]
+Frames = Annotated[int | None, Field(default=None, ge=1, le=MAX_FRAMES)]
 Seconds = Annotated[float | None, Field(default=None, ge=0, le=1e9)]
 
 
 class ImageOptions(Given):
     """How pictures and frames are resized; where left out, as the model's own files say."""
 
-    min_pixels: Annotated[int | None, Field(default=None, ge=1, le=LARGEST_PICTURE)]
+    min_pixels: Pixels
     max_pixels: Pixels
     resized_height: Side
     resized_width: Side
@@ -57,7 +61,7 @@ class ImageOptions(Given):
 class VideoOptions(ImageOptions):
     """How videos are resized and sampled besides."""
 
-    total_pixels: Pixels
+    total_pixels: Annotated[int | None, Field(default=None, ge=1, le=MOST_VIDEO_PIXELS)]
     fps: Annotated[float | None, Field(default=None, gt=0, le=1000)]
     nframes: Frames
     min_frames: Frames

@@ -16,6 +16,7 @@ from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.dtypes import DTYPES, QUANTIZATIONS
 from paddlemix_qwenvl.errors import ConfigurationError, DeployError
 from paddlemix_qwenvl.files import replace_folder
+from paddlemix_qwenvl.layers.formats import Int8
 from paddlemix_qwenvl.models.auto import find_family
 from paddlemix_qwenvl.models.family import Family, family_of_config
 from paddlemix_qwenvl.models.generation_config import write_generation_config
@@ -30,7 +31,7 @@ def load(name: str, dtype: str | None = None, model_type: str | None = None, **s
     Args:
         name: a folder, or a name as in `from_pretrained`.
         dtype: of `DTYPES` or `QUANTIZATIONS`, None for the model's own, of which
-            int8 weights are made and which the KV cache keeps.
+            quantised weights are made and which the KV cache keeps.
         model_type: what the model must be, as PaddleNLP's export calls it: that of config.json and "-img2txt"; None for any.
         source: where a name is looked up (`from_hf_hub=True`, ...).
 
@@ -47,7 +48,7 @@ def load(name: str, dtype: str | None = None, model_type: str | None = None, **s
         raise ConfigurationError(
             f"model_type is {model_type!r}, but {name} is of {family.model_type!r}: give {family.model_type}-img2txt."
         )
-    weights = {"quantization": "int8"} if dtype == "int8" else {"dtype": dtype}
+    weights = {"quantization": dtype} if dtype in QUANTIZATIONS else {"dtype": dtype}
     model = family.load("model").from_pretrained(name, allow_pickle=True, **weights, **source)
     return model, family.load("processor").from_pretrained(name, **source)
 
@@ -165,14 +166,15 @@ def describe(model, family: Family, parts: tuple[str, ...], name: str) -> Manife
     eos = defaults.get("eos_token_id", config.eos_token_id)
     eos = [int(token) for token in (eos if isinstance(eos, list | tuple) else [eos]) if token is not None]
     pad = next((token for token in (defaults.get("pad_token_id"), config.pad_token_id, *eos) if token is not None), 0)
-    quantized = any(getattr(layer, "scale", None) is not None for layer in model.sublayers())
-    arranged = any(getattr(layer, "arranged", False) for layer in model.sublayers())
+    formats, capability = model.formats(), None
+    if Int8(arranged=True) in formats:
+        capability = "{}.{}".format(*paddle.device.cuda.get_device_capability())
     return Manifest(
         family=family.name,
         model=short_name(name),
         parts=list(parts),
         degree=tensor_parallel().degree,
-        dtype="int8" if quantized else cache["dtype"],
+        dtype=next((format.name for format in formats if format.name), cache["dtype"]),
         device=paddle.device.get_device().partition(":")[0],
         versions={"paddle": paddle.__version__, "paddlemix_qwenvl": version("paddlemix_qwenvl")},
         cache=cache,
@@ -180,5 +182,5 @@ def describe(model, family: Family, parts: tuple[str, ...], name: str) -> Manife
         vision=config.to_dict()[config.vision_part],
         hidden_size=config.hidden_size,
         context=config.max_position_embeddings,
-        capability="{}.{}".format(*paddle.device.cuda.get_device_capability()) if arranged else None,
+        capability=capability,
     )

@@ -1,16 +1,9 @@
-"""Weight files into a model; `saving` writes them.
-
-A model's parameters say by their pieces (`layers/parameter.py`) which tensors of a Hub checkpoint they are made of, so one table
-serves reading, saving and tensor parallelism. Files are mapped and tensors are read one at a time, only this rank's part.
-"""
+"""A folder's weight files as one set of tensors; `loading` takes them into a model."""
 
 from __future__ import annotations
 
-import math
-import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,12 +11,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from paddlemix_qwenvl.dtypes import SAFETENSORS_DTYPES
-from paddlemix_qwenvl.environment import cpu_count
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
 from paddlemix_qwenvl.fields import Text, checked, read_object
-from paddlemix_qwenvl.layers.parameter import Piece, pieces_of
-from paddlemix_qwenvl.weights.files import NUMPY, PdparamsFile, SafetensorsFile, TorchFile
+from paddlemix_qwenvl.layers.parameter import Piece
+from paddlemix_qwenvl.weights.files import PdparamsFile, SafetensorsFile, TorchFile
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 SAFETENSORS = "model.safetensors"
@@ -36,7 +27,6 @@ WEIGHTS = (  # what a folder's weights may be called, the first choice first
     "pytorch_model.bin",
 )
 FileName = Annotated[str, Field(strict=True, pattern=r"^[^/\\]{1,200}\.(safetensors|bin|pdparams)$")]
-BLOCK = 1 << 18  # numbers that are read and cast at a time
 
 
 class Checkpoint:
@@ -61,7 +51,7 @@ class Checkpoint:
             if not file.is_file():
                 names = [name for name, wanted in index.items() if wanted == file.name]
                 raise CheckpointError(
-                    f"the weight file {file} is missing, which {path.name} names for {_some('tensors', names)}: "
+                    f"the weight file {file} is missing, which {path.name} names for {some('tensors', names)}: "
                     f"download it again."
                 )
             for name in (opened := _open(file, allow_pickle)).tensors:
@@ -198,121 +188,7 @@ def open_folder(
     )
 
 
-def load_weights(
-    model,
-    checkpoint: Checkpoint,
-    dtype: str,
-    optional: set[str] = frozenset(),
-    filled: Callable[[str], None] = lambda path: None,
-) -> None:
-    """Fill the parameters of a model, made under `paddle.LazyGuard`, one tensor at a time.
-
-    Args:
-        model: its parameters need no memory yet.
-        checkpoint: where the values are.
-        dtype: "float32", "float16" or "bfloat16"; values are cast to it.
-        optional: Hub names that the checkpoint may hold in vain (a tied `lm_head.weight`).
-        filled: called with the path of each parameter once it has its values; it may replace the parameter.
-
-    Raises:
-        CheckpointError: tensors that are missing, not expected or of another shape; nothing was filled then.
-    """
-    parameters = dict(model.named_parameters())  # a tied one once, under its first path
-    pieces = dict(named_pieces(model))
-    if faults := name_faults(pieces, checkpoint, optional):
-        raise CheckpointError(
-            f"{checkpoint.path} does not fit the model: {', '.join(faults)}. Take all files from one model."
-        )
-    checkpoint.settle_layout(pieces.items())
-    plan = [(path, parameter, _sources(parameter, path, checkpoint)) for path, parameter in parameters.items()]
-    del parameters  # what `filled` replaces is to give its memory back
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        while plan:
-            path, parameter, sources = plan.pop(0)
-            _fill(parameter, sources, checkpoint, dtype, pool)
-            del parameter
-            filled(path)
-
-
-def named_pieces(model) -> Iterator[tuple[str, Piece]]:
-    """The tensors of a checkpoint that a model is made of, with their names."""
-    for path, parameter in model.named_parameters():
-        for piece in pieces_of(parameter):
-            yield piece.name(path), piece
-
-
-def name_faults(wanted: Iterable[str], checkpoint: Checkpoint, optional: Iterable[str] = ()) -> list[str]:
-    """How many tensors are missing and how many not expected, with the first of them; empty if all is well."""
-    missing, unexpected = {*wanted} - checkpoint.names(), checkpoint.names() - {*wanted, *optional}
-    found = [f"{name} in {checkpoint.file_of(name).name}" for name in unexpected]
-    return [*filter(None, [_some("tensors missing", missing), _some("tensors unexpected", found)])]
-
-
-def _some(what: str, names) -> str:
+def some(what: str, names) -> str:
+    """How many names there are, and the first of them; empty for none."""
     shown = ", ".join(sorted(names)[:5])
     return f"{len(names)} {what} ({shown}{', ...' if len(names) > 5 else ''})" if names else ""
-
-
-def _sources(parameter, path: str, checkpoint: Checkpoint) -> list[tuple]:
-    """For each piece its name, its rows in the parameter, its mapped values and whether they are bfloat16."""
-    named = [(piece, piece.name(path)) for piece in pieces_of(parameter)]
-    return [(name, p.rows, *checkpoint.read(name, p.shape, p.source, p.linear)) for p, name in named]
-
-
-def _fill(parameter, sources: list[tuple], checkpoint: Checkpoint, dtype: str, pool: ThreadPoolExecutor) -> None:
-    buffer = empty(parameter.shape, dtype)
-    for name, place, values, is_bfloat16 in sources:
-        rows = buffer[place]
-        values = values.reshape(rows.shape)
-        if values.strides[0] < values.strides[-1]:  # as the file has it, so that a block is one stretch of the file
-            rows, values = rows.T, values.T
-        step = max(1, BLOCK // max(1, values[:1].size))
-
-        def read(start, name=name, rows=rows, values=values, is_bfloat16=is_bfloat16, step=step):
-            _cast(values[start : start + step], is_bfloat16, dtype, rows[start : start + step])
-            checkpoint.release(name)
-
-        list(pool.map(read, range(0, len(values), step)))
-    adopt(parameter, buffer)
-
-
-def empty(shape: list[int], dtype: str) -> np.ndarray:
-    """An array for a parameter, in memory of its own.
-
-    `np.empty` would ask for huge pages, whose first use took four times as long as all the rest of loading on a virtual machine.
-    """
-    numpy_dtype = np.dtype(NUMPY[SAFETENSORS_DTYPES[dtype]])
-    count = math.prod(shape)
-    memory = mmap.mmap(-1, max(1, count * numpy_dtype.itemsize), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return np.frombuffer(memory, numpy_dtype, count).reshape(shape)
-
-
-def _cast(values: np.ndarray, is_bfloat16: bool, dtype: str, out: np.ndarray) -> None:
-    if is_bfloat16 and dtype == "float32":  # in place: a third of the time that a shifted copy takes
-        bits = out.view(np.uint32)
-        bits[...] = values
-        np.left_shift(bits, 16, out=bits)
-    elif is_bfloat16 and dtype == "float16":
-        out[...] = (values.astype(np.uint32) << 16).view(np.float32)
-    elif dtype == "bfloat16" and not is_bfloat16:
-        out[...] = to_bfloat16(np.asarray(values, np.float32))
-    else:
-        out[...] = values
-
-
-def to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """The bits of float32 `values` as bfloat16, rounded to the nearest, ties to even."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
-
-
-def adopt(parameter, buffer: np.ndarray) -> None:
-    """Let `parameter` take `buffer` as its memory; on a GPU, its copy there."""
-    import paddle
-
-    tensor = paddle.Tensor(buffer, zero_copy=True)
-    place = paddle.framework._current_expected_place()
-    if not isinstance(place, paddle.CPUPlace):
-        tensor = tensor._copy_to(place, True)
-    tensor._share_buffer_to(parameter)

@@ -21,7 +21,8 @@ from paddlemix_qwenvl.fields import Text, checked
 
 Size = Annotated[int, Field(strict=True, ge=0, le=2**62)]
 
-# bfloat16 is kept as its 16 bits: NumPy has no such type, and Paddle takes uint16 for it.
+# bfloat16 is kept as its 16 bits: NumPy has no such type, and Paddle takes uint16 for it. float8 is kept as bytes that are no
+# numbers, so that nobody takes them for some.
 NUMPY = {
     "F64": np.float64,
     "F32": np.float32,
@@ -32,6 +33,7 @@ NUMPY = {
     "I8": np.int8,
     "U8": np.uint8,
     "BOOL": np.bool_,
+    "F8_E4M3": np.dtype("V1"),
 }
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import hub_model
 import numpy as np
+from hypothesis import strategies as st
+from neighbours import check_neighbours, ways
 from PIL import Image
 from reference.qwen_vl import qwen_vl_cases
 
@@ -109,7 +111,7 @@ def answers(name: str, model, folder: Path) -> dict[str, np.ndarray]:
             found[f"{name} {batch} tokens"] = model.generate(**inputs, **GREEDY)[0].numpy()
     found[f"{name} beams tokens"] = model.generate(**inputs, **BEAMS)[0].numpy()
     if name in DEALT:
-        found[f"{name} crowded tokens"] = crowded(model, inputs)
+        check_crowds(model, inputs)
     found[f"{name} seeded tokens"] = model.generate(**inputs, **SAMPLED, seed=11)[0].numpy()
     found[f"{name} unseeded tokens"] = model.generate(**inputs, **SAMPLED)[0].numpy()
     return found
@@ -123,32 +125,25 @@ def inputs_of(model, folder: Path, batch: str) -> dict:
         return {key: paddle.to_tensor(file[key]) for key in known}
 
 
-def crowded(model, inputs: dict) -> np.ndarray:
-    """Greedy tokens from an engine whose cache holds one and a half of the prompts, so that the younger ones begin anew."""
-    from paddlemix_qwenvl.engine.capacity import blocks_needed
-    from paddlemix_qwenvl.engine.engine import Engine
-    from paddlemix_qwenvl.engine.events import Finished
+def check_crowds(model, inputs: dict) -> None:
+    """No answer depends on its neighbours; rank 0 draws who comes when, and how much room there is."""
     from paddlemix_qwenvl.engine.ranks import on_all_ranks
     from paddlemix_qwenvl.engine.runner import ModelRunner
     from paddlemix_qwenvl.engine.sequence import Request
     from paddlemix_qwenvl.engine.settings import GenerationSettings
     from paddlemix_qwenvl.models.family import family_of_config
 
-    settings = GenerationSettings(min_new_tokens=16, max_new_tokens=16)
-
-    def requests() -> list[Request]:
+    def prompts() -> list:
         arrays = {name: value.numpy() for name, value in inputs.items()}
-        prompts = family_of_config(model.config).module("positions").prompts(model.config, arrays)
-        return [Request(prompt, settings) for prompt in prompts]
+        return family_of_config(model.config).module("positions").prompts(model.config, arrays)
 
-    def answer(asked: list[Request], runner) -> np.ndarray:
-        largest = max(blocks_needed(len(each.prompt.token_ids), settings, 4, shared=False) for each in asked)
-        engine = Engine(runner, largest * 3 // 2, block_size=4, max_num_batched_tokens=16)
-        rows = {engine.add(request): row for row, request in enumerate(asked)}
-        found = [event for event in engine.run() if isinstance(event, Finished)]
-        return np.array([event.token_ids for event in sorted(found, key=lambda event: rows[event.request_id])])
+    def check(prompts: list, runner) -> None:
+        requests = st.builds(
+            lambda prompt, way: Request(prompt, GenerationSettings(**way)), st.sampled_from(prompts), ways()
+        )
+        check_neighbours(runner, requests, examples=8)
 
-    return np.asarray(on_all_ranks(model.lm_head.parallel, [ModelRunner(model)], requests, answer))
+    on_all_ranks(model.lm_head.parallel, [ModelRunner(model)], prompts, check)
 
 
 def int8_model(folder: Path):

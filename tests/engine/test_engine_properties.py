@@ -2,11 +2,11 @@
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from neighbours import answers
 from table_model import TableModel, picture, plain_prompt
 
 from paddlemix_qwenvl.engine.capacity import blocks_needed
 from paddlemix_qwenvl.engine.engine import Engine
-from paddlemix_qwenvl.engine.events import Failed, Finished, Token
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.settings import GenerationSettings
 
@@ -42,33 +42,6 @@ def requests(draw):
     if kind == "several":
         values["num_return_sequences"] = draw(st.integers(2, 3))
     return Request(plain_prompt(ids, media), GenerationSettings(**values), priority=draw(st.integers(0, 1)))
-
-
-def answers(engine, arrivals, cancelled=()) -> dict:
-    """Tokens and reason of each answer, by request and index; requests arrive at their steps."""
-    numbers, found, told, step = {}, {}, {}, 0
-    while len(numbers) < len(arrivals) or engine.busy:
-        for place, (when, request) in enumerate(arrivals):
-            if when <= step and place not in numbers:
-                numbers[place] = engine.add(request)
-        for place, when in cancelled:
-            if when == step and place in numbers and not any(key[0] == place for key in found):
-                engine.cancel(numbers[place])
-        place_of = {number: place for place, number in numbers.items()}
-        for event in engine.step():
-            assert not isinstance(event, Failed), event.error
-            if isinstance(event, Token | Finished):
-                key = place_of[event.request_id], event.index
-            if isinstance(event, Token):
-                told.setdefault(key, []).append(event.token_id)
-            if isinstance(event, Finished):
-                assert key not in found
-                found[key] = event.token_ids, event.reason
-        step += 1
-        assert step < 1000, "nothing moves any more"
-    for key, tokens in told.items():
-        assert tokens == found[key][0]
-    return found
 
 
 def alone(request) -> dict:

@@ -17,7 +17,7 @@ import paddlemix_qwenvl
 from paddlemix_qwenvl.errors import ConfigurationError
 
 QWEN_VL = qwen_vl_cases.CONFIGS["wide"]
-AWQ = {"quant_method": "awq", "bits": 4}
+NF4 = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 LORA = {"peft_type": "LORA", "base_model_name_or_path": "Qwen/Qwen2.5-VL-7B-Instruct", "r": 8}
 
 
@@ -39,16 +39,16 @@ def test_a_damaged_visual_is_named_where_the_host_would_fail_on_it(tmp_path, cha
 @pytest.mark.parametrize("config", [hub_model.config(), QWEN_VL], ids=["qwen2_5_vl", "qwen_vl"])
 @pytest.mark.parametrize("auto", [AutoConfig, AutoModelForConditionalGeneration, AutoModelForCausalLM])
 def test_quantised_checkpoints(tmp_path, config, auto):
-    folder = write(tmp_path, {"config.json": {**config, "quantization_config": AWQ}})
+    folder = write(tmp_path, {"config.json": {**config, "quantization_config": NF4}})
     with pytest.raises(
-        ConfigurationError, match=rf'^{tmp_path}/config\.json: quantization_config says .* "awq" to 4 bits'
+        ConfigurationError, match=rf'^{tmp_path}/config\.json: quantization_config says .* "bitsandbytes" to 4 bits'
     ):
         auto.from_pretrained(folder)
 
 
 def test_a_file_beside_config_json_that_says_it(tmp_path):
-    folder = write(tmp_path, {"config.json": hub_model.config(), "quant_config.json": {"w_bit": 4}})
-    with pytest.raises(ConfigurationError, match=r'quant_config\.json says that the weights are quantised by "awq"'):
+    folder = write(tmp_path, {"config.json": hub_model.config(), "quant_config.json": {"w_bit": 3}})
+    with pytest.raises(ConfigurationError, match=r"config\.json: quantization_config: bits is 3, expected 4"):
         AutoModelForConditionalGeneration.from_pretrained(folder)
 
 

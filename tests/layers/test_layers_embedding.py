@@ -6,6 +6,7 @@ import pytest
 from gpu_stand_in import card
 
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead, VocabParallelEmbedding
+from paddlemix_qwenvl.layers.formats import Dense, Int8
 from paddlemix_qwenvl.layers.parameter import pieces_of
 from paddlemix_qwenvl.parallel import TensorParallel, using
 
@@ -85,9 +86,9 @@ def test_a_tied_embedding_shares_int8_rows_that_lie_row_by_row(capability, share
     embedding.weight.set_value(table)
     head = ParallelLMHead(32, 64, embedding.to(dtype="bfloat16"))
     with card(capability):
-        head.quantize_int8()
+        head.quantize("int8")
         rows, scores = embedding(paddle.to_tensor(IDS)), head(paddle.to_tensor(table[:3]).astype("bfloat16"))
-    assert (embedding.scale is not None) == shared and head.arranged != shared
+    assert embedding.format == (Int8() if shared else Dense()) and head.format == Int8(arranged=not shared)
     assert rows.dtype == paddle.bfloat16 and scores.dtype == paddle.float32
     np.testing.assert_allclose(rows.astype("float32").numpy(), table[IDS], atol=0.02)
     np.testing.assert_allclose(scores.numpy(), table[:3] @ table.T, rtol=0.02, atol=0.4)

@@ -5,6 +5,7 @@ import paddle
 import pytest
 from gpu_stand_in import card
 
+from paddlemix_qwenvl.layers.formats import Int8
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear, gate_up_linear
 from paddlemix_qwenvl.layers.parameter import pieces_of
 from paddlemix_qwenvl.parallel import TensorParallel, using
@@ -135,7 +136,7 @@ def test_int8_is_within_half_a_step_of_the_weight():
     layer = fill(Linear(40, 6), weight, draw(6))
     x = draw(3, 40)
     exact = output(layer, x)
-    layer.quantize_int8()
+    layer.quantize("int8")
     assert layer.weight.dtype == paddle.int8 and layer.scale.shape == [6]
     steps = layer.scale.numpy()[:, None]
     np.testing.assert_allclose(steps[:, 0], np.abs(weight).max(1) / 127, rtol=1e-6)
@@ -149,7 +150,7 @@ def test_int8_of_a_merged_layer_keeps_a_scale_for_each_output():
     layer = gate_up_linear(16, 5, bias=True)
     x = draw(2, 16)
     exact = output(layer, x)
-    layer.quantize_int8()
+    layer.quantize("int8")
     np.testing.assert_allclose(output(layer, x), exact, atol=0.02)
     assert np.abs(output(layer, x) - exact).max() > 0
 
@@ -166,9 +167,9 @@ def test_int8_rows_of_all_ranks_add_up_on_a_gpu(capability, dtype, size, degree)
         with using(Alone(rank, degree)):
             layer = from_hub(RowParallelLinear(size, 32, start, stop, bias=True), tensors, "o").to(dtype=dtype)
         with card(capability):
-            layer.quantize_int8()
+            layer.quantize("int8")
             y = layer(x[:, start:stop])
-        assert layer.arranged == (capability != (12, 0)) and y.dtype == x.dtype
+        assert layer.format == Int8(arranged=capability != (12, 0)) and y.dtype == x.dtype
         total = total + y.astype("float32").numpy()
     wanted = x.astype("float32").numpy() @ tensors["o.weight"].T + tensors["o.bias"]
     assert np.linalg.norm(total - wanted) < 0.02 * np.linalg.norm(wanted)
@@ -179,5 +180,5 @@ def test_inputs_are_filled_up_once_for_the_kernel(inputs, filled):
     """The 72B's down_proj at 4 and 8 ranks, and the vision tower's."""
     layer = Linear(inputs, 16, bias=False).to(dtype="bfloat16")
     with card((8, 0)):
-        layer.quantize_int8()
-    assert layer.arranged and layer.weight.shape == [16, filled] and layer.scale.shape == [16]
+        layer.quantize("int8")
+    assert layer.format == Int8(arranged=True) and layer.weight.shape == [16, filled] and layer.scale.shape == [16]

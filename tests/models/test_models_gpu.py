@@ -10,7 +10,7 @@ from reference.qwen_vl import qwen_vl_cases
 from test_parallel import on_all_ranks, ranks_of
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, QWenLMHeadModel
-from paddlemix_qwenvl.layers.linear import Linear
+from paddlemix_qwenvl.layers.formats import Int8
 from paddlemix_qwenvl.parallel import using
 
 # Sizes that Paddle's kernels take, but for the inner widths, which are filled up for them, and the tower's gates.
@@ -108,8 +108,8 @@ def test_a_card_answers_as_the_cpu_does(family, capability, dtype, quantization)
     scores = logits(cpu[quantization], given, tokens.numpy())
     chosen = np.take_along_axis(scores, tokens.numpy()[..., None], -1)[..., 0]
     assert (scores.max(-1) - chosen < 8 * limit).all()
-    arranged = [layer for layer in model.sublayers() if isinstance(layer, Linear) and layer.arranged]
-    assert bool(arranged) == (quantization == "int8" and dtype != "float32" and capability != (12, 0))
+    arranged = quantization == "int8" and dtype != "float32" and capability != (12, 0)
+    assert (Int8(arranged=True) in model.formats()) == arranged
 
 
 @pytest.mark.parametrize("capability", [(7, 0), (8, 0), (12, 0)])
@@ -123,7 +123,7 @@ def test_two_cards_answer_as_the_cpu_does(family, capability, quantization):
             with using(rank):
                 models.append(load(dtype="float16"))
         if quantization:
-            on_all_ranks(models, lambda model: model.quantize_int8())
+            on_all_ranks(models, lambda model: model.quantize("int8"))
         first, second = on_all_ranks(models, lambda model: logits(model, given))
     wanted = logits(cpu[quantization], given)
     limit = GROWTH * ROUNDING["bfloat16" if quantization else "float16"] * np.sqrt((wanted**2).mean())

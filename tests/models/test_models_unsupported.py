@@ -12,16 +12,10 @@ from paddlemix_qwenvl.models import unsupported
 
 CONFIG = hub_model.config()
 LORA = {"peft_type": "LORA", "base_model_name_or_path": "Qwen/Qwen2.5-VL-7B-Instruct", "r": 8}
-# As AutoAWQ, AutoGPTQ, bitsandbytes, compressed-tensors, FP8 and others write it.
+# As bitsandbytes, FP8 and others write it.
 QUANTISED = {
-    "awq": ({"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm"}, '"awq" to 4 bits'),
-    "gptq": ({"quant_method": "gptq", "bits": 8, "desc_act": False}, '"gptq" to 8 bits'),
     "nf4": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, '"bitsandbytes" to 4 bits'),
     "llm.int8": ({"load_in_8bit": True, "load_in_4bit": False}, '"bitsandbytes" to 8 bits'),
-    "compressed": (
-        {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4}}}},
-        '"compressed-tensors" to 4 bits',
-    ),
     "fp8": ({"quant_method": "fp8", "activation_scheme": "dynamic"}, '"fp8" to 8 bits'),
     "paddle": ({"weight_quantize_algo": "weight_only_int8"}, '"weight_only_int8" to 8 bits'),
     "new": ({"quant_method": "someone's", "odd": [1]}, '"someone\'s", which'),
@@ -54,7 +48,7 @@ def test_quantised_checkpoints(tmp_path, name):
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
-        ({"text_config": {"quantization_config": QUANTISED["awq"][0]}}, "text_config.quantization_config"),
+        ({"text_config": {"quantization_config": QUANTISED["nf4"][0]}}, "text_config.quantization_config"),
         ({"compression_config": {"config_groups": {}, "format": "x"}}, 'compression_config .*"compressed-tensors"'),
         ({"quantization": {"group_size": 64, "bits": 4}}, 'quantization says .* by "mlx" to 4 bits'),
     ],
@@ -64,12 +58,10 @@ def test_other_places_that_say_it(fields, place):
         Qwen2_5_VLConfig(**fields)
 
 
-@pytest.mark.parametrize(("file", "method"), [("quantize_config.json", "gptq"), ("quant_config.json", "awq")])
-def test_files_beside_config_json_that_say_it(tmp_path, file, method):
-    folder = write(tmp_path, {"config.json": CONFIG, file: {"w_bit": 4, "q_group_size": 128}})
-    with pytest.raises(
-        ConfigurationError, match=rf'{file} says that the weights are quantised by "{method}" to 4 bits'
-    ):
+@pytest.mark.parametrize(("file", "bits"), [("quantize_config.json", "bits"), ("quant_config.json", "w_bit")])
+def test_files_beside_config_json_that_say_it(tmp_path, file, bits):
+    folder = write(tmp_path, {"config.json": CONFIG, file: {bits: 3, "zero_point": True}})
+    with pytest.raises(ConfigurationError, match=r"config\.json: quantization_config: bits is 3, expected 4"):
         Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
 
 

@@ -20,7 +20,7 @@ from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.ops import definitions, dispatch, location
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("attention", "gradients", "linear", "norm", "padding", "rotary", "sample")
+NAMES = ("attention", "gradients", "int4", "linear", "norm", "padding", "rotary", "sample")
 KERNEL_TESTS = [Path(__file__).with_name(f"test_ops_{name}.py") for name in NAMES]
 
 
@@ -80,7 +80,7 @@ FULL = "HAS_CUDA = False\nrun = set_threads = print\nINTERFACE = {}\nOPERATIONS 
     [
         ("run = None\n", ""),
         (FULL.format(2, {f"qwenvl_{name}" for name in KERNELS}), ""),
-        (FULL.format(3, {f"qwenvl_{name}" for name in KERNELS - {"write_cache_kv"}}), ", without write_cache_kv"),
+        (FULL.format(4, {f"qwenvl_{name}" for name in KERNELS - {"write_cache_kv"}}), ", without write_cache_kv"),
     ],
     ids=["before it was counted", "another interface", "without an operation"],
 )

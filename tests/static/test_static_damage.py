@@ -143,5 +143,5 @@ def test_a_graph_that_cannot_be_traced(model, processor, tmp_path, monkeypatch):
 
 
 def test_a_dtype_that_is_none(hub_folder):
-    with pytest.raises(ConfigurationError, match=r"dtype is 'int4'.*int8"):
-        exporter.load(str(hub_folder), "int4")
+    with pytest.raises(ConfigurationError, match=r"dtype is 'int3'.*int8, int4, fp8"):
+        exporter.load(str(hub_folder), "int3")

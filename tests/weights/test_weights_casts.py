@@ -12,7 +12,7 @@ from hub_model import held_tensors, widened
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.errors import ConfigurationError
-from paddlemix_qwenvl.weights.checkpoint import to_bfloat16
+from paddlemix_qwenvl.weights.casts import to_bfloat16
 
 CONFIG = hub_model.config()
 Q_PROJ = "model.layers.0.self_attn.q_proj.weight"
@@ -86,8 +86,8 @@ def test_dtype_is_what_the_config_says_unless_told(hub_tensors, tmp_path):
     assert MODEL.from_pretrained(tmp_path, dtype="float32").parameters()[0].dtype == paddle.float32
     with pytest.raises(ConfigurationError, match=r"dtype is 'int8': it must be one of float32, float16, bfloat16"):
         MODEL.from_pretrained(tmp_path, dtype="int8")
-    with pytest.raises(ConfigurationError, match=r"quantization is 'int4': it must be 'int8' or None"):
-        MODEL.from_pretrained(tmp_path, quantization="int4")
+    with pytest.raises(ConfigurationError, match=r"quantization is 'int3': it must be one of int8, int4, fp8, or None"):
+        MODEL.from_pretrained(tmp_path, quantization="int3")
     assert paddle.get_default_dtype() == "float32"
 
 

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.dtypes import dtype_name
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
-from paddlemix_qwenvl.weights.checkpoint import to_bfloat16
+from paddlemix_qwenvl.weights.casts import to_bfloat16
 
 CONFIG = hub_model.config()
 INDEX = "model.safetensors.index.json"

@@ -17,6 +17,31 @@ std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const Optional
   return {narrow(y, x)};
 }
 
+std::vector<Tensor> linear_int4(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& zeros,
+                                const OptionalTensor& order, const OptionalTensor& bias) {
+  const int64_t n = values.shape()[0], k = x.shape().back(), groups = scale.shape().back();
+  const int64_t group = groups ? k / groups : 0, rows = k ? x.numel() / k : 0;
+  PD_CHECK(group % QWENVL_INT4_GROUPS_OF == 0 && group * groups == k, "an int4 weight has groups of a multiple of ",
+           QWENVL_INT4_GROUPS_OF, " inputs, which ", groups, " groups of ", k, " inputs are not");
+  expect_dtype("values", values, DataType::UINT8);
+  expect_shape("values", values, {n, k / 2});
+  expect_shape("scale", scale, {n, groups});
+  const QwenvlDtype scale_dtype = kernel_dtype("scale", scale);
+  PD_CHECK(scale_dtype != QWENVL_INT8, "scale may be float32, bfloat16 or float16, not int8");
+  if (zeros) expect_shape("zeros", *zeros, {n, groups});
+  if (zeros) expect_dtype("zeros", *zeros, DataType::UINT8);
+  if (order) expect_shape("order", *order, {k});
+  if (order) expect_dtype("order", *order, DataType::INT32);
+  if (bias) expect_shape("bias", *bias, {n});
+  const QwenvlInt4Weight weight{values.data<uint8_t>(), scale.data(), zeros ? zeros->data<uint8_t>() : nullptr,
+                                order ? order->data<int32_t>() : nullptr, scale_dtype, n, k, group};
+  const Tensor in = wide(x);
+  const OptionalTensor added = wide(bias);
+  Tensor y = empty(with_last(x.shape(), n), DataType::FLOAT32, x);
+  qwenvl_linear_int4(in.data<float>(), &weight, data(added), rows, y.data<float>());
+  return {narrow(y, x)};
+}
+
 void add_bias(Tensor& y, const Tensor& bias) {
   expect_shape("bias", bias, {y.shape().back()});
   expect_dtype("y", y, DataType::FLOAT32);  // activations are, on the CPU
@@ -43,6 +68,10 @@ std::vector<Tensor> quantize_int8(const Tensor& weight) {
 
 std::vector<Shape> linear_shape(Shape x, Shape weight, Shape, Shape) { return {with_last(x, weight[0])}; }
 std::vector<DataType> linear_dtype(DataType x, DataType, DataType, DataType) { return {x}; }
+std::vector<Shape> linear_int4_shape(Shape x, Shape values, Shape, Shape, Shape, Shape) {
+  return {with_last(x, values[0])};
+}
+std::vector<DataType> linear_int4_dtype(DataType x, DataType, DataType, DataType, DataType, DataType) { return {x}; }
 std::vector<Shape> add_bias_shape(Shape y, Shape) { return {y}; }
 std::vector<DataType> add_bias_dtype(DataType y, DataType) { return {y}; }
 std::vector<Shape> quantize_int8_shape(Shape weight) { return {weight, {weight[0]}}; }
@@ -52,6 +81,10 @@ std::vector<DataType> quantize_int8_dtype(DataType) { return {DataType::INT8, Da
 
 QWENVL_BUILD_OP(linear)
     .Inputs({"x", "weight", paddle::Optional("scale"), paddle::Optional("bias")})
+    .Outputs({"y"});
+
+QWENVL_BUILD_OP(linear_int4)
+    .Inputs({"x", "values", "scale", paddle::Optional("zeros"), paddle::Optional("order"), paddle::Optional("bias")})
     .Outputs({"y"});
 
 QWENVL_BUILD_OP(add_bias)

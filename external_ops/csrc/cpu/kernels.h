@@ -12,6 +12,7 @@ struct QwenvlCpuKernels {
   const char* isa;
   int integer_products;   // whether `linear` multiplies narrow weights in integers, faster than float32 products can be
   int bfloat16_products;  // whether it multiplies bfloat16 ones in bfloat16
+  int int4_integers;      // whether `linear_int4` multiplies in integers
 
   // y = norm(x + residual), total = x + residual; residual and total may be null together. Arrays [rows, size].
   void (*rms_norm)(const float* x, const float* residual, const float* weight, float epsilon, int64_t rows,
@@ -67,6 +68,10 @@ struct QwenvlCpuKernels {
   // y [m, n] = x [m, k] times the transpose of weight [n, k], times scales unless null, plus bias unless null.
   void (*linear)(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales, const float* bias,
                  int64_t m, int64_t k, int64_t n, float* y);
+  // The same with an int4 weight; x is in its order.
+  void (*linear_int4)(const float* x, const struct QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y);
+  // Rows first .. first + count of such a weight, rounded to bfloat16.
+  void (*int4_to_bfloat16)(const struct QwenvlInt4Weight* weight, int64_t first, int64_t count, uint16_t* y);
   // weight [rows, size] of float32, bfloat16 or float16 to int8 y and the worth of a step, scales [rows].
   void (*quantize)(const void* weight, enum QwenvlDtype dtype, int64_t rows, int64_t size, int8_t* y, float* scales);
   // From float32, bfloat16, float16 or int8, exactly.
@@ -102,6 +107,7 @@ enum QwenvlProduct qwenvl_product(enum QwenvlDtype weight, int64_t rows);
 // The table's `linear`, or oneDNN where that is faster.
 void qwenvl_linear(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales, const float* bias,
                    int64_t m, int64_t k, int64_t n, float* y);
+void qwenvl_linear_int4(const float* x, const struct QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y);
 // Whether this build was linked with Paddle's oneDNN, and whether that has AMX on this CPU.
 int qwenvl_has_onednn(void);
 int qwenvl_has_amx(void);

@@ -14,7 +14,7 @@
 namespace qwenvl {
 namespace {
 
-constexpr int64_t CHUNK_BYTES = 4 << 20;  // of an int8 weight turned to bfloat16 at a time
+constexpr int64_t CHUNK_BYTES = 4 << 20;  // of a weight turned to bfloat16 at a time
 constexpr size_t MOST_PRODUCTS = 512;     // shapes to keep a compiled product for
 
 // y [m, n], rows `stride` apart, = x [m, k] times the transpose of weight [n, k], plus a bias unless there is none.
@@ -74,6 +74,12 @@ struct Engine {
   }
 };
 
+std::unique_ptr<uint16_t[]> to_bfloat16(const float* x, int64_t size) {
+  std::unique_ptr<uint16_t[]> narrow(new uint16_t[size]);
+  qwenvl_cpu_kernels()->to_bfloat16(x, size, narrow.get());
+  return narrow;
+}
+
 bool multiply(const uint16_t* x, const uint16_t* weight, const float* bias, int64_t m, int64_t k, int64_t n,
               int64_t stride, float* y) {
   using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, bool, int>;
@@ -92,16 +98,18 @@ bool multiply(const uint16_t* x, const uint16_t* weight, const float* bias, int6
   return engine.stream && found->second.run(engine.stream, x, weight, bias, y);
 }
 
-// An int8 weight goes chunk by chunk; its scales and the bias apply to the product.
-bool multiply_int8(const uint16_t* x, const int8_t* weight, const float* scales, const float* bias, int64_t m,
-                   int64_t k, int64_t n, float* y) {
+// A weight of few bits goes chunk by chunk: widen(first, count, rows) makes bfloat16 of some of its rows. Scales and the bias
+// apply to the product.
+template <class Widen>
+bool multiply_chunks(const float* x, Widen widen, const float* scales, const float* bias, int64_t m, int64_t k,
+                     int64_t n, float* y) {
   const int64_t chunk = CHUNK_BYTES / (2 * k) / 64 * 64 + 64;
-  std::unique_ptr<uint16_t[]> wide(new uint16_t[chunk * k]);
+  const std::unique_ptr<uint16_t[]> narrow = to_bfloat16(x, m * k), rows(new uint16_t[chunk * k]);
   for (int64_t first = 0; first < n; first += chunk) {
-    const int64_t columns = n - first < chunk ? n - first : chunk;
-    qwenvl_cpu_kernels()->int8_to_bfloat16(weight + first * k, columns * k, wide.get());
-    if (!multiply(x, wide.get(), nullptr, m, k, columns, n, y + first)) return false;
-    finish_columns(scales, bias, m, n, first, columns, y);
+    const int64_t count = n - first < chunk ? n - first : chunk;
+    widen(first, count, rows.get());
+    if (!multiply(narrow.get(), rows.get(), nullptr, m, k, count, n, y + first)) return false;
+    finish_columns(scales, bias, m, n, first, count, y);
   }
   return true;
 }
@@ -116,10 +124,18 @@ bool has_bfloat16_products() {
 
 bool bfloat16_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
                      int64_t m, int64_t k, int64_t n, float* y) {
-  std::unique_ptr<uint16_t[]> narrow(new uint16_t[m * k]);
-  qwenvl_cpu_kernels()->to_bfloat16(x, m * k, narrow.get());
-  if (dtype == QWENVL_INT8) return multiply_int8(narrow.get(), (const int8_t*)weight, scales, bias, m, k, n, y);
-  return multiply(narrow.get(), (const uint16_t*)weight, bias, m, k, n, n, y);
+  if (dtype == QWENVL_BFLOAT16) return multiply(to_bfloat16(x, m * k).get(), (const uint16_t*)weight, bias, m, k, n, n, y);
+  auto widen = [&](int64_t first, int64_t count, uint16_t* rows) {
+    qwenvl_cpu_kernels()->int8_to_bfloat16((const int8_t*)weight + first * k, count * k, rows);
+  };
+  return multiply_chunks(x, widen, scales, bias, m, k, n, y);
+}
+
+bool bfloat16_linear_int4(const float* x, const QwenvlInt4Weight& weight, const float* bias, int64_t m, float* y) {
+  auto widen = [&](int64_t first, int64_t count, uint16_t* rows) {
+    qwenvl_cpu_kernels()->int4_to_bfloat16(&weight, first, count, rows);
+  };
+  return multiply_chunks(x, widen, nullptr, bias, m, weight.k, weight.n, y);
 }
 
 }  // namespace qwenvl
@@ -135,6 +151,7 @@ bool qwenvl::bfloat16_linear(const float*, const void*, QwenvlDtype, const float
                              int64_t, float*) {
   return false;
 }
+bool qwenvl::bfloat16_linear_int4(const float*, const QwenvlInt4Weight&, const float*, int64_t, float*) { return false; }
 extern "C" int qwenvl_has_amx(void) { return 0; }
 
 #endif

@@ -12,6 +12,8 @@ bool bfloat16_linear(const float* x, const void* weight, QwenvlDtype dtype, cons
                    int64_t m, int64_t k, int64_t n, float* y);
 bool float32_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
                 int64_t m, int64_t k, int64_t n, float* y);
+// x is in the weight's order.
+bool bfloat16_linear_int4(const float* x, const QwenvlInt4Weight& weight, const float* bias, int64_t m, float* y);
 
 // Columns first .. first + count of y [m, n]: times scales, plus bias, where they are not null.
 inline void finish_columns(const float* scales, const float* bias, int64_t m, int64_t n, int64_t first, int64_t count,

@@ -1,4 +1,4 @@
-// Products with narrow weights in integers, for AVX2 and for AVX-512 with VNNI: an instruction that multiplies pairs of
+// Products with narrow weights in integers, for AVX2 and AVX-512, best with VNNI: an instruction that multiplies pairs of
 // int16 and adds neighbours does twice the work of a multiply-add in float32. x and, unless they are int8, the weights are
 // rounded to integers in blocks of DEPTH inputs with a scale of their own ("block floating point", Wilkinson 1963): to 12
 // bits and a sign, x beside int8 weights to 15, where bfloat16 keeps 8 bits of a number. The sums of a block are exact.
@@ -7,7 +7,7 @@
 #include "microkernel.h"
 #include "numbers.h"
 
-#ifdef QWENVL_INTEGER_PRODUCTS
+#if defined(__AVX2__)
 
 namespace qwenvl {
 namespace QWENVL_ISA {
@@ -32,7 +32,11 @@ INLINE vshort join(vint a, vint b) {  // of which the low halves count, in natur
 }
 INLINE vshort widen_integers(const int8_t* p) { return (vshort)_mm512_cvtepi8_epi16(load_as<__m256i>(p)); }
 INLINE vint add_products(vint sums, vshort a, vshort b) {  // of neighbours
+#if defined(__AVX512VNNI__)
   return (vint)_mm512_dpwssd_epi32((__m512i)sums, (__m512i)a, (__m512i)b);
+#else
+  return sums + (vint)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#endif
 }
 INLINE vshort repeat(const float* pair) { return (vshort)_mm512_set1_epi32(load_as<int32_t>(pair)); }
 #else

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <atomic>
+#include <memory>
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -57,7 +58,7 @@ extern "C" int qwenvl_threads(void) {
 
 extern "C" void qwenvl_set_threads(int count) { threads.store(count, std::memory_order_relaxed); }
 
-// Whether oneDNN multiplies bfloat16 and int8 weights. It is faster with many rows in bfloat16, and with int8 ones on tiles.
+// Whether oneDNN multiplies bfloat16, int8 and int4 weights. It is faster with many rows in bfloat16, and with the others on tiles.
 static bool by_onednn(QwenvlDtype dtype, int64_t m) {
   if (!qwenvl::has_bfloat16_products()) return false;
   if (!qwenvl_cpu_kernels()->bfloat16_products) return m > QWENVL_FEW_ROWS;
@@ -66,10 +67,11 @@ static bool by_onednn(QwenvlDtype dtype, int64_t m) {
 
 extern "C" QwenvlProduct qwenvl_product(QwenvlDtype dtype, int64_t m) {
   const QwenvlCpuKernels& kernels = *qwenvl_cpu_kernels();
-  const bool int8 = dtype == QWENVL_INT8, bfloat16 = dtype == QWENVL_BFLOAT16;
+  const bool int8 = dtype == QWENVL_INT8, int4 = dtype == QWENVL_INT4, bfloat16 = dtype == QWENVL_BFLOAT16;
   if (dtype == QWENVL_FLOAT32) return QWENVL_PRODUCT_FLOAT32;
   if (bfloat16 && kernels.bfloat16_products) return m > 1 ? QWENVL_PRODUCT_BFLOAT16 : QWENVL_PRODUCT_FLOAT32;
-  if ((int8 || bfloat16) && by_onednn(dtype, m)) return QWENVL_PRODUCT_BFLOAT16;
+  if ((int8 || int4 || bfloat16) && by_onednn(dtype, m)) return QWENVL_PRODUCT_BFLOAT16;
+  if (int4) return kernels.int4_integers ? QWENVL_PRODUCT_INTEGERS : QWENVL_PRODUCT_FLOAT32;
   if (kernels.integer_products && (int8 || m > QWENVL_FEW_ROWS)) return QWENVL_PRODUCT_INTEGERS;
   return QWENVL_PRODUCT_FLOAT32;
 }
@@ -82,4 +84,18 @@ extern "C" void qwenvl_linear(const float* x, const void* weight, QwenvlDtype dt
                                                                             : nullptr;
   if (onednn && m && k && n && onednn(x, weight, dtype, scales, bias, m, k, n, y)) return;
   qwenvl_cpu_kernels()->linear(x, weight, dtype, scales, bias, m, k, n, y);
+}
+
+extern "C" void qwenvl_linear_int4(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y) {
+  const int64_t k = weight->k;
+  std::unique_ptr<float[]> ordered(weight->order ? new float[m * k] : nullptr);
+  if (weight->order) {
+#pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < k; ++j) ordered[i * k + j] = x[i * k + weight->order[j]];
+    x = ordered.get();
+  }
+  const bool bfloat16 = m && weight->n && qwenvl_product(QWENVL_INT4, m) == QWENVL_PRODUCT_BFLOAT16;
+  if (bfloat16 && qwenvl::bfloat16_linear_int4(x, *weight, bias, m, y)) return;
+  qwenvl_cpu_kernels()->linear_int4(x, weight, bias, m, y);
 }

@@ -42,7 +42,7 @@ class DecoderLayer(nn.Layer):
     def __init__(self, config: Qwen2_5_VLConfig, layer: int):
         super().__init__()
         self.self_attn = Attention(config, layer)
-        self.mlp = SwiGLU(config.hidden_size, config.intermediate_size, bias=False)
+        self.mlp = SwiGLU(config.hidden_size, config.intermediate_size, bias=False, unit=config.split_unit)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 

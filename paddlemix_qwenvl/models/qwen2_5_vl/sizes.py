@@ -1,5 +1,17 @@
 """Fields of the released checkpoints' config.json that differ from the defaults."""
 
+AWQ = {
+    "quantization_config": {
+        "quant_method": "awq",
+        "bits": 4,
+        "group_size": 128,
+        "modules_to_not_convert": ["visual"],
+        "version": "gemm",
+        "zero_point": True,
+    }
+}
+AWQ_72B = {**AWQ, "intermediate_size": 29696}
+"""The 72B's MLPs have been filled up with zeros: 29 568 are 231 groups, which no even number of ranks shares."""
 SIZES = {
     "3B": {
         "hidden_size": 2048,
@@ -43,3 +55,4 @@ SIZES = {
         "vision_config": {"out_hidden_size": 8192, "intermediate_size": 3456},
     },
 }
+SIZES |= {f"{size}-AWQ": {**SIZES[size], **(AWQ_72B if size == "72B" else AWQ)} for size in [*SIZES]}

@@ -1,5 +1,6 @@
 """Defaults of config.json, and the fields of the released checkpoints' that differ from them."""
 
+from paddlemix_qwenvl.models.qwen2_5_vl.sizes import AWQ, AWQ_72B
 from paddlemix_qwenvl.models.qwen2_5_vl.sizes import SIZES as QWEN2_5
 
 DEFAULTS = {
@@ -27,3 +28,4 @@ SIZES = {
     "7B": {**QWEN2_5["7B"], "rms_norm_eps": 1e-6, "vision_config": {"hidden_size": 3584}},
     "72B": {"rms_norm_eps": 1e-6, "vision_config": {"hidden_size": 8192}},
 }
+SIZES |= {f"{size}-AWQ": {**SIZES[size], **(AWQ_72B if size == "72B" else AWQ)} for size in [*SIZES]}

@@ -40,8 +40,8 @@ class MLP(nn.Layer):
     def __init__(self, config: QWenVLConfig):
         super().__init__()
         size, bias = config.intermediate_size // 2, not config.no_bias
-        start, stop = tensor_parallel().split(size)
-        self.w2_w1 = gate_up_linear(config.hidden_size, size, bias, names=("w2", "w1"))
+        start, stop = tensor_parallel().split(size, config.split_unit)
+        self.w2_w1 = gate_up_linear(config.hidden_size, size, bias, names=("w2", "w1"), unit=config.split_unit)
         self.c_proj = RowParallelLinear(size, config.hidden_size, start, stop, bias)
 
     def forward(self, x):

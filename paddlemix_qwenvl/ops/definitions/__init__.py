@@ -11,6 +11,8 @@ from inspect import isfunction
 from .activation import *  # noqa: F403
 from .attention import *  # noqa: F403
 from .dense import *  # noqa: F403
+from .fp8 import *  # noqa: F403
+from .int4 import *  # noqa: F403
 from .kv_cache import *  # noqa: F403
 from .norm import *  # noqa: F403
 from .padding import *  # noqa: F403

@@ -36,7 +36,7 @@ HUB_VISUAL = {
     "patch_size": 14,
     "width": 1664,
 }
-GPTQ = {"bits": 4, "group_size": 128, "desc_act": False, "quant_method": "gptq"}
+NF4 = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 
 
 def test_defaults_are_the_hubs():
@@ -86,7 +86,7 @@ def test_the_originals_way_to_name_a_dtype(flag, dtype):
         ({"bf16": "true"}, 'bf16 is "true", expected a valid boolean'),
         ({"tie_word_embeddings": True}, "tie_word_embeddings is true, expected false"),
         ({"eos_token_id": 151936}, "eos_token_id is 151936, expected ids below vocab_size"),
-        ({"quantization_config": GPTQ}, 'quantization_config says .* by "gptq" to 4 bits.*quantization="int8"'),
+        ({"quantization_config": NF4}, 'quantization_config says .* by "bitsandbytes" to 4 bits.*quantization="int8"'),
     ],
     ids=str,
 )
@@ -95,9 +95,11 @@ def test_what_is_refused(changes, message):
         QWenVLConfig(**changes)
 
 
-def test_a_gptq_folder_is_refused_by_name(config, tmp_path):
-    folder = write(tmp_path, {"config.json": {**config, "quantization_config": GPTQ}})
-    with pytest.raises(ConfigurationError, match=rf'{tmp_path}/config\.json: quantization_config .* "gptq" to 4 bits'):
+def test_an_nf4_folder_is_refused_by_name(config, tmp_path):
+    folder = write(tmp_path, {"config.json": {**config, "quantization_config": NF4}})
+    with pytest.raises(
+        ConfigurationError, match=rf'{tmp_path}/config\.json: quantization_config .* "bitsandbytes" to 4 bits'
+    ):
         QWenLMHeadModel.from_pretrained(folder)
 
 

@@ -1,15 +1,10 @@
 """The page in a real browser. It needs Chromium, which pip does not install: shell/browser_test.sh sets both up and names it in
 QWENVL_CHROMIUM. Without that nothing here is collected, and the end of the test run says so."""
 
-import json
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
+from served import Served
 
 CHROMIUM = os.environ.get("QWENVL_CHROMIUM")
 WAIT = 30_000  # milliseconds; nothing here takes so long
@@ -35,32 +30,16 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(scope="session")
-def address():
-    """Of a server of the demo, as the command starts it."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    command = [sys.executable, "-m", "paddlemix_qwenvl.cli", "serve", "--model_path", "demo", "--port", str(port)]
-    server = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    try:
-        until_ready(server, f"http://127.0.0.1:{port}/")
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.terminate()
-        server.wait(30)
+def server(tmp_path_factory):
+    """The demo, served."""
+    with Served(tmp_path_factory.mktemp("served")) as running:
+        yield running
 
 
-def until_ready(server: subprocess.Popen, address: str):
-    for _ in range(600):
-        assert server.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(f"{address}health") as answer:
-                if json.load(answer)["state"] == "ready":
-                    return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError("the server is not ready after a minute")
+@pytest.fixture(scope="session")
+def address(server):
+    """Of the page."""
+    return f"{server.address}/"
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,9 @@ def test_boxes_that_arrive_lie_on_the_picture_that_is_named(open_page):
     assert [(item["image"], item["coords"][0]) for item in items] == [(1, 27.0), (0, 13.5), (1, 27.0)]
 
 
-@pytest.mark.parametrize("text", ["<div>" * 20000 + "x", ">" * 20000 + "x", "**a " * 20000, "[" * 20000, '{"a":' * 20000])
+@pytest.mark.parametrize(
+    "text", ["<div>" * 20000 + "x", ">" * 20000 + "x", "**a " * 20000, "[" * 20000, '{"a":' * 20000]
+)
 def test_an_answer_nested_beyond_measure_is_still_shown(open_page, text):
     page = open_page()
     scripted(page, f"<html><p data-bbox='1 2 3 4'>{text}" if text[1] == "d" else text, [(SIZE, GRID)])

@@ -11,6 +11,7 @@ from page_driver import INPUTS, SHAPES, ask, start
 from page_pixels import extent_of, rgb, screenshot
 from PIL import Image
 from playwright.sync_api import expect
+from served import wait_until
 
 LOCATE = "Locate all shapes."
 TRANSFER = """data => {
@@ -185,7 +186,7 @@ def endless(page):
 
 
 @pytest.mark.parametrize("way", ["button", "Escape"])
-def test_an_answer_can_be_stopped_and_asked_for_again(open_page, way):
+def test_an_answer_can_be_stopped_and_asked_for_again(open_page, server, way):
     page = open_page()
     endless(page)
     start(page, "What do you see?", SHAPES)
@@ -197,7 +198,7 @@ def test_an_answer_can_be_stopped_and_asked_for_again(open_page, way):
     page.wait_for_selector(".answer:not(.running)")
     stopped = page.locator(".answer .prose").inner_text()
     assert "Stopped" in page.locator(".facts").inner_text()
-    page.wait_for_timeout(300)
+    wait_until(server.is_idle)
     assert page.locator(".answer .prose").inner_text() == stopped
     page.unroute("**/v1/chat/completions")
     page.get_by_role("button", name="Answer again").click()

@@ -30,6 +30,7 @@ ROUTES = {
     "/v1/models/{model}": "GET",
     "/tokenize": "POST",
     "/detokenize": "POST",
+    "/health": "GET",
 }
 
 

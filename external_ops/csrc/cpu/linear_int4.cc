@@ -1,0 +1,26 @@
+// Products with int4 weights.
+#include "product_loops.h"
+#include "products_int4.h"
+
+namespace qwenvl {
+namespace QWENVL_ISA {
+
+void linear_int4(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y) {
+  if (m == 0) return;
+  const Operands operands{x, nullptr, bias, m, weight->k, weight->n, y};
+  m > Int4FewRows::MOST ? many_rows(Int4ManyRows(weight), operands) : few_rows(Int4FewRows(weight), operands);
+}
+
+void int4_to_bfloat16(const QwenvlInt4Weight* weight, int64_t first, int64_t count, uint16_t* y) {
+  const Int4Rows rows(weight);
+#pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t i = 0; i < weight->k; i += PIECE) {
+      float piece[PIECE];
+      rows.widen(first + r, i, PIECE, piece);
+      for (int64_t l = 0; l < PIECE; ++l) y[r * weight->k + i + l] = to_bfloat16(piece[l]);
+    }
+}
+
+}  // namespace QWENVL_ISA
+}  // namespace qwenvl

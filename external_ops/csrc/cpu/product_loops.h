@@ -1,0 +1,130 @@
+// The ways through a product y [m, n] = x [m, k] times the transpose of a weight [n, k]. A few rows of x: each weight is read
+// once, in order. Many rows: they lie in the lanes of the vectors, so that weights need no reordering:
+//   y^T [n x m] = weight [n x k] x^T [k x m].
+// `Few` and `Many` know the weight and the arithmetic: RowMajor in linear.cc, and products_int4.h.
+#pragma once
+
+#include <type_traits>
+
+#include "microkernel.h"
+
+namespace qwenvl {
+namespace QWENVL_ISA {
+
+struct Operands {
+  const float *x, *scales, *bias;
+  int64_t m, k, n;
+  float* y;
+
+  float finish(float sum, int64_t j) const { return sum * (scales ? scales[j] : 1.0f) + (bias ? bias[j] : 0.0f); }
+};
+
+constexpr int STREAMS = 4;             // weight rows read side by side, far apart: memory is faster in several streams
+constexpr int64_t STRIP = 144;         // weight rows that are widened together: a multiple of every MICRO_ROWS
+constexpr int64_t ROWS_AT_ONCE = 1024;
+
+INLINE void prefetch(const void* p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)p + i);
+}
+
+// Calls f with the number of rows as a constant, `rows` of M at most.
+template <int M, class F>
+INLINE void with_rows(int64_t rows, F f) {
+  if constexpr (M > 1)
+    if (rows < M) return with_rows<M - 1>(rows, f);
+  f(std::integral_constant<int, M>{});
+}
+
+// R outputs, `apart` from each other, from output j on, of all rows of x.
+template <int R, class Few>
+void outputs(const Few& few, const Operands& p, const float* x, int64_t j, int64_t apart) {
+  const int64_t tiles = (p.m + Few::TILE - 1) / Few::TILE, width = (p.m + tiles - 1) / tiles;
+  const int64_t depth = tiles == 1 ? p.k : Few::TILE_DEPTH;  // few enough numbers that the cache keeps them for the next tile
+  vfloat sums[(R * Few::MOST + W - 1) / W * W];
+  for (int64_t i = 0; i < (R * p.m + W - 1) / W * W; ++i) sums[i] = vfloat{};
+  for (int64_t first = 0; first < p.k; first += depth)
+    for (int64_t m = 0; m < p.m; m += width) {
+      if (tiles > 1)  // what this tile's share of the next numbers is
+        for (int r = 0; r < R; ++r) few.prefetch(j + r * apart, first + depth + m * depth / p.m, depth / tiles);
+      with_rows<Few::TILE>(least(width, p.m - m), [&](auto rows) {
+        few.template tile<R, rows>(j, apart, x, m, p.m, first, least(p.k, first + depth), sums + m);
+      });
+    }
+  for (int64_t i = 0; i < R * p.m; i += W) {
+    const vfloat totals = qwenvl::QWENVL_ISA::sums(sums + i);
+    for (int64_t l = i; l < least(R * p.m, i + W); ++l) {
+      const int64_t output = j + l / p.m * apart;
+      p.y[l % p.m * p.n + output] = p.finish(totals[l - i], output);
+    }
+  }
+}
+
+template <class Few>
+void few_rows(const Few& few, const Operands& p) {
+  Scratch x(p.m * Few::row_size(p.k));
+  for (int64_t m = 0; m < p.m; ++m) Few::arrange(p.x + m * p.k, p.k, m, p.m, x.data);
+#pragma omp parallel num_threads(qwenvl_threads())
+  {
+    const int64_t threads = omp_get_num_threads(), first = p.n * thread_index() / threads;
+    const int64_t count = p.n * (thread_index() + 1) / threads - first, rows = count / STREAMS;
+    for (int64_t j = 0; j < rows; ++j) outputs<STREAMS>(few, p, x.data, first + j, rows);
+    for (int64_t j = rows * STREAMS; j < count; ++j) outputs<1>(few, p, x.data, first + j, 1);
+  }
+}
+
+// One strip of y for rows of x that lie in `panels` panels at `xt`; sums [panels][STRIP][MICRO_COLUMNS].
+template <class Many>
+void strip_of_many(const Many& many, const Operands& p, int64_t strip, const float* xt, int64_t rows, float* weights,
+                   float* sums) {
+  const int64_t most = many.depth(), count = least(STRIP, p.n - strip), blocks = (p.k + most - 1) / most;
+  for (int64_t block = 0; block < blocks; ++block) {
+    const int64_t first = block * most, depth = least(most, p.k - first);
+    for (int64_t r = 0; r < count; ++r) many.load_row(strip + r, first, depth, weights + r * Many::ROW);
+    for (int64_t i = 0; i * MICRO_COLUMNS < rows; ++i) {
+      const float* panel = xt + (i * blocks + block) * many.panel_size();
+      float* to = sums + i * STRIP * MICRO_COLUMNS;
+      for (int64_t r = 0; r < count; r += MICRO_ROWS) {
+        if (i == 0)  // what these rows give to the next block
+          for (int64_t l = r; l < least(count, r + MICRO_ROWS); ++l) many.prefetch(strip + l, first + depth, most);
+        const auto multiply = rows - i * MICRO_COLUMNS > W ? Many::template multiply<2> : Many::template multiply<1>;
+        multiply(least(MICRO_ROWS, count - r), depth, weights + r * Many::ROW, panel, to + r * MICRO_COLUMNS, first > 0);
+      }
+    }
+  }
+}
+
+template <class Many>
+void many_rows(const Many& many, const Operands& p) {
+  const int64_t parts = (p.m + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, depth = many.depth();
+  const int64_t most = (p.m + parts * MICRO_COLUMNS - 1) / (parts * MICRO_COLUMNS);  // panels at once
+  const int64_t blocks = (p.k + depth - 1) / depth;
+  const int64_t work_size = STRIP * (Many::ROW + most * MICRO_COLUMNS);
+  Scratch xt(most * blocks * many.panel_size()), work(qwenvl_threads() * work_size);
+  for (int64_t start = 0; start < p.m; start += most * MICRO_COLUMNS) {
+    const int64_t rows = least(most * MICRO_COLUMNS, p.m - start), panels = (rows + MICRO_COLUMNS - 1) / MICRO_COLUMNS;
+#pragma omp parallel num_threads(qwenvl_threads())
+    {
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < panels * blocks; ++i) {
+        const int64_t row = i / blocks * MICRO_COLUMNS, first = i % blocks * depth;
+        Many::load_rows(p.x + (start + row) * p.k + first, p.k, rows - row, least(depth, p.k - first),
+                        xt.data + i * many.panel_size());
+      }
+      float *weights = work.data + thread_index() * work_size, *sums = weights + STRIP * Many::ROW;
+#pragma omp for schedule(monotonic : dynamic)
+      for (int64_t strip = 0; strip < p.n; strip += STRIP) {
+        strip_of_many(many, p, strip, xt.data, rows, weights, sums);
+        for (int64_t i = 0; i < panels; ++i)
+          store_panel(sums + i * STRIP * MICRO_COLUMNS, least(MICRO_COLUMNS, rows - i * MICRO_COLUMNS),
+                      least(STRIP, p.n - strip), p.n, p.y + (start + i * MICRO_COLUMNS) * p.n + strip,
+                      [&](vfloat sum, int64_t j, int64_t) {
+                        if (p.scales) sum *= p.scales[strip + j];
+                        return p.bias ? sum + p.bias[strip + j] : sum;
+                      });
+      }
+    }
+  }
+}
+
+}  // namespace QWENVL_ISA
+}  // namespace qwenvl

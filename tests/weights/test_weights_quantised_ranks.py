@@ -1,0 +1,80 @@
+"""Quantised checkpoints split over ranks that are threads of one process."""
+
+import hub_model
+import paddle
+import pytest
+import quantised_files as files
+from cpu_paths import assert_split_alike, split_error
+from test_parallel import on_all_ranks, split_model
+
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
+from paddlemix_qwenvl.errors import ParallelError
+from paddlemix_qwenvl.layers.formats import Int4
+from paddlemix_qwenvl.parallel import TensorParallel, using
+
+CONFIG = hub_model.config(
+    hidden_size=128,
+    intermediate_size=160,
+    num_attention_heads=4,
+    rope_scaling={"type": "mrope", "mrope_section": [4, 6, 6]},
+    vision_config={"out_hidden_size": 128, "num_heads": 4},
+)
+QUANTISE = {
+    "awq": lambda name, w: files.awq(w, 32),
+    "gptq": lambda name, w: files.gptq(w, 32),
+    "packed": lambda name, w: files.packed(w, 32),
+    "int8": lambda name, w: files.int8(w),
+    "fp8": lambda name, w: files.float8(w),
+}
+
+
+def write(folder, method: dict, quantise, config: dict = CONFIG):
+    narrow, _ = files.converted(hub_model.tensors(config), quantise, files.in_decoder)
+    return files.write(folder, {**config, "quantization_config": method}, narrow)
+
+
+@pytest.mark.parametrize("method", QUANTISE)
+@pytest.mark.parametrize("degree", [2, 4])
+def test_ranks_hold_whole_groups(tmp_path, method, degree):
+    """Five groups of the MLP's inner width: 3 and 2, or 2, 1, 1 and 1."""
+    folder = write(tmp_path, files.METHODS[method], QUANTISE[method])
+    ids = paddle.to_tensor([[5, 77, 200, 31, 8]])
+    whole = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
+    wanted = whole(ids).logits.numpy()
+    error = split_error(whole, method if method in ("int8", "fp8") else "int4", ids.shape[1], wanted)
+    models = split_model(folder, degree)
+    if method in ("awq", "gptq", "packed"):
+        widths = [2 * model.model.layers[0].mlp.down_proj.weight.shape[1] for model in models]
+        assert widths == {2: [96, 64], 4: [64, 32, 32, 32]}[degree]
+    for logits in on_all_ranks(models, lambda model: model(ids).logits.numpy()):
+        assert_split_alike(logits, wanted, error)
+
+
+@pytest.mark.parametrize(
+    ("fields", "config", "fit"),
+    [
+        ({}, {"num_attention_heads": 8, "intermediate_size": 256}, "1 or 2 or 4"),  # heads of 16, groups of 32
+        ({"desc_act": True}, {}, "1"),
+    ],
+)
+def test_degrees_that_do_not_fit_are_refused_with_those_that_do(tmp_path, fields, config, fit):
+    vision = {**CONFIG["vision_config"], "num_heads": 8}
+    config = {**CONFIG, **config, "rope_scaling": {"mrope_section": None}, "vision_config": vision}
+    folder = write(tmp_path, {**files.METHODS["gptq"], **fields}, QUANTISE["gptq"], config)
+    degree = 8 if fit.endswith("4") else 2
+    with (
+        using(TensorParallel(0, degree)),
+        pytest.raises(ParallelError, match=rf"_proj cannot be split over {degree} ranks: .* Start {fit} ranks\."),
+    ):
+        Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
+
+
+def test_one_group_of_all_inputs_is_split_anywhere(tmp_path):
+    folder = write(tmp_path, {**files.METHODS["awq"], "group_size": -1}, lambda name, w: files.awq(w, w.shape[1]))
+    ids = paddle.to_tensor([[5, 77, 200, 31, 8]])
+    whole = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
+    wanted = whole(ids).logits.numpy()
+    models = split_model(folder, 2)
+    assert models[0].model.layers[0].self_attn.o_proj.format == Int4(64, has_zeros=True)
+    for logits in on_all_ranks(models, lambda model: model(ids).logits.numpy()):
+        assert_split_alike(logits, wanted, split_error(whole, "int4", ids.shape[1], wanted))
