@@ -25,6 +25,7 @@ EXAMPLES = 30
 ROUTES = {
     "/v1/chat/completions": "POST",
     "/v1/completions": "POST",
+    "/health": "GET",
     "/v1/models": "GET",
     "/v1/models/{model}": "GET",
     "/tokenize": "POST",
