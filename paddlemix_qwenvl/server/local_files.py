@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from os.path import realpath
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
@@ -25,7 +26,7 @@ class Folder:
     def __init__(self, path: str | os.PathLike, most_bytes: int):
         if not os.path.isdir(path):
             raise ConfigurationError(f"media below {os.fspath(path)!r}: no such folder; give one that is there.")
-        self._root, self._most_bytes = os.path.realpath(path), most_bytes
+        self._root, self._most_bytes = realpath(path), most_bytes
 
     def open(self, name: str) -> BinaryIO:
         """A file. What is outside, missing or no file is all the same to whoever asks.
@@ -36,7 +37,7 @@ class Folder:
         scheme = _FILE.match(name)
         path = unquote(name[scheme.end() :]) if scheme else name
         try:
-            file = self._open(os.path.realpath(os.path.join(self._root, path)))
+            file = self._open(realpath(os.path.join(self._root, path)))
         except (OSError, ValueError):
             raise MediaError(_REFUSED) from None
         if os.fstat(file.fileno()).st_size > self._most_bytes:

@@ -48,11 +48,9 @@ class Web:
     async def _answer(self, reader, writer):
         request = (await reader.readuntil(b"\r\n\r\n")).decode()
         self.asked.append(request)
-        answer = self.answers[request.split()[1]]
-        answer = answer if isinstance(answer, list) else [answer]
-        for piece in answer:
+        for piece in self.answers[request.split()[1]]:
             writer.write(piece)
-            await asyncio.sleep(0.01 if len(answer) > 1 else 0)
+            await asyncio.sleep(0.01)
         writer.close()
 
     def fetch(self, url, domains=("example.com", "*.example.org"), most_bytes=1000, seconds=5.0):
@@ -61,12 +59,9 @@ class Web:
         async def fetched():
             server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
             port = str(server.sockets[0].getsockname()[1])
-            self.answers = {
-                path: [piece.replace(b"PORT", port.encode()) for piece in answer]
-                if isinstance(answer, list)
-                else answer.replace(b"PORT", port.encode())
-                for path, answer in self.answers.items()
-            }
+            for path, answer in self.answers.items():
+                pieces = answer if isinstance(answer, list) else [answer]
+                self.answers[path] = [piece.replace(b"PORT", port.encode()) for piece in pieces]
             async with server:
                 with await Fetcher(domains, most_bytes, seconds).fetch(url.replace("PORT", port)) as file:
                     return file.read()
