@@ -30,7 +30,6 @@ ROUTES = {
     "/v1/models/{model}": "GET",
     "/tokenize": "POST",
     "/detokenize": "POST",
-    "/health": "GET",
 }
 
 
