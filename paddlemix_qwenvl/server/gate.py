@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError, response_of
 from paddlemix_qwenvl.server.service import Service
 
 
 class Gate:
-    """Lets at most `most` requests in at a time that ask something of the model; what it refuses is not read.
+    """Lets at most `most` requests in at a time that ask something of the model. One comes in when its body is whole: a client
+    that never sends it keeps nobody out and no server from ending. Where there is no room the body is not read.
 
     Attributes:
         inside: how many there are.
@@ -24,11 +25,22 @@ class Gate:
             return await self._app(scope, receive, send)
         if error := self._refusal():
             return await response_of(error)(scope, receive, send)
-        self.inside += 1
+        is_inside = False
+
+        async def come_in() -> Message:
+            nonlocal is_inside
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body") and not is_inside:
+                if error := self._refusal():
+                    raise error
+                self.inside += 1
+                is_inside = True
+            return message
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, come_in, send)
         finally:
-            self.inside -= 1
+            self.inside -= is_inside
 
     def _refusal(self) -> RequestError | None:
         if self._service.state == "draining":

@@ -119,7 +119,8 @@ class Service:
 
     def drain(self) -> None:
         """From now on nothing new is taken."""
-        self.state = "draining"
+        if self.state != "failed":
+            self.state = "draining"
 
     def stop(self, seconds: float) -> bool:
         """End the thread when its step is over; whether it did within this time."""
@@ -208,8 +209,10 @@ class Service:
 
     def _step(self, engine: Engine) -> None:
         self._step_began = monotonic()
-        events = engine.step()
-        self._step_began = None
+        try:
+            events = engine.step()
+        finally:
+            self._step_began = None
         for event in events:
             if event.request_id not in self._open:
                 continue

@@ -20,6 +20,7 @@ from paddlemix_qwenvl.server.settings import ServerSettings
 _BACKLOG = 2048  # connections that wait to be accepted
 _LOG = logging.getLogger(__name__)
 _OTHER_CONNECTIONS = 512  # that ask for the page and how the server is, or for nothing
+_LAST_BYTES = 10  # seconds that clients have to read the end of their answers
 _LAST_STEP = 20.0  # seconds that the thread of the engine has for its last step
 
 
@@ -42,6 +43,7 @@ def serve(service: Service, settings: ServerSettings) -> None:
         log_config=None,
         access_log=False,
         limit_concurrency=settings.max_queue + _OTHER_CONNECTIONS,
+        timeout_graceful_shutdown=_LAST_BYTES,
     )
     server = _Server(config, service, gate)
     service.start()

@@ -20,6 +20,8 @@ class Busy:
 
     async def __call__(self, scope, receive, send):
         if scope["method"] == "POST":
+            while (await receive()).get("more_body"):
+                pass
             await self.may_go.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"whole"})
@@ -49,3 +51,16 @@ def test_what_came_in_is_answered_whole_and_the_rest_told_to_come_again(state):
     assert busy.refusals == (state == "ready")
     assert looked.text == "whole" and [each.text for each in inside] == ["whole", "whole"]
     assert gate.inside == 0
+
+
+def test_a_body_that_never_comes_takes_no_place():
+    async def run():
+        gate = Gate(Busy(), Busy(), 1)
+        scope = {"type": "http", "method": "POST"}
+        waiting = asyncio.ensure_future(gate(scope, asyncio.Event().wait, None))
+        await asyncio.sleep(0.01)
+        inside = gate.inside
+        waiting.cancel()
+        return inside
+
+    assert asyncio.run(run()) == 0

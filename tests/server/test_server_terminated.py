@@ -1,6 +1,8 @@
 """SIGTERM while streams run: each that was accepted ends whole, nobody new is let in, and the command ends by itself."""
 
 import json
+import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -60,4 +62,12 @@ def test_nobody_is_let_in_afterwards(tmp_path):
             else:
                 refused = late.status_code == 503  # those that came before the signal was seen are answered
         assert refused and stream.result()[-1] == "[DONE]"
+        assert server.process.wait(PATIENCE) == 0, server.told()
+
+
+def test_a_body_that_never_comes_does_not_keep_it(tmp_path):
+    with Served(tmp_path) as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n{")
+        time.sleep(0.5)  # in which it is seen
+        server.terminate()
         assert server.process.wait(PATIENCE) == 0, server.told()
