@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 
@@ -44,9 +45,11 @@ def _is_error(record: logging.LogRecord) -> bool:
 
 
 def import_paddle() -> None:
-    """Import it without its warning of a user's OMP_NUM_THREADS."""
+    """Import it without its warning of a user's OMP_NUM_THREADS, and have SIGTERM end the process without a trace of its C++."""
     with contextlib.redirect_stderr(io.StringIO()), collection_paused():
         import paddle  # noqa: F401
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -153,7 +153,7 @@ def test_a_script_that_is_ended_ends_its_ranks(script, number):
         time.sleep(0.1)
     time.sleep(0.3)
     process.send_signal(number)
-    errors = process.communicate(timeout=30)[1]  # which waits for all that hold its end, the stand-in too
+    errors = process.communicate(timeout=120)[1]  # which waits for all that hold its end, the stand-in too
     assert process.returncode == 1 and "stopped: interrupted; all ranks" in errors.splitlines()[-1]
 
 

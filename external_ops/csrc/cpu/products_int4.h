@@ -119,13 +119,13 @@ class Int4FewRows : Int4Rows {
     return (int16_t*)(arranged + ((k + BLOCK - 1) / BLOCK * total + W - 1) / W * W);
   }
 
-  // The scales of `count` slots, and their zeros, 512 times and once.
+  // The scales of `count` slots and of those that fill up the last register, and their zeros, 512 times and once.
   INLINE void load_slots(int64_t row, int64_t first, int64_t count, float* scales, int32_t* zeros) const {
     if (slot_ == weight->group) {
       load_groups(row * groups + first, count, scales, zeros);
     } else {
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t group = (first + i) * slot_ / weight->group;
+      for (int64_t i = 0; i < count + UNIT / PIECE - 1; ++i) {
+        const int64_t group = least((first + i) * slot_ / weight->group, groups - 1);
         scales[i] = scale(row, group), zeros[i] = zero(row, group) * (512 + 0x10000);
       }
     }
