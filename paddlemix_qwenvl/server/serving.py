@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from time import monotonic
 from types import FrameType
 
 import uvicorn
@@ -20,6 +21,7 @@ from paddlemix_qwenvl.server.settings import ServerSettings
 _BACKLOG = 2048  # connections that wait to be accepted
 _LOG = logging.getLogger(__name__)
 _OTHER_CONNECTIONS = 512  # that ask for the page and how the server is, or for nothing
+_ONE_SIGNAL = 2.0  # seconds within which another one is the same: Paddle's launcher sends three
 _LAST_BYTES = 10  # seconds that clients have to read the end of their answers
 _LAST_STEP = 20.0  # seconds that the thread of the engine has for its last step
 
@@ -49,7 +51,7 @@ def serve(service: Service, settings: ServerSettings) -> None:
     service.start()
     _LOG.info("listening at http://%s:%d", *listening.getsockname()[:2])
     server.run([listening])
-    ended = service.stop(_LAST_STEP)
+    ended = service.stop(_LAST_STEP if service.assistant else 0.0)
     media.close()
     if service.error is not None:
         raise service.error
@@ -76,19 +78,20 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service, gate: Gate):
         super().__init__(config)
         self._service, self._gate = service, gate
-        self._told_to_end = False
+        self._told_to_end: float | None = None  # when
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal."""
-        if self._told_to_end:
+        if self._told_to_end is None:
+            self._told_to_end = monotonic()
+            self._service.drain()
+        elif monotonic() - self._told_to_end > _ONE_SIGNAL:
             os._exit(128 + sig)
-        self._told_to_end = True
-        self._service.drain()
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; whether to end."""
         service = self._service
         service.stuck_for()
         could_not_load = service.assistant is None and service.error is not None
-        self.should_exit |= could_not_load or (self._told_to_end and not self._gate.inside)
+        self.should_exit |= could_not_load or (self._told_to_end is not None and not self._gate.inside)
         return await super().on_tick(counter)
