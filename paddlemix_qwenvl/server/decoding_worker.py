@@ -61,6 +61,7 @@ def main(memory: int) -> None:
     Args:
         memory: bytes that this process may take.
     """
+    Image.MAX_IMAGE_PIXELS = None  # `_opened` has a limit of its own
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
