@@ -45,7 +45,7 @@ setup(
             "tokenizers<0.22",
         ],
         "host": ["paddlemix_qwenvl[paddlenlp]", "ppdiffusers>=0.29"],
-        "serve": ["fastapi>=0.115", "prometheus-client>=0.20", "uvicorn>=0.30"],
+        "serve": ["fastapi>=0.115", "h11>=0.14", "prometheus-client>=0.20", "uvicorn>=0.30"],
         "test": [
             "paddlemix_qwenvl[serve]",
             "dashscope==2.0.2",
