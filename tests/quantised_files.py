@@ -113,6 +113,15 @@ def float8(weight, strategy="channel"):
     return {"weight": bits, "weight_scale": scale}, values[bits] * scale.astype(np.float32)
 
 
+def _eight_bits(format: str, kind: str) -> dict:
+    """compressed-tensors' way to say it: a scale an output channel, and one a token of activations."""
+    weights = {"num_bits": 8, "type": kind, "symmetric": True, "strategy": "channel"}
+    activations = {"num_bits": 8, "type": kind, "dynamic": True, "strategy": "token"}
+    group = {"targets": ["Linear"], "weights": weights, "input_activations": activations}
+    settings = {"quant_method": "compressed-tensors", "format": format, "config_groups": {"group_0": group}}
+    return {**settings, "ignore": ["lm_head", "re:visual.*"]}
+
+
 METHODS = {
     "awq": {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True},
     "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": True},
@@ -127,32 +136,19 @@ METHODS = {
         },
         "ignore": ["lm_head", "re:.*visual.*"],
     },
-    "int8": {
-        "quant_method": "compressed-tensors",
-        "format": "int-quantized",
-        "config_groups": {
-            "group_0": {
-                "targets": ["Linear"],
-                "weights": {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"},
-                "input_activations": {"num_bits": 8, "type": "int", "dynamic": True, "strategy": "token"},
-            }
-        },
-        "ignore": ["lm_head", "re:visual.*"],
-    },
-    "fp8": {
-        "quant_method": "compressed-tensors",
-        "format": "float-quantized",
-        "config_groups": {
-            "group_0": {
-                "targets": ["Linear"],
-                "weights": {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "channel"},
-                "input_activations": {"num_bits": 8, "type": "float", "dynamic": True, "strategy": "token"},
-            }
-        },
-        "ignore": ["lm_head", "re:visual.*"],
-    },
+    "int8": _eight_bits("int-quantized", "int"),
+    "fp8": _eight_bits("float-quantized", "float"),
 }
 """A `quantization_config` of each tool, as it writes it."""
+
+QUANTISE = {
+    "awq": lambda name, w: awq(w, 32),
+    "gptq": lambda name, w: gptq(w, 32),
+    "packed": lambda name, w: packed(w, 32),
+    "int8": lambda name, w: int8(w),
+    "fp8": lambda name, w: float8(w),
+}
+"""What each makes of a weight: the tensors of a file, and the dense weight that they stand for."""
 
 
 def converted(tensors: dict, quantise, wanted) -> tuple[dict, dict]:

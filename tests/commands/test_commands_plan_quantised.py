@@ -15,16 +15,9 @@ CONFIG = hub_model.config(
     vision_config={"out_hidden_size": 64},
     torch_dtype="float16",
 )
-QUANTISE = {
-    "awq": lambda name, w: files.awq(w, 32),
-    "gptq": lambda name, w: files.gptq(w, 32),
-    "packed": lambda name, w: files.packed(w, 32),
-    "int8": lambda name, w: files.int8(w),
-    "fp8": lambda name, w: files.float8(w),
-}
 
 
-@pytest.mark.parametrize("method", QUANTISE)
+@pytest.mark.parametrize("method", files.QUANTISE)
 def test_bytes_are_those_of_a_real_model(tmp_path, method):
     """Also where a part of a merged layer is not converted."""
     keys = {"awq": "modules_to_not_convert", "gptq": "dynamic"}
@@ -32,7 +25,7 @@ def test_bytes_are_those_of_a_real_model(tmp_path, method):
     settings = {**files.METHODS[method], keys.get(method, "ignore"): kept}
     narrow, _ = files.converted(
         hub_model.tensors(CONFIG),
-        QUANTISE[method],
+        files.QUANTISE[method],
         lambda module: files.in_decoder(module) and "q_proj" not in module,
     )
     folder = files.write(tmp_path, {**CONFIG, "quantization_config": settings}, narrow)

@@ -19,13 +19,6 @@ CONFIG = hub_model.config(
     rope_scaling={"type": "mrope", "mrope_section": [4, 6, 6]},
     vision_config={"out_hidden_size": 128, "num_heads": 4},
 )
-QUANTISE = {
-    "awq": lambda name, w: files.awq(w, 32),
-    "gptq": lambda name, w: files.gptq(w, 32),
-    "packed": lambda name, w: files.packed(w, 32),
-    "int8": lambda name, w: files.int8(w),
-    "fp8": lambda name, w: files.float8(w),
-}
 
 
 def write(folder, method: dict, quantise, config: dict = CONFIG):
@@ -33,11 +26,11 @@ def write(folder, method: dict, quantise, config: dict = CONFIG):
     return files.write(folder, {**config, "quantization_config": method}, narrow)
 
 
-@pytest.mark.parametrize("method", QUANTISE)
+@pytest.mark.parametrize("method", files.QUANTISE)
 @pytest.mark.parametrize("degree", [2, 4])
 def test_ranks_hold_whole_groups(tmp_path, method, degree):
     """Five groups of the MLP's inner width: 3 and 2, or 2, 1, 1 and 1."""
-    folder = write(tmp_path, files.METHODS[method], QUANTISE[method])
+    folder = write(tmp_path, files.METHODS[method], files.QUANTISE[method])
     ids = paddle.to_tensor([[5, 77, 200, 31, 8]])
     whole = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
     wanted = whole(ids).logits.numpy()
@@ -60,7 +53,7 @@ def test_ranks_hold_whole_groups(tmp_path, method, degree):
 def test_degrees_that_do_not_fit_are_refused_with_those_that_do(tmp_path, fields, config, fit):
     vision = {**CONFIG["vision_config"], "num_heads": 8}
     config = {**CONFIG, **config, "rope_scaling": {"mrope_section": None}, "vision_config": vision}
-    folder = write(tmp_path, {**files.METHODS["gptq"], **fields}, QUANTISE["gptq"], config)
+    folder = write(tmp_path, {**files.METHODS["gptq"], **fields}, files.QUANTISE["gptq"], config)
     degree = 8 if fit.endswith("4") else 2
     with (
         using(TensorParallel(0, degree)),
