@@ -1,4 +1,4 @@
-"""The demo behind the server's routes, asked without a network."""
+"""The demo behind the server's routes, asked without a network; and the command that serves it."""
 
 import base64
 import io
@@ -8,6 +8,7 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
+from served import Served
 
 from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.server.app import create_app
@@ -28,6 +29,13 @@ def service():
     assert service.state == "ready", service.error
     yield service
     service.stop(10)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The demo, served by the command."""
+    with Served(tmp_path_factory.mktemp("served")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ QWENVL_CHROMIUM. Without that nothing here is collected, and the end of the test
 import os
 
 import pytest
-from served import Served
 
 CHROMIUM = os.environ.get("QWENVL_CHROMIUM")
 WAIT = 30_000  # milliseconds; nothing here takes so long
@@ -27,13 +26,6 @@ new MutationObserver(() => {
 def pytest_terminal_summary(terminalreporter):
     if not CHROMIUM:
         terminalreporter.write_line("left out: tests/server/browser, because QWENVL_CHROMIUM names no browser")
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """The demo, served."""
-    with Served(tmp_path_factory.mktemp("served")) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

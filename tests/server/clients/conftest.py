@@ -1,10 +1,10 @@
-"""One server for all clients. Those that pip does not install, which are OpenAI's package for Node and curl, are set up by
+"""Clients of the command. Those that pip does not install, which are OpenAI's package for Node and curl, are set up by
 shell/clients_test.sh, which names node in QWENVL_NODE. Without that they are not collected, and the end of the test run says so."""
 
 import os
 
 import pytest
-from served import PICTURE, Served, data_uri
+from served import PICTURE, data_uri
 
 collect_ignore = [] if "QWENVL_NODE" in os.environ else ["test_clients_node.py", "test_clients_readme.py"]
 
@@ -12,12 +12,6 @@ collect_ignore = [] if "QWENVL_NODE" in os.environ else ["test_clients_node.py",
 def pytest_terminal_summary(terminalreporter):
     if collect_ignore:
         terminalreporter.write_line("left out: clients for Node and curl, because QWENVL_NODE names no node")
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    with Served(tmp_path_factory.mktemp("served")) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")
