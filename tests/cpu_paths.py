@@ -67,19 +67,19 @@ def split_error(model, dtype: str, rows: int, logits) -> float:
     sums in another order turn a number that is rounded to bfloat16 to its other neighbour. Each product then differs by up to the
     rounding of its own numbers, at random: `ROUNDING` over the square root of 3 times the result, and for integers four times
     that, as the largest number of a block is to the others' root mean square, of x and of the weights. Of the products that follow
-    each other through the residual stream the errors add up in quadrature, and both sides are rounded. Layers that stay in bfloat16
-    multiply in their own way: the coarser of the two counts.
+    each other through the residual stream the errors add up in quadrature, and both sides are rounded. Layers that keep the model's
+    dtype multiply in their own way: the coarser of the two counts.
     """
     from paddlemix_qwenvl.layers.linear import Linear
 
     products = sum(isinstance(layer, Linear) for layer in model.sublayers())
-    each = max(_rounding(running_product(name, rows)) for name in (dtype, "bfloat16"))
+    each = max(_rounding(running_product(name, rows), name) for name in (dtype, model.config.dtype))
     float32 = 2**-20  # of norms, attention and sums
     return (each + float32) * (2 * products) ** 0.5 * float(np.sqrt(np.mean(np.square(logits))))
 
 
-def _rounding(product: str) -> float:
-    return sum(ROUNDING[product]) * (4 if product == "integers" else 1) / 3**0.5
+def _rounding(product: str, dtype: str) -> float:
+    return sum(rounding(product, dtype)) * (4 if product == "integers" else 1) / 3**0.5
 
 
 def assert_split_alike(found, wanted, error: float) -> None:
