@@ -127,9 +127,8 @@ class LoadableModel(nn.Layer):
         check_arguments(kwargs, f"{cls.__name__}.from_pretrained", {*fields, *_ARGUMENTS, *hub.SOURCE_OPTIONS})
         check_quantization(config, quantization, dtype or torch_dtype)
         config.dtype = dtype = loading_dtype(dtype, torch_dtype, config)
-        model = (
-            cls.fitting(config, dtype) if config.quantization else None
-        )  # what cannot be is told before any download
+        # What a quantised model cannot be is told before any download.
+        model = cls.fitting(config, dtype) if config.quantization else None
         folder = weights_folder(name, **source)
         generation = folder / GENERATION_CONFIG
         generation = cls.generation_config_of(read_generation_file(generation)) if generation.is_file() else None
