@@ -78,11 +78,8 @@ def overload(
         faults = [told.error or f"status {told.status}" for told in load.told if told.kind == "failed"]
         left = in_use()
         print(f"failed: {len(faults)} {faults[:3]}\nleft in use: {left}")
-        if (
-            faults
-            or any(left.values())
-            or max(by_minute[2:], default=0) > by_minute[min(2, len(by_minute) - 1)] * GROWTH
-        ):
+        later = by_minute[2:] or by_minute
+        if faults or any(left.values()) or max(later) > later[0] * GROWTH:
             raise SystemExit(1)
 
 
