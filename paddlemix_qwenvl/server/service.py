@@ -19,6 +19,7 @@ from paddlemix_qwenvl.engine.engine import Engine
 from paddlemix_qwenvl.engine.events import Event, Failed, Finished
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.session import Assistant
+from paddlemix_qwenvl.progress import OnProgress
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
 from paddlemix_qwenvl.server.metrics import Metrics
 from paddlemix_qwenvl.server.protocol import Health
@@ -80,7 +81,7 @@ class Service:
     """A model that is loaded and asked on a thread of its own.
 
     Args:
-        load: makes the assistant.
+        load: makes the assistant, and says how far it is.
         model_names: that it is served by.
         prepare_seconds: that the making of a request may take.
         stuck_seconds: after which a step is reported.
@@ -93,7 +94,7 @@ class Service:
 
     def __init__(
         self,
-        load: Callable[[], Assistant],
+        load: Callable[[OnProgress], Assistant],
         model_names: Sequence[str],
         prepare_seconds: float = 60.0,
         stuck_seconds: float = 60.0,
@@ -166,7 +167,7 @@ class Service:
         engine = self.assistant and self.assistant.engine
         return {
             "state": self.state,
-            "progress": self.progress,
+            "progress": round(self.progress, 3),
             "running": engine.running if engine else 0,
             "waiting": engine.waiting if engine else 0,
             "stuck_seconds": round(self.stuck_for(), 1),
@@ -188,8 +189,10 @@ class Service:
     def _work(self) -> None:
         """All of the thread."""
         try:
-            self.assistant = self._load()
+            began = monotonic()
+            self.assistant = self._load(self._loaded)
             self.progress = 1.0
+            _LOG.info("loaded in %.1f s", monotonic() - began)
             if self.state == "loading":
                 self.state = "ready"
             self.assistant.lead(self._serve)
@@ -198,6 +201,9 @@ class Service:
             if self.assistant is not None:
                 _LOG.critical("the engine has failed", exc_info=error)
         self._fail()
+
+    def _loaded(self, done: int, whole: int) -> None:
+        self.progress = done / whole
 
     def _serve(self) -> None:
         engine = self.assistant.engine

@@ -24,7 +24,7 @@ def assistant():
 @pytest.fixture
 def own(assistant):
     """A service of the test's own, whose engine may break."""
-    service = started(lambda: assistant)
+    service = started(lambda _: assistant)
     yield service
     service.stop(SECONDS)
 
@@ -133,7 +133,7 @@ def test_an_error_of_one_request_is_its_own(own, assistant, monkeypatch):
 
 def test_an_error_of_the_engine_fails_all_and_is_logged(assistant, monkeypatch, caplog):
     """What is open ends with a fixed text, and what comes later, too; the log has the traceback."""
-    service = started(lambda: assistant)
+    service = started(lambda _: assistant)
 
     def fail(*_):
         raise MemoryError("0x7f00 at /secret")
@@ -158,7 +158,7 @@ def test_an_error_of_the_engine_fails_all_and_is_logged(assistant, monkeypatch, 
 
 
 def test_loading_that_fails():
-    def load():
+    def load(_):
         raise OSError("no such folder")
 
     service = started(load)
@@ -168,7 +168,7 @@ def test_loading_that_fails():
 
 def test_what_takes_long_to_prepare_is_given_up(assistant):
     """Patterns and templates from clients (CVE-2025-48944, CVE-2025-62426) neither hold up the loop nor run without end."""
-    service, may_go = started(lambda: assistant, prepare_seconds=0.05), threading.Event()
+    service, may_go = started(lambda _: assistant, prepare_seconds=0.05), threading.Event()
     ticks = []
 
     async def prepare():
@@ -194,7 +194,7 @@ def test_what_takes_long_to_prepare_is_given_up(assistant):
 
 
 def test_a_stuck_step_is_reported_once(assistant, monkeypatch, caplog):
-    service, may_go = started(lambda: assistant, stuck_seconds=0.05), threading.Event()
+    service, may_go = started(lambda _: assistant, stuck_seconds=0.05), threading.Event()
     step = assistant.engine.step
 
     def stuck():
