@@ -174,7 +174,7 @@ class Health(TypedDict):
     """How far the server is: `progress` of loading from 0 to 1, sequences that run and wait, and seconds of a step of the
     engine that takes longer than any should, else 0."""
 
-    state: Literal["loading", "ready", "draining", "failed"]
+    state: Literal["loading", "ready", "draining", "stuck", "failed"]
     progress: float
     running: int
     waiting: int

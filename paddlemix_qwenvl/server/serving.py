@@ -91,7 +91,7 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; whether to end."""
         service = self._service
-        service.stuck_for()
+        service.watch()
         could_not_load = service.assistant is None and service.error is not None
         self.should_exit |= could_not_load or (self._told_to_end is not None and not self._gate.inside)
         return await super().on_tick(counter)
