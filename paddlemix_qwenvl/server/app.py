@@ -19,6 +19,7 @@ from paddlemix_qwenvl.server import errors
 from paddlemix_qwenvl.server.asking import ask_chat, ask_completion, takes_long, text_of, token_ids
 from paddlemix_qwenvl.server.chat import Chat
 from paddlemix_qwenvl.server.completions import Texts
+from paddlemix_qwenvl.server.description import describe
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
 from paddlemix_qwenvl.server.keys import KeyCheck, salt
 from paddlemix_qwenvl.server.limits import Limits, RequestLimit
@@ -220,6 +221,7 @@ def create_app(service: Service, media: MediaPolicy, limits: Limits, keys: Seque
     app.include_router(service.metrics.routes())
     app.include_router(page_routes())
     app.add_middleware(RequestLimit, limits=limits)
+    describe(app, service)
     if keys:
         app.add_middleware(KeyCheck, keys=keys)
     app.add_middleware(SafeHeaders)
