@@ -37,7 +37,7 @@ from paddlemix_qwenvl.server.protocol_completions import (
 )
 from paddlemix_qwenvl.server.spelling import Spelling
 from paddlemix_qwenvl.server.streams import pieces, server_sent_events, unless_gone
-from paddlemix_qwenvl.server.web import SafeHeaders, page_routes
+from paddlemix_qwenvl.server.web import OwnPages, SafeHeaders, page_routes
 
 if TYPE_CHECKING:
     from paddlemix_qwenvl.server.media import MediaPolicy
@@ -208,12 +208,15 @@ class Api:
         return card | ({"max_model_len": assistant.engine.facts.context} if assistant else {})
 
 
-def create_app(service: Service, media: MediaPolicy, limits: Limits, keys: Sequence[str] = ()) -> FastAPI:
+def create_app(
+    service: Service, media: MediaPolicy, limits: Limits, keys: Sequence[str] = (), local: bool = False
+) -> FastAPI:
     """The server's application. It has no pages of documentation, which would fetch their parts from foreign addresses.
 
     Args:
         limits: of one request.
         keys: of clients; without any, everybody may ask.
+        local: without keys, nobody but this machine may.
     """
     app = FastAPI(title="paddlemix_qwenvl", docs_url=None, redoc_url=None)
     errors.install(app)
@@ -224,5 +227,6 @@ def create_app(service: Service, media: MediaPolicy, limits: Limits, keys: Seque
     describe(app, service)
     if keys:
         app.add_middleware(KeyCheck, keys=keys)
+    app.add_middleware(OwnPages, local=local and not keys)
     app.add_middleware(SafeHeaders)
     return app

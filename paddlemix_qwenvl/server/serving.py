@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from ipaddress import ip_address
 from time import monotonic
 from types import FrameType
 
@@ -36,7 +37,8 @@ def serve(service: Service, settings: ServerSettings) -> None:
     keys = read_keys(settings.api_key_file) if settings.api_key_file else ()
     listening = _listen(settings)
     media = MediaPolicy(settings.limits, settings.allow_media_from, settings.allow_media_below)
-    app = create_app(service, media, settings.limits, keys)
+    is_local = ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
+    app = create_app(service, media, settings.limits, keys, is_local)
     gate = Gate(app, service, settings.max_queue)
     config = uvicorn.Config(
         gate,
