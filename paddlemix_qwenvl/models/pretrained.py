@@ -163,7 +163,7 @@ class LoadableModel(nn.Layer):
         with default_dtype(dtype), paddle.LazyGuard():
             model = cls(config)
         if config.quantization:
-            lay(model, config, dtype)
+            lay(model, config.quantization, dtype)
         return model
 
     @classmethod

@@ -18,6 +18,10 @@ from paddlemix_qwenvl.weights.checkpoint import Checkpoint, some
 from paddlemix_qwenvl.weights.quantised import fill_layer, laid_of
 
 
+Plan = list[tuple]
+"""For each parameter its path, what fills it, and the arguments of that."""
+
+
 def load_weights(
     model,
     checkpoint: Checkpoint,
@@ -35,15 +39,23 @@ def load_weights(
     Raises:
         CheckpointError: tensors that are missing, not expected or of another shape; nothing was filled then.
     """
-    parameters = dict(model.named_parameters())  # a tied one once, under its first path
+    fill(plan(model, checkpoint, dtype), checkpoint, filled)
+
+
+def plan(model, checkpoint: Checkpoint, dtype: str) -> Plan:
+    """What `load_weights` is to do; errors as there."""
     pieces = dict(named_pieces(model))
     if faults := name_faults(pieces, checkpoint, optional_names(model)):
         raise CheckpointError(
             f"{checkpoint.path} does not fit the model: {', '.join(faults)}. Take all files from one model."
         )
     checkpoint.settle_layout(pieces.items())
-    plan = [(path, *_reader(path, parameter, checkpoint, dtype)) for path, parameter in parameters.items()]
-    del parameters  # what `filled` replaces is to give its memory back
+    parameters = model.named_parameters()  # a tied one once, under its first path
+    return [(path, *_reader(path, parameter, checkpoint, dtype)) for path, parameter in parameters]
+
+
+def fill(plan: Plan, checkpoint: Checkpoint, filled: Callable[[str], None]) -> None:
+    """Do what a plan says, and empty it: what `filled` replaces is to give its memory back."""
     with ThreadPoolExecutor(cpu_count()) as pool:
         while plan:
             path, read, *what = plan.pop(0)
