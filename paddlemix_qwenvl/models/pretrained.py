@@ -37,9 +37,10 @@ from paddlemix_qwenvl.models.loading import (
     shard_bytes,
     weights_folder,
 )
+from paddlemix_qwenvl.models.quantised_cache import load_quantised
 from paddlemix_qwenvl.models.quantization import read
 from paddlemix_qwenvl.parallel import DEGREES, TensorParallel, tensor_parallel, using
-from paddlemix_qwenvl.weights.checkpoint import open_folder
+from paddlemix_qwenvl.weights.checkpoint import Checkpoint, open_folder
 from paddlemix_qwenvl.weights.loading import load_weights
 from paddlemix_qwenvl.weights.packing import quantization_config
 from paddlemix_qwenvl.weights.quantised import laid_of
@@ -132,13 +133,18 @@ class LoadableModel(nn.Layer):
         folder = weights_folder(name, **source)
         generation = folder / GENERATION_CONFIG
         generation = cls.generation_config_of(read_generation_file(generation)) if generation.is_file() else None
-        checkpoint = open_folder(folder, allow_pickle, cls.weight_prefixes)
-        check_blocks(config, checkpoint)
-        model = model or cls.without_memory(config, dtype)
-        tensor_parallel().meet()
+
+        def source() -> Checkpoint:
+            checkpoint = open_folder(folder, allow_pickle, cls.weight_prefixes)
+            check_blocks(config, checkpoint)
+            return checkpoint
+
         if quantization:
-            load_weights(model, checkpoint, dtype, model.quantized_as_read(quantization))
+            model = load_quantised(lambda: cls.without_memory(config, dtype), source, folder, config, quantization)
         else:
+            checkpoint = source()
+            model = model or cls.without_memory(config, dtype)
+            tensor_parallel().meet()
             load_weights(model, checkpoint, dtype)
         tensor_parallel().meet()
         model.eval()
@@ -213,8 +219,8 @@ class LoadableModel(nn.Layer):
         layers = {paths[id(layer.weight)]: (layer, name) for layer, name in self.quantizable(quantization).items()}
 
         def quantize(path: str) -> None:
-            if path in layers:
-                layer, name = layers[path]
+            layer, name = layers.get(path, (None, quantization))
+            if layer and layer.format == Dense():
                 layer.quantize(name)
 
         return quantize

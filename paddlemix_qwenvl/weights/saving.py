@@ -61,6 +61,11 @@ def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 10
         write_json(folder / SAFETENSORS_INDEX, index, sort_keys=True)
 
 
+def saved_bytes(model) -> int:
+    """What the numbers take in the files that `save_weights` writes; errors as there."""
+    return sum(entry.bytes for _, entry in _entries(model))
+
+
 def _write_safetensors(path: Path, shard: dict[str, _Entry]) -> None:
     """One file, tensor by tensor; the library would want the whole shard in memory."""
     header, offset = {"__metadata__": {"format": "pt"}}, 0
