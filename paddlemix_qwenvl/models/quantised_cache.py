@@ -1,9 +1,9 @@
 """What `quantization` makes of a checkpoint, kept on disk so that the next load reads it.
 
-An entry is a folder as `save_pretrained` writes it, of one rank's part of the weights. It belongs to a source folder, a config, a
-quantization, a dtype, a kind of device and a rank, and is as good as the source's files have the sizes and times that they had. It
-is written under another name and then renamed, by one process at a time, so that there is none or a whole one; what takes the place
-of an old one, does so for good: no more than one is kept of each.
+An entry is a folder with one rank's part of the weights, as `save_pretrained` writes them. It belongs to a source folder, a
+config, a quantization, a dtype, a kind of device and a rank, and is taken while the source's files have the sizes and times that
+they had; then another takes its place. It is written under another name and renamed, by one process at a time, so that there is
+none or a whole one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 import paddle
 from filelock import FileLock, Timeout
 
-from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, QwenVLError
 from paddlemix_qwenvl.fields import read_object
 from paddlemix_qwenvl.files import whole_folder, write_json
@@ -30,14 +29,16 @@ from paddlemix_qwenvl.layers.formats import Int8
 from paddlemix_qwenvl.layers.parameter import of_own_part
 from paddlemix_qwenvl.models.laying import lay
 from paddlemix_qwenvl.models.quantization import read
+from paddlemix_qwenvl.models.unsupported import QUANTIZATION
 from paddlemix_qwenvl.parallel import tensor_parallel
 from paddlemix_qwenvl.weights.checkpoint import Checkpoint, open_folder
 from paddlemix_qwenvl.weights.loading import Plan, fill, load_weights, plan
-from paddlemix_qwenvl.weights.saving import saved_bytes
+from paddlemix_qwenvl.weights.packing import quantization_config
+from paddlemix_qwenvl.weights.saving import save_weights, saved_bytes
 
 VARIABLE = "QWENVL_CACHE"
 _VERSION = 1  # of what is written, and of the numbers that quantising gives
-_SOURCE = "source.json"
+_RECORD = "source.json"
 _LOG = logging.getLogger(__name__)
 
 
@@ -109,11 +110,8 @@ class Entry:
         return found if parallel.least(found is not None) else None
 
     def _opened(self, model) -> tuple[paddle.nn.Layer, Checkpoint, Plan]:
-        path = self._weights / hub.CONFIG
-        settings = read_object(path).get("quantization_config")
-        if not isinstance(settings, dict):
-            raise ConfigurationError(f"{path} says nothing of quantised weights.")
-        checkpoint = open_folder(self._weights)
+        path = self._weights / _RECORD
+        checkpoint, settings = open_folder(self._weights), read_object(path)[QUANTIZATION]
         with own_part(model):
             lay(model, read(settings, str(path)), self._dtype)
             return model, checkpoint, plan(model, checkpoint, self._dtype)
@@ -144,8 +142,8 @@ class Entry:
                     f"folder)"
                 )
             with whole_folder(self._weights) as new:
-                model.save_pretrained(new)
-                write_json(new / _SOURCE, self._state(new))
+                save_weights(model, new)
+                write_json(new / _RECORD, {QUANTIZATION: quantization_config(model), **self._state(new)})
         _LOG.warning(
             "The %s weights are kept for the next load, %.2f GB in %s (%s=off keeps none).",
             *(self._name, needed / 1e9, self._path, VARIABLE),
@@ -153,13 +151,12 @@ class Entry:
 
     def _is_of_the_source(self) -> bool:
         """Whether there is an entry, and all of it, of the source's files as they are now."""
+        path = self._weights / _RECORD
         try:
-            said = json.loads((self._weights / _SOURCE).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            said = read_object(path) if path.is_file() else {}
+        except ConfigurationError:
             return False
-        except (OSError, ValueError, RecursionError):
-            said = None
-        return said == self._state(self._weights)
+        return isinstance(said.pop(QUANTIZATION, None), dict) and said == self._state(self._weights)
 
     def _state(self, kept: Path) -> dict:
         """What tells files from others: of the source their times too, of those that were `kept` the sizes."""

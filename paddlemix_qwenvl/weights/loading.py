@@ -17,7 +17,6 @@ from paddlemix_qwenvl.weights.casts import BLOCK, as_tensor, cast_into, empty, n
 from paddlemix_qwenvl.weights.checkpoint import Checkpoint, some
 from paddlemix_qwenvl.weights.quantised import fill_layer, laid_of
 
-
 Plan = list[tuple]
 """For each parameter its path, what fills it, and the arguments of that."""
 

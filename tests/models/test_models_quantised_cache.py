@@ -91,17 +91,16 @@ def other_header(path):
     path.write_bytes(path.read_bytes().replace(b"up_proj", b"no_proj", 1))
 
 
-DAMAGES = {
-    "cut": ("model.safetensors", cut, None),
+def other_settings(path):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": files.METHODS["awq"]}))
+
+
+DAMAGES = {  # what is changed, how, and what is said of it; no line where the sizes tell
+    "cut": ("model.safetensors", cut, ""),
     "other names": ("model.safetensors", other_header, "does not fit the model"),
-    "no config": ("config.json", lambda path: path.unlink(), "config.json"),
-    "config of nothing": ("config.json", lambda path: path.write_text("{}"), "says nothing of quantised weights"),
-    "config of another": (
-        "config.json",
-        lambda path: path.write_text(json.dumps({"quantization_config": files.METHODS["awq"]})),
-        "does not fit",
-    ),
-    "no record": ("source.json", lambda path: path.write_text("[" * 100_000), None),
+    "settings of another": ("source.json", other_settings, "does not fit"),
+    "no record": ("source.json", lambda path: path.unlink(), ""),
+    "no JSON": ("source.json", lambda path: path.write_text("[" * 100_000), ""),
 }
 
 
@@ -113,9 +112,11 @@ def test_what_is_damaged_is_made_anew(cache, source, caplog, damage):
     spoilt(entry / "weights" / name)
     caplog.clear()
     assert state(MODEL.from_pretrained(source, quantization="int8")) == first
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 2 and said[0].startswith(f"{entry / 'weights'} ") and "is made anew: " in said[0]
-    assert (why or "") in said[0] and all("\n" not in line for line in said)
+    *said, kept = [record.getMessage() for record in caplog.records]
+    assert len(said) == bool(why) and kept.startswith("The int8 weights are kept")
+    for line in said:
+        assert line.startswith(f"{entry / 'weights'} cannot be read and is made anew: ") and why in line
+        assert "\n" not in line
     spoil(source)
     assert state(MODEL.from_pretrained(source, quantization="int8")) == first
 
