@@ -35,6 +35,11 @@ class Groups:
         return "int4" if self.bits == 4 else "int8 in groups"
 
     @property
+    def as_held(self) -> dict[str, str]:
+        """As in `Layout`."""
+        return {}
+
+    @property
     def per_word(self) -> int:
         """Numbers of a word."""
         return 32 // self.bits
@@ -204,6 +209,10 @@ class Packed(Groups):
 
     scale_name: ClassVar = "weight_scale"
     known: ClassVar = (*ACTIVATIONS, "weight_shape", "weight_g_idx", "weight_zero_point")
+
+    @property
+    def as_held(self):
+        return {"weight": "weight_packed", "scale": "weight_scale"} if self.bits == 4 else {}
 
     def tensors(self, shape):
         groups, words = self._count(shape[1]), [-(-size // self.per_word) for size in shape]

@@ -7,6 +7,7 @@ Every number keeps the value that its file gives it: numbers of 4 bits are moved
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -30,10 +31,12 @@ class Layout(Protocol):
     Attributes:
         held: name of the format that holds it, as in `layers/formats.py`; None for a weight that is not quantised.
         known: tensors beside it that may be there, and mean nothing to the weight's values or are read where they are.
+        as_held: the format's tensors whose bytes may lie in a file as the format has them -> what they are called there.
     """
 
     held: str | None
     known: tuple[str, ...]
+    as_held: Mapping[str, str]
 
     def tensors(self, shape: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """Names, after the module's, and shapes of what there must be."""
@@ -102,6 +105,7 @@ class _Whole:
     """What is the same for layouts whose columns are all alike."""
 
     known: ClassVar[tuple[str, ...]] = ()
+    as_held: ClassVar[Mapping[str, str]] = {}
 
     def misfit(self, shape):
         return ""
@@ -136,6 +140,7 @@ class _Scaled(_Whole):
 
     scale_of_each: bool
     known: ClassVar = (*ACTIVATIONS, "weight_zero_point")
+    as_held: ClassVar = {"weight": "weight", "scale": "weight_scale"}
 
     def tensors(self, shape):
         return {"weight": shape, "weight_scale": (shape[0], 1) if self.scale_of_each else (1,)}
@@ -166,6 +171,6 @@ class Floats(_Scaled):
 
     def read(self, file, rows, order):
         values = file.values("weight", "F8_E4M3", rows, file.columns).view(np.uint8)
-        if (values & 127 == 127).any():
+        if (values & 127).max() == 127:
             raise file.unlike("weight", "not finite", "numbers")
         return {"weight": values, "scale": self._scale(file, rows)}

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from paddlemix_qwenvl.environment import cpu_count
 from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.layers.parameter import Piece, pieces_of, whole
-from paddlemix_qwenvl.weights.casts import BLOCK, as_tensor, cast_into, empty, numpy_dtype
+from paddlemix_qwenvl.weights.casts import BLOCK, as_tensor, cast_into, empty, numpy_dtype, on_cpu
 from paddlemix_qwenvl.weights.checkpoint import Checkpoint, some
 from paddlemix_qwenvl.weights.quantised import fill_layer, laid_of
 
@@ -25,20 +27,23 @@ def load_weights(
     model,
     checkpoint: Checkpoint,
     dtype: str,
-    filled: Callable[[str], None] = lambda path: None,
+    filled: Callable[[str], None] | None = None,
 ) -> None:
     """Fill the parameters of a model, made under `paddle.LazyGuard`, one tensor at a time.
+
+    On a CPU what lies in a file as it is to be held stays there, mapped, and is read when it is used.
 
     Args:
         model: its parameters need no memory yet.
         checkpoint: where the values are.
         dtype: "float32", "float16" or "bfloat16"; values are cast to it.
-        filled: called with the path of each parameter once it has its values; it may replace the parameter.
+        filled: called with the path of each parameter once it has its values; it may replace the parameter. Nothing is mapped
+            then.
 
     Raises:
         CheckpointError: tensors that are missing, not expected or of another shape; nothing was filled then.
     """
-    fill(plan(model, checkpoint, dtype), checkpoint, filled)
+    fill(plan(model, checkpoint, dtype), checkpoint, filled or (lambda path: None), mapped=filled is None)
 
 
 def plan(model, checkpoint: Checkpoint, dtype: str) -> Plan:
@@ -53,18 +58,19 @@ def plan(model, checkpoint: Checkpoint, dtype: str) -> Plan:
     return [(path, *_reader(path, parameter, checkpoint, dtype)) for path, parameter in parameters]
 
 
-def fill(plan: Plan, checkpoint: Checkpoint, filled: Callable[[str], None]) -> None:
+def fill(plan: Plan, checkpoint: Checkpoint, filled: Callable[[str], None], mapped: bool = True) -> None:
     """Do what a plan says, and empty it: what `filled` replaces is to give its memory back."""
+    mapped = mapped and on_cpu()
     with ThreadPoolExecutor(cpu_count()) as pool:
         while plan:
             path, read, *what = plan.pop(0)
-            read(*what, checkpoint, pool)
+            read(*what, checkpoint, pool, mapped)
             del read, what
             filled(path)
 
 
 def _reader(path: str, parameter, checkpoint: Checkpoint, dtype: str) -> tuple:
-    """What fills a parameter, and its arguments but for the last two. What their shapes can tell is told now."""
+    """What fills a parameter, and its arguments but for the last three. What their shapes can tell is told now."""
     laid = laid_of(parameter)
     if laid is None:
         return _fill, parameter, _sources(parameter, path, checkpoint), dtype
@@ -112,7 +118,27 @@ def _sources(parameter, path: str, checkpoint: Checkpoint) -> list[tuple]:
     return found
 
 
-def _fill(parameter, sources: list[tuple], dtype: str, checkpoint: Checkpoint, pool: ThreadPoolExecutor) -> None:
+def _fill(
+    parameter, sources: list[tuple], dtype: str, checkpoint: Checkpoint, pool: ThreadPoolExecutor, mapped: bool
+) -> None:
+    buffer = _in_place(parameter, sources, dtype, checkpoint) if mapped else None
+    if buffer is None:
+        buffer = _copied(parameter, sources, dtype, checkpoint, pool)
+    as_tensor(buffer)._share_buffer_to(parameter)
+
+
+def _in_place(parameter, sources: list[tuple], dtype: str, checkpoint: Checkpoint) -> np.ndarray | None:
+    """A parameter's values in the memory of the file, None where they are not there as they are to be."""
+    names, _, parts, are_bfloat16 = zip(*sources, strict=True)
+    if {*are_bfloat16} != {dtype == "bfloat16"} or {part.dtype for part in parts} != {numpy_dtype(dtype)}:
+        return None
+    return checkpoint.in_place(names, [*parts], parameter.shape, numpy_dtype(dtype))
+
+
+def _copied(
+    parameter, sources: list[tuple], dtype: str, checkpoint: Checkpoint, pool: ThreadPoolExecutor
+) -> np.ndarray:
+    """A parameter's values in memory of their own."""
     buffer = empty(parameter.shape, numpy_dtype(dtype))
     for name, place, values, is_bfloat16 in sources:
         rows = buffer[place]
@@ -126,4 +152,4 @@ def _fill(parameter, sources: list[tuple], dtype: str, checkpoint: Checkpoint, p
             checkpoint.release(name)
 
         list(pool.map(read, range(0, len(values), step)))
-    as_tensor(buffer)._share_buffer_to(parameter)
+    return buffer

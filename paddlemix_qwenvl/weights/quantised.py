@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paddlemix_qwenvl.layers.formats import Apart, Beside, Dense, Format, Fp8, Int4, Int8
+from paddlemix_qwenvl.layers.formats import Apart, Arrays, Beside, Dense, Format, Fp8, Int4, Int8
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.layers.parameter import Piece
 from paddlemix_qwenvl.weights.casts import BLOCK, as_tensor, cast, empty
@@ -94,12 +94,16 @@ def laid_of(parameter) -> Laid | None:
     return getattr(parameter, "laid", None)
 
 
-def fill_layer(laid: Laid, checkpoint: Checkpoint, pool: ThreadPoolExecutor) -> None:
-    """Let a layer hold its weight as it lies in a checkpoint; its quantised modules may bring biases that the model has not."""
+def fill_layer(laid: Laid, checkpoint: Checkpoint, pool: ThreadPoolExecutor, mapped: bool) -> None:
+    """Let a layer hold its weight as it lies in a checkpoint; its quantised modules may bring biases that the model has not.
+
+    Args:
+        mapped: whether what lies in the file as it is held may stay there.
+    """
     layer, sources = laid.layer, laid.sources
     parts = _joined([_part(source, checkpoint) for source in sources])
     width = layer.weight.shape[1]
-    held = [(part.format, part.height, _tensors(part, width, checkpoint, pool)) for part in parts]
+    held = [(part.format, part.height, _tensors(part, width, checkpoint, pool, mapped)) for part in parts]
     if layer.bias is None:
         _add_bias(layer, sources, checkpoint)
     layer.hold(*(Apart.of(held) if len(held) > 1 else held[0][::2]))
@@ -139,9 +143,11 @@ def _part(source: Source, checkpoint: Checkpoint) -> _Part:
     return _Part(format, order, source.layout.number(file), (source,))
 
 
-def _tensors(part: _Part, width: int, checkpoint: Checkpoint, pool: ThreadPoolExecutor) -> dict:
+def _tensors(part: _Part, width: int, checkpoint: Checkpoint, pool: ThreadPoolExecutor, mapped: bool) -> dict:
     """The part's tensors, read some rows at a time."""
-    arrays = {name: empty(*kind) for name, kind in part.format.arrays((part.height, width), part.number).items()}
+    kinds = part.format.arrays((part.height, width), part.number)
+    placed = _in_place(part, kinds, checkpoint) if mapped else {}
+    arrays = {name: empty(*kind) for name, kind in kinds.items() if name not in placed}
     if part.order is not None:
         arrays["order"][...] = part.order
     if "zeros" in arrays:
@@ -153,7 +159,7 @@ def _tensors(part: _Part, width: int, checkpoint: Checkpoint, pool: ThreadPoolEx
         some = slice(rows.start + start, min(rows.start + start + step, rows.stop))
         first = source.piece.rows.start - part.rows.start + start
         for name, values in source.layout.read(source.of(checkpoint), some, part.order).items():
-            if name in arrays:  # zeros that are all 8 are left out
+            if name in arrays:  # zeros that are all 8 are left out, and what is mapped
                 arrays[name][first : first + len(values)] = values
 
     blocks = [
@@ -162,8 +168,25 @@ def _tensors(part: _Part, width: int, checkpoint: Checkpoint, pool: ThreadPoolEx
         for start in range(0, source.piece.rows.stop - source.piece.rows.start, step)
     ]
     list(pool.map(lambda block: read(*block), blocks))
-    tensors = {name: as_tensor(array) for name, array in arrays.items()}
+    tensors = {name: as_tensor(array) for name, array in (arrays | placed).items()}
     return part.format.held(tensors) if isinstance(part.format, Beside) else tensors
+
+
+def _in_place(part: _Part, kinds: Arrays, checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """Those of the part's tensors that lie in a file as the format holds them."""
+    sources = [(source.of(checkpoint), source.piece.source[0]) for source in part.sources]
+    whole = all(file.columns == slice(0, file.shape[1]) for file, _ in sources)
+    if part.order is not None or not whole:
+        return {}
+    found = {}
+    for name, tensor in part.sources[0].layout.as_held.items():
+        names = [f"{file.module}.{tensor}" for file, _ in sources]
+        values = [file.read(tensor, rows)[0] for file, rows in sources]
+        if name != "weight" and values[0].dtype != kinds[name][1]:
+            continue
+        if (array := checkpoint.in_place(names, values, *kinds[name])) is not None:
+            found[name] = array
+    return found
 
 
 def _add_bias(layer: Linear, sources: list[Source], checkpoint: Checkpoint) -> None:
