@@ -105,6 +105,8 @@ class Entry:
                 found = self._opened(make())
             except (QwenVLError, OSError) as error:
                 _LOG.warning("%s cannot be read and is made anew: %s", self._weights, str(error).splitlines()[0])
+                with contextlib.suppress(OSError):
+                    (self._weights / _RECORD).unlink()
         parallel = tensor_parallel()
         parallel.meet()
         return found if parallel.least(found is not None) else None

@@ -18,6 +18,7 @@ from paddlemix_qwenvl.layers.parameter import whole
 from paddlemix_qwenvl.weights.casts import cast, numpy_dtype
 from paddlemix_qwenvl.weights.checkpoint import Checkpoint
 from paddlemix_qwenvl.weights.files import NUMPY
+from paddlemix_qwenvl.weights.order import Order
 
 Arrays = dict[str, np.ndarray]
 HEAD = "lm_head"
@@ -29,7 +30,8 @@ class Layout(Protocol):
     """How a tool lays a weight `[out, in]` out.
 
     Attributes:
-        held: name of the format that holds it, as in `layers/formats.py`; None for a weight that is not quantised.
+        held: name of the format that holds it, as in `layers/formats.py`, where it is not in groups; None for a weight that is not
+            quantised.
         known: tensors beside it that may be there, and mean nothing to the weight's values or are read where they are.
         as_held: the format's tensors whose bytes may lie in a file as the format has them -> what they are called there.
     """
@@ -47,13 +49,13 @@ class Layout(Protocol):
     def can_take(self, columns: slice, width: int) -> bool:
         """Whether a rank can hold these of `width` columns."""
 
-    def order(self, file: WeightFile) -> np.ndarray | None:
-        """int32 `[in]`, which input each column belongs to once columns of one group lie together; None where they do."""
+    def order(self, file: WeightFile) -> Order | None:
+        """How columns of one group come to lie together; None where they do."""
 
     def number(self, file: WeightFile) -> np.dtype:
         """What the numbers are kept in that are no integers."""
 
-    def read(self, file: WeightFile, rows: slice, order: np.ndarray | None) -> Arrays:
+    def read(self, file: WeightFile, rows: slice, order: Order | None) -> Arrays:
         """Some rows, under the names that the format gives its tensors."""
 
 
