@@ -44,11 +44,11 @@ class Groups:
         size = self.group_size or GROUPS_OF
         if columns == slice(0, width):
             return True
-        return self.may_have_order or self._are_whole_groups(columns, size)
+        return columns.start < columns.stop and (self.may_have_order or self._are_whole_groups(columns, size))
 
     @staticmethod
     def _are_whole_groups(columns: slice, size: int) -> bool:
-        return columns.start < columns.stop and columns.start % size == columns.stop % size == 0
+        return columns.start % size == columns.stop % size == 0
 
     def order(self, file):
         return None
