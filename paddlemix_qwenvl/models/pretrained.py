@@ -100,7 +100,7 @@ class LoadableModel(nn.Layer):
             torch_dtype: transformers' older name of it.
             quantization: "int8" or "fp8" keeps the weights of the language model and of the vision blocks' MLPs in 8 bits, with a
                 scale an output channel; "int4" those of the decoder's blocks in 4, in groups of inputs, and the others as int8;
-                None for none.
+                None for none. What is made so is kept on disk for the next load (`models/quantised_cache.py`).
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
             kwargs: where to look (`cache_dir`, `subfolder`, `from_hf_hub`, ...), fields of the config to change, and what
                 PaddleNLP and transformers take that is done anyway (`low_cpu_mem_usage`, ...).

@@ -110,7 +110,7 @@ class Groups:
         if not np.array_equal(np.sort(groups), in_place):
             raise file.unlike(tensor, "of other groups", f"{width // size} of {size} columns each")
         columns, whole = file.columns, slice(0, width)
-        in_groups = columns == whole or self._are_whole_groups(columns, size)
+        in_groups = columns == whole or self._are_whole_groups(columns, self.group_size or GROUPS_OF)
         if in_groups and np.array_equal(groups[columns], in_place[columns]):
             return None
         if columns == whole:

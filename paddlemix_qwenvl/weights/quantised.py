@@ -162,6 +162,8 @@ def _tensors(part: _Part, width: int, checkpoint: Checkpoint, pool: ThreadPoolEx
     if "zeros" in arrays:
         arrays["zeros"][...] = 8  # which those without any have
     step = max(8, BLOCK * 8 // width // 8 * 8)
+    if "weight" in placed and not isinstance(part.format, Fp8):  # whose numbers are looked at
+        step = part.height
 
     def read(source: Source, start: int) -> None:
         rows = source.piece.source[0]

@@ -16,7 +16,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 @torch.no_grad()
 def answer(folder: Path) -> dict[str, np.ndarray]:
-    """The new tokens, and the logits that each was chosen by."""
+    """The new tokens, and the logits of the first."""
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, torch_dtype=torch.float32).eval()
     inputs = {name: torch.from_numpy(value) for name, value in small.prompt().items()}
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
@@ -25,7 +25,7 @@ def answer(folder: Path) -> dict[str, np.ndarray]:
     logits = torch.cat(made.logits)
     best = logits.topk(2).values
     print(folder.name, "least lead of a token chosen:", float((best[:, 0] - best[:, 1]).min()))
-    return {"ids": made.sequences[0, inputs["input_ids"].shape[1] :].numpy(), "logits": logits.numpy()}
+    return {"ids": made.sequences[0, inputs["input_ids"].shape[1] :].numpy(), "logits": logits[0].numpy()}
 
 
 def main(out: str) -> None:
