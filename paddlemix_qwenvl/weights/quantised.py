@@ -129,7 +129,8 @@ def _format(layout: Layout, piece: Piece) -> Format:
         return {"int8": Int8, "fp8": Fp8, None: Dense}[layout.held]()
     width = piece.source[1].stop - piece.source[1].start
     if layout.may_have_order and width < piece.shape[1]:
-        return _gathered(layout, width)
+        groups = piece.shape[1] // (layout.group_size or piece.shape[1])
+        return _gathered(layout, width + groups * GROUPS_OF // 2)  # half of what may fill each group up
     if layout.bits == 4:
         return Int4(layout.group_size or width, layout.has_zeros, layout.may_have_order)
     return Beside(width // (layout.group_size or width), layout.may_have_order)
