@@ -102,9 +102,13 @@ class SafetensorsFile:
         return np.frombuffer(self._map, NUMPY[dtype], count, first).reshape(shape), dtype == "BF16"
 
     @cached_property
-    def _own(self) -> mmap.mmap:
-        """The file once more, as memory that may be written to: the file keeps what it has."""
-        return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
+    def _own(self) -> mmap.mmap | None:
+        """The file once more, as memory that may be written to: the file keeps what it has. None where the system does not promise
+        as much."""
+        try:
+            return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except OSError:
+            return None
 
     def in_place(self, parts: list[np.ndarray]) -> np.ndarray | None:
         """Arrays that were read as one that may be written to, `[bytes]`, if they follow one upon the other in the file."""
@@ -113,8 +117,9 @@ class SafetensorsFile:
         lasts = [first + part.nbytes for first, part in zip(firsts, parts, strict=True)]
         if not all(part.flags.c_contiguous for part in parts) or firsts[1:] != lasts[:-1]:
             return None
-        inside = 0 <= firsts[0] < lasts[-1] <= len(self._map)
-        return np.frombuffer(self._own, np.uint8, lasts[-1] - firsts[0], firsts[0]) if inside else None
+        if not 0 <= firsts[0] < lasts[-1] <= len(self._map) or self._own is None:
+            return None
+        return np.frombuffer(self._own, np.uint8, lasts[-1] - firsts[0], firsts[0])
 
     def release(self, name: str) -> None:
         """Give the pages of a tensor back."""
