@@ -317,6 +317,21 @@ def test_what_would_take_for_ever(of_demo, monkeypatch):
         Grammar.lark(forever, of_demo)
 
 
+def test_a_grammar_is_tried_once(monkeypatch):
+    """One that is wrong each time; for another vocabulary it is another."""
+    tried, try_out = [], grammar_compiler.try_out
+    monkeypatch.setattr(grammar_compiler, "try_out", lambda text, *given: tried.append(text) or try_out(text, *given))
+    one, other = guided.demo()[1], guided.demo()[1]
+    for vocabulary in (one, one, other):
+        answers = [Grammar.choice(["a"], vocabulary).matcher() for _ in range(2)]
+        answers[0].accept(guided.allowed(answers[0])[0])
+        assert answers[0].ended and not answers[1].ended
+    for _ in range(2):
+        with pytest.raises(GenerationError, match="Invalid type"):
+            Grammar.json_schema({"type": "image"}, one)
+    assert [text.count("image") for text in tried] == [0, 0, 1, 1]
+
+
 def test_a_grammar_that_has_grown_too_large_begins_anew(tokens, untried, monkeypatch):
     monkeypatch.setattr(grammar_compiler, "_LEXER_STATES", 120)
     tokenizer, vocabulary = tokens
