@@ -25,7 +25,7 @@ from paddlemix_qwenvl.models.conversations import question_about
 
 QUESTION = question_about("Locate every shape, output the bbox coordinates in JSON.")
 MAX_NEW_TOKENS, AT_ONCE, EAGER = 200, 8, 3.0
-FORMATS = ["date", "uuid", "ipv4", "email"]
+FORMATS = ["date", "uuid", "ipv4"]
 PATTERNS = ["^[a-z]+-\\d{2}$", "^(yes|no)!*$", "^\\w{2,5}$", "^图"]
 VALUES = ["a", "ab", 'q"\\', "图", "<|im_end|>", 1, -2.5, True, None, [1, {"x": []}]]
 NODE = {
