@@ -26,22 +26,16 @@ from words import write_tokenizer
 
 from paddlemix_qwenvl.commands.options import grouped
 from paddlemix_qwenvl.engine.grammar import Grammar, Vocabulary
+from paddlemix_qwenvl.grounding import schema as schema_of
 from paddlemix_qwenvl.models.qwen2_5_vl.tokenizer import Qwen2_5_VLTokenizer
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 TextTokens = Annotated[int, Option("--text_tokens", help="of a prompt, beside a picture's")]
 ImageSide = Annotated[int, Option("--image_side", help="pixels")]
+ENDLESS = 4000  # tokens of answers that are not waited for
 TURN, ANSWER = 76, 32  # tokens of text in a turn of a chat, and of an answer there
-BOX = {
-    "type": "object",
-    "properties": {
-        "bbox_2d": {"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 4},
-        "label": {"type": "string"},
-    },
-    "required": ["bbox_2d", "label"],
-}
-BOXES = {"type": "array", "minItems": 1000, "items": BOX}
+BOXES = schema_of("boxes", [(1000, 1000)]) | {"minItems": 1000}
 
 
 @app.command()
@@ -123,16 +117,18 @@ def turn(engine, image, ids, new_tokens: int):
 def waits(
     running: Annotated[int, Option("--running", help="answers that are being written")] = 4,
     prompt: Annotated[int, Option("--prompt", help="tokens of the one that comes")] = 4000,
+    image_side: Annotated[int | None, Option("--image_side", help="pixels of a picture in it (default: none)")] = None,
     *,
     model: options.Model,
 ) -> None:
     """The longest wait of running answers while a long prompt is computed, in usual steps; the engine is new each time."""
-    head = f"{running} running, a prompt of {prompt} tokens"
+    head = f"{running} running, a prompt of {prompt} tokens" + (f" and a {image_side} px picture" if image_side else "")
     for dtype, runner in runners(
         model, head, "usual step, ms", "longest wait, ms", "usual steps", "the prompt's prefill, s", "steps of it"
     ):
-        short = [request_of(prompt_of(runner, traffic.words(256, seed)), prompt) for seed in range(running)]
-        long = request_of(prompt_of(runner, traffic.words(prompt, running)), 1)
+        short = [request_of(prompt_of(runner, traffic.words(256, seed)), ENDLESS) for seed in range(running)]
+        image = traffic.picture(image_side, 0) if image_side else None
+        long = request_of(prompt_of(runner, traffic.words(prompt, running), image), 1)
         ((usual, longest, seconds, steps),) = by_turns([partial(interrupt, runner, short, long)], model.repeats)
         print_row(dtype, *map(spread, (usual, longest, ratios(longest, usual), seconds, steps)))
 
@@ -194,7 +190,9 @@ def decode_rate(engine, request, answer: np.ndarray) -> float:
 @app.command()
 @grouped
 def grammar(
-    schema: Annotated[Path | None, Option("--schema", help="JSON schema (default: boxes with labels)")] = None,
+    schema: Annotated[
+        Path | None, Option("--schema", help="JSON schema (default: a thousand boxes with labels)")
+    ] = None,
     rows: Annotated[list[int], Option("--rows", help="requests at once")] = (1, 8),
     text_tokens: TextTokens = 256,
     new_tokens: options.NewTokens = 64,

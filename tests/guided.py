@@ -1,6 +1,7 @@
 """Random answers under a grammar: what a model that knows nothing would write."""
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 from hub_model import MERGES
@@ -34,9 +35,14 @@ def allowed(matcher: Matcher) -> list[int]:
     return np.flatnonzero(np.unpackbits(matcher.mask().view(np.uint8), bitorder="little")).tolist()
 
 
-def answer(grammar: Grammar, tokenizer: Tokenizer, seed: int, patience: int = 40) -> tuple[list[int], str]:
-    """An answer's tokens and text without its end: uniform draws, after `patience` of them whatever leads to an end."""
-    draws, matcher, ids = random.Random(seed), grammar.matcher(), []
+def answer(
+    grammar: Grammar, tokenizer: Tokenizer, seed: int, patience: int = 40, begun: Sequence[int] = ()
+) -> tuple[list[int], str]:
+    """An answer's tokens and text without its end: after those that are there uniform draws, and once it has `patience` tokens
+    whatever leads to an end."""
+    draws, matcher, ids = random.Random(seed), grammar.matcher(), [*begun]
+    for token in begun:
+        matcher.accept(token)
     ends = grammar.vocabulary.end_ids
     hurry = [*ends, *tokenizer.convert_tokens_to_ids(HURRY)]
     while True:

@@ -24,8 +24,10 @@ def blocks_there_is_room_for(runner: Runner, block_size: int, kv_cache_gib: floa
         kv_cache_gib: of memory on each rank; None for a share of what is free.
 
     Raises:
-        ConfigurationError: not a single block, or more than is free.
+        ConfigurationError: not a single block, more than is free, or no number.
     """
+    if isinstance(kv_cache_gib, bool) or not isinstance(kv_cache_gib, int | float | None):
+        raise ConfigurationError(f"kv_cache_gib is {kv_cache_gib!r:.100}: give a number of GiB, or None.")
     facts = runner.facts
     block_bytes = facts.bytes_per_token() * block_size
     device, free = runner.free_memory()

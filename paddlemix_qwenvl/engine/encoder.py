@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from time import perf_counter
+from weakref import WeakKeyDictionary
 
 from paddlemix_qwenvl.engine.batch import new_media
 from paddlemix_qwenvl.engine.runner import Runner
 from paddlemix_qwenvl.engine.scheduler import Part
+from paddlemix_qwenvl.engine.sequence import Sequence
 from paddlemix_qwenvl.media import ContentCache
+from paddlemix_qwenvl.models.prompts import Media
 
 
 class Encoder:
@@ -15,15 +20,18 @@ class Encoder:
 
     def __init__(self, runner: Runner, max_bytes: int):
         self._runner, self._features = runner, ContentCache(max_bytes)
+        self._begun: WeakKeyDictionary[Sequence, tuple[bytes, Iterator]] = WeakKeyDictionary()
 
     def forget(self) -> None:
         """Drop all features, as when the weights have changed."""
         self._features = ContentCache(self._features.max_bytes)
+        self._begun.clear()
 
-    def encode(self, part: Part, decoding: bool) -> None:
-        """Give a sequence the features that a part of it reaches.
+    def encode(self, part: Part, decoding: bool, seconds: float = math.inf) -> bool:
+        """Give a sequence the features that a part of it reaches; returns whether it took time that it was to spare.
 
-        Where answers wait (`decoding`) that is one new picture at a time: the part ends before the next one.
+        Where answers wait (`decoding`) that is one new picture at a time: the part ends before the next one. And where these are
+        to be spared it is as much of one as can be done in so many `seconds`, one piece at least: the rest is for other steps.
 
         Raises:
             QwenVLError: the runner cannot encode one of them.
@@ -39,10 +47,28 @@ class Encoder:
             part.count = int(missing[1].places[0]) - sequence.computed
             missing = missing[:1]
         if not missing:
-            return
+            return False
         started = perf_counter()
-        for each, features in zip(missing, self._runner.encode(missing), strict=True):
+        spares = seconds < math.inf
+        begun = self._begun.pop(sequence, None)
+        made = self._pieces(sequence, missing[0], seconds, begun) if spares else self._runner.encode(missing)
+        for each, features in zip(missing, made, strict=False):  # none of one that is not done
             sequence.features[each.key] = features
             self._features.put(each.key + salt, features, features.size * features.element_size())
         sequence.clock.vision += perf_counter() - started
         sequence.clock.started = sequence.clock.started or started
+        return spares
+
+    def _pieces(self, sequence: Sequence, media: Media, seconds: float, begun: tuple[bytes, Iterator] | None) -> list:
+        """Go on with a picture for so long; its features if it is done then, else nothing."""
+        pieces = begun[1] if begun and begun[0] == media.key else self._runner.encoding(media)
+        started = before = perf_counter()
+        for features in pieces:
+            if features is not None:
+                return [features]
+            now = perf_counter()
+            if now - started + (now - before) > seconds:  # the next one takes as long
+                break
+            before = now
+        self._begun[sequence] = media.key, pieces
+        return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Container, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 from time import perf_counter
 
@@ -20,7 +20,8 @@ from paddlemix_qwenvl.engine.checks import checked
 from paddlemix_qwenvl.engine.encoder import Encoder
 from paddlemix_qwenvl.engine.events import Event, Failed, Finished, Progress, Token
 from paddlemix_qwenvl.engine.finite import not_finite
-from paddlemix_qwenvl.engine.pace import Pace
+from paddlemix_qwenvl.engine.group import Group
+from paddlemix_qwenvl.engine.pace import Pace, spared_from
 from paddlemix_qwenvl.engine.runner import Runner
 from paddlemix_qwenvl.engine.sampling import Row, draw, likeliest, rows_of
 from paddlemix_qwenvl.engine.scheduler import Part, Plan, Scheduler
@@ -30,23 +31,6 @@ from paddlemix_qwenvl.errors import ContextError, GenerationError, ParallelError
 BLOCK_SIZE = 64
 MAX_NUM_SEQS = 64
 MAX_NUM_BATCHED_TOKENS = 512
-BEGIN_TOGETHER = 8  # answers: with fewer a step takes nearly as long, since all weights are read
-
-
-@dataclass
-class _Group:
-    """A request: its sequences, and of a beam search the logits of those that wait for the others."""
-
-    request: Request
-    sequences: list[Sequence]
-    beams: BeamSearch | None = None
-    logits: dict[int, paddle.Tensor] = field(default_factory=dict)
-    is_forked: bool = False
-
-    @property
-    def width(self) -> int:
-        """Sequences it goes on with after its prompt."""
-        return self.request.settings.width
 
 
 class Engine:
@@ -79,7 +63,7 @@ class Engine:
         if encoder_cache_bytes is None:
             encoder_cache_bytes = min(256 << 20, num_blocks * block_size * self.facts.bytes_per_token())
         self._encoder = Encoder(runner, encoder_cache_bytes)
-        self._groups: dict[int, _Group] = {}
+        self._groups: dict[int, Group] = {}
         self._ids = count()
         self._events: list[Event] = []
         self._lock = threading.Lock()
@@ -116,7 +100,7 @@ class Engine:
         sequence = Sequence(request, (request.priority, number, 0), seed)
         beams = BeamSearch(settings) if settings.num_beams > 1 else None
         with self._lock:
-            self._groups[number] = _Group(request, [sequence], beams)
+            self._groups[number] = Group(request, [sequence], beams)
             self._scheduler.add(sequence)
         return number
 
@@ -175,7 +159,7 @@ class Engine:
             self.blocks.forget()
             self._encoder.forget()
 
-    def _cancel_all(self, group: _Group) -> None:
+    def _cancel_all(self, group: Group) -> None:
         if group.beams is not None:
             return self._finish_beams(group, [*group.sequences], "cancelled")
         for sequence in self._forked(group.sequences[0]) if not group.is_forked else [*group.sequences]:
@@ -193,16 +177,11 @@ class Engine:
         return plan
 
     def _budget(self) -> int:
-        """Tokens of prompts for the next step. What was asked before the first of the running answers began does not spare these:
-        requests that come together begin one right after the other, and go on together.
-        """
-        answers = [each for each in self._scheduler.running if each.remaining == 1]
-        budget = self._pace.budget(len(answers))
-        if not 0 < len(answers) < BEGIN_TOGETHER:
-            return budget
-        began = min(each.clock.first_token or math.inf for each in answers)
-        others = [each for each in [*self._scheduler.running, *self._scheduler.waiting] if each.remaining > 1]
-        return max(budget, min(self._pace.most, sum(each.remaining for each in others if each.clock.added < began)))
+        """Tokens of prompts for the next step."""
+        running, spared = self._scheduler.running, spared_from(self._scheduler.running)
+        prompts = [each for each in [*running, *self._scheduler.waiting] if each.remaining > 1]
+        unsparing = sum(each.remaining for each in prompts if each.clock.added < spared)
+        return max(self._pace.budget(self._scheduler.decoding()), min(self._pace.most, unsparing))
 
     def _drafts(self, sequence: Sequence) -> list[int]:
         if self._group_of(sequence).beams is not None:
@@ -216,15 +195,7 @@ class Engine:
         if plan.copies:
             self.runner.copy_blocks(plan.copies)
         decoding = sum(part.sequence.remaining == 1 for part in plan.parts)
-        for part in plan.parts:
-            try:
-                if part.sequence.key[1] in self._groups:
-                    self._encoder.encode(part, decoding)
-            except ParallelError:  # no request's fault: the ranks are out of step
-                raise
-            except Exception as error:
-                self._fail(self._group_of(part.sequence), error)
-        parts = [part for part in plan.parts if part.sequence.key[1] in self._groups]
+        parts = self._encode(plan.parts)
         if not parts:
             return
         started = perf_counter()
@@ -233,6 +204,26 @@ class Engine:
         prompt_tokens = sum(part.count for part in parts if part.sequence.remaining > 1)
         self._advance(parts, self.runner.step(*batch_of(parts, self.blocks.block_size)))
         self._pace.took(perf_counter() - started, decoding, prompt_tokens)
+
+    def _encode(self, parts: list[Part]) -> list[Part]:
+        """Have the pictures of these encoded; returns those that can be computed then. Where one is encoded beside answers that it
+        has to spare, these alone.
+        """
+        answers = [part for part in parts if part.sequence.remaining == 1]
+        spared = spared_from(self._scheduler.running)
+        for part in parts:
+            try:
+                if part.sequence.key[1] not in self._groups:
+                    continue
+                seconds = math.inf if part.sequence.clock.added < spared else self._pace.spare
+                if self._encoder.encode(part, bool(answers), seconds):
+                    parts = [each for each in answers if each is not part]
+                    break
+            except ParallelError:  # no request's fault: the ranks are out of step
+                raise
+            except Exception as error:
+                self._fail(self._group_of(part.sequence), error)
+        return [part for part in parts if part.sequence.key[1] in self._groups]
 
     def _advance(self, parts: list[Part], logits) -> None:
         """Count in what was computed, and draw the next tokens."""
@@ -322,7 +313,7 @@ class Engine:
         self._tell(Token(sequence.key[1], sequence.index, token, score, text, top))
         return reason
 
-    def _advance_beams(self, group: _Group) -> None:
+    def _advance_beams(self, group: Group) -> None:
         """One token more for a beam search."""
         beams = sorted(group.sequences, key=lambda each: each.index)
         logits, group.logits = paddle.stack([group.logits[each.index] for each in beams]), {}
@@ -343,7 +334,7 @@ class Engine:
             twin.append(token, 0.0)
             self._know(twin)
 
-    def _finish_beams(self, group: _Group, beams: list[Sequence], reason: str) -> None:
+    def _finish_beams(self, group: Group, beams: list[Sequence], reason: str) -> None:
         """The answer is the search's own, which has none before it is over."""
         for each in beams[1:]:
             self._drop(each)
@@ -387,13 +378,13 @@ class Engine:
         if not group.sequences:
             del self._groups[sequence.key[1]]
 
-    def _fail(self, group: _Group, error: Exception) -> None:
+    def _fail(self, group: Group, error: Exception) -> None:
         number = group.sequences[0].key[1]
         for sequence in [*group.sequences]:
             self._drop(sequence)
         self._tell(Failed(number, error))
 
-    def _group_of(self, sequence: Sequence) -> _Group:
+    def _group_of(self, sequence: Sequence) -> Group:
         return self._groups[sequence.key[1]]
 
     def _tell(self, event: Event) -> None:

@@ -46,8 +46,13 @@ class Generates:
 
     def train(self) -> None:
         """As in `nn.Layer`; what is kept of prompts and pictures seen so far is forgotten."""
-        self._kept_engine = self._kept_runner = None
+        self.forget_images()
         super().train()
+
+    def forget_images(self) -> None:
+        """Drop what `remember_images` keeps, and its memory: for weights that were changed by hand. With several ranks all of
+        them call this."""
+        self._kept_engine = self._kept_runner = None
 
     def __getstate__(self) -> dict[str, Any]:
         """As copies and pickles have it: without what is kept of prompts and pictures."""
@@ -62,6 +67,7 @@ class Generates:
         stop_strings: str | list[str] | None = None,
         tokenizer=None,
         remember_images: bool = False,
+        kv_cache_gib: float | None = None,
         **kwargs,
     ):
         """Answer a batch of prompts.
@@ -78,7 +84,9 @@ class Generates:
             streamer: gets the new tokens of every step by `put`, then `end`.
             stop_strings, tokenizer: a row ends with the first of these strings that its text holds, which stays there.
             remember_images: keep what was computed of a prompt and its pictures for when another begins alike, as in the next
-                turn of a chat; `train()` and another dtype forget it, and in training nothing is kept.
+                turn of a chat; `forget_images()`, `train()` and another dtype drop it, and in training nothing is kept.
+            kv_cache_gib: memory on each rank of the cache that is kept, which the first call that keeps one decides; None for a
+                share of what is free.
             kwargs: settings (`engine.settings.GenerationSettings`, or PaddleNLP's `decode_strategy`) and the processor's other
                 outputs (`attention_mask`, `pixel_values`, `image_grid_thw`, ...).
 
@@ -88,12 +96,17 @@ class Generates:
 
         Raises:
             GenerationError: settings that cannot be carried out.
+            ConfigurationError: a `kv_cache_gib` that there is no room for.
             PromptError: a prompt that does not fit the context or the media.
             ParallelError: another rank is lost, or rank 0 ended with an error that is not of this package.
         """
         criteria = listed(stopping_criteria)
 
         def requests() -> list[Request]:
+            if kv_cache_gib is not None and not remember_images:
+                raise GenerationError(
+                    "kv_cache_gib is of the cache that remember_images keeps: set remember_images=True, or leave it out."
+                )
             stop = stop_texts(stop_strings)
             if stop and tokenizer is None:
                 raise GenerationError("stop_strings need the tokenizer: pass tokenizer=processor.tokenizer as well.")
@@ -106,7 +119,7 @@ class Generates:
 
         def answer(asked: list[Request], runner: Runner, kept_runner: Runner) -> tuple[np.ndarray, np.ndarray]:
             keeps = remember_images and not self.training
-            engine = self._remembering(kept_runner) if keeps else _engine_for(asked, runner)
+            engine = self._remembering(kept_runner, kv_cache_gib) if keeps else _engine_for(asked, runner)
             return answer_batch(engine, asked, _numpy(input_ids), streamer, criteria)
 
         parallel, runner = self.lm_head.parallel, ModelRunner(self)
@@ -146,11 +159,11 @@ class Generates:
             self._kept_engine, self._kept_runner = None, ModelRunner(weakref.proxy(self))
         return self._kept_runner
 
-    def _remembering(self, runner: Runner) -> Engine:
+    def _remembering(self, runner: Runner, kv_cache_gib: float | None) -> Engine:
         """The engine that is kept from call to call, one for all threads."""
         with _MAKING:
             if self._kept_engine is None:
-                self._kept_engine = Engine(runner, blocks_there_is_room_for(runner, BLOCK_SIZE))
+                self._kept_engine = Engine(runner, blocks_there_is_room_for(runner, BLOCK_SIZE, kv_cache_gib))
             return self._kept_engine
 
 

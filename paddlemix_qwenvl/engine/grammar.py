@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import takewhile
 from typing import Any
 
@@ -26,6 +27,7 @@ from paddlemix_qwenvl.models.tokenizer import Tokenizer
 
 MAX_BYTES = 64 << 10
 """Of a grammar's text."""
+_TRIED = 64  # grammars of a vocabulary that are known to compile
 _EXAMPLE = '{"type": "object"}'
 _BLANK = r"[ \t]|\r?\n[ \t]{0,32}"
 _SEPARATORS = {"item_separator": ",", "key_separator": ":", "whitespace_flexible": True, "whitespace_pattern": _BLANK}
@@ -59,24 +61,30 @@ class Vocabulary:
         self.special = {i: tokens[i].decode(errors="replace") for i in sorted(never & self.known)}
         texts = [tokens.get(i, b"") for i in range(size)]
         self.backend = grammar_compiler.tokenizer_of(texts, self.special, self.end_ids)
+        self.try_out = lru_cache(_TRIED)(self._try_out)
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, size: int, eos_token_ids: Sequence[int]) -> Vocabulary:
         """The vocabulary of a model of `size` tokens and its tokenizer, of either kind."""
         return cls(tokenizer.token_bytes(), tokenizer.all_special_ids, size, eos_token_ids)
 
+    def _try_out(self, text: str) -> None:
+        """As `grammar_compiler.try_out`; what was in order once is not tried again."""
+        grammar_compiler.try_out(text, self.special, self.size, self.end_ids)
+
 
 class Grammar:
     """What answers look like; compiled once, for as many sequences as there are.
 
-    To compile takes from a fifth of a second to `grammar_compiler.SECONDS`, nearly all of it in another process: do it on a
-    thread of its own, before the request gets to the engine. A grammar may be used by several threads.
+    To compile takes from a fifth of a second to `grammar_compiler.SECONDS`, nearly all of it in another process, and the next
+    time milliseconds: do it on a thread of its own, before the request gets to the engine. A grammar may be used by several
+    threads.
     """
 
     def __init__(self, text: str, vocabulary: Vocabulary, kind: str):
         self._text, self.vocabulary = text, vocabulary
         try:
-            grammar_compiler.try_out(text, vocabulary.special, vocabulary.size, vocabulary.end_ids)
+            vocabulary.try_out(text)
             self._start = grammar_compiler.compiled(text, vocabulary.backend)
         except ValueError as error:
             raise GenerationError(f"the {kind} cannot be compiled: {error}: change that, or make it simpler.") from None

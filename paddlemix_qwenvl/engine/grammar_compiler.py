@@ -19,6 +19,8 @@ SECONDS, MEMORY, STACK = 10, 2 << 30, 1 << 20
 """Of the process that tries a grammar; its stack is smaller than any that the grammar is compiled on later."""
 _NAME = "paddlemix_qwenvl.engine.grammar_compiler"
 _LEXER_STATES = 50_000  # 1 to 2 KB each
+_WITHOUT_TAGS = r'[^"\\\x00-\x1F\x7F<>]{1,30}'
+"""What labels of `grounding.schema` are made of: tokens that are all allowed or none are looked at together."""
 _OPTIONS = '\n%llguidance {"no_forcing": true}\n'
 _PLACE = "at 1(8): failed to compile JSON schema: "  # which is always there
 _EXCERPT = re.compile(r"\n\s+\d+ \| |\n<non-verbose/>")
@@ -44,7 +46,8 @@ def tokenizer_of(tokens: list[bytes], special: Iterable[int], ends: Iterable[int
     """
     from llguidance import LLTokenizer
 
-    return LLTokenizer(_Tokens(tokens, special, ends), eos_token=[*ends])
+    slices = [*LLTokenizer.general_slices(), _WITHOUT_TAGS]
+    return LLTokenizer(_Tokens(tokens, special, ends), eos_token=[*ends], slices=slices)
 
 
 def compiled(text: str, tokenizer):

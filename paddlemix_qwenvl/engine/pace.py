@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
+from paddlemix_qwenvl.engine.sequence import Sequence
+
 _FEW = 8  # tokens of prompts in a step, at least
 _LONGEST_WAIT = 2.5  # usual steps that one step may take, a half less than three
 _MEASURED_EVERY = 32  # steps
+_BEGIN_TOGETHER = 8  # answers: with fewer a step takes nearly as long, since all weights are read
+
+
+def spared_from(running: Iterable[Sequence]) -> float:
+    """Prompts that were asked for at this time or later spare the running answers.
+
+    Those from before the first of these began do not, while there are few: requests that come together begin one right after the
+    other, and go on together.
+    """
+    answers = [each for each in running if each.remaining == 1]
+    if len(answers) >= _BEGIN_TOGETHER:
+        return -math.inf
+    return min((each.clock.first_token or math.inf for each in answers), default=math.inf)
 
 
 class Pace:
@@ -27,6 +45,11 @@ class Pace:
             return self.most
         is_due = self._unmeasured and answers != self._answers  # not twice without a prompt between
         return 0 if is_due or self._unmeasured >= _MEASURED_EVERY else min(self.most, int(self._budget))
+
+    @property
+    def spare(self) -> float:
+        """Seconds that a step beside answers may take for other things than tokens."""
+        return (_LONGEST_WAIT - 1) * self._usual
 
     def took(self, seconds: float, answers: int, prompt_tokens: int) -> None:
         """A step has taken so long."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -107,6 +107,10 @@ class Runner:
         """Features `[places, hidden]` of each."""
         raise NotImplementedError
 
+    def encoding(self, media: Media) -> Iterator:
+        """`encode` of one in pieces, between which others may compute: None after each but the last, which gives the features."""
+        yield self.encode([media])[0]
+
     def step(self, inputs: StepInputs, features: list) -> paddle.Tensor:
         """Logits float32 `[R, vocab]` of the tokens wanted; `source` counts `features`, each `[f, hidden]`, one after the other."""
         raise NotImplementedError
@@ -137,6 +141,15 @@ class ModelRunner(Runner):
         inputs = {name: to_device(array) for name, array in joined(media).items()}
         with paddle.no_grad():  # as a decorator it would keep one state for all threads
             return split_features(self.model.encode(**inputs), media)
+
+    def encoding(self, media: Media) -> Iterator:
+        """As in `Runner`, a layer at a time."""
+        inputs = {name: to_device(array) for name, array in media.inputs.items()}
+        pieces, features = self.model.encoding(**inputs), None
+        while features is None:
+            with paddle.no_grad():
+                features = next(pieces)
+            yield features
 
     def step(self, inputs: StepInputs, features: list) -> paddle.Tensor:
         """As in `Runner`."""

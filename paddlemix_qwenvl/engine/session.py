@@ -284,7 +284,8 @@ class Assistant:
         Args:
             grammar: that the answer follows.
             schema: JSON schema of the answer, in place of a grammar.
-            stop_strings: the first of them ends the answer and stays at its end.
+            stop_strings: the first of them ends the answer and stays at its end; special tokens in them count, which its text
+                leaves out.
             priority: requests of a smaller number go first.
             options: settings (`GenerationSettings`); what is None is left to the model's generation_config.json.
 
@@ -294,7 +295,8 @@ class Assistant:
         settings = self.settings(options)
         if schema is not None:
             grammar = Grammar.json_schema(schema, self.vocabulary(settings))
-        stop, decoder = stop_texts(stop_strings), AnswerDecoder(self.processor)
+        stop = stop_texts(stop_strings)
+        decoder = AnswerDecoder(self.processor, stop)
         return Request(self.prompts(inputs)[0], settings, grammar, decoder, stop, priority)
 
     def settings(self, given: Mapping[str, Any]) -> GenerationSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +98,10 @@ class DecoderModel(LoadableModel):
 
     def encode(self, **inputs) -> paddle.Tensor:
         """Features `[tokens, hidden]` of pictures or videos, from `models.prompts.Media.inputs` as tensors."""
+        raise NotImplementedError
+
+    def encoding(self, **inputs) -> Iterator:
+        """`encode` layer by layer: None after each piece but the last, which gives the features."""
         raise NotImplementedError
 
     def run(self, prompt: PackedPrompt, labels=None, past: PastKeyValues | None = None, use_cache: bool = False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -95,11 +96,19 @@ class Processor:
 
 
 class AnswerDecoder:
-    """A processor's `answer_text` where a tokenizer is wanted, for streaming."""
+    """A processor's `answer_text` where a tokenizer is wanted, for streaming.
 
-    def __init__(self, processor: Processor):
-        self._processor = processor
+    Args:
+        stop: stop strings; the text that they are looked for in has the special tokens that they name.
+    """
+
+    def __init__(self, processor: Processor, stop: Sequence[str] = ()):
+        self._processor, tokenizer = processor, processor.tokenizer
+        special = tokenizer.all_special_ids
+        self._named = {i for i in special if any(tokenizer.decode([i]) in each for each in stop)}
 
     def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
-        """As `Processor.answer_text`."""
-        return self._processor.answer_text(token_ids)
+        """As `Processor.answer_text`, or for stop strings."""
+        if skip_special_tokens or self._named.isdisjoint(token_ids):
+            return self._processor.answer_text(token_ids)
+        return self._processor.tokenizer.decode(token_ids)

@@ -5,8 +5,8 @@ import random
 import re
 import unicodedata
 
+import fuzz_schemas
 import guided
-import jsonschema
 import numpy as np
 import pytest
 
@@ -178,48 +178,12 @@ def test_a_token_that_may_not_follow(tokens, untried):
 # ---- answers
 
 
-def random_schema(draws: random.Random, depth: int = 0) -> dict:
-    """A JSON schema that llguidance knows; few levels."""
-    scalars = ["integer", "number", "string", "pattern", "enum", "const", "boolean", "types", "any"]
-    kind = draws.choice(scalars + ["object", "array", "tuple", "anyOf", "map"] * 2 * (depth < 3))
-    low = draws.randint(-50, 50)
-    if kind == "integer":
-        return {"type": "integer", "minimum": low, "maximum": low + draws.randint(0, 5000)}
-    if kind == "number":
-        return {"type": "number", "minimum": low, "exclusiveMaximum": low + draws.randint(1, 50)}
-    if kind == "string":
-        return {"type": "string", "minLength": draws.randint(0, 3), "maxLength": draws.randint(3, 9)}
-    if kind == "pattern":
-        return {"type": "string", "pattern": draws.choice(["^[a-z]+-\\d{2}$", "^(yes|no)!*$", "^\\w{2,5}$", "^图"])}
-    if kind == "enum":
-        return {"enum": draws.sample(["a", "ab", 'q"\\', "图", "<|im_end|>", 1, -2.5, True, None, [1, {"x": []}]], 3)}
-    if kind == "const":
-        return {"const": draws.choice(["e\u0301", 12, {"k": [False]}])}
-    if kind == "types":
-        return {"type": draws.sample(["integer", "null", "string", "boolean"], 2)}
-    if kind in ("boolean", "any"):
-        return {"type": "boolean"} if kind == "boolean" else {}
-    inner = [random_schema(draws, depth + 1) for _ in range(draws.randint(1, 3))]
-    if kind == "array":
-        return {"type": "array", "items": inner[0], "minItems": draws.randint(0, 2), "maxItems": draws.randint(2, 4)}
-    if kind == "tuple":
-        return {"type": "array", "prefixItems": inner, "items": False, "minItems": len(inner)}
-    if kind == "anyOf":
-        return {"anyOf": inner}
-    if kind == "map":
-        return {"type": "object", "additionalProperties": inner[0]}
-    names = draws.sample(["id", "name", "图", "x y", 'a"b'], len(inner))
-    required = draws.sample(names, draws.randint(0, len(names)))
-    found = {"type": "object", "properties": dict(zip(names, inner, strict=True)), "required": required}
-    return found | ({"additionalProperties": False} if draws.random() < 0.7 else {})
-
-
 def test_every_answer_of_a_random_model_is_valid(tokens, untried):
     tokenizer, vocabulary = tokens
     for seed in range(120):
-        schema = random_schema(random.Random(seed))
+        schema = fuzz_schemas.random_schema(random.Random(seed))
         _, text = guided.answer(Grammar.json_schema(schema, vocabulary), tokenizer, seed)
-        jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+        fuzz_schemas.check(schema, text)
 
 
 def test_any_object(tokens):
@@ -315,6 +279,21 @@ def test_what_would_take_for_ever(of_demo, monkeypatch):
     forever = "start: A\nA: " + " & ".join(f"/[^a]*{i}/" for i in range(300))
     with pytest.raises(GenerationError, match="the Lark grammar cannot be compiled: it takes over 1 s"):
         Grammar.lark(forever, of_demo)
+
+
+def test_a_grammar_is_tried_once(monkeypatch):
+    """One that is wrong each time; for another vocabulary it is another."""
+    tried, try_out = [], grammar_compiler.try_out
+    monkeypatch.setattr(grammar_compiler, "try_out", lambda text, *given: tried.append(text) or try_out(text, *given))
+    one, other = guided.demo()[1], guided.demo()[1]
+    for vocabulary in (one, one, other):
+        answers = [Grammar.choice(["a"], vocabulary).matcher() for _ in range(2)]
+        answers[0].accept(guided.allowed(answers[0])[0])
+        assert answers[0].ended and not answers[1].ended
+    for _ in range(2):
+        with pytest.raises(GenerationError, match="Invalid type"):
+            Grammar.json_schema({"type": "image"}, one)
+    assert [text.count("image") for text in tried] == [0, 0, 1, 1]
 
 
 def test_a_grammar_that_has_grown_too_large_begins_anew(tokens, untried, monkeypatch):

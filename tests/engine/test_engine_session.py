@@ -10,6 +10,7 @@ from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.errors import CheckpointError, GenerationError
 from paddlemix_qwenvl.media import load_video, messages
 from paddlemix_qwenvl.models.conversations import question_about
+from paddlemix_qwenvl.models.processor import AnswerDecoder
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PICTURE = EXAMPLES / "images" / "shapes.png"
@@ -55,6 +56,32 @@ def test_a_stop_string_needs_no_tokenizer_here(assistant):
     stopped = assistant.ask("what?", stop_strings=stop, **options)
     assert len(stopped.token_ids) < 12 and stopped.token_ids == whole.token_ids[: len(stopped.token_ids)]
     assert stop in stopped.text and whole.text.startswith(stopped.text)
+
+
+def test_a_stop_string_may_name_special_tokens(assistant):
+    """Beside those that it names, the text that it is looked for in has none."""
+    tokenizer = assistant.processor.tokenizer
+    start, end = tokenizer.convert_tokens_to_ids(["<|box_start|>", "<|box_end|>"])
+    options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": []}
+    free = assistant.ask("what?", **options)
+    for forced, stop, taken in [
+        (end, "<|box_end|>", 1),
+        (end, ["never", "<|box_end|><|box_end|>"], 2),
+        (start, "<|box_end|>", 6),
+        (start, "<|box_", 6),
+    ]:
+        answer = assistant.ask("what?", stop_strings=stop, logit_bias={forced: 1e4}, **options)
+        assert answer.token_ids == [forced] * taken and answer.text == ""
+        assert answer.reason == ("stop" if taken < 6 else "length")
+    assert assistant.ask("what?", stop_strings="<|box_end|>", **options).token_ids == free.token_ids
+
+
+def test_text_of_stop_strings_has_the_special_tokens_in_them(assistant):
+    tokenizer = assistant.processor.tokenizer
+    ids = tokenizer.encode("a<|box_start|>b<|box_end|>c<|im_end|>")
+    decoder = AnswerDecoder(assistant.processor, ["x<|box_end|>", "<|im_end|>"])
+    texts = ["".join(decoder.decode([each], skip_special_tokens=skip) for each in ids) for skip in (True, False)]
+    assert texts == ["abc", "ab<|box_end|>c<|im_end|>"]
 
 
 def test_progress_begins_with_nothing(assistant):

@@ -190,6 +190,10 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         """Features `[tokens, hidden]` of images or videos."""
         return self.visual(pixel_values, grid_thw)
 
+    def encoding(self, pixel_values, grid_thw):
+        """As in `DecoderModel`."""
+        return self.visual.in_pieces(pixel_values, grid_thw)
+
 
 def _numpy(value):
     return value.numpy() if hasattr(value, "numpy") else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import astuple
 
 import numpy as np
@@ -125,20 +126,38 @@ class VisionTower(nn.Layer):
         Raises:
             MediaError: `N` is not what the grids add up to.
         """
-        grid = _checked(grid_thw, pixel_values)
-        layout = vision_layout(grid, self.config.window_tokens, self.config.spatial_merge_size)
-        return self.encode(pixel_values, *(to_device(array) for array in astuple(layout)))
+        return self.encode(pixel_values, *self._layout(pixel_values, grid_thw))
+
+    def in_pieces(self, pixel_values, grid_thw) -> Iterator:
+        """`forward` block by block: None after each, then the features."""
+        order, restore, positions, *bounds = self._layout(pixel_values, grid_thw)
+        stream, cos, sin = self._embed(pixel_values, order, positions)
+        for index in range(len(self.blocks)):
+            self._pass(index, stream, cos, sin, *bounds)
+            yield None
+        yield self.merger(stream).index_select(restore)
 
     def encode(self, pixel_values, order, restore, positions, cu_seqlens, cu_window_seqlens):
         """`forward` after the layout, whose arrays these are: only tensor operations."""
+        stream, cos, sin = self._embed(pixel_values, order, positions)
+        for index in range(len(self.blocks)):
+            self._pass(index, stream, cos, sin, cu_seqlens, cu_window_seqlens)
+        return self.merger(stream).index_select(restore)
+
+    def _layout(self, pixel_values, grid_thw) -> list[paddle.Tensor]:
+        grid = _checked(grid_thw, pixel_values)
+        layout = vision_layout(grid, self.config.window_tokens, self.config.spatial_merge_size)
+        return [to_device(array) for array in astuple(layout)]
+
+    def _embed(self, pixel_values, order, positions):
         angles = (positions.unsqueeze(-1) * self.inv_freq).flatten(1)  # [N, head_dim / 2]: rows first, then columns
-        cos, sin = angles.cos(), angles.sin()
         dtype = ops.activation_dtype(self.patch_embed.proj.weight.dtype)
         stream = ResidualStream(self.patch_embed(pixel_values.astype(dtype).index_select(order)))
-        for index, block in enumerate(self.blocks):
-            bounds = cu_seqlens if index in self.config.fullatt_block_indexes else cu_window_seqlens
-            block(stream, cos, sin, bounds)
-        return self.merger(stream).index_select(restore)
+        return stream, angles.cos(), angles.sin()
+
+    def _pass(self, index: int, stream: ResidualStream, cos, sin, cu_seqlens, cu_window_seqlens) -> None:
+        bounds = cu_seqlens if index in self.config.fullatt_block_indexes else cu_window_seqlens
+        self.blocks[index](stream, cos, sin, bounds)
 
 
 class DealtVisionTower(VisionTower):

@@ -146,3 +146,7 @@ class QWenLMHeadModel(Chat, DecoderModel):
     def encode(self, images):
         """Features `[pictures * n_queries, hidden]` of pictures."""
         return self.transformer.visual(images).flatten(0, 1)
+
+    def encoding(self, images):
+        """As in `DecoderModel`."""
+        return self.transformer.visual.in_pieces(images)

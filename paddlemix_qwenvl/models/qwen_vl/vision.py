@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import paddle
@@ -162,15 +163,29 @@ class VisionTransformer(nn.Layer):
         Returns:
             `[pictures, n_queries, hidden]`.
         """
+        x, pictures, cu_seqlens = self._embed(images)
+        return self._pool(self.transformer(x, cu_seqlens), pictures, cu_seqlens)
+
+    def in_pieces(self, images) -> Iterator:
+        """`forward` block by block: None after each, then the features of all pictures, `[pictures * n_queries, hidden]`."""
+        x, pictures, cu_seqlens = self._embed(images)
+        stream = ResidualStream(x)
+        for block in self.transformer.resblocks:
+            block(stream, cu_seqlens)
+            yield None
+        yield self._pool(stream.total(), pictures, cu_seqlens).flatten(0, 1)
+
+    def _embed(self, images):
         pictures, side, patch = images.shape[0], self.side, self.patch
         x = images.astype(ops.activation_dtype(self.conv1.weight.dtype))
         x = x.reshape([pictures, 3, side, patch, side, patch]).transpose([0, 2, 4, 1, 3, 5])
         x = self.conv1(x.reshape([pictures * side * side, -1]))  # [pictures * patches, width]
         positions = paddle.matmul(self.resizing, self.positional_embedding.astype("float32"))
         x = self.ln_pre(_add_positions(x, positions))
-        cu_seqlens = paddle.arange(0, (pictures + 1) * side * side, side * side, dtype="int32")
-        x = self.attn_pool(self.transformer(x, cu_seqlens), pictures, cu_seqlens)
-        x = self.ln_post(x)
+        return x, pictures, paddle.arange(0, (pictures + 1) * side * side, side * side, dtype="int32")
+
+    def _pool(self, x, pictures: int, cu_seqlens):
+        x = self.ln_post(self.attn_pool(x, pictures, cu_seqlens))
         return paddle.matmul(x, self.proj.astype(x.dtype)).reshape([pictures, self.n_queries, -1])
 
 

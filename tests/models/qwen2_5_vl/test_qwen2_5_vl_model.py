@@ -370,3 +370,13 @@ def test_a_model_from_a_config_has_everything_a_loaded_one_has():
     assert sum(p.numel().item() for p in model.parameters()) == sum(
         int(np.prod(shape)) for shape in hub_model.shapes(hub_model.config()).values()
     )
+
+
+def test_layer_by_layer_the_tower_is_the_same(model):
+    grids = np.array([[1, 4, 6], [2, 8, 4]])
+    patches = np.random.default_rng(0).standard_normal([24 + 64, model.config.vision_config.patch_dim])
+    given = paddle.to_tensor(patches.astype(np.float32)), paddle.to_tensor(grids)
+    with paddle.no_grad():
+        *pieces, features = model.encoding(*given)
+        assert pieces == [None] * model.config.vision_config.depth
+        np.testing.assert_array_equal(features.numpy(), model.encode(*given).numpy())
