@@ -20,10 +20,12 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
+from gpu_counts import played
 from paddle.nn import quant
 
 from paddlemix_qwenvl import ops
-from paddlemix_qwenvl.ops import definitions, dispatch, gpu
+from paddlemix_qwenvl.ops import compiled, definitions, dispatch, gpu
+from paddlemix_qwenvl.ops.version import Version
 
 FACTS = json.loads((Path(__file__).parent / "ops" / "paddle_signatures.json").read_text(encoding="utf-8"))
 NEWEST = max(FACTS)
@@ -51,23 +53,29 @@ class GpuPlace(paddle.base.core.Place):
 
 
 @contextmanager
-def card(capability: tuple[int, int], version: str = NEWEST) -> Iterator[pytest.MonkeyPatch]:
+def card(capability: tuple[int, int], version: str = NEWEST, kernels: bool = False) -> Iterator[pytest.MonkeyPatch]:
     """A GPU of a compute capability, under a Paddle of FACTS; what else a test changes by the patch is undone at the end.
 
-    PaddleNLP must have been imported before: it asks a build with CUDA for more than there is here.
+    With `kernels` there are our own in CUDA too, played by the definitions. PaddleNLP must have been imported before: it asks a build with CUDA for more than there is here.
     """
     with pytest.MonkeyPatch.context() as patch:
         _device(patch, capability, version)
         _arithmetic(patch)
         own = Own(capability, version)
         patch.setattr(gpu, "_paddle", SimpleNamespace(**{name: own.function(name) for name in gpu.FUNCTIONS}))
-        patch.setattr(dispatch, "GPU", gpu.versions({}))
+        ours = {name: version_of(name) for name in compiled.GPU} if kernels else {}
+        patch.setattr(dispatch, "GPU", gpu.versions(ours))
         for name in definitions.__all__:
             patch.setitem(dispatch.FASTEST, name, dispatch.fastest(name))
             patch.setattr(ops, name, dispatch.FASTEST[name])
         gpu._tried.cache_clear()
         yield patch
     gpu._tried.cache_clear()
+
+
+def version_of(name: str) -> Version:
+    """A kernel in CUDA."""
+    return Version(played(name, getattr(definitions, name)), False, lambda: "played by its definition")
 
 
 def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str) -> None:
@@ -111,7 +119,7 @@ def rounded(function):
         kwargs = {key: _cast(x, half, "float32") for key, x in kwargs.items()}
         return _cast(function(*args, **kwargs), paddle.float32, half)
 
-    return call
+    return played(function.__name__, call)
 
 
 def _cast(x, dtype, to):
@@ -137,7 +145,7 @@ class Own:
             bound.apply_defaults()
             return getattr(self, name)(**bound.arguments)
 
-        return call
+        return played(name, call)
 
     def swiglu(self, x, y, name):
         assert y is None and x.dtype in FLOATS
