@@ -56,7 +56,8 @@ class GpuPlace(paddle.base.core.Place):
 def card(capability: tuple[int, int], version: str = NEWEST, kernels: bool = False) -> Iterator[pytest.MonkeyPatch]:
     """A GPU of a compute capability, under a Paddle of FACTS; what else a test changes by the patch is undone at the end.
 
-    With `kernels` there are our own in CUDA too, played by the definitions. PaddleNLP must have been imported before: it asks a build with CUDA for more than there is here.
+    With `kernels` there are our own in CUDA too, played by the definitions. PaddleNLP must have been imported before: it asks a
+    build with CUDA for more than there is here.
     """
     with pytest.MonkeyPatch.context() as patch:
         _device(patch, capability, version)
