@@ -15,20 +15,21 @@ import paddle
 import pytest
 from paddle.base import core
 
-READS = ("numpy", "tolist", "item", "__bool__", "__int__", "__float__", "__index__", "__array__", "cpu", "pin_memory")
-"""Methods of a tensor that copy it to the host."""
+READS = ("numpy", "tolist", "item", "__bool__", "__int__", "__float__", "__index__", "__array__", "cpu")
+"""Methods that copy a tensor to the host, which waits for it."""
 
 
 class Counts:
     """So far.
 
     Attributes:
-        uploads, downloads: copies to the device, and from it.
+        log: copies in their order: "upload" and "download", which the host does not wait for, "wait" where it waits for a download
+            that began before, and "blocking upload" and "blocking download".
         played: operations that the stand-in plays, by name.
     """
 
     def __init__(self):
-        self.uploads = self.downloads = 0
+        self.log: list[str] = []
         self.played: Counter[str] = Counter()
         self._hidden, self._depth = 0, 0
 
@@ -57,8 +58,8 @@ def _dispatched() -> int:
     return sum(int(number) for each in calls for number in each.split(","))
 
 
-def played(name: str, function):
-    """`function`, which plays one operation of the device."""
+def counted(function, note):
+    """`function`, whose calls, but for those within another such one, are noted by `note(counts, *args, **kwargs)`."""
 
     @functools.wraps(function)
     def call(*args, **kwargs):
@@ -66,30 +67,41 @@ def played(name: str, function):
             return function(*args, **kwargs)
         with _counts[0].hiding() as is_outermost:
             if is_outermost:
-                _counts[0].played[name] += 1
+                note(_counts[0], *args, **kwargs)
             return function(*args, **kwargs)
 
     return call
+
+
+def played(name: str, function):
+    """`function`, which plays one operation of the device."""
+    return counted(function, lambda counts, *_, **__: counts.played.update([name]))
+
+
+def copying(kind: str, function):
+    """`function`, which plays a copy, or a wait for one; the host waits for it unless it is given `blocking=False`."""
+    kinds = {True: f"blocking {kind}", False: kind, None: kind}
+    return counted(function, lambda counts, *_, blocking=None, **__: counts.log.append(kinds[blocking]))
+
+
+def _note_upload(counts: Counts, *args, place=None, **kwargs) -> None:
+    if place is None:  # else to pinned memory
+        counts.log.append("blocking upload")
+
+
+def _note_read(counts: Counts, x, *args, **kwargs) -> None:
+    if not getattr(x, "is_pinned", False):
+        counts.log.append("blocking download")
 
 
 @contextmanager
 def counting() -> Iterator[Counts]:
     """Count what is done inside, within `gpu_stand_in.card`."""
     counts = Counts()
-
-    def copying(kind: str, function):
-        @functools.wraps(function)
-        def call(*args, **kwargs):
-            with counts.hiding() as is_outermost:
-                setattr(counts, kind, getattr(counts, kind) + is_outermost)
-                return function(*args, **kwargs)
-
-        return call
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paddle, "to_tensor", copying("uploads", paddle.to_tensor))
+        patch.setattr(paddle, "to_tensor", counted(paddle.to_tensor, _note_upload))
         for name in READS:
-            patch.setattr(paddle.Tensor, name, copying("downloads", getattr(paddle.Tensor, name)))
+            patch.setattr(paddle.Tensor, name, counted(getattr(paddle.Tensor, name), _note_read))
         core.clear_low_precision_op_list()
         paddle.set_flags({"FLAGS_low_precision_op_list": 1})
         _counts.append(counts)

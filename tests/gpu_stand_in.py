@@ -20,7 +20,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
-from gpu_counts import played
+from gpu_counts import copying, played
 from paddle.nn import quant
 
 from paddlemix_qwenvl import ops
@@ -50,6 +50,28 @@ class GpuPlace(paddle.base.core.Place):
 
     def is_cpu_place(self) -> bool:
         return False
+
+
+def _pinned(x, blocking: bool = True):
+    host = x.clone()
+    host.is_pinned = True
+    return host
+
+
+class Event:
+    """A place in the device's queue."""
+
+    def __init__(self):
+        self._is_recorded = False
+
+    def record(self) -> None:
+        self._is_recorded = True
+
+    def synchronize(self) -> None:
+        assert self._is_recorded
+        self._wait()
+
+    _wait = copying("wait", lambda self: None)
 
 
 @contextmanager
@@ -97,6 +119,10 @@ def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str
     patch.setattr(paddle.base.core, "get_cuda_device_count", lambda: 0, raising=False)
     patch.setattr(paddle.base.core, "gpu_memory_available", lambda: properties.total_memory, raising=False)
     patch.setattr(paddle.Tensor, "place", property(lambda x: place))
+    patch.setattr(paddle, "CUDAPinnedPlace", paddle.CPUPlace)
+    patch.setattr(paddle.Tensor, "cuda", copying("upload", lambda x, device_id=None, blocking=True: x.clone()))
+    patch.setattr(paddle.Tensor, "pin_memory", copying("download", _pinned))
+    patch.setattr(paddle.device.cuda, "Event", Event)
     # Graphs run as they were traced, on the CPU; as static.runner has it there, without oneDNN's passes.
     patch.setattr(paddle.inference.Config, "enable_use_gpu", lambda config, *_: config.disable_mkldnn())
 

@@ -18,7 +18,7 @@ def test_copies_and_operations():
     )
     with card((8, 0), kernels=True), counting() as counts:
         weight = paddle.to_tensor(np.ones(16, np.float32))
-        assert (counts.uploads, counts.downloads, counts.operations) == (1, 0, 0)
+        assert (counts.log, counts.operations) == (["blocking upload"], 0)
         ops.rms_norm(x, weight, 1e-6)  # and a cast of the weight
         assert counts.played == {"fused_rms_norm": 1} and counts.operations == 2
         y = paddle.matmul(x, x, transpose_y=True) + x[:, :2]
@@ -26,7 +26,15 @@ def test_copies_and_operations():
         ops.qkv_write_cache(y.astype("float32").tile([1, 6]), cos, sin, keys, values, slots, 1)
         assert counts.played["qkv_write_cache"] == 1 and counts.operations == 8
         assert y.astype("float32").tolist() == [[17, 17], [17, 17]] and bool((y > 0).all()) and float(y.max()) == 17
-        assert (counts.uploads, counts.downloads) == (1, 3)
+        assert counts.log[1:] == ["blocking download"] * 3
+        counts.log.clear()
+        pinned = paddle.to_tensor(np.arange(3), place=paddle.CUDAPinnedPlace())
+        assert not counts.log
+        host, arrived = pinned.cuda(blocking=False).pin_memory(blocking=False), paddle.device.cuda.Event()
+        arrived.record()
+        arrived.synchronize()
+        assert host.numpy().tolist() == [0, 1, 2]
+        assert counts.log == ["upload", "download", "wait"]
     done = counts.operations
     paddle.ones([1]) + 1
     assert counts.operations == done

@@ -20,7 +20,7 @@ from paddlemix_qwenvl.engine.encoder import Encoder
 from paddlemix_qwenvl.engine.events import Event, Failed, Finished, Progress, Token
 from paddlemix_qwenvl.engine.finite import not_finite
 from paddlemix_qwenvl.engine.pace import Pace
-from paddlemix_qwenvl.engine.runner import Runner
+from paddlemix_qwenvl.engine.runner import Drawn, Runner, StepInputs
 from paddlemix_qwenvl.engine.sampling import Row, draw, likeliest, rows_of
 from paddlemix_qwenvl.engine.scheduler import Part, Plan, Scheduler
 from paddlemix_qwenvl.engine.sequence import Request, Sequence
@@ -80,6 +80,7 @@ class Engine:
         self._groups: dict[int, _Group] = {}
         self._ids = count()
         self._events: list[Event] = []
+        self._queued: tuple[list[Sequence], Drawn] | None = None
         self._lock = threading.Lock()
         runner.allocate(num_blocks, block_size)
 
@@ -157,6 +158,8 @@ class Engine:
             plan = self._plan()
             if plan.parts:
                 self._run(plan)
+            else:
+                self._read()
             asked = [request_ids is None or event.request_id in request_ids for event in self._events]
             events = [event for event, told in zip(self._events, asked, strict=True) if told]
             self._events = [event for event, told in zip(self._events, asked, strict=True) if not told]
@@ -213,24 +216,51 @@ class Engine:
         """One pass of the model, and what follows from it."""
         if plan.copies:
             self.runner.copy_blocks(plan.copies)
+        goes_ahead = self.runner.is_asynchronous and all(
+            each.sequence.may_be_read_late and not each.drafts for each in plan.parts
+        )
+        if not goes_ahead:
+            self._read()
         decoding = sum(part.sequence.remaining == 1 for part in plan.parts)
         for part in plan.parts:
             try:
-                if part.sequence.key[1] in self._groups:
+                if self._lives(part.sequence):
                     self._encoder.encode(part, decoding)
             except ParallelError:  # no request's fault: the ranks are out of step
                 raise
             except Exception as error:
                 self._fail(self._group_of(part.sequence), error)
-        parts = [part for part in plan.parts if part.sequence.key[1] in self._groups]
+        parts = [part for part in plan.parts if self._lives(part.sequence)]
         if not parts:
             return
         started = perf_counter()
         for part in parts:
             part.sequence.clock.started = part.sequence.clock.started or started
         prompt_tokens = sum(part.count for part in parts if part.sequence.remaining > 1)
-        self._advance(parts, self.runner.step(*batch_of(parts, self.blocks.block_size)))
+        inputs, features = batch_of(parts, self.blocks.block_size)
+        if goes_ahead:
+            self._go_ahead([part.sequence for part in parts], inputs)
+        else:
+            self._advance(parts, self.runner.step(inputs, features))
         self._pace.took(perf_counter() - started, decoding, prompt_tokens)
+
+    def _go_ahead(self, sequences: list[Sequence], inputs: StepInputs) -> None:
+        """Queue one token more of each, and take those that the step before drew."""
+        drawn = self.runner.decode(inputs, [row for each in sequences for row in rows_of(each, [])])
+        for sequence in sequences:
+            sequence.computed += 1
+        self._read()
+        self._queued = sequences, drawn
+        for row, sequence in enumerate(sequences):
+            sequence.expect(row)
+        if any(sequence.total == sequence.ids.size for sequence in sequences):  # it ends, whatever it is
+            self._read()
+
+    def _read(self) -> None:
+        """Take the tokens that were drawn and not read. What an answer had computed after its end is nobody's."""
+        if self._queued is not None:
+            (sequences, drawn), self._queued = self._queued, None
+            self._take([(each, []) for each in sequences], *drawn.read(), [()] * len(sequences))
 
     def _advance(self, parts: list[Part], logits) -> None:
         """Count in what was computed, and draw the next tokens."""
@@ -292,8 +322,8 @@ class Engine:
         at = 0
         for sequence, drafts in takers:
             accepted, reason, start, at = -1, None, at, at + 1 + len(drafts)
-            if sequence.key[1] not in self._groups:
-                continue  # another answer to the same request failed
+            if not self._lives(sequence):
+                continue  # another answer to the same request failed, or it has ended before this token was read
             if not np.isfinite(scores[start:at]).all():
                 self._fail(self._group_of(sequence), not_finite(self.facts.dtype))
                 continue
@@ -354,7 +384,7 @@ class Engine:
     def _know(self, sequence: Sequence) -> None:
         """Full blocks of a sequence can be shared from now on."""
         size = self.blocks.block_size
-        hashes = sequence.hashes(sequence.computed // size, size)
+        hashes = sequence.hashes(min(sequence.computed, sequence.length) // size, size)
         for place in range(sequence.known, len(hashes)):
             self.blocks.know(sequence.blocks[place], hashes[place])
         sequence.known = len(hashes)
@@ -390,6 +420,11 @@ class Engine:
         for sequence in [*group.sequences]:
             self._drop(sequence)
         self._tell(Failed(number, error))
+
+    def _lives(self, sequence: Sequence) -> bool:
+        """Whether its answer goes on."""
+        group = self._groups.get(sequence.key[1])
+        return group is not None and sequence in group.sequences
 
     def _group_of(self, sequence: Sequence) -> _Group:
         return self._groups[sequence.key[1]]

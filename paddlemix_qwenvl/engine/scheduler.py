@@ -115,7 +115,7 @@ class Scheduler:
         """Take a waiting sequence in, with what the cache has of its beginning, if there are blocks for all of its tokens."""
         size = self.blocks.block_size
         found = self.blocks.match(sequence.hashes((sequence.length - 1) // size, size))
-        needed = self.blocks.blocks_for(sequence.length) - len(found)
+        needed = self.blocks.blocks_for(sequence.total) - len(found)
         if self.blocks.available - self.blocks.unheld(found) < needed:
             return False
         for block in found:

@@ -14,12 +14,13 @@ from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.device import usable_dtype, use_device
 from paddlemix_qwenvl.engine import timings
 from paddlemix_qwenvl.engine.capacity import blocks_there_is_room_for
+from paddlemix_qwenvl.engine.device_runner import runner_of
 from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, Engine
 from paddlemix_qwenvl.engine.events import Failed, Finished, Progress, Token
 from paddlemix_qwenvl.engine.generate import generating, seeded
 from paddlemix_qwenvl.engine.grammar import Grammar, Vocabulary
 from paddlemix_qwenvl.engine.ranks import on_all_ranks
-from paddlemix_qwenvl.engine.runner import ModelRunner, Runner
+from paddlemix_qwenvl.engine.runner import Runner
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers, stop_texts
 from paddlemix_qwenvl.errors import CheckpointError, GenerationError
@@ -166,7 +167,7 @@ class Assistant:
         prompts = partial(family.module("positions").prompts, model.config)
         model.eval()
         return cls.of(
-            ModelRunner(model),
+            runner_of(model),
             processor,
             prompts,
             model.generation_config,
