@@ -31,26 +31,18 @@ class Counts:
     def __init__(self):
         self.log: list[str] = []
         self.played: Counter[str] = Counter()
-        self._hidden, self._depth = 0, 0
+        self.hidden = 0  # operations that play others
 
     @property
     def operations(self) -> int:
         """All there were."""
-        return sum(self.played.values()) + _dispatched() - self._hidden
-
-    @contextmanager
-    def hiding(self) -> Iterator[bool]:
-        """What is done inside is not counted; gives whether it would have been."""
-        before, self._depth = _dispatched(), self._depth + 1
-        try:
-            yield self._depth == 1
-        finally:
-            self._depth -= 1
-            if not self._depth:
-                self._hidden += _dispatched() - before
+        return sum(self.played.values()) + _dispatched() - self.hidden
 
 
-_counts: list[Counts] = []  # of the block that counts, if there is one
+_counting: list[Counts] = []  # of the blocks that count
+_depth = 0  # of calls that play something
+refused: list[str] = []
+"""Why nothing can be copied now in a way that is waited for, if so."""
 
 
 def _dispatched() -> int:
@@ -63,12 +55,17 @@ def counted(function, note):
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        if not _counts:
+        global _depth
+        if not _depth:
+            for counts in _counting or [Counts()]:
+                note(counts, *args, **kwargs)
+        before, _depth = _dispatched() if _counting else 0, _depth + 1
+        try:
             return function(*args, **kwargs)
-        with _counts[0].hiding() as is_outermost:
-            if is_outermost:
-                note(_counts[0], *args, **kwargs)
-            return function(*args, **kwargs)
+        finally:
+            _depth -= 1
+            for counts in _counting if not _depth else ():
+                counts.hidden += _dispatched() - before
 
     return call
 
@@ -84,31 +81,40 @@ def copying(kind: str, function):
     return counted(function, lambda counts, *_, blocking=None, **__: counts.log.append(kinds[blocking]))
 
 
+def _note_blocking(counts: Counts, kind: str) -> None:
+    if refused:
+        raise RuntimeError(refused[0])
+    counts.log.append(f"blocking {kind}")
+
+
 def _note_upload(counts: Counts, *args, place=None, **kwargs) -> None:
     if place is None:  # else to pinned memory
-        counts.log.append("blocking upload")
+        _note_blocking(counts, "upload")
 
 
 def _note_read(counts: Counts, x, *args, **kwargs) -> None:
     if not getattr(x, "is_pinned", False):
-        counts.log.append("blocking download")
+        _note_blocking(counts, "download")
+
+
+def watch(patch: pytest.MonkeyPatch) -> None:
+    """Have Paddle's own copies noted."""
+    patch.setattr(paddle, "to_tensor", counted(paddle.to_tensor, _note_upload))
+    for name in READS:
+        patch.setattr(paddle.Tensor, name, counted(getattr(paddle.Tensor, name), _note_read))
 
 
 @contextmanager
 def counting() -> Iterator[Counts]:
     """Count what is done inside, within `gpu_stand_in.card`."""
     counts = Counts()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paddle, "to_tensor", counted(paddle.to_tensor, _note_upload))
-        for name in READS:
-            patch.setattr(paddle.Tensor, name, counted(getattr(paddle.Tensor, name), _note_read))
+    core.clear_low_precision_op_list()
+    paddle.set_flags({"FLAGS_low_precision_op_list": 1})
+    _counting.append(counts)
+    try:
+        yield counts
+    finally:
+        _counting.remove(counts)
+        counts.hidden -= _dispatched()  # of what comes after the end nothing is counted
+        paddle.set_flags({"FLAGS_low_precision_op_list": 0})
         core.clear_low_precision_op_list()
-        paddle.set_flags({"FLAGS_low_precision_op_list": 1})
-        _counts.append(counts)
-        try:
-            yield counts
-        finally:
-            _counts.remove(counts)
-            counts._hidden -= _dispatched()  # of what comes after the end nothing is counted
-            paddle.set_flags({"FLAGS_low_precision_op_list": 0})
-            core.clear_low_precision_op_list()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +21,11 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
-from gpu_counts import copying, played
+from gpu_counts import copying, played, refused, watch
 from paddle.nn import quant
 
 from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.engine import capture
 from paddlemix_qwenvl.ops import compiled, definitions, dispatch, gpu
 from paddlemix_qwenvl.ops.version import Version
 
@@ -74,6 +76,34 @@ class Event:
     _wait = copying("wait", lambda self: None)
 
 
+class Graph:
+    """A CUDA graph of work that `capture.Captured` has captured, which is played by doing the work again on the same tensors.
+
+    What a graph could not hold is refused: copies that are waited for, tensors that have moved, results that are no new tensors.
+    """
+
+    def __init__(self, place):
+        assert place.is_gpu_place()
+
+    def capture_begin(self) -> None:
+        self._captured = sys._getframe(1).f_locals["self"]
+        self._before = [(x, x.data_ptr(), x.clone()) for x in self._captured.tensors]
+        refused.append("(External) CUDA error(900), operation not permitted when stream is capturing.")
+
+    def capture_end(self) -> None:
+        """Nothing was done."""
+        refused.clear()
+        for x, _, value in self._before:
+            paddle.assign(value, x)
+
+    def _replay(self) -> None:
+        output = self._captured._run()
+        assert all(x.data_ptr() == address for x, address, _ in self._before), "a tensor of the graph has moved"
+        paddle.assign(output, self._captured.output)
+
+    replay = played("graph", _replay)
+
+
 @contextmanager
 def card(capability: tuple[int, int], version: str = NEWEST, kernels: bool = False) -> Iterator[pytest.MonkeyPatch]:
     """A GPU of a compute capability, under a Paddle of FACTS; what else a test changes by the patch is undone at the end.
@@ -84,6 +114,7 @@ def card(capability: tuple[int, int], version: str = NEWEST, kernels: bool = Fal
     with pytest.MonkeyPatch.context() as patch:
         _device(patch, capability, version)
         _arithmetic(patch)
+        watch(patch)
         own = Own(capability, version)
         patch.setattr(gpu, "_paddle", SimpleNamespace(**{name: own.function(name) for name in gpu.FUNCTIONS}))
         ours = {name: version_of(name) for name in compiled.GPU} if kernels else {}
@@ -123,6 +154,8 @@ def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str
     patch.setattr(paddle.Tensor, "cuda", copying("upload", lambda x, device_id=None, blocking=True: x.clone()))
     patch.setattr(paddle.Tensor, "pin_memory", copying("download", _pinned))
     patch.setattr(paddle.device.cuda, "Event", Event)
+    patch.setattr(paddle, "CUDAPlace", lambda index: place)
+    patch.setattr(capture, "CUDAGraph", Graph)
     # Graphs run as they were traced, on the CPU; as static.runner has it there, without oneDNN's passes.
     patch.setattr(paddle.inference.Config, "enable_use_gpu", lambda config, *_: config.disable_mkldnn())
 
@@ -177,6 +210,12 @@ class Own:
     def swiglu(self, x, y, name):
         assert y is None and x.dtype in FLOATS
         return definitions.swiglu(x)
+
+    def fused_matmul_bias(self, x, y, bias, transpose_x, transpose_y, name):
+        assert not transpose_x and transpose_y and x.dtype in FLOATS and x.ndim > 1
+        assert x.dtype == y.dtype == bias.dtype and bias.shape == y.shape[:1] and not any(size % 8 for size in y.shape)
+        product = paddle.matmul(x.astype("float32"), y.astype("float32"), transpose_y=True)
+        return (product + bias.astype("float32")).astype(x.dtype)
 
     def fused_rms_norm(self, x, norm_weight, norm_bias, epsilon, begin_norm_axis, bias, residual, quant_scale, **_):
         assert norm_bias is None and bias is None and quant_scale <= 0 and begin_norm_axis == x.ndim - 1

@@ -43,7 +43,7 @@ class Sizes:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the parts, in the order in which they lie."""
         rows = self.rows
-        marks = {"tokens": (self.marks,), "counts": (self.marks,), "bias": (self.marks,), "offsets": (rows + 1,)}
+        marks = {name: (self.marks,) for name in ("tokens", "counts", "bias", "row_of")} | {"offsets": (rows + 1,)}
         return {
             "known": (rows + 1,),
             "places": (2 * rows,),
@@ -111,6 +111,7 @@ def _put_marks(parts: dict[str, np.ndarray], rows: list[Row], sizes: Sizes) -> N
         start = parts["offsets"][place + 1] = span.stop + 1
     parts["offsets"][len(rows) + 1 :] = start + np.arange(1, sizes.rows - len(rows) + 1)
     parts["offsets"][-1] = sizes.marks
+    parts["row_of"][:] = np.repeat(np.arange(sizes.rows), np.diff(parts["offsets"]))
 
 
 def unpack(packed: paddle.Tensor, sizes: Sizes) -> dict[str, paddle.Tensor]:
@@ -126,11 +127,10 @@ def marks_of(parts: dict[str, paddle.Tensor], newest: paddle.Tensor) -> TokenMar
     if "tokens" not in parts:
         return None
     offsets, tokens, counts = parts["offsets"], parts["tokens"], parts["counts"]
-    ends = offsets[1:]
-    rows = paddle.searchsorted(ends, paddle.arange(tokens.shape[0], dtype="int32"), out_int32=True, right=True)
-    found = paddle.logical_and(tokens == newest.gather(rows), tokens >= 0)
+    last = offsets[1:] - 1
+    found = paddle.logical_and(tokens == newest.gather(parts["row_of"]), tokens >= 0)
     counts = paddle.where(found, counts.clip(min=0) + 1, counts)
-    totals = paddle.cumsum(found, dtype="int32").gather(ends - 1)
+    totals = paddle.cumsum(found, dtype="int32").gather(last)
     is_new = paddle.diff(totals, prepend=paddle.zeros([1], "int32")) == 0
-    tokens = paddle.scatter(tokens, ends - 1, paddle.where(is_new, newest, paddle.full_like(newest, -1)))
-    return TokenMarks(offsets, tokens, paddle.scatter(counts, ends - 1, paddle.ones_like(newest)), parts["bias"])
+    tokens = paddle.scatter(tokens, last, paddle.where(is_new, newest, paddle.full_like(newest, -1)))
+    return TokenMarks(offsets, tokens, paddle.scatter(counts, last, paddle.ones_like(newest)), parts["bias"])

@@ -131,6 +131,7 @@ class Assistant:
         quantization: str | None = None,
         vision_parallel: str | None = None,
         allow_pickle: bool = False,
+        no_cuda_graph: bool = False,
         kv_cache_gib: float | None = None,
         remember_images: bool = True,
         max_model_len: int | None = None,
@@ -144,6 +145,7 @@ class Assistant:
             quantization: "int8", "int4", "fp8" or None.
             vision_parallel: with several ranks, the vision tower split over them ("tensor", the default) or whole on each ("data").
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
+            no_cuda_graph: on a GPU, queue each operation of a decode step by itself.
             kv_cache_gib, remember_images, max_model_len: as in `of`.
             source: where a name is looked up, as in `hub.fetch`.
 
@@ -167,7 +169,7 @@ class Assistant:
         prompts = partial(family.module("positions").prompts, model.config)
         model.eval()
         return cls.of(
-            runner_of(model),
+            runner_of(model, no_cuda_graph),
             processor,
             prompts,
             model.generation_config,

@@ -1,4 +1,4 @@
-"""A seeded table as `table_model`'s, on a device that computes while Python goes on: nobody knows a step's tokens before they are read."""
+"""A seeded table as `table_model`'s on a device that computes while Python goes on: tokens are not known before they are read."""
 
 from dataclasses import replace
 

@@ -39,10 +39,10 @@ def test_the_runner_is_that_of_the_device(model):
         assert type(runner_of(model)) is DeviceRunner
 
 
-def decode_step(model, ways: str, prompts: int = 1):
+def decode_step(model, ways: str = "greedy", prompts: int = 1, **options):
     """Counts of one decode step amid an answer."""
     with card((8, 0), kernels=True):
-        engine = Engine(DeviceRunner(model), 40, 16)
+        engine = Engine(DeviceRunner(model, **options), 40, 16)
         for prompt in PROMPTS[:prompts]:
             engine.add(request(prompt, settings={"max_new_tokens": 20, **WAYS[ways]}))
         for _ in range(8):
@@ -52,14 +52,20 @@ def decode_step(model, ways: str, prompts: int = 1):
     return counts
 
 
+@pytest.mark.parametrize("no_cuda_graph", [False, True])
 @pytest.mark.parametrize("ways", WAYS)
-def test_no_wait_for_the_device_in_a_decode_step(model, ways):
+def test_no_wait_for_the_device_in_a_decode_step(model, ways, no_cuda_graph):
     """One small copy to the device, one from it, and what is waited for is the one before."""
-    counts = decode_step(model, ways, 3)
+    counts = decode_step(model, ways, 3, no_cuda_graph=no_cuda_graph)
     assert counts.log == ["upload", "download", "wait"]
+    assert counts.played["graph"] == (not no_cuda_graph)
 
 
-def test_operations(model):
-    counts = decode_step(model, "greedy")
+def test_operations_of_a_step(model):
+    counts = decode_step(model, no_cuda_graph=True)
+    print(counts.operations, counts.played)
+    counts = decode_step(model, "penalty", no_cuda_graph=True)
+    print(counts.operations, counts.played)
+    counts = decode_step(model)
     print(counts.operations, counts.played)
     assert 0
