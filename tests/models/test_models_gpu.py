@@ -133,12 +133,13 @@ def test_two_cards_answer_as_the_cpu_does(family, capability, quantization):
 
 
 def test_int8_outside_of_no_grad(family):
-    """Norms and biases may ask for a gradient; arranged weights are read no other way for that."""
+    """Norms and biases may ask for a gradient; arranged weights are read no other way for that. Dense products add a bias apart."""
     load, given, _ = family
     with card((8, 0)):
         model = load(dtype="bfloat16", quantization="int8")
-        wanted, found = logits(model, given), model(**given).logits
-    assert np.array_equal(found.numpy()[given["attention_mask"].numpy() > 0], wanted)
+        wanted, found = logits(model, given), model(**given).logits.numpy()[given["attention_mask"].numpy() > 0]
+    limit = GROWTH * ROUNDING["bfloat16"] * np.sqrt((wanted**2).mean())
+    assert np.sqrt(((found - wanted) ** 2).mean()) < limit
 
 
 def test_a_paddle_that_has_none_of_the_functions_answers_all_the_same(family, monkeypatch):
