@@ -20,7 +20,7 @@ class ResidualStream:
     def normalised(self, norm):
         """`norm` of the sum, which becomes the residual; `x` is then to be set to what the block makes of it."""
         if self._is_widened:
-            self.residual = self._sum()
+            self.residual = self.total()
             y = norm(self.residual).astype("float16")
         elif self.residual is None:
             y, self.residual = norm(self.x), self.x
@@ -30,9 +30,6 @@ class ResidualStream:
         return y
 
     def total(self):
-        """The sum."""
-        return self._sum().astype(self.x.dtype)
-
-    def _sum(self):
+        """The sum, float32 beside float16."""
         x = self.x.astype("float32") if self._is_widened else self.x
         return x if self.residual is None else x + self.residual

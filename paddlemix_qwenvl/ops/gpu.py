@@ -33,6 +33,7 @@ FUNCTIONS = {
 """Paddle's functions, and the modules that have had them; tests/ops/paddle_signatures.json holds what each version has."""
 
 _HALVES = (paddle.float16, paddle.bfloat16)
+_LARGEST = 65504.0  # of float16
 _FLASH_CAPABILITY = (8, 0)  # Ampere
 _FLASH_LARGEST_HEAD = 256
 _FEW = 4  # new tokens a row
@@ -204,6 +205,9 @@ def _filled(x: Tensor, size: int) -> Tensor:
 def linear_int8(x, weight, bias=None):
     if not weight.arranged:
         return definitions.linear_int8(x, weight, bias)
+    if x.dtype not in _HALVES:  # float32 sums beside float16
+        x = x.clip(-_LARGEST, _LARGEST)
+        return linear_int8(x.astype(weight.scale.dtype), weight, bias).astype("float32")
     bias = None if bias is None else bias.astype(x.dtype)
     x = _filled(x, weight.values.shape[1])
     return _paddle.weight_only_linear(x, weight.values, bias, weight.scale, "int8")

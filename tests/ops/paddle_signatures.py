@@ -35,7 +35,9 @@ def wanted() -> set[tuple[str, str]]:
     texts = (path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     device = {("paddle.device.cuda", name) for text in texts for name in DEVICE.findall(text)}
     methods = {("paddle.Tensor", name) for name in TENSOR_METHODS}
-    methods |= {(GRAPH, f"CUDAGraph.{name}") for name in GRAPH_METHODS}
+    methods |= {("paddle.distributed.communication.stream", "all_reduce")} | {
+        (GRAPH, f"CUDAGraph.{name}") for name in GRAPH_METHODS
+    }
     return device | methods | {(module, name) for name, modules in FUNCTIONS.items() for module in modules}
 
 
