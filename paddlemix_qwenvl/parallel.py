@@ -45,7 +45,12 @@ class TensorParallel:
             if not paddle.in_dynamic_mode():
                 return paddle._C_ops.all_reduce(x, _WORLD, how)
             with self._losses_named():
-                dist.all_reduce(x, how, self.group)
+                if (
+                    getattr(self.group, "backend", None) == "NCCL"
+                ):  # in the calculation's own stream, which waits for none
+                    dist.stream.all_reduce(x, how, self.group, use_calc_stream=True)
+                else:
+                    dist.all_reduce(x, how, self.group)
         return x
 
     def broadcast(self, x):

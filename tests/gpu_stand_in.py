@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +21,13 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
+from gpu_counts import copying, played, refused, watch
 from paddle.nn import quant
 
 from paddlemix_qwenvl import ops
-from paddlemix_qwenvl.ops import definitions, dispatch, gpu
+from paddlemix_qwenvl.engine import capture
+from paddlemix_qwenvl.ops import compiled, definitions, dispatch, gpu
+from paddlemix_qwenvl.ops.version import Version
 
 FACTS = json.loads((Path(__file__).parent / "ops" / "paddle_signatures.json").read_text(encoding="utf-8"))
 NEWEST = max(FACTS)
@@ -50,24 +54,82 @@ class GpuPlace(paddle.base.core.Place):
         return False
 
 
+def _pinned(x, blocking: bool = True):
+    host = x.clone()
+    host.is_pinned = True
+    return host
+
+
+class Event:
+    """A place in the device's queue."""
+
+    def __init__(self):
+        self._is_recorded = False
+
+    def record(self) -> None:
+        self._is_recorded = True
+
+    def synchronize(self) -> None:
+        assert self._is_recorded
+        self._wait()
+
+    _wait = copying("wait", lambda self: None)
+
+
+class Graph:
+    """A CUDA graph of work that `capture.Captured` has captured, which is played by doing the work again on the same tensors.
+
+    What a graph could not hold is refused: copies that are waited for, tensors that have moved, results that are no new tensors.
+    """
+
+    def __init__(self, place):
+        assert place.is_gpu_place()
+
+    def capture_begin(self) -> None:
+        self._captured = sys._getframe(1).f_locals["self"]
+        self._before = [(x, x.data_ptr(), x.clone()) for x in self._captured.tensors]
+        refused.append("(External) CUDA error(900), operation not permitted when stream is capturing.")
+
+    def capture_end(self) -> None:
+        """Nothing was done."""
+        refused.clear()
+        for x, _, value in self._before:
+            paddle.assign(value, x)
+
+    def _replay(self) -> None:
+        output = self._captured._run()
+        assert all(x.data_ptr() == address for x, address, _ in self._before), "a tensor of the graph has moved"
+        paddle.assign(output, self._captured.output)
+
+    replay = played("graph", _replay)
+
+
 @contextmanager
-def card(capability: tuple[int, int], version: str = NEWEST) -> Iterator[pytest.MonkeyPatch]:
+def card(capability: tuple[int, int], version: str = NEWEST, kernels: bool = False) -> Iterator[pytest.MonkeyPatch]:
     """A GPU of a compute capability, under a Paddle of FACTS; what else a test changes by the patch is undone at the end.
 
-    PaddleNLP must have been imported before: it asks a build with CUDA for more than there is here.
+    With `kernels` there are our own in CUDA too, played by the definitions. PaddleNLP must have been imported before: it asks a
+    build with CUDA for more than there is here.
     """
     with pytest.MonkeyPatch.context() as patch:
         _device(patch, capability, version)
         _arithmetic(patch)
+        watch(patch)
         own = Own(capability, version)
         patch.setattr(gpu, "_paddle", SimpleNamespace(**{name: own.function(name) for name in gpu.FUNCTIONS}))
-        patch.setattr(dispatch, "GPU", gpu.versions({}))
+        ours = {name: version_of(name) for name in compiled.GPU} if kernels else {}
+        patch.setattr(dispatch, "GPU", gpu.versions(ours))
         for name in definitions.__all__:
             patch.setitem(dispatch.FASTEST, name, dispatch.fastest(name))
             patch.setattr(ops, name, dispatch.FASTEST[name])
         gpu._tried.cache_clear()
         yield patch
     gpu._tried.cache_clear()
+
+
+def version_of(name: str) -> Version:
+    """A kernel in CUDA."""
+    return Version(played(name, getattr(definitions, name)), False, lambda: "played by its definition")
 
 
 def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str) -> None:
@@ -88,6 +150,12 @@ def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str
     patch.setattr(paddle.base.core, "get_cuda_device_count", lambda: 0, raising=False)
     patch.setattr(paddle.base.core, "gpu_memory_available", lambda: properties.total_memory, raising=False)
     patch.setattr(paddle.Tensor, "place", property(lambda x: place))
+    patch.setattr(paddle, "CUDAPinnedPlace", paddle.CPUPlace)
+    patch.setattr(paddle.Tensor, "cuda", copying("upload", lambda x, device_id=None, blocking=True: x.clone()))
+    patch.setattr(paddle.Tensor, "pin_memory", copying("download", _pinned))
+    patch.setattr(paddle.device.cuda, "Event", Event)
+    patch.setattr(paddle, "CUDAPlace", lambda index: place)
+    patch.setattr(capture, "CUDAGraph", Graph)
     # Graphs run as they were traced, on the CPU; as static.runner has it there, without oneDNN's passes.
     patch.setattr(paddle.inference.Config, "enable_use_gpu", lambda config, *_: config.disable_mkldnn())
 
@@ -111,7 +179,7 @@ def rounded(function):
         kwargs = {key: _cast(x, half, "float32") for key, x in kwargs.items()}
         return _cast(function(*args, **kwargs), paddle.float32, half)
 
-    return call
+    return played(function.__name__, call)
 
 
 def _cast(x, dtype, to):
@@ -137,11 +205,17 @@ class Own:
             bound.apply_defaults()
             return getattr(self, name)(**bound.arguments)
 
-        return call
+        return played(name, call)
 
     def swiglu(self, x, y, name):
         assert y is None and x.dtype in FLOATS
         return definitions.swiglu(x)
+
+    def fused_matmul_bias(self, x, y, bias, transpose_x, transpose_y, name):
+        assert not transpose_x and transpose_y and x.dtype in FLOATS and x.ndim > 1
+        assert x.dtype == y.dtype == bias.dtype and bias.shape == y.shape[:1] and not any(size % 8 for size in y.shape)
+        product = paddle.matmul(x.astype("float32"), y.astype("float32"), transpose_y=True)
+        return (product + bias.astype("float32")).astype(x.dtype)
 
     def fused_rms_norm(self, x, norm_weight, norm_bias, epsilon, begin_norm_axis, bias, residual, quant_scale, **_):
         assert norm_bias is None and bias is None and quant_scale <= 0 and begin_norm_axis == x.ndim - 1

@@ -150,6 +150,17 @@ class Store(dict):
         self.waited.append(key in self)
 
 
+@pytest.mark.parametrize("backend", ["NCCL", "GLOO"])
+def test_sums_over_nccl_stay_in_the_stream_of_the_calculation(monkeypatch, backend):
+    calls, group = [], SimpleNamespace(backend=backend)
+    dist = paddle.distributed
+    monkeypatch.setattr(dist, "all_reduce", lambda *args: calls.append(("GLOO", *args)))
+    monkeypatch.setattr(dist.stream, "all_reduce", lambda *args, use_calc_stream: calls.append(("NCCL", *args)))
+    x = paddle.ones([2])
+    assert TensorParallel(0, 2, group).all_reduce(x) is x
+    assert calls == [(backend, x, dist.ReduceOp.SUM, group)]
+
+
 def test_ranks_meet_over_gloo_alone(monkeypatch):
     """The first to come has to wait, the last finds the door open; a second meeting is not the first."""
     store = Store()

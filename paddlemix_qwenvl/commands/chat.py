@@ -25,6 +25,7 @@ def chat(
     loading: options.Loading,
     running: options.Running,
     quantization: options.Int8 = None,
+    no_cuda_graph: options.NoCudaGraph = False,
     as_json: Annotated[bool, typer.Option("--json", help="print each answer as a line of JSON")] = False,
 ) -> None:
     """Talk about pictures and videos in the terminal; /help lists what can be typed besides questions."""
@@ -35,7 +36,7 @@ def chat(
         from paddlemix_qwenvl.commands.progress import loading_bar
         from paddlemix_qwenvl.parallel import launched_ranks
 
-        model = options.given(quantization=quantization, **loading.given())
+        model = options.given(quantization=quantization, no_cuda_graph=no_cuda_graph, **loading.given())
         if launched_ranks() > 1:
             raise ParallelError(
                 f"chat was launched as {launched_ranks()} processes and is one: start it alone, or use infer."

@@ -18,6 +18,7 @@ def infer(
     loading: options.Loading,
     sharing: options.Sharing,
     running: options.Running,
+    no_cuda_graph: options.NoCudaGraph = False,
     mp_degree: Annotated[
         int | None,
         typer.Option("--mp_degree", min=1, help="ranks of tensor parallelism (default: as many as were launched)"),
@@ -39,7 +40,11 @@ def infer(
     def load(on_progress):
         from paddlemix_qwenvl.engine.session import Assistant
 
-        how = options.given(quantization=sharing.quantization, vision_parallel=sharing.vision_parallel)
+        how = options.given(
+            quantization=sharing.quantization,
+            vision_parallel=sharing.vision_parallel,
+            no_cuda_graph=no_cuda_graph,
+        )
         return Assistant.load(model_path, on_progress=on_progress, **running.given(), **how, **loading.given())
 
     ask(load, asking, running.device, mp_degree)

@@ -74,6 +74,9 @@ ModelDType = Annotated[DType | None, Option("--dtype", help="(default: the model
 WeightsDType = Annotated[ExportDType | None, Option("--dtype", help="of the weights (default: the model's own)")]
 Int8 = Annotated[Quantization | None, Option("--quantization", help="weights in 8 or 4 bits")]
 Device = Annotated[str | None, Option("--device", help="cpu, gpu or gpu:N (default: a GPU if any)")]
+NoCudaGraph = Annotated[
+    bool, Option("--no_cuda_graph", help="on a GPU: queue each operation of a decode step by itself")
+]
 OverRanks = Annotated[
     VisionParallel | None,
     Option("--vision_parallel", help="vision tower split over the ranks, or whole on each (default: tensor)"),

@@ -27,6 +27,7 @@ def serve(
     loading: options.Loading,
     running: options.Running,
     quantization: options.Int8 = None,
+    no_cuda_graph: options.NoCudaGraph = False,
 ) -> None:
     """Serve a model by OpenAI's API; a page to talk to it is at the same address."""
     terminal.quiet()
@@ -36,7 +37,7 @@ def serve(
     with terminal.plain_errors():
         from paddlemix_qwenvl.parallel import start_ranks
 
-        model = options.given(quantization=quantization, **loading.given())
+        model = options.given(quantization=quantization, no_cuda_graph=no_cuda_graph, **loading.given())
         how = options.given(max_model_len=serving.max_model_len, **running.given())
 
         if start_ranks(None, running.device):

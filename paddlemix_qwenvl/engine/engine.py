@@ -18,11 +18,11 @@ from paddlemix_qwenvl.engine.beam import BeamSearch
 from paddlemix_qwenvl.engine.block_manager import BlockManager
 from paddlemix_qwenvl.engine.checks import checked
 from paddlemix_qwenvl.engine.encoder import Encoder
-from paddlemix_qwenvl.engine.events import Event, Failed, Finished, Progress, Token
+from paddlemix_qwenvl.engine.events import Event, Failed, Progress, Token
 from paddlemix_qwenvl.engine.finite import not_finite
 from paddlemix_qwenvl.engine.group import Group
 from paddlemix_qwenvl.engine.pace import Pace, spared_from
-from paddlemix_qwenvl.engine.runner import Runner
+from paddlemix_qwenvl.engine.runner import Drawn, Runner, StepInputs
 from paddlemix_qwenvl.engine.sampling import Row, draw, likeliest, rows_of
 from paddlemix_qwenvl.engine.scheduler import Part, Plan, Scheduler
 from paddlemix_qwenvl.engine.sequence import Request, Sequence
@@ -66,6 +66,7 @@ class Engine:
         self._groups: dict[int, Group] = {}
         self._ids = count()
         self._events: list[Event] = []
+        self._queued: tuple[list[Sequence], Drawn] | None = None
         self._lock = threading.Lock()
         runner.allocate(num_blocks, block_size)
 
@@ -143,6 +144,8 @@ class Engine:
             plan = self._plan()
             if plan.parts:
                 self._run(plan)
+            else:
+                self._read()
             asked = [request_ids is None or event.request_id in request_ids for event in self._events]
             events = [event for event, told in zip(self._events, asked, strict=True) if told]
             self._events = [event for event, told in zip(self._events, asked, strict=True) if not told]
@@ -167,7 +170,7 @@ class Engine:
 
     def _plan(self) -> Plan:
         scheduler = self._scheduler
-        plan = scheduler.plan(self._budget(), self._drafts)
+        plan = scheduler.plan(self._pace.budget_beside(scheduler.running, scheduler.waiting), self._drafts)
         while not plan.parts and scheduler.waiting:
             plan = scheduler.plan(self._pace.most, self._drafts)
             if plan.parts:
@@ -175,13 +178,6 @@ class Engine:
             stuck = self._group_of(scheduler.waiting[0])
             self._fail(stuck, ContextError("the cache has no room left for this request: use a larger one."))
         return plan
-
-    def _budget(self) -> int:
-        """Tokens of prompts for the next step."""
-        running, spared = self._scheduler.running, spared_from(self._scheduler.running)
-        prompts = [each for each in [*running, *self._scheduler.waiting] if each.remaining > 1]
-        unsparing = sum(each.remaining for each in prompts if each.clock.added < spared)
-        return max(self._pace.budget(self._scheduler.decoding()), min(self._pace.most, unsparing))
 
     def _drafts(self, sequence: Sequence) -> list[int]:
         if self._group_of(sequence).beams is not None:
@@ -194,6 +190,11 @@ class Engine:
         """One pass of the model, and what follows from it."""
         if plan.copies:
             self.runner.copy_blocks(plan.copies)
+        goes_ahead = self.runner.is_asynchronous and all(
+            each.sequence.may_be_read_late and not each.drafts for each in plan.parts
+        )
+        if not goes_ahead:
+            self._read()
         decoding = sum(part.sequence.remaining == 1 for part in plan.parts)
         parts = self._encode(plan.parts)
         if not parts:
@@ -202,7 +203,11 @@ class Engine:
         for part in parts:
             part.sequence.clock.started = part.sequence.clock.started or started
         prompt_tokens = sum(part.count for part in parts if part.sequence.remaining > 1)
-        self._advance(parts, self.runner.step(*batch_of(parts, self.blocks.block_size)))
+        inputs, features = batch_of(parts, self.blocks.block_size)
+        if goes_ahead:
+            self._go_ahead([part.sequence for part in parts], inputs)
+        else:
+            self._advance(parts, self.runner.step(inputs, features))
         self._pace.took(perf_counter() - started, decoding, prompt_tokens)
 
     def _encode(self, parts: list[Part]) -> list[Part]:
@@ -213,7 +218,7 @@ class Engine:
         spared = spared_from(self._scheduler.running)
         for part in parts:
             try:
-                if part.sequence.key[1] not in self._groups:
+                if not self._lives(part.sequence):
                     continue
                 seconds = math.inf if part.sequence.clock.added < spared else self._pace.spare
                 if self._encoder.encode(part, bool(answers), seconds):
@@ -223,7 +228,25 @@ class Engine:
                 raise
             except Exception as error:
                 self._fail(self._group_of(part.sequence), error)
-        return [part for part in parts if part.sequence.key[1] in self._groups]
+        return [part for part in parts if self._lives(part.sequence)]
+
+    def _go_ahead(self, sequences: list[Sequence], inputs: StepInputs) -> None:
+        """Queue one token more of each, and take those that the step before drew."""
+        drawn = self.runner.decode(inputs, [row for each in sequences for row in rows_of(each, [])])
+        for sequence in sequences:
+            sequence.computed += 1
+        self._read()
+        self._queued = sequences, drawn
+        for row, sequence in enumerate(sequences):
+            sequence.expect(row)
+        if any(sequence.total == sequence.ids.size for sequence in sequences):  # it ends, whatever it is
+            self._read()
+
+    def _read(self) -> None:
+        """Take the tokens that were drawn and not read. What an answer had computed after its end is nobody's."""
+        if self._queued is not None:
+            (sequences, drawn), self._queued = self._queued, None
+            self._take([(each, []) for each in sequences], *drawn.read(), [()] * len(sequences))
 
     def _advance(self, parts: list[Part], logits) -> None:
         """Count in what was computed, and draw the next tokens."""
@@ -239,7 +262,7 @@ class Engine:
             sequence.computed += part.count
             if sequence.length == sequence.prompt_length:
                 self._tell(Progress(sequence.key[1], sequence.computed, sequence.prompt_length))
-            self._know(sequence)
+            self._scheduler.know(sequence)
             if not completes:
                 continue
             for each in self._forked(sequence):
@@ -285,8 +308,8 @@ class Engine:
         at = 0
         for sequence, drafts in takers:
             accepted, reason, start, at = -1, None, at, at + 1 + len(drafts)
-            if sequence.key[1] not in self._groups:
-                continue  # another answer to the same request failed
+            if not self._lives(sequence):
+                continue  # another answer to the same request failed, or it has ended before this token was read
             if not np.isfinite(scores[start:at]).all():
                 self._fail(self._group_of(sequence), not_finite(self.facts.dtype))
                 continue
@@ -302,7 +325,7 @@ class Engine:
             sequence.computed += accepted
             if drafts:
                 sequence.lookup.took(accepted, len(drafts))
-            self._know(sequence)
+            self._scheduler.know(sequence)
             if reason:
                 self._finish(sequence, reason)
 
@@ -332,7 +355,7 @@ class Engine:
         for twin, token in zip(twins, choice.tokens, strict=True):
             twin.clock.first_token = twin.clock.first_token or perf_counter()
             twin.append(token, 0.0)
-            self._know(twin)
+            self._scheduler.know(twin)
 
     def _finish_beams(self, group: Group, beams: list[Sequence], reason: str) -> None:
         """The answer is the search's own, which has none before it is over."""
@@ -344,31 +367,10 @@ class Engine:
         text = "".join(map(best.text.add, answer)) if best.text else ""
         self._finish(best, reason, group.beams.score, text)
 
-    def _know(self, sequence: Sequence) -> None:
-        """Full blocks of a sequence can be shared from now on."""
-        size = self.blocks.block_size
-        hashes = sequence.hashes(sequence.computed // size, size)
-        for place in range(sequence.known, len(hashes)):
-            self.blocks.know(sequence.blocks[place], hashes[place])
-        sequence.known = len(hashes)
-
     def _finish(self, sequence: Sequence, reason: str, score: float | None = None, text: str = "") -> None:
-        answer = sequence.new_ids.tolist()
-        clock = sequence.clock.seconds()
+        finished = sequence.finished(reason, score, text)
         self._drop(sequence)
-        self._tell(
-            Finished(
-                sequence.key[1],
-                sequence.index,
-                reason,
-                answer,
-                sequence.score_sum / max(1, len(answer)) if score is None else score,
-                text + (sequence.text.flush() if sequence.text else ""),
-                sequence.prompt_length,
-                sequence.cached,
-                clock,
-            )
-        )
+        self._tell(finished)
 
     def _drop(self, sequence: Sequence) -> None:
         """A sequence is done; with the last one its request is."""
@@ -383,6 +385,11 @@ class Engine:
         for sequence in [*group.sequences]:
             self._drop(sequence)
         self._tell(Failed(number, error))
+
+    def _lives(self, sequence: Sequence) -> bool:
+        """Whether its answer goes on."""
+        group = self._groups.get(sequence.key[1])
+        return group is not None and sequence in group.sequences
 
     def _group_of(self, sequence: Sequence) -> Group:
         return self._groups[sequence.key[1]]

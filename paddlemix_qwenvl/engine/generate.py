@@ -15,10 +15,11 @@ import paddle
 
 from paddlemix_qwenvl.device import to_device
 from paddlemix_qwenvl.engine.capacity import blocks_needed, blocks_there_is_room_for
+from paddlemix_qwenvl.engine.device_runner import runner_of
 from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, MAX_NUM_BATCHED_TOKENS, Engine
 from paddlemix_qwenvl.engine.events import Failed, Finished, Token
 from paddlemix_qwenvl.engine.ranks import on_all_ranks
-from paddlemix_qwenvl.engine.runner import Facts, ModelRunner, Runner
+from paddlemix_qwenvl.engine.runner import Facts, Runner
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers, stop_texts
 from paddlemix_qwenvl.engine.streaming import listed, stream_text
@@ -122,7 +123,7 @@ class Generates:
             engine = self._remembering(kept_runner, kv_cache_gib) if keeps else _engine_for(asked, runner)
             return answer_batch(engine, asked, _numpy(input_ids), streamer, criteria)
 
-        parallel, runner = self.lm_head.parallel, ModelRunner(self)
+        parallel, runner = self.lm_head.parallel, runner_of(self)
         with paddle.no_grad():
             ids, scores = on_all_ranks(parallel, [runner, self._runner_to_keep(runner.facts)], requests, answer)
         if parallel.rank and streamer is not None:
@@ -156,7 +157,7 @@ class Generates:
     def _runner_to_keep(self, facts: Facts) -> Runner:
         """The runner of the engine that is kept, a new one where the model has another dtype. It does not keep the model alive."""
         if self._kept_runner is None or self._kept_runner.facts != facts:
-            self._kept_engine, self._kept_runner = None, ModelRunner(weakref.proxy(self))
+            self._kept_engine, self._kept_runner = None, runner_of(weakref.proxy(self))
         return self._kept_runner
 
     def _remembering(self, runner: Runner, kv_cache_gib: float | None) -> Engine:

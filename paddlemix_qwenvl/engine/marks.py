@@ -14,11 +14,12 @@ class Marks:
         tokens: int32 `[n]`.
         counts: int32 `[n]`, times in the answer, -1 for those that were neither there nor in the prompt.
         bias: float32 `[n]`.
+        penalised: tokens of the answer are counted.
     """
 
     def __init__(self, tokens: np.ndarray, counts: np.ndarray, bias: np.ndarray, penalised: bool, held: np.ndarray):
         self.tokens, self.counts, self.bias = tokens, counts, bias
-        self._penalised, self._held = penalised, held
+        self.penalised, self._held = penalised, held
 
     @classmethod
     def of(cls, settings: GenerationSettings, prompt_ids: np.ndarray) -> Marks:
@@ -36,11 +37,11 @@ class Marks:
 
     def copy(self) -> Marks:
         """Another that grows by itself."""
-        return Marks(self.tokens, self.counts.copy(), self.bias, self._penalised, self._held)
+        return Marks(self.tokens, self.counts.copy(), self.bias, self.penalised, self._held)
 
     def add(self, token_id: int) -> None:
         """The answer has one more token."""
-        if not self._penalised:
+        if not self.penalised:
             return
         found = np.flatnonzero(self.tokens == token_id)
         if found.size:

@@ -46,6 +46,14 @@ class Pace:
         is_due = self._unmeasured and answers != self._answers  # not twice without a prompt between
         return 0 if is_due or self._unmeasured >= _MEASURED_EVERY else min(self.most, int(self._budget))
 
+    def budget_beside(self, running: list[Sequence], waiting: list[Sequence]) -> int:
+        """The same beside the running answers, and what these are not spared."""
+        spared = spared_from(running)
+        unsparing = sum(
+            each.remaining for each in [*running, *waiting] if each.remaining > 1 and each.clock.added < spared
+        )
+        return max(self.budget(sum(each.remaining == 1 for each in running)), min(self.most, unsparing))
+
     @property
     def spare(self) -> float:
         """Seconds that a step beside answers may take for other things than tokens."""

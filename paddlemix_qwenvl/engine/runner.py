@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 
 from paddlemix_qwenvl.device import free_memory, to_device
+from paddlemix_qwenvl.engine.sampling import Row
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.models.prompts import Media, joined
@@ -81,8 +82,22 @@ class Facts:
         return 2 * self.layers * self.kv_heads * self.head_dim * {"float32": 4}.get(self.dtype, 2)
 
 
+class Drawn:
+    """What a decode step drew, which may not have been computed yet."""
+
+    def read(self) -> tuple[list[int], list[float]]:
+        """The rows' tokens and the logarithms of their probabilities, once they are there."""
+        raise NotImplementedError
+
+
 class Runner:
-    """A model as an engine sees it, with a cache of its own. A subclass has `encode` and `step`."""
+    """A model as an engine sees it, with a cache of its own. A subclass has `encode` and `step`.
+
+    Attributes:
+        is_asynchronous: it has `decode`, which returns before its work is done.
+    """
+
+    is_asynchronous = False
 
     def __init__(self, facts: Facts):
         self.facts = facts
@@ -113,6 +128,11 @@ class Runner:
 
     def step(self, inputs: StepInputs, features: list) -> paddle.Tensor:
         """Logits float32 `[R, vocab]` of the tokens wanted; `source` counts `features`, each `[f, hidden]`, one after the other."""
+        raise NotImplementedError
+
+    def decode(self, inputs: StepInputs, rows: list[Row]) -> Drawn:
+        """A step with one new token a row and a token drawn from each row's logits. An id `-1 - r` is the token that row `r` of the
+        last such step drew, which need not have been read."""
         raise NotImplementedError
 
 

@@ -41,7 +41,7 @@ def rows_of(sequence: Sequence, drafts: list[int]) -> list[Row]:
     top = sequence.request.top_logprobs
     if drafts:
         marks, matcher = marks.copy(), matcher.copy() if matcher else None
-    for number, draft in enumerate([*drafts, None], sequence.length - sequence.prompt_length):
+    for number, draft in enumerate([*drafts, None], sequence.total - sequence.prompt_length):
         mask = matcher.mask() if matcher else None
         rows.append(Row(sequence.settings, sequence.uniform(number), marks, number, mask, top))
         if draft is not None:
@@ -52,14 +52,19 @@ def rows_of(sequence: Sequence, drafts: list[int]) -> list[Row]:
     return rows
 
 
+def settings_of(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """As `ops.sample` takes them: settings float32 `[R, 7]`, draws `[R]`."""
+    settings = [[float(getattr(row.settings, name)) for name in SETTINGS] for row in rows]
+    return np.array(settings, np.float32), np.array([row.uniform for row in rows], np.float32)
+
+
 def draw(logits, rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
     """One token a row of `logits` `[R, vocab]`, and the logarithms of their probabilities before all settings.
 
     These are NaN where the logits are no numbers.
     """
-    settings = np.array([[float(getattr(row.settings, name)) for name in SETTINGS] for row in rows], np.float32)
-    uniform = np.array([row.uniform for row in rows], np.float32)
-    tokens = ops.sample(logits, to_device(settings), to_device(uniform), _marks(rows), _masks(rows, logits.shape[-1]))
+    settings, uniform = map(to_device, settings_of(rows))
+    tokens = ops.sample(logits, settings, uniform, _marks(rows), _masks(rows, logits.shape[-1]))
     return tokens.numpy(), ops.log_probability(logits, tokens).numpy()
 
 

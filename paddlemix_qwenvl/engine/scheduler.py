@@ -53,6 +53,14 @@ class Scheduler:
         """A new sequence, or one that gave its blocks back."""
         insort(self.waiting, sequence, key=attrgetter("key"))
 
+    def know(self, sequence: Sequence) -> None:
+        """The full blocks of a sequence can be shared from now on."""
+        size = self.blocks.block_size
+        hashes = sequence.hashes(min(sequence.computed, sequence.length) // size, size)
+        for place in range(sequence.known, len(hashes)):
+            self.blocks.know(sequence.blocks[place], hashes[place])
+        sequence.known = len(hashes)
+
     def run(self, sequence: Sequence) -> None:
         """A sequence that has its blocks already, a fork."""
         for block in sequence.blocks:
@@ -63,10 +71,6 @@ class Scheduler:
         """A sequence that is done; its blocks are given back."""
         (self.running if sequence in self.running else self.waiting).remove(sequence)
         self._give_back(sequence)
-
-    def decoding(self) -> int:
-        """How many sequences wait for their next token."""
-        return sum(sequence.remaining == 1 for sequence in self.running)
 
     def plan(self, budget: int, drafts) -> Plan:
         """The next step.
@@ -115,7 +119,7 @@ class Scheduler:
         """Take a waiting sequence in, with what the cache has of its beginning, if there are blocks for all of its tokens."""
         size = self.blocks.block_size
         found = self.blocks.match(sequence.hashes((sequence.length - 1) // size, size))
-        needed = self.blocks.blocks_for(sequence.length) - len(found)
+        needed = self.blocks.blocks_for(sequence.total) - len(found)
         if self.blocks.available - self.blocks.unheld(found) < needed:
             return False
         for block in found:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paddlemix_qwenvl.engine.events import Finished
 from paddlemix_qwenvl.engine.lookup import PromptLookup
 from paddlemix_qwenvl.engine.marks import Marks
 from paddlemix_qwenvl.engine.settings import GenerationSettings
@@ -72,6 +73,7 @@ class Sequence:
     Attributes:
         key: its rank among the sequences of an engine, the smallest first.
         length: tokens there are.
+        unread: one more is drawn, and nobody has read it from the device.
         computed: tokens whose keys and values lie in the cache.
         known: full blocks whose content the block manager knows.
         cached: tokens of the prompt that others had computed before.
@@ -86,6 +88,7 @@ class Sequence:
         self.ids = np.empty(self.length + self.settings.max_new_tokens, np.int64)
         self.ids[: self.length] = self.prompt.token_ids
         self.computed = self.known = self.cached = 0
+        self.unread = False
         self.blocks: list[int] = []
         self.features: dict[bytes, Any] = {}
         self.clock = Clock()
@@ -126,19 +129,36 @@ class Sequence:
         return self._uniforms[number]
 
     @property
+    def total(self) -> int:
+        """Tokens there are, the unread one among them."""
+        return self.length + self.unread
+
+    @property
     def remaining(self) -> int:
         """Tokens still to be computed."""
-        return self.length - self.computed
+        return self.total - self.computed
 
     @property
     def new_ids(self) -> np.ndarray:
         """The answer so far."""
         return self.ids[self.prompt_length : self.length]
 
+    @property
+    def may_be_read_late(self) -> bool:
+        """It has begun, and where it goes on does not depend on what its next token is, but for its end."""
+        is_plain = self.matcher is None and not self.settings.prompt_lookup_num_tokens and self.settings.num_beams == 1
+        return is_plain and not self.request.top_logprobs and self.total > self.prompt_length and self.remaining == 1
+
+    def expect(self, row: int) -> None:
+        """One more token is drawn, in this row of a step. Until it is read `-1 - row` stands in its place."""
+        self.ids[self.length] = -1 - row
+        self.unread = True
+
     def append(self, token_id: int, log_probability: float) -> str | None:
         """Take one more token; returns why the answer ends with it, None if it goes on."""
         self.ids[self.length] = token_id
         self.length += 1
+        self.unread = False
         self.score_sum += log_probability
         self.marks.add(token_id)
         if token_id in self.settings.eos_token_ids or self._stopped(token_id):
@@ -148,6 +168,21 @@ class Sequence:
             if self.matcher.ended:
                 return "stop"
         return "length" if self.length == self.ids.size else None
+
+    def finished(self, reason: str, score: float | None, text: str) -> Finished:
+        """What is told when it ends: with the score of its tokens where none is given, and what it held back after `text`."""
+        answer = self.new_ids.tolist()
+        return Finished(
+            self.key[1],
+            self.index,
+            reason,
+            answer,
+            self.score_sum / max(1, len(answer)) if score is None else score,
+            text + (self.text.flush() if self.text else ""),
+            self.prompt_length,
+            self.cached,
+            self.clock.seconds(),
+        )
 
     def _stopped(self, token_id: int) -> bool:
         if self._stops is None:

@@ -14,12 +14,13 @@ from paddlemix_qwenvl import hub
 from paddlemix_qwenvl.device import usable_dtype, use_device
 from paddlemix_qwenvl.engine import timings
 from paddlemix_qwenvl.engine.capacity import blocks_there_is_room_for
+from paddlemix_qwenvl.engine.device_runner import runner_of
 from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, Engine
 from paddlemix_qwenvl.engine.events import Failed, Finished, Progress, Token
 from paddlemix_qwenvl.engine.generate import generating, seeded
 from paddlemix_qwenvl.engine.grammar import Grammar, Vocabulary
 from paddlemix_qwenvl.engine.ranks import on_all_ranks
-from paddlemix_qwenvl.engine.runner import ModelRunner, Runner
+from paddlemix_qwenvl.engine.runner import Runner
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.settings import GenerationSettings, check_leftovers, stop_texts
 from paddlemix_qwenvl.errors import CheckpointError, GenerationError
@@ -131,6 +132,7 @@ class Assistant:
         quantization: str | None = None,
         vision_parallel: str | None = None,
         allow_pickle: bool = False,
+        no_cuda_graph: bool = False,
         kv_cache_gib: float | None = None,
         remember_images: bool = True,
         max_model_len: int | None = None,
@@ -145,6 +147,7 @@ class Assistant:
             quantization: "int8", "int4", "fp8" or None.
             vision_parallel: with several ranks, the vision tower split over them ("tensor", the default) or whole on each ("data").
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
+            no_cuda_graph: on a GPU, queue each operation of a decode step by itself.
             kv_cache_gib, remember_images, max_model_len: as in `of`.
             on_progress: as in `from_pretrained`.
             source: where a name is looked up, as in `hub.fetch`.
@@ -175,7 +178,7 @@ class Assistant:
         prompts = partial(family.module("positions").prompts, model.config)
         model.eval()
         return cls.of(
-            ModelRunner(model),
+            runner_of(model, no_cuda_graph),
             processor,
             prompts,
             model.generation_config,

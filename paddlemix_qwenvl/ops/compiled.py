@@ -20,7 +20,8 @@ if getattr(library, "INTERFACE", 1) != INTERFACE:
     raise ImportError("it was built from another version of external_ops")
 
 CPU: dict[str, Version] = {}
-GPU: dict[str, Version] = {}
+GPU: dict[str, Version] = {}  # of a library that HAS_CUDA
+HAS_CUDA = library.HAS_CUDA
 
 
 def _kernel(name: str) -> str:
@@ -139,7 +140,7 @@ def _register(name: str, run: Callable | None = None, differentiable=False, cuda
     """
     run = run or _forward(name)
     CPU[name] = Version(run, differentiable, describe)
-    if cuda and library.HAS_CUDA:
+    if cuda:
         GPU[name] = Version(run, False, lambda: "compiled for CUDA, on a GPU")
 
 

@@ -54,7 +54,7 @@ def _on_gpus() -> dict[str, Version] | None:
         return None
     from . import gpu
 
-    return gpu.versions(getattr(_compiled, "GPU", {}))
+    return gpu.versions(_compiled.GPU if _compiled is not None and _compiled.HAS_CUDA else {})
 
 
 CPU: dict[str, Version] = getattr(_compiled, "CPU", {})

@@ -18,11 +18,13 @@ import paddle.nn.functional as F
 from paddle import Tensor
 
 from . import definitions
+from .cast import cast
 from .int8 import Int8Weight
 from .version import Version
 
 FUNCTIONS = {
     "flash_attn_unpadded": ("paddle.nn.functional.flash_attention",),
+    "fused_matmul_bias": ("paddle.incubate.nn.functional",),
     "fused_rms_norm": ("paddle.incubate.nn.functional",),
     "swiglu": ("paddle.nn.functional", "paddle.incubate.nn.functional"),  # since 3.3, and before
     "weight_only_linear": ("paddle.nn.quant",),
@@ -31,10 +33,12 @@ FUNCTIONS = {
 """Paddle's functions, and the modules that have had them; tests/ops/paddle_signatures.json holds what each version has."""
 
 _HALVES = (paddle.float16, paddle.bfloat16)
+_LARGEST = 65504.0  # of float16
 _FLASH_CAPABILITY = (8, 0)  # Ampere
 _FLASH_LARGEST_HEAD = 256
 _FEW = 4  # new tokens a row
 _INT8_OUTPUTS, _INT8_INPUTS = 16, 64  # what the sizes of an arranged weight are multiples of
+_BIAS_SIZES = 8  # what the sizes of a product that adds its bias itself are multiples of
 
 
 def find(name: str):
@@ -84,6 +88,22 @@ def rms_norm(x, weight, epsilon, residual=None):
     weight = weight.astype(x.dtype)
     y, total = _paddle.fused_rms_norm(x, weight, None, epsilon, x.ndim - 1, residual=residual)[:2]
     return y if residual is None else (y, total)
+
+
+def linear(x, weight, bias=None):
+    """With a bias in the product, where it may be there."""
+    if bias is None or any(size % _BIAS_SIZES for size in weight.shape) or refusal("linear"):
+        return definitions.linear(x, weight, bias)
+    return _with_bias(x, cast(weight, x.dtype), cast(bias, x.dtype))
+
+
+def _with_bias(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return _paddle.fused_matmul_bias(x, weight, bias, transpose_y=True)
+
+
+def _try_linear() -> tuple[Tensor, Tensor]:
+    arguments = _numbers(6, 64), _numbers(16, 64), _numbers(16)
+    return _with_bias(*arguments), definitions.linear(*arguments)
 
 
 def swiglu(gate_up):
@@ -185,6 +205,9 @@ def _filled(x: Tensor, size: int) -> Tensor:
 def linear_int8(x, weight, bias=None):
     if not weight.arranged:
         return definitions.linear_int8(x, weight, bias)
+    if x.dtype not in _HALVES:  # float32 sums beside float16
+        x = x.clip(-_LARGEST, _LARGEST)
+        return linear_int8(x.astype(weight.scale.dtype), weight, bias).astype("float32")
     bias = None if bias is None else bias.astype(x.dtype)
     x = _filled(x, weight.values.shape[1])
     return _paddle.weight_only_linear(x, weight.values, bias, weight.scale, "int8")
@@ -208,6 +231,7 @@ class _Own(NamedTuple):
 
 _OWN = {
     "cached_attention": _Own(cached_attention, ("flash_attn_unpadded",), False, _try_flash),
+    "linear": _Own(linear, ("fused_matmul_bias",), False, _try_linear),
     "linear_int8": _Own(linear_int8, ("weight_only_linear", "weight_quantize"), True, _try_int8),
     "quantize_int8": _Own(quantize_int8, ("weight_only_linear", "weight_quantize"), False, _try_int8),
     "rms_norm": _Own(rms_norm, ("fused_rms_norm",)),

@@ -23,7 +23,7 @@ class TokenMarks(NamedTuple):
 
     Attributes:
         offsets: int32 [B + 1].
-        tokens: int32 [N].
+        tokens: int32 [N]; those outside of the vocabulary, on a GPU or in plain Paddle, are no marks.
         counts: int32 [N], times the token is in the answer; 0 for one of the prompt alone, -1 for one that is in neither.
         bias: float32 [N], added to the logit.
     """

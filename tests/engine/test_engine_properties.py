@@ -1,5 +1,7 @@
 """Any arrivals, settings, cache sizes and cancellations: each answer is the one that the request gets alone."""
 
+import pytest
+from ahead_model import AheadModel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from neighbours import answers
@@ -49,9 +51,10 @@ def alone(request) -> dict:
     return {index: answer for (_, index), answer in answers(engine, [(0, request)]).items()}
 
 
+@pytest.mark.parametrize("kind", [TableModel, AheadModel])
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(st.data())
-def test_an_answer_does_not_depend_on_its_neighbours(data):
+def test_an_answer_does_not_depend_on_its_neighbours(kind, data):
     arrivals = data.draw(st.lists(st.tuples(st.integers(0, 12), requests()), min_size=1, max_size=6))
     block_size = data.draw(st.sampled_from([1, 2, 4, 5]))
     # The least that holds the largest request alone, and more.
@@ -60,7 +63,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(data):
     num_blocks = max(blocks_needed(*size) for size in sizes) + data.draw(st.integers(0, 12))
     places = st.integers(0, len(arrivals) - 1)
     cancelled = data.draw(st.dictionaries(places, st.integers(1, 20), max_size=2)).items()
-    model, max_num_seqs = TableModel(VOCAB), data.draw(st.integers(3, 8))
+    model, max_num_seqs = kind(VOCAB), data.draw(st.integers(3, 8))
     engine = Engine(
         model,
         num_blocks,

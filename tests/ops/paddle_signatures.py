@@ -18,7 +18,14 @@ from pathlib import Path, PurePosixPath
 VERSIONS = ("3.0.0", "3.1.1", "3.2.2", "3.3.1")
 FILE = Path(__file__).with_suffix(".json")
 PACKAGE = Path(__file__).parents[2] / "paddlemix_qwenvl"
-DEVICE = re.compile(r"\bpaddle\.device\.cuda\.(\w+)")
+DEVICE = re.compile(r"\bpaddle\.device\.cuda\.([a-zA-Z_]\w*)\(")
+GRAPH = "paddle.device.cuda.graphs"
+GRAPH_METHODS = ("__init__", "capture_begin", "capture_end", "replay")
+TENSOR_METHODS = ("cuda", "pin_memory")
+PATCHED = "paddle.base.dygraph.tensor_patch_methods", "monkey_patch_tensor"
+"""Module and function that define methods of tensors within it."""
+BUILT_IN = ast.parse("def built_in(): ...").body[0]
+"""In place of what is not of Python."""
 
 
 def wanted() -> set[tuple[str, str]]:
@@ -27,7 +34,11 @@ def wanted() -> set[tuple[str, str]]:
 
     texts = (path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     device = {("paddle.device.cuda", name) for text in texts for name in DEVICE.findall(text)}
-    return device | {(module, name) for name, modules in FUNCTIONS.items() for module in modules}
+    methods = {("paddle.Tensor", name) for name in TENSOR_METHODS}
+    methods |= {("paddle.distributed.communication.stream", "all_reduce")} | {
+        (GRAPH, f"CUDAGraph.{name}") for name in GRAPH_METHODS
+    }
+    return device | methods | {(module, name) for name, modules in FUNCTIONS.items() for module in modules}
 
 
 class Wheel:
@@ -39,6 +50,11 @@ class Wheel:
 
     def function(self, module: str, name: str) -> ast.FunctionDef | None:
         """The definition of a function, through the modules that pass it on."""
+        if module == "paddle.Tensor":
+            return self.function(PATCHED[0], f"{PATCHED[1]}.{name}")
+        if module in ("paddle.base.core", "paddle.base.libpaddle"):
+            return BUILT_IN
+        name, *within = name.split(".")
         base = PurePosixPath(*module.split("."))
         path = next((str(p) for p in (base / "__init__.py", base.with_suffix(".py")) if str(p) in self._names), None)
         if path is None:
@@ -46,12 +62,14 @@ class Wheel:
         package = module if path.endswith("__init__.py") else module.rpartition(".")[0]
         found = None
         for node in ast.parse(self._archive.read(path)).body:
-            if isinstance(node, ast.FunctionDef) and node.name == name:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
                 found = node  # the last of several is the one that its overloads announce
             elif isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:
                         found = self.function(_absolute(node, package), alias.name) or found
+        for each in within:
+            found = next(node for node in found.body if isinstance(node, ast.FunctionDef) and node.name == each)
         return found
 
 
@@ -84,10 +102,13 @@ def facts(wheel: Wheel) -> dict:
     """Of one version: signatures by full name, and architectures of those functions that list them."""
     functions = {f"{module}.{name}": wheel.function(module, name) for module, name in sorted(wanted())}
     functions = {name: function for name, function in functions.items() if function is not None}
+    built_in = [name for name, function in functions.items() if function is BUILT_IN]
+    functions = {name: function for name, function in functions.items() if function is not BUILT_IN}
     arch = {name.rpartition(".")[2]: architectures(function) for name, function in functions.items()}
     return {
         "signatures": {name: signature(function) for name, function in functions.items()},
         "architectures": {name: found for name, found in arch.items() if found},
+        "built_in": built_in,
     }
 
 

@@ -242,6 +242,15 @@ def test_int8_on_a_card_that_paddle_does_not_list(capability, version, known):
         assert status[name].endswith("{}. but got {}{})".format(known, *capability))
 
 
+def test_arranged_int8_beside_float32_sums():
+    weight, x = draw((32, 64), "float16"), draw((3, 64), "float32", 1)
+    x[0, 0] = 1e6
+    with card((7, 0)):
+        y = ops.linear_int8(x, ops.quantize_int8(weight))
+    assert y.dtype == paddle.float32 and np.isfinite(y.numpy()).all()
+    assert (np.abs(float64(y) - float64(x) @ float64(weight).T)[1:] <= int8_error(x, weight)[1:]).all()
+
+
 @pytest.mark.parametrize("capability", [(7, 0), (12, 0)])
 def test_int8_in_float16_sums_what_is_scaled(capability):
     """Sums of unscaled values would end at 65 504; 20 outputs have no kernel."""

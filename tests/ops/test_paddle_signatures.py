@@ -1,5 +1,6 @@
 """Every Paddle that the package allows has what the GPU path calls, by paddle_signatures.json; and how that file is made."""
 
+import functools
 import importlib
 import inspect
 import re
@@ -24,7 +25,23 @@ def weight_quantize(x: Tensor, algo: _Algo = "weight_only_int8", arch: int | Non
         arch = 0
     assert arch == 70 or arch == 100 or arch == 90, "..."
 """
+GRAPH = """
+class CUDAGraph:
+    def __init__(self, place: Place = None): ...
+    def capture_begin(self): ...
+    def capture_end(self): ...
+    def replay(self): ...
+"""
+TENSOR = """
+def monkey_patch_tensor():
+    def pin_memory(self: Tensor, blocking: bool = True): ...
+    def cuda(x): ...
+"""
 FILES = {
+    "paddle/device/cuda/__init__.py": "from .streams import Event",
+    "paddle/device/cuda/streams.py": "from paddle.base.core import CUDAEvent as Event",
+    "paddle/device/cuda/graphs.py": GRAPH,
+    "paddle/base/dygraph/tensor_patch_methods.py": TENSOR,
     "paddle/nn/__init__.py": "",
     "paddle/nn/quant/__init__.py": "from .linear import weight_quantize, weight_only_linear as weight_only_linear",
     "paddle/nn/quant/linear.py": QUANT + "def weight_only_linear(x, weight, bias=None): ...",
@@ -44,16 +61,15 @@ def test_every_function_is_found_in_every_version(version):
     signatures = FACTS[version]["signatures"]
     for name, modules in gpu.FUNCTIONS.items():
         assert any(f"{module}.{name}" in signatures for module in modules), name
-    device = {f"{module}.{name}" for module, name in paddle_signatures.wanted() if module == "paddle.device.cuda"}
-    assert len(device) >= 5 and device <= set(signatures)
+    others = {f"{module}.{name}" for module, name in paddle_signatures.wanted() if name not in gpu.FUNCTIONS}
+    assert len(others) >= 10 and others == others & {*signatures, *FACTS[version]["built_in"]}
 
 
 def test_the_installed_paddle_is_as_the_file_says():
     minor = paddle.__version__.rpartition(".")[0]
     (facts,) = (facts for version, facts in FACTS.items() if version.startswith(f"{minor}."))
     for full, text in facts["signatures"].items():
-        module, _, name = full.rpartition(".")
-        declared = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+        declared = inspect.signature(functools.reduce(getattr, full.split(".")[1:], paddle)).parameters
         wanted = inspect.signature(eval(f"lambda {text}: None")).parameters
         assert [(n, p.default) for n, p in declared.items()] == [(n, p.default) for n, p in wanted.items()], full
 
@@ -79,10 +95,17 @@ def test_facts_of_a_wheel(tmp_path):
             archive.writestr(name, text)
     assert paddle_signatures.facts(paddle_signatures.Wheel(tmp_path / "paddle.whl")) == {
         "signatures": {
+            "paddle.Tensor.cuda": "x",
+            "paddle.Tensor.pin_memory": "self, blocking=True",
+            "paddle.device.cuda.graphs.CUDAGraph.__init__": "self, place=None",
+            "paddle.device.cuda.graphs.CUDAGraph.capture_begin": "self",
+            "paddle.device.cuda.graphs.CUDAGraph.capture_end": "self",
+            "paddle.device.cuda.graphs.CUDAGraph.replay": "self",
             "paddle.incubate.nn.functional.swiglu": "x, algo='weight_only_int8', arch=None",
             "paddle.nn.functional.flash_attention.flash_attn_unpadded": "x, weight, bias=None",
             "paddle.nn.quant.weight_only_linear": "x, weight, bias=None",
             "paddle.nn.quant.weight_quantize": "x, algo='weight_only_int8', arch=None",
         },
         "architectures": {"swiglu": "70 90 100", "weight_quantize": "70 90 100"},
+        "built_in": ["paddle.device.cuda.Event"],
     }

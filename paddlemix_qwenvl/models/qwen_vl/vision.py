@@ -125,9 +125,9 @@ class Resampler(nn.Layer):
         self.ln_kv = LayerNorm(width, NORM_EPSILON)
 
     def forward(self, x, pictures: int, cu_seqlens):
-        """`x`: `[pictures * patches, patch_width]` -> `[pictures * n_queries, width]`."""
+        """`x`: `[pictures * patches, patch_width]`, or float32 beside float16 -> `[pictures * n_queries, width]`."""
         n_queries = self.query.shape[0]
-        values = self.ln_kv(self.kv_proj(x))
+        values = self.ln_kv(self.kv_proj(x)).astype(ops.activation_dtype(self.query.dtype))
         positions = self.pos_embed.astype(values.dtype)
         keys = _add_positions(values, paddle.matmul(self.resizing, self.pos_embed.astype("float32")))
         queries = self.ln_q(self.query.astype(values.dtype)) + positions

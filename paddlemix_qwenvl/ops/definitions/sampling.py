@@ -84,12 +84,15 @@ def _marked(logits: Tensor, settings: Tensor, marks: TokenMarks) -> Tensor:
     """Logits with biases and penalties."""
     each = marks.offsets[1:] - marks.offsets[:-1]
     rows = paddle.repeat_interleave(paddle.arange(each.shape[0], dtype="int64"), each)
-    tokens, counts = marks.tokens.astype("int64"), marks.counts.astype("float32")
+    size, tokens, counts = logits.shape[-1], marks.tokens.astype("int64"), marks.counts.astype("float32")
+    inside = paddle.logical_and(tokens >= 0, tokens < size)
+    tokens = paddle.where(inside, tokens, paddle.full_like(tokens, size))
+    logits = paddle.concat([logits, paddle.zeros([logits.shape[0], 1])], axis=-1)  # a column for those outside
     repetition, presence, frequency = settings[:, 4:].index_select(rows).unbind(axis=1)
     found = paddle.gather_nd(logits, paddle.stack([rows, tokens], axis=-1)) + marks.bias
     found = paddle.where(counts >= 0, paddle.where(found > 0, found / repetition, found * repetition), found)
     found = paddle.where(counts > 0, found - (presence + frequency * counts), found)
-    return paddle.index_put(logits, (rows, tokens), found)
+    return paddle.index_put(logits, (rows, tokens), found)[:, :size]
 
 
 def _allowed(logits: Tensor, allowed: Tensor) -> Tensor:
