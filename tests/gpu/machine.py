@@ -43,6 +43,14 @@ class Rows(ctypes.Structure):
     ]
 
 
+class Int4Weight(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("values", "scales", "zeros", "order")),
+        ("scale_dtype", ctypes.c_int),
+        *((name, ctypes.c_int64) for name in ("n", "k", "group")),
+    ]
+
+
 class TokenMarks(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("offsets", "tokens", "counts", "bias")),
@@ -154,6 +162,13 @@ def kv_cache(k: Array, v: Array) -> KvCache:
 def rows_of(block_tables: Array, lengths: Array) -> Rows:
     """The structure for tables [B, blocks] and lengths [B]."""
     return Rows(block_tables.pointer, lengths.pointer, *block_tables.shape)
+
+
+def int4_weight(values: Array, scale: Array, zeros: Array | None = None) -> Int4Weight:
+    """The structure for values [n, k / 2], scales and zeros [n, groups]."""
+    (n, half), groups = values.shape, scale.shape[1]
+    pointers = values.pointer, scale.pointer, zeros and zeros.pointer, None
+    return Int4Weight(*pointers, DTYPES[scale.dtype], n, 2 * half, 2 * half // groups)
 
 
 class Gpu(Machine):
