@@ -11,7 +11,7 @@ enum QwenvlDtype { QWENVL_FLOAT32, QWENVL_BFLOAT16, QWENVL_FLOAT16, QWENVL_INT8,
 
 enum { QWENVL_LARGEST_HEAD = 512, QWENVL_LARGEST_CUDA_HEAD = 256 };  // of decode_attention and cached_attention
 enum { QWENVL_LARGEST_CUDA_ROW = 16384 };                            // of layer_norm
-enum { QWENVL_FEW_CUDA_ROWS = 16 };                                  // of linear_int4
+enum { QWENVL_FEW_CUDA_ROWS = 32 };                                  // of linear_int4
 
 // [n, k], numbers (q - zero) * scale in groups of inputs, whose number is a multiple of QWENVL_INT4_GROUPS_OF and divides k.
 struct QwenvlInt4Weight {

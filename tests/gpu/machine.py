@@ -227,9 +227,9 @@ class Emulator(Machine):
     def wait(self) -> None:
         pass
 
-    def choose(self, order: str, processors: int = 4) -> None:
-        """Which of the threads that could run runs next, and how many multiprocessors there are."""
-        self.library.emulate(self.ORDERS.index(order), processors)
+    def choose(self, order: str, processors: int = 4, capability: tuple[int, int] = (9, 0)) -> None:
+        """Which of the threads that could run runs next, how many multiprocessors there are, and what the GPU is capable of."""
+        self.library.emulate(self.ORDERS.index(order), processors, 10 * capability[0] + capability[1])
 
 
 def build_for_gpu(capability: tuple[int, int]) -> Path:

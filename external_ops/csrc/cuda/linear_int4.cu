@@ -1,48 +1,14 @@
 // Products with int4 weights: few rows read the weight once, for many it is dequantised for a product of Paddle's.
-#include "device.h"
+#include "linear_int4_mma.h"
 
 namespace qwenvl {
 namespace cuda {
 namespace {
 
 constexpr int TOGETHER = 8;  // outputs of a block whose warps have one each
-constexpr int N = 8;         // numbers of a weight that a thread takes at a time, which are of one group
 constexpr int COPIERS = 256;
 
-// A weight [n, k].
-struct Int4 {
-  const uint8_t* values;
-  const void* scales;
-  const uint8_t* zeros;
-  QwenvlDtype scale_dtype;
-  int n, k;
-  Divisor group;
-
-  explicit Int4(const QwenvlInt4Weight& w)
-      : values(w.values), scales(w.scales), zeros(w.zeros), scale_dtype(w.scale_dtype), n((int)w.n), k((int)w.k),
-        group(w.group) {}
-  // Numbers at to at + N of output `row`, by their group's scale.
-  __device__ float numbers(int64_t row, int at, float (&x)[N]) const {
-    int rest;
-    const int64_t number = row * (k / group.divisor) + group.divide(at, rest);
-    const unsigned word = *(const unsigned*)(values + (row * k + at) / 2);
-    const int zero = zeros ? zeros[number] : 8;
-#pragma unroll
-    for (int j = 0; j < N; ++j) x[j] = (float)((int)(word >> 4 * j & 15) - zero);
-    switch (scale_dtype) {
-      case QWENVL_FLOAT16: return widen(((const __half*)scales)[number]);
-      case QWENVL_BFLOAT16: return widen(((const __nv_bfloat16*)scales)[number]);
-      default: return ((const float*)scales)[number];
-    }
-  }
-};
-
-bool holds(const QwenvlInt4Weight& w) {
-  return w.n <= INT32_MAX && w.k <= INT32_MAX && w.group > 0 && w.group % QWENVL_INT4_GROUPS_OF == 0 &&
-         w.k % w.group == 0 && packs<uint8_t>(w.k / 2, {w.values});
-}
-
-// A warp makes an output of up to R rows.
+// Where there are no tensor cores: a warp makes an output of up to R rows.
 template <class T, int R>
 __global__ void __launch_bounds__(TOGETHER * WARP) multiply_rows(Int4 weight, const T* x, const T* bias, int rows, T* y) {
   const int64_t output = (int64_t)blockIdx.x * TOGETHER + threadIdx.x / WARP;
@@ -51,15 +17,17 @@ __global__ void __launch_bounds__(TOGETHER * WARP) multiply_rows(Int4 weight, co
   x += (int64_t)first * weight.k;
   float total[R] = {};
   for (int at = lane * N; at < weight.k; at += WARP * N) {
-    float numbers[N];
-    const float scale = weight.numbers(output, at, numbers);
+    const int64_t group = weight.group_of(output, at);
+    const unsigned word = *(const unsigned*)weight.at(output, at);
+    const float scale = weight.scale(group);
+    const int zero = weight.zero(group);
 #pragma unroll
     for (int r = 0; r < R; ++r)
       if (r < count) {
         const Pack<T, N> some = load<T, N>(x + (int64_t)r * weight.k + at);
         float sum = 0;
 #pragma unroll
-        for (int j = 0; j < N; ++j) sum += numbers[j] * widen(some.at[j]);
+        for (int j = 0; j < N; ++j) sum += (float)((int)(word >> 4 * j & 15) - zero) * widen(some.at[j]);
         total[r] += scale * sum;
       }
   }
@@ -71,16 +39,39 @@ __global__ void __launch_bounds__(TOGETHER * WARP) multiply_rows(Int4 weight, co
   }
 }
 
+template <class T>
+int multiply_few(const Int4& weight, const T* x, const T* bias, int rows, T* y, void* stream) {
+  auto run = [&](auto kernel, int outputs, int together, int threads) {
+    const dim3 grid((weight.n + outputs - 1) / outputs, (rows + together - 1) / together);
+    return launch(kernel, grid, threads, stream, weight, x, bias, rows, y);
+  };
+  if constexpr (sizeof(T) == 2)
+    if (has_tensor_cores<T>()) {
+      const int threads = threads_for((weight.k + STEP - 1) / STEP * WARP, MOST_WARPS * WARP);
+      const bool whole = weight.group.divisor % STEP == 0;
+      auto mma = [&](auto of_steps, auto of_less, int together) {
+        return run(whole ? of_steps : of_less, OUTPUTS, together, threads);
+      };
+      if (rows <= COLUMNS) return mma(multiply_mma<T, 1, true>, multiply_mma<T, 1, false>, COLUMNS);
+      if (rows <= 2 * COLUMNS) return mma(multiply_mma<T, 2, true>, multiply_mma<T, 2, false>, 2 * COLUMNS);
+      return mma(multiply_mma<T, 4, true>, multiply_mma<T, 4, false>, 4 * COLUMNS);
+    }
+  if (rows == 1) return run(multiply_rows<T, 1>, TOGETHER, 1, TOGETHER * WARP);
+  return run(multiply_rows<T, 8>, TOGETHER, 8, TOGETHER * WARP);
+}
+
 // A block takes a row of the weight.
 template <class T>
 __global__ void dequantize(Int4 weight, T* numbers) {
   const int64_t row = blockIdx.x;
   for (int at = threadIdx.x * N; at < weight.k; at += blockDim.x * N) {
-    float some[N];
-    const float scale = weight.numbers(row, at, some);
+    const int64_t group = weight.group_of(row, at);
+    const unsigned word = *(const unsigned*)weight.at(row, at);
+    const float scale = weight.scale(group);
+    const int zero = weight.zero(group);
     Pack<T, N> out;
 #pragma unroll
-    for (int j = 0; j < N; ++j) out.at[j] = narrow<T>(some[j] * scale);
+    for (int j = 0; j < N; ++j) out.at[j] = narrow<T>((float)((int)(word >> 4 * j & 15) - zero) * scale);
     store(numbers + row * weight.k + at, out);
   }
 }
@@ -105,11 +96,7 @@ int qwenvl_cuda_linear_int4(const void* x, const QwenvlInt4Weight* weight, const
   return with_type(dtype, [&](auto zero) -> int {
     typedef decltype(zero) T;
     if (!packs<T>(weight->k, {x})) return cudaErrorInvalidValue;
-    auto run = [&](auto kernel, int64_t each) {
-      const dim3 grid((unsigned)((weight->n + TOGETHER - 1) / TOGETHER), (unsigned)((rows + each - 1) / each));
-      return launch(kernel, grid, TOGETHER * WARP, stream, Int4(*weight), (const T*)x, (const T*)bias, (int)rows, (T*)y);
-    };
-    return rows == 1 ? run(multiply_rows<T, 1>, 1) : rows <= 4 ? run(multiply_rows<T, 4>, 4) : run(multiply_rows<T, 8>, 8);
+    return multiply_few(Int4(*weight), (const T*)x, (const T*)bias, (int)rows, (T*)y, stream);
   });
 }
 
