@@ -41,6 +41,30 @@ std::vector<Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual, 
   return outputs;
 }
 
+// Many rows are multiplied by Paddle, with the weight's numbers in x's dtype, which live as long as the call.
+Tensor linear_int4(const Tensor& x, const QwenvlInt4Weight& weight, const OptionalTensor& bias) {
+  const int64_t rows = x.numel() / weight.k;
+  const QwenvlDtype dtype = kernel_dtype("x", x);
+  const OptionalTensor added = bias ? OptionalTensor(as(*bias, x.dtype())) : bias;
+  Tensor in = x;
+  if (weight.order) {
+    in = empty(x.shape(), x.dtype(), x);
+    check(qwenvl_cuda_gather_columns(x.data(), weight.order, dtype, rows, weight.k, in.data(), stream_of(x)),
+          "linear_int4");
+  }
+  if (rows <= QWENVL_FEW_CUDA_ROWS) {
+    Tensor y = empty(with_last(x.shape(), weight.n), x.dtype(), x);
+    check(qwenvl_cuda_linear_int4(in.data(), &weight, added ? added->data() : nullptr, dtype, rows, y.data(),
+                                  stream_of(x)),
+          "linear_int4");
+    return y;
+  }
+  Tensor numbers = empty({weight.n, weight.k}, x.dtype(), x);
+  check(qwenvl_cuda_dequantize_int4(&weight, dtype, numbers.data(), stream_of(x)), "linear_int4");
+  const Tensor y = paddle::matmul(in, numbers, false, true);
+  return added ? paddle::add(y, *added) : y;
+}
+
 std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin) {
   expect_dtype("k", k, q.dtype());
   const Tensor c = as(cos, DataType::FLOAT32), s = as(sin, DataType::FLOAT32);

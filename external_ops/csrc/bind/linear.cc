@@ -1,4 +1,4 @@
-#include "common.h"
+#include "gpu.h"
 
 namespace qwenvl {
 
@@ -24,6 +24,7 @@ std::vector<Tensor> linear_int4(const Tensor& x, const Tensor& values, const Ten
   PD_CHECK(group % QWENVL_INT4_GROUPS_OF == 0 && group * groups == k, "an int4 weight has groups of a multiple of ",
            QWENVL_INT4_GROUPS_OF, " inputs, which ", groups, " groups of ", k, " inputs are not");
   expect_dtype("values", values, DataType::UINT8);
+  expect_together("values", values, x);
   expect_shape("values", values, {n, k / 2});
   expect_shape("scale", scale, {n, groups});
   const QwenvlDtype scale_dtype = kernel_dtype("scale", scale);
@@ -35,6 +36,7 @@ std::vector<Tensor> linear_int4(const Tensor& x, const Tensor& values, const Ten
   if (bias) expect_shape("bias", *bias, {n});
   const QwenvlInt4Weight weight{values.data<uint8_t>(), scale.data(), zeros ? zeros->data<uint8_t>() : nullptr,
                                 order ? order->data<int32_t>() : nullptr, scale_dtype, n, k, group};
+  QWENVL_IF_ON_GPU(x, {gpu::linear_int4(x, weight, bias)});
   const Tensor in = wide(x);
   const OptionalTensor added = wide(bias);
   Tensor y = empty(with_last(x.shape(), n), DataType::FLOAT32, x);
