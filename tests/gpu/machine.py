@@ -51,6 +51,14 @@ class Int4Weight(ctypes.Structure):
     ]
 
 
+class Fp8Weight(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("values", "scales")),
+        ("scale_dtype", ctypes.c_int),
+        *((name, ctypes.c_int64) for name in ("n", "k")),
+    ]
+
+
 class TokenMarks(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("offsets", "tokens", "counts", "bias")),
@@ -169,6 +177,11 @@ def int4_weight(values: Array, scale: Array, zeros: Array | None = None) -> Int4
     (n, half), groups = values.shape, scale.shape[1]
     pointers = values.pointer, scale.pointer, zeros and zeros.pointer, None
     return Int4Weight(*pointers, DTYPES[scale.dtype], n, 2 * half, 2 * half // groups)
+
+
+def fp8_weight(values: Array, scale: Array) -> Fp8Weight:
+    """The structure for values [n, k] and a scale [n]."""
+    return Fp8Weight(values.pointer, scale.pointer, DTYPES[scale.dtype], *values.shape)
 
 
 class Gpu(Machine):

@@ -25,6 +25,24 @@ Tensor as(const Tensor& x, DataType dtype) { return x.dtype() == dtype ? x : x.c
 
 const uint8_t* bytes(const Tensor& mask) { return (const uint8_t*)mask.data<bool>(); }
 
+// `few` multiplies few rows by a narrow weight. Many are multiplied by Paddle, with the weight's numbers in x's dtype, which
+// live as long as the call.
+template <class Few, class Dequantize, class Weight>
+Tensor product(Few few, Dequantize dequantize, const Tensor& x, const Weight& weight, const OptionalTensor& bias) {
+  const int64_t rows = x.numel() / weight.k;
+  const QwenvlDtype dtype = kernel_dtype("x", x);
+  const OptionalTensor added = bias ? OptionalTensor(as(*bias, x.dtype())) : bias;
+  if (rows <= QWENVL_FEW_CUDA_ROWS) {
+    Tensor y = empty(with_last(x.shape(), weight.n), x.dtype(), x);
+    check(few(x.data(), &weight, added ? added->data() : nullptr, dtype, rows, y.data(), stream_of(x)), "linear");
+    return y;
+  }
+  Tensor numbers = empty({weight.n, weight.k}, x.dtype(), x);
+  check(dequantize(&weight, dtype, numbers.data(), stream_of(x)), "linear");
+  const Tensor y = paddle::matmul(x, numbers, false, true);
+  return added ? paddle::add(y, *added) : y;
+}
+
 }  // namespace
 
 std::vector<Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual, const Tensor& weight,
@@ -41,28 +59,17 @@ std::vector<Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual, 
   return outputs;
 }
 
-// Many rows are multiplied by Paddle, with the weight's numbers in x's dtype, which live as long as the call.
 Tensor linear_int4(const Tensor& x, const QwenvlInt4Weight& weight, const OptionalTensor& bias) {
-  const int64_t rows = x.numel() / weight.k;
-  const QwenvlDtype dtype = kernel_dtype("x", x);
-  const OptionalTensor added = bias ? OptionalTensor(as(*bias, x.dtype())) : bias;
-  Tensor in = x;
-  if (weight.order) {
-    in = empty(x.shape(), x.dtype(), x);
-    check(qwenvl_cuda_gather_columns(x.data(), weight.order, dtype, rows, weight.k, in.data(), stream_of(x)),
-          "linear_int4");
-  }
-  if (rows <= QWENVL_FEW_CUDA_ROWS) {
-    Tensor y = empty(with_last(x.shape(), weight.n), x.dtype(), x);
-    check(qwenvl_cuda_linear_int4(in.data(), &weight, added ? added->data() : nullptr, dtype, rows, y.data(),
-                                  stream_of(x)),
-          "linear_int4");
-    return y;
-  }
-  Tensor numbers = empty({weight.n, weight.k}, x.dtype(), x);
-  check(qwenvl_cuda_dequantize_int4(&weight, dtype, numbers.data(), stream_of(x)), "linear_int4");
-  const Tensor y = paddle::matmul(in, numbers, false, true);
-  return added ? paddle::add(y, *added) : y;
+  if (!weight.order) return product(qwenvl_cuda_linear_int4, qwenvl_cuda_dequantize_int4, x, weight, bias);
+  Tensor in = empty(x.shape(), x.dtype(), x);
+  check(qwenvl_cuda_gather_columns(x.data(), weight.order, kernel_dtype("x", x), x.numel() / weight.k, weight.k,
+                                   in.data(), stream_of(x)),
+        "linear_int4");
+  return product(qwenvl_cuda_linear_int4, qwenvl_cuda_dequantize_int4, in, weight, bias);
+}
+
+Tensor linear_fp8(const Tensor& x, const QwenvlFp8Weight& weight, const OptionalTensor& bias) {
+  return product(qwenvl_cuda_linear_fp8, qwenvl_cuda_dequantize_fp8, x, weight, bias);
 }
 
 std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin) {
