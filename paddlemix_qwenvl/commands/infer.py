@@ -36,10 +36,10 @@ def infer(
 
         return print_plan(model_path, loading, sharing)
 
-    def load():
+    def load(on_progress):
         from paddlemix_qwenvl.engine.session import Assistant
 
         how = options.given(quantization=sharing.quantization, vision_parallel=sharing.vision_parallel)
-        return Assistant.load(model_path, **running.given(), **how, **loading.given())
+        return Assistant.load(model_path, on_progress=on_progress, **running.given(), **how, **loading.given())
 
     ask(load, asking, running.device, mp_degree)

@@ -30,6 +30,7 @@ from paddlemix_qwenvl.models.conversations import question_about
 from paddlemix_qwenvl.models.processor import AnswerDecoder
 from paddlemix_qwenvl.models.prompts import Prompt
 from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel
+from paddlemix_qwenvl.progress import OnProgress
 
 DECODED_BYTES = 256 << 20
 LIMITS = ("min_pixels", "max_pixels")
@@ -133,6 +134,7 @@ class Assistant:
         kv_cache_gib: float | None = None,
         remember_images: bool = True,
         max_model_len: int | None = None,
+        on_progress: OnProgress | None = None,
         **source,
     ) -> Assistant:
         """Load a model by name or folder.
@@ -144,6 +146,7 @@ class Assistant:
             vision_parallel: with several ranks, the vision tower split over them ("tensor", the default) or whole on each ("data").
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
             kv_cache_gib, remember_images, max_model_len: as in `of`.
+            on_progress: as in `from_pretrained`.
             source: where a name is looked up, as in `hub.fetch`.
 
         Raises:
@@ -160,7 +163,13 @@ class Assistant:
         model_path = hub.locate(model_path)
         family = find_family(model_path, **source)
         model = generating(family.load("model")).from_pretrained(
-            model_path, dtype=dtype, quantization=quantization, allow_pickle=allow_pickle, **changes, **source
+            model_path,
+            dtype=dtype,
+            quantization=quantization,
+            allow_pickle=allow_pickle,
+            on_progress=on_progress,
+            **changes,
+            **source,
         )
         processor = family.load("processor").from_pretrained(model_path, **source)
         prompts = partial(family.module("positions").prompts, model.config)

@@ -39,13 +39,14 @@ from paddlemix_qwenvl.models.loading import (
 )
 from paddlemix_qwenvl.models.quantization import read
 from paddlemix_qwenvl.parallel import DEGREES, TensorParallel, tensor_parallel, using
+from paddlemix_qwenvl.progress import Counter, OnProgress
 from paddlemix_qwenvl.weights.checkpoint import open_folder
 from paddlemix_qwenvl.weights.loading import load_weights
 from paddlemix_qwenvl.weights.packing import quantization_config
 from paddlemix_qwenvl.weights.quantised import laid_of
 from paddlemix_qwenvl.weights.saving import save_weights
 
-_ARGUMENTS = ("dtype", "torch_dtype", "config", "quantization", "allow_pickle")
+_ARGUMENTS = ("dtype", "torch_dtype", "config", "quantization", "allow_pickle", "on_progress")
 
 
 class LoadableModel(nn.Layer):
@@ -87,6 +88,7 @@ class LoadableModel(nn.Layer):
         torch_dtype: str | None = None,
         quantization: str | None = None,
         allow_pickle: bool = False,
+        on_progress: OnProgress | None = None,
         **kwargs,
     ):
         """Load a model from a folder or by name.
@@ -101,6 +103,7 @@ class LoadableModel(nn.Layer):
                 scale an output channel; "int4" those of the decoder's blocks in 4, in groups of inputs, and the others as int8;
                 None for none.
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
+            on_progress: gets how many of the weights' numbers are there, and how many they are.
             kwargs: where to look (`cache_dir`, `subfolder`, `from_hf_hub`, ...), fields of the config to change, and what
                 PaddleNLP and transformers take that is done anyway (`low_cpu_mem_usage`, ...).
 
@@ -136,10 +139,8 @@ class LoadableModel(nn.Layer):
         check_blocks(config, checkpoint)
         model = model or cls.without_memory(config, dtype)
         tensor_parallel().meet()
-        if quantization:
-            load_weights(model, checkpoint, dtype, model.quantized_as_read(quantization))
-        else:
-            load_weights(model, checkpoint, dtype)
+        filled = model.quantized_as_read(quantization) if quantization else lambda path: None
+        load_weights(model, checkpoint, dtype, model._counted(filled, on_progress))
         tensor_parallel().meet()
         model.eval()
         model.generation_config = generation or model.generation_config
@@ -218,6 +219,17 @@ class LoadableModel(nn.Layer):
                 layer.quantize(name)
 
         return quantize
+
+    def _counted(self, filled: Callable[[str], None], on_progress: OnProgress | None) -> Callable[[str], None]:
+        """What `load_weights` is to call in place of `filled`, so that progress is told."""
+        sizes = {path: math.prod(parameter.shape) for path, parameter in self.named_parameters()}
+        counter = Counter(sum(sizes.values()), on_progress)
+
+        def count(path: str) -> None:
+            filled(path)
+            counter.add(sizes[path])
+
+        return count
 
     def formats(self) -> set[Format]:
         """How the model's Linear layers hold their weights."""

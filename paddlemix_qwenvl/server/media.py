@@ -63,7 +63,7 @@ class MediaPolicy:
                     loaded = await self._one(part)
             except MediaError as error:
                 raise MediaError(f"{part['type']} {number}: {error}") from None
-            left -= max(_pixels(loaded), part.get("min_pixels", 0))
+            left -= max(pixels_of(loaded), part.get("min_pixels", 0))
             if left < 0:
                 raise MediaError(
                     f"pictures and videos of over {self._limits.pixels} pixels together; send fewer or smaller ones."
@@ -98,7 +98,8 @@ class MediaPolicy:
         raise MediaError(_NOT_ALLOWED)
 
 
-def _pixels(loaded: Image.Image | Video) -> int:
+def pixels_of(loaded: Image.Image | Video) -> int:
+    """Of a picture, or of all frames of a video."""
     if isinstance(loaded, Video):
         return loaded.frames.size // 3
     return loaded.width * loaded.height
