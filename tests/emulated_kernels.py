@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import paddle
-from gpu.machine import Array, Emulator, int4_weight
+from gpu.machine import Array, Emulator, fp8_weight, int4_weight
 
 from paddlemix_qwenvl.dtypes import dtype_name
 from paddlemix_qwenvl.ops.version import Version
@@ -23,24 +23,31 @@ class Kernels:
     def __init__(self):
         self.emulator, self.calls = Emulator(), Counter()
         self.emulator.choose("first come")
-        self.versions = {"linear_int4": Version(self.linear_int4, False, lambda: "compiled for CUDA, on a GPU")}
+        runs = {"linear_fp8": self.linear_fp8, "linear_int4": self.linear_int4}
+        self.versions = {name: Version(run, False, lambda: "compiled for CUDA, on a GPU") for name, run in runs.items()}
+
+    def linear_fp8(self, x, weight, bias=None):
+        arrays = self.put(weight.values), self.put(weight.scale)
+        return self.product("fp8", x, fp8_weight(*arrays), bias)
 
     def linear_int4(self, x, weight, bias=None):
-        dtype, rows, (outputs, inputs) = (
-            dtype_name(x.dtype),
-            x.size // x.shape[-1],
-            (weight.values.shape[0], x.shape[-1]),
-        )
         arrays = [self.put(tensor) for tensor in weight[:3]]  # which keep the memory of the structure
-        structure, given, added = int4_weight(*arrays), self.put(x), bias if bias is None else bias.astype(dtype)
+        structure = int4_weight(*arrays)
         if weight.order is not None:
-            given = self.run("gather_columns", x.shape, dtype, given, self.put(weight.order), dtype, rows, inputs)
+            sizes = dtype_name(x.dtype), x.size // structure.k, structure.k
+            x = self.run("gather_columns", x.shape, sizes[0], self.put(x), self.put(weight.order), *sizes)
+        return self.product("int4", x, structure, bias)
+
+    def product(self, kind: str, x, weight, bias):
+        dtype, rows = dtype_name(x.dtype), x.size // weight.k
+        bias = None if bias is None else bias.astype(dtype)
         if rows <= FEW_ROWS:
-            shape = [*x.shape[:-1], outputs]
-            return self.tensor(self.run("linear_int4", shape, dtype, given, structure, self.put(added), dtype, rows))
-        numbers = self.tensor(self.run("dequantize_int4", [outputs, inputs], dtype, structure, dtype))
-        y = paddle.matmul(self.tensor(given), numbers, transpose_y=True)
-        return y if added is None else y + added
+            shape = [*x.shape[:-1], weight.n]
+            return self.run(f"linear_{kind}", shape, dtype, self.put(x), weight, self.put(bias), dtype, rows)
+        y = paddle.matmul(
+            x, self.run(f"dequantize_{kind}", [weight.n, weight.k], dtype, weight, dtype), transpose_y=True
+        )
+        return y if bias is None else y + bias
 
     def put(self, tensor: paddle.Tensor | None) -> Array | None:
         if tensor is None:
@@ -48,12 +55,9 @@ class Kernels:
         dtype = dtype_name(tensor.dtype)
         return self.emulator.put((tensor.astype("float32") if dtype == "bfloat16" else tensor).numpy(), dtype)
 
-    def tensor(self, array: Array) -> paddle.Tensor:
-        return paddle.to_tensor(array.read(), "float32").astype(array.dtype)
-
-    def run(self, name: str, shape: list[int], dtype: str, *arguments) -> Array:
+    def run(self, name: str, shape: list[int], dtype: str, *arguments) -> paddle.Tensor:
         """What a function writes to its last argument."""
         self.calls[name] += 1
         out = self.emulator.empty(shape, dtype)
         self.emulator.run(name, *arguments, out)
-        return out
+        return paddle.to_tensor(out.read(), "float32").astype(dtype)

@@ -6,14 +6,16 @@ std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const Optional
                            const OptionalTensor& bias) {
   const int64_t n = weight.shape()[0], k = weight.shape().back(), rows = k ? x.numel() / k : 0;
   expect_shape("weight", weight, {n, x.shape().back()});
-  PD_CHECK(!!scale == (weight.dtype() == DataType::INT8), "a scale goes with an int8 weight and with no other");
+  const bool fp8 = weight.dtype() == DataType::UINT8;  // whose bits they are
+  PD_CHECK(!!scale == (fp8 || weight.dtype() == DataType::INT8), "a scale goes with an int8 weight or the bits of an fp8 one");
   if (scale) expect_shape("scale", *scale, {n});
   if (bias) expect_shape("bias", *bias, {n});
+  if (fp8) QWENVL_IF_ON_GPU(x, {gpu::linear_fp8(x, weight, *scale, bias)});
   const Tensor in = wide(x);
   const OptionalTensor scales = wide(scale), added = wide(bias);
   Tensor y = empty(with_last(x.shape(), n), DataType::FLOAT32, x);
-  qwenvl_linear(in.data<float>(), weight.data(), kernel_dtype("weight", weight), data(scales), data(added), rows, k, n,
-                y.data<float>());
+  qwenvl_linear(in.data<float>(), weight.data(), fp8 ? QWENVL_FP8 : kernel_dtype("weight", weight), data(scales),
+                data(added), rows, k, n, y.data<float>());
   return {narrow(y, x)};
 }
 
