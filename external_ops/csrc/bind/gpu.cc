@@ -175,6 +175,15 @@ Tensor sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor
   return drawn;
 }
 
+Tensor log_probability(const Tensor& logits, const Tensor& tokens) {
+  const Tensor in = as(logits, DataType::FLOAT32);
+  Tensor y = empty({logits.shape()[0]}, DataType::FLOAT32, logits);
+  check(qwenvl_cuda_log_probability(in.data<float>(), tokens.data<int64_t>(), logits.shape()[0], logits.shape()[1],
+                                    y.data<float>(), stream_of(logits)),
+        "log_probability");
+  return y;
+}
+
 }  // namespace gpu
 }  // namespace qwenvl
 #endif

@@ -39,6 +39,7 @@ Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& ca
 
 Tensor sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
               const QwenvlTokenMarks* marks, const int32_t* allowed);
+Tensor log_probability(const Tensor& logits, const Tensor& tokens);
 
 }  // namespace gpu
 }  // namespace qwenvl

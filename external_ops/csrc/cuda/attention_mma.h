@@ -1,6 +1,5 @@
-// Queries against the KV cache on the tensor cores, for heads of 128 numbers in
-// float16 or bfloat16. Up to 8 heads that share a kv head are rows of the products; rows 8 to 15 stay zero, which costs nothing
-// where memory is what takes the time.
+// Queries against the KV cache on the tensor cores, for heads of 128 numbers in float16 or bfloat16. Up to 8 heads that share a
+// kv head are rows of the products; rows 8 to 15 stay zero, which costs nothing where memory is what takes the time.
 #pragma once
 
 #include "attention.h"

@@ -61,6 +61,9 @@ int qwenvl_cuda_cached_attention(const void* q, const struct QwenvlKvCache* cach
 int qwenvl_cuda_sample(const float* logits, const struct QwenvlSampling* settings, const float* uniform,
                        const struct QwenvlTokenMarks* marks, const int32_t* allowed, int64_t batch, int64_t vocabulary,
                        float* scratch, int64_t* tokens, void* stream);
+// Logarithms of the probabilities that softmax(logits [batch, vocabulary]) gives tokens [batch]; not a number for what is none.
+int qwenvl_cuda_log_probability(const float* logits, const int64_t* tokens, int64_t batch, int64_t vocabulary, float* y,
+                                void* stream);
 
 // y [rows, n] = x [rows, k] times the transposed weight, plus bias [n] if there is one; sums are float32. Reads the weight once
 // for up to QWENVL_FEW_CUDA_ROWS rows; has none for more. x has its columns in the weight's order.

@@ -1,5 +1,5 @@
-// Products of a few rows with int4 and fp8 weights on the tensor cores. Rows of A are outputs, columns of B rows of x. A weight's numbers
-// become float16 or bfloat16 before they are scaled, which is exact; sums are scaled in float32.
+// Products of a few rows with int4 and fp8 weights on the tensor cores. Rows of A are outputs, columns of B rows of x. A
+// weight's numbers become float16 or bfloat16 before they are scaled, which is exact; sums are scaled in float32.
 #pragma once
 
 #include "mma.h"
@@ -43,7 +43,7 @@ struct Int4Step {
   static constexpr bool HALF = std::is_same<T, __half>::value;
   // A step q, put into the last bits of BASE, is a number less BASE: 1024 in float16, 128 in bfloat16.
   static constexpr unsigned BASE = HALF ? 0x64006400u : 0x43004300u, ONE = HALF ? 0x3c003c00u : 0x3f803f80u;
-  static constexpr bool SCALED_AT_END = WHOLE;
+  static constexpr bool ONE_GROUP = WHOLE;  // its numbers have one scale
   unsigned words[2][UNITS] = {}, minus_zero[2];
   float scale[2];
 
@@ -81,7 +81,7 @@ struct Int4Step {
 template <class T>
 struct Fp8Step {
   static constexpr bool HALF = std::is_same<T, __half>::value;
-  static constexpr bool SCALED_AT_END = false;
+  static constexpr bool ONE_GROUP = false;
   Pack<unsigned, 2> words[2][UNITS] = {};
   float scale[2];
 
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(MOST_WARPS * WARP) multiply_mma(Weight weight,
 #pragma unroll
     for (int u = 0; u < UNITS; ++u) {
       if (step + interleaved(u, 0) >= weight.k) break;
-      if (!Step::SCALED_AT_END || u == 0) now.begin(weight, outputs, step, u);
+      if (!Step::ONE_GROUP || u == 0) now.begin(weight, outputs, step, u);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         unsigned a[4];
@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(MOST_WARPS * WARP) multiply_mma(Weight weight,
           multiply<T>(sums[p], a, low_halves(some.at[half], some.at[half + 2]), high_halves(some.at[half], some.at[half + 2]));
         }
       }
-      if (!Step::SCALED_AT_END || u == UNITS - 1)
+      if (!Step::ONE_GROUP || u == UNITS - 1)
 #pragma unroll
         for (int p = 0; p < P; ++p)
 #pragma unroll
