@@ -103,6 +103,13 @@ def linear_int8(x, weight, bias=None):
     return _run(_LINEAR, x, weight.values, weight.scale, bias)[0]
 
 
+def linear_fp8(x, weight, bias=None):
+    if weight.scale.ndim > 1:
+        return linear(x, definitions.dequantize_fp8(weight, "float32"), bias)
+    scale, outputs = weight.scale, weight.values.shape[:1]
+    return _run(_LINEAR, x, weight.values, scale if scale.shape == outputs else scale.expand(outputs), bias)[0]
+
+
 def linear_int4(x, weight, bias=None):
     return _run(_LINEAR_INT4, x, *weight, bias)[0]
 
@@ -151,8 +158,9 @@ _register("get_padding_offset", cuda=True)
 _register("layer_norm", layer_norm, differentiable=True, cuda=True)
 _register("linear", linear, differentiable=True, describe=_products)
 _register("linear_int8", linear_int8, describe=_products)
-_register("linear_int4", linear_int4, describe=_products)
-_register("log_probability")
+_register("linear_fp8", linear_fp8, cuda=True, describe=_products)
+_register("linear_int4", linear_int4, cuda=True, describe=_products)
+_register("log_probability", cuda=True)
 _register("qkv_attention", qkv_attention)
 _register("qkv_transpose_split", differentiable=True, cuda=True)
 _register("qkv_write_cache", cuda=True)

@@ -39,6 +39,7 @@ _FLASH_LARGEST_HEAD = 256
 _FEW = 4  # new tokens a row
 _INT8_OUTPUTS, _INT8_INPUTS = 16, 64  # what the sizes of an arranged weight are multiples of
 _BIAS_SIZES = 8  # what the sizes of a product that adds its bias itself are multiples of
+_FP8_INPUTS = 32  # and what those of an fp8 weight are in CUDA
 
 
 def find(name: str):
@@ -213,6 +214,12 @@ def linear_int8(x, weight, bias=None):
     return _paddle.weight_only_linear(x, weight.values, bias, weight.scale, "int8")
 
 
+def linear_fp8(x, weight, bias=None, kernel=None):
+    """By the `kernel` in CUDA, which has a scale for each output."""
+    fits = weight.scale.ndim == 1 and weight.values.shape[1] % _FP8_INPUTS == 0
+    return (kernel if fits else definitions.linear_fp8)(x, weight, bias)
+
+
 def _try_int8() -> tuple[Tensor, Tensor]:
     weight, x = _numbers(16, 64), _numbers(6, 64)
     arranged = _arranged(weight)
@@ -243,8 +250,9 @@ _OWN = {
 def versions(kernels: dict[str, Version]) -> dict[str, Version]:
     """By the operation's name, beside `kernels` in CUDA. Where this Paddle lacks what one needs, the definition, which says why."""
     found = kernels | {name: _version(name, own) for name, own in _OWN.items()}
-    if kernel := kernels.get("cached_attention"):
-        found["cached_attention"] = kernel._replace(run=functools.partial(cached_attention, kernel=kernel.run))
+    for name, run in (("cached_attention", cached_attention), ("linear_fp8", linear_fp8)):
+        if kernel := kernels.get(name):
+            found[name] = kernel._replace(run=functools.partial(run, kernel=kernel.run))
     return found
 
 

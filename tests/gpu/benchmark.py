@@ -13,6 +13,7 @@ import sys
 
 import torch
 from benchmark_cases import CASES, DEVICE, Case
+from benchmark_products import PRODUCTS
 from machine import Gpu
 
 LEAST_BYTES = 256 << 20  # of all copies of the inputs together
@@ -88,7 +89,7 @@ def main() -> int:
     print("| kernel | largest difference | time | share of the copy's bandwidth | PyTorch's time / ours |")
     print("|---|---|---|---|---|")
     wrong = []
-    for kind in CASES:
+    for kind in (*CASES, *PRODUCTS):
         found = measure(kind(gpu, dtype))
         share = found["bytes"] / found["ours"] / rate
         print(

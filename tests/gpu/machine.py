@@ -43,6 +43,22 @@ class Rows(ctypes.Structure):
     ]
 
 
+class Int4Weight(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("values", "scales", "zeros", "order")),
+        ("scale_dtype", ctypes.c_int),
+        *((name, ctypes.c_int64) for name in ("n", "k", "group")),
+    ]
+
+
+class Fp8Weight(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("values", "scales")),
+        ("scale_dtype", ctypes.c_int),
+        *((name, ctypes.c_int64) for name in ("n", "k")),
+    ]
+
+
 class TokenMarks(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("offsets", "tokens", "counts", "bias")),
@@ -156,6 +172,18 @@ def rows_of(block_tables: Array, lengths: Array) -> Rows:
     return Rows(block_tables.pointer, lengths.pointer, *block_tables.shape)
 
 
+def int4_weight(values: Array, scale: Array, zeros: Array | None = None) -> Int4Weight:
+    """The structure for values [n, k / 2], scales and zeros [n, groups]."""
+    (n, half), groups = values.shape, scale.shape[1]
+    pointers = values.pointer, scale.pointer, zeros and zeros.pointer, None
+    return Int4Weight(*pointers, DTYPES[scale.dtype], n, 2 * half, 2 * half // groups)
+
+
+def fp8_weight(values: Array, scale: Array) -> Fp8Weight:
+    """The structure for values [n, k] and a scale [n]."""
+    return Fp8Weight(values.pointer, scale.pointer, DTYPES[scale.dtype], *values.shape)
+
+
 class Gpu(Machine):
     """The current CUDA device."""
 
@@ -212,9 +240,9 @@ class Emulator(Machine):
     def wait(self) -> None:
         pass
 
-    def choose(self, order: str, processors: int = 4) -> None:
-        """Which of the threads that could run runs next, and how many multiprocessors there are."""
-        self.library.emulate(self.ORDERS.index(order), processors)
+    def choose(self, order: str, processors: int = 4, capability: tuple[int, int] = (9, 0)) -> None:
+        """Which of the threads that could run runs next, how many multiprocessors there are, and what the GPU is capable of."""
+        self.library.emulate(self.ORDERS.index(order), processors, 10 * capability[0] + capability[1])
 
 
 def build_for_gpu(capability: tuple[int, int]) -> Path:

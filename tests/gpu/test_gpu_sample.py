@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from machine import TokenMarks
+from near import close
 from op_definitions import SAMPLING, bit_masks, draw_marks, sample_row, settings, token_marks
 
 
@@ -106,6 +107,23 @@ def test_one_token(machine):
 
 def test_nothing_is_possible(machine):
     assert sample(machine, [[-np.inf] * 5, [np.nan] * 5], settings(1, 2, 0.5), 0.5) == [0, 0]
+
+
+@pytest.mark.parametrize("vocabulary", [1, 33, 5000])
+def test_log_probability(machine, vocabulary):
+    draws = np.random.default_rng(4)
+    logits, tokens = machine.put(draws.normal(50, 9, (3, vocabulary))), [0, vocabulary // 2, vocabulary - 1]
+    found = machine.empty([3])
+    machine.run("log_probability", logits, machine.put(tokens, "int64"), 3, vocabulary, found)
+    exact = logits.read()
+    wanted = exact - np.log(np.exp(exact).sum(-1, keepdims=True))
+    close(found, wanted[range(3), tokens])
+
+
+def test_the_log_probability_of_what_is_no_token(machine):
+    found = machine.empty([3])
+    machine.run("log_probability", machine.put(np.zeros((3, 4))), machine.put([-1, 4, 0], "int64"), 3, 4, found)
+    np.testing.assert_allclose(found.read(), [np.nan, np.nan, -np.log(4)], rtol=1e-6)
 
 
 def test_a_vocabulary_of_qwen(emulator):

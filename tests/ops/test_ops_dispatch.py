@@ -20,7 +20,7 @@ from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.ops import definitions, dispatch, location
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("attention", "gradients", "int4", "linear", "norm", "padding", "rotary", "sample")
+NAMES = ("attention", "fp8", "gradients", "int4", "linear", "norm", "padding", "rotary", "sample")
 KERNEL_TESTS = [Path(__file__).with_name(f"test_ops_{name}.py") for name in NAMES]
 
 
@@ -53,7 +53,7 @@ def test_every_kernel_runs_its_operation():
         import paddlemix_qwenvl_ops as library
 
         kernels = {name for name in definitions.__all__ if f"qwenvl_{name}" in library.OPERATIONS}
-        kernels.add("linear_int8")  # by the kernel of `linear`
+        kernels |= {"linear_fp8", "linear_int8"}  # by the kernel of `linear`
     assert set(dispatch.CPU) == kernels
     assert {name for name, way in ops.status().items() if way.startswith("compiled for ")} == kernels
 
@@ -168,7 +168,7 @@ if not PLAIN_ONLY:
         [
             (lambda c, x: c.rms_norm(x, x[0, :3], 1e-6), r"weight has shape \[3\], expected \[4\]"),
             (lambda c, x: c.linear(x, tensor(np.ones((2, 5)))), r"weight has shape \[2, 5\], expected \[2, 4\]"),
-            (lambda c, x: c.linear(x, x.astype("int8")), "a scale goes with an int8 weight"),
+            (lambda c, x: c.linear(x, x.astype("int8")), "a scale goes with an int8 weight or the bits"),
             (lambda c, x: c.qkv_attention(x, x, x, x, 3, 2), "3 query heads do not share 2 kv heads evenly"),
             (lambda c, x: c.swiglu(x[:, :3]), "halves its last axis, which has odd size 3"),
             (

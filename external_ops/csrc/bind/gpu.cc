@@ -25,6 +25,24 @@ Tensor as(const Tensor& x, DataType dtype) { return x.dtype() == dtype ? x : x.c
 
 const uint8_t* bytes(const Tensor& mask) { return (const uint8_t*)mask.data<bool>(); }
 
+// `few` multiplies few rows by a narrow weight. Many are multiplied by Paddle, with the weight's numbers in x's dtype, which
+// live as long as the call.
+template <class Few, class Dequantize, class Weight>
+Tensor product(Few few, Dequantize dequantize, const Tensor& x, const Weight& weight, const OptionalTensor& bias) {
+  const int64_t rows = x.numel() / weight.k;
+  const QwenvlDtype dtype = kernel_dtype("x", x);
+  const OptionalTensor added = bias ? OptionalTensor(as(*bias, x.dtype())) : bias;
+  if (rows <= QWENVL_FEW_CUDA_ROWS) {
+    Tensor y = empty(with_last(x.shape(), weight.n), x.dtype(), x);
+    check(few(x.data(), &weight, added ? added->data() : nullptr, dtype, rows, y.data(), stream_of(x)), "linear");
+    return y;
+  }
+  Tensor numbers = empty({weight.n, weight.k}, x.dtype(), x);
+  check(dequantize(&weight, dtype, numbers.data(), stream_of(x)), "linear");
+  const Tensor y = paddle::matmul(x, numbers, false, true);
+  return added ? paddle::add(y, *added) : y;
+}
+
 }  // namespace
 
 std::vector<Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual, const Tensor& weight,
@@ -39,6 +57,21 @@ std::vector<Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual, 
                                outputs[0].data(), stream_of(x)),
         "layer_norm");
   return outputs;
+}
+
+Tensor linear_int4(const Tensor& x, const QwenvlInt4Weight& weight, const OptionalTensor& bias) {
+  if (!weight.order) return product(qwenvl_cuda_linear_int4, qwenvl_cuda_dequantize_int4, x, weight, bias);
+  Tensor in = empty(x.shape(), x.dtype(), x);
+  check(qwenvl_cuda_gather_columns(x.data(), weight.order, kernel_dtype("x", x), x.numel() / weight.k, weight.k,
+                                   in.data(), stream_of(x)),
+        "linear_int4");
+  return product(qwenvl_cuda_linear_int4, qwenvl_cuda_dequantize_int4, in, weight, bias);
+}
+
+Tensor linear_fp8(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& bias) {
+  const QwenvlFp8Weight weight{values.data<uint8_t>(), scale.data(), kernel_dtype("scale", scale), values.shape()[0],
+                               values.shape()[1]};
+  return product(qwenvl_cuda_linear_fp8, qwenvl_cuda_dequantize_fp8, x, weight, bias);
 }
 
 std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin) {
@@ -140,6 +173,15 @@ Tensor sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor
                            logits.shape()[1], scratch.data<float>(), drawn.data<int64_t>(), stream_of(logits)),
         "sample");
   return drawn;
+}
+
+Tensor log_probability(const Tensor& logits, const Tensor& tokens) {
+  const Tensor in = as(logits, DataType::FLOAT32);
+  Tensor y = empty({logits.shape()[0]}, DataType::FLOAT32, logits);
+  check(qwenvl_cuda_log_probability(in.data<float>(), tokens.data<int64_t>(), logits.shape()[0], logits.shape()[1],
+                                    y.data<float>(), stream_of(logits)),
+        "log_probability");
+  return y;
 }
 
 }  // namespace gpu

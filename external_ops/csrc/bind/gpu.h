@@ -18,6 +18,9 @@ namespace gpu {
 std::vector<Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual, const Tensor& weight,
                                const Tensor& bias, float epsilon);
 
+Tensor linear_int4(const Tensor& x, const QwenvlInt4Weight& weight, const OptionalTensor& bias);
+Tensor linear_fp8(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& bias);
+
 std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin);
 std::vector<Tensor> qkv_transpose_split(const Tensor& qkv, const Tensor& cos, const Tensor& sin, int num_heads,
                                         int num_kv_heads);
@@ -36,6 +39,7 @@ Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& ca
 
 Tensor sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
               const QwenvlTokenMarks* marks, const int32_t* allowed);
+Tensor log_probability(const Tensor& logits, const Tensor& tokens);
 
 }  // namespace gpu
 }  // namespace qwenvl

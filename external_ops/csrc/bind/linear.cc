@@ -1,4 +1,4 @@
-#include "common.h"
+#include "gpu.h"
 
 namespace qwenvl {
 
@@ -6,14 +6,16 @@ std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const Optional
                            const OptionalTensor& bias) {
   const int64_t n = weight.shape()[0], k = weight.shape().back(), rows = k ? x.numel() / k : 0;
   expect_shape("weight", weight, {n, x.shape().back()});
-  PD_CHECK(!!scale == (weight.dtype() == DataType::INT8), "a scale goes with an int8 weight and with no other");
+  const bool fp8 = weight.dtype() == DataType::UINT8;  // whose bits they are
+  PD_CHECK(!!scale == (fp8 || weight.dtype() == DataType::INT8), "a scale goes with an int8 weight or the bits of an fp8 one");
   if (scale) expect_shape("scale", *scale, {n});
   if (bias) expect_shape("bias", *bias, {n});
+  if (fp8) QWENVL_IF_ON_GPU(x, {gpu::linear_fp8(x, weight, *scale, bias)});
   const Tensor in = wide(x);
   const OptionalTensor scales = wide(scale), added = wide(bias);
   Tensor y = empty(with_last(x.shape(), n), DataType::FLOAT32, x);
-  qwenvl_linear(in.data<float>(), weight.data(), kernel_dtype("weight", weight), data(scales), data(added), rows, k, n,
-                y.data<float>());
+  qwenvl_linear(in.data<float>(), weight.data(), fp8 ? QWENVL_FP8 : kernel_dtype("weight", weight), data(scales),
+                data(added), rows, k, n, y.data<float>());
   return {narrow(y, x)};
 }
 
@@ -24,6 +26,7 @@ std::vector<Tensor> linear_int4(const Tensor& x, const Tensor& values, const Ten
   PD_CHECK(group % QWENVL_INT4_GROUPS_OF == 0 && group * groups == k, "an int4 weight has groups of a multiple of ",
            QWENVL_INT4_GROUPS_OF, " inputs, which ", groups, " groups of ", k, " inputs are not");
   expect_dtype("values", values, DataType::UINT8);
+  expect_together("values", values, x);
   expect_shape("values", values, {n, k / 2});
   expect_shape("scale", scale, {n, groups});
   const QwenvlDtype scale_dtype = kernel_dtype("scale", scale);
@@ -35,6 +38,7 @@ std::vector<Tensor> linear_int4(const Tensor& x, const Tensor& values, const Ten
   if (bias) expect_shape("bias", *bias, {n});
   const QwenvlInt4Weight weight{values.data<uint8_t>(), scale.data(), zeros ? zeros->data<uint8_t>() : nullptr,
                                 order ? order->data<int32_t>() : nullptr, scale_dtype, n, k, group};
+  QWENVL_IF_ON_GPU(x, {gpu::linear_int4(x, weight, bias)});
   const Tensor in = wide(x);
   const OptionalTensor added = wide(bias);
   Tensor y = empty(with_last(x.shape(), n), DataType::FLOAT32, x);

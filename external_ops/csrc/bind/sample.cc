@@ -59,6 +59,8 @@ std::vector<Tensor> log_probability(const Tensor& logits, const Tensor& tokens) 
   const int64_t batch = logits.shape()[0], vocabulary = logits.shape()[1];
   expect_shape("tokens", tokens, {batch});
   expect_dtype("tokens", tokens, DataType::INT64);
+  expect_together("tokens", tokens, logits);
+  QWENVL_IF_ON_GPU(logits, {gpu::log_probability(logits, tokens)});
   const int64_t* token = tokens.data<int64_t>();
   for (int64_t b = 0; b < batch; ++b) expect_token(token[b], vocabulary);
   const Tensor in = wide(logits);

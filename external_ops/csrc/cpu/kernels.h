@@ -74,12 +74,12 @@ struct QwenvlCpuKernels {
   void (*int4_to_bfloat16)(const struct QwenvlInt4Weight* weight, int64_t first, int64_t count, uint16_t* y);
   // weight [rows, size] of float32, bfloat16 or float16 to int8 y and the worth of a step, scales [rows].
   void (*quantize)(const void* weight, enum QwenvlDtype dtype, int64_t rows, int64_t size, int8_t* y, float* scales);
-  // From float32, bfloat16, float16 or int8, exactly.
+  // From any dtype that a weight may have, exactly.
   void (*to_float32)(const void* x, enum QwenvlDtype dtype, int64_t size, float* y);
   // To the nearest bfloat16.
   void (*to_bfloat16)(const float* x, int64_t size, uint16_t* y);
-  // int8 to bfloat16, exactly.
-  void (*int8_to_bfloat16)(const int8_t* x, int64_t size, uint16_t* y);
+  // From int8 or fp8 to bfloat16, exactly.
+  void (*widen_to_bfloat16)(const void* x, enum QwenvlDtype dtype, int64_t size, uint16_t* y);
 
   // One token a row of logits [batch, vocabulary], by settings [batch]; marks may be null, and so may allowed, a bit a
   // token in [batch, ceil(vocabulary / 32)].

@@ -110,9 +110,20 @@ void to_bfloat16(const float* x, int64_t size, uint16_t* y) {
   for (int64_t i = 0; i < size; ++i) y[i] = to_bfloat16(x[i]);
 }
 
-void int8_to_bfloat16(const int8_t* x, int64_t size, uint16_t* y) {
+void widen_to_bfloat16(const void* x, QwenvlDtype dtype, int64_t size, uint16_t* y) {
+  typedef uint16_t vhalf __attribute__((vector_size(2 * W)));
+  with_weight_format(dtype, [&](auto format) {
+    typedef decltype(format) Format;
+    const auto* from = (const typename Format::Type*)x;
 #pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
-  for (int64_t i = 0; i < size; ++i) y[i] = to_bfloat16(x[i]);
+    for (int64_t i = 0; i < whole_groups(size); i += GROUP) {
+      vfloat a, b;
+      const int64_t left = size - i;
+      left >= GROUP ? Format::widen(from + i, a, b) : widen_part<Format>(from + i, left, a, b);
+      const vhalf halves[2] = {__builtin_convertvector((vuint)a >> 16, vhalf), __builtin_convertvector((vuint)b >> 16, vhalf)};
+      memcpy(y + i, halves, least(left, GROUP) * sizeof(*y));
+    }
+  });
 }
 
 }  // namespace QWENVL_ISA

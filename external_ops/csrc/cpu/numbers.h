@@ -67,6 +67,32 @@ INLINE vfloat widen_float16(const uint16_t* p) {
 #endif
 }
 
+// e4m3 has the exponent's bias 7 where float16 has 15, and no infinities: its largest bits are no number.
+INLINE float from_fp8(uint8_t x) {
+  const uint16_t magnitude = (x & 127) == 127 ? 0x7e00 : (x & 127) << 7;
+  return from_float16(magnitude | (x & 128) << 8) * 256.0f;
+}
+INLINE void widen_fp8(const uint8_t* p, vfloat& a, vfloat& b) {
+#if defined(__AVX512F__)
+  const __m512i wide = _mm512_cvtepu8_epi16(load_as<__m256i>(p)), magnitude = _mm512_and_si512(wide, _mm512_set1_epi16(127));
+  const __mmask32 none = _mm512_cmpeq_epi16_mask(magnitude, _mm512_set1_epi16(127));
+  const __m512i sign = _mm512_slli_epi16(_mm512_sub_epi16(wide, magnitude), 8);
+  const __m512i half = _mm512_or_si512(sign, _mm512_slli_epi16(magnitude, 7));
+  const __m512i halves = _mm512_mask_mov_epi16(half, none, _mm512_or_si512(sign, _mm512_set1_epi16(0x7e00)));
+  a = (vfloat)_mm512_cvtph_ps(_mm512_castsi512_si256(halves)) * 256.0f;
+  b = (vfloat)_mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1)) * 256.0f;
+#elif defined(__AVX2__)
+  const __m256i wide = _mm256_cvtepu8_epi16(load_as<__m128i>(p)), most = _mm256_set1_epi16(127);
+  const __m256i magnitude = _mm256_and_si256(wide, most), sign = _mm256_slli_epi16(_mm256_sub_epi16(wide, magnitude), 8);
+  const __m256i none = _mm256_and_si256(_mm256_cmpeq_epi16(magnitude, most), _mm256_set1_epi16(0x7e00));
+  const __m256i halves = _mm256_or_si256(_mm256_or_si256(sign, none), _mm256_slli_epi16(magnitude, 7));
+  a = (vfloat)_mm256_cvtph_ps(_mm256_castsi256_si128(halves)) * 256.0f;
+  b = (vfloat)_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)) * 256.0f;
+#else
+  for (int i = 0; i < W; ++i) a[i] = from_fp8(p[i]), b[i] = from_fp8(p[W + i]);
+#endif
+}
+
 // Numbers are widened GROUP at a time, to two vectors. For bfloat16 the first holds the even ones and the second the
 // odd ones, which saves a shuffle; `arrange` puts two vectors in natural order the same way, `restore` undoes it.
 constexpr int64_t GROUP = 2 * W;
@@ -90,6 +116,10 @@ struct Float16 : InOrder {
 struct Int8 : InOrder {
   typedef int8_t Type;
   static INLINE void widen(const Type* p, vfloat& a, vfloat& b) { a = widen_int8(p), b = widen_int8(p + W); }
+};
+struct Fp8 : InOrder {
+  typedef uint8_t Type;
+  static INLINE void widen(const Type* p, vfloat& a, vfloat& b) { widen_fp8(p, a, b); }
 };
 struct Bfloat16 {
   typedef uint16_t Type;
@@ -139,7 +169,7 @@ INLINE int64_t place_in(const QwenvlKvCache& cache, int64_t block, int64_t head,
   return ((block * cache.kv_heads + head) * cache.block_size + offset) * cache.head_dim;
 }
 
-// f(Format{}) for a dtype; int8 only where weights may have it.
+// f(Format{}) for a dtype; int8 and fp8 only where weights may have them.
 template <class F>
 INLINE void with_cache_format(QwenvlDtype dtype, F f) {
   if (dtype == QWENVL_BFLOAT16) return f(Bfloat16{});
@@ -149,6 +179,7 @@ INLINE void with_cache_format(QwenvlDtype dtype, F f) {
 template <class F>
 INLINE void with_weight_format(QwenvlDtype dtype, F f) {
   if (dtype == QWENVL_INT8) return f(Int8{});
+  if (dtype == QWENVL_FP8) return f(Fp8{});
   with_cache_format(dtype, f);
 }
 

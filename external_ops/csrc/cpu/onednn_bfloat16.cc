@@ -126,7 +126,7 @@ bool bfloat16_linear(const float* x, const void* weight, QwenvlDtype dtype, cons
                      int64_t m, int64_t k, int64_t n, float* y) {
   if (dtype == QWENVL_BFLOAT16) return multiply(to_bfloat16(x, m * k).get(), (const uint16_t*)weight, bias, m, k, n, n, y);
   auto widen = [&](int64_t first, int64_t count, uint16_t* rows) {
-    qwenvl_cpu_kernels()->int8_to_bfloat16((const int8_t*)weight + first * k, count * k, rows);
+    qwenvl_cpu_kernels()->widen_to_bfloat16((const char*)weight + first * k, dtype, count * k, rows);
   };
   return multiply_chunks(x, widen, scales, bias, m, k, n, y);
 }

@@ -22,7 +22,7 @@ bool float32_linear(const float* x, const void* weight, QwenvlDtype dtype, const
   const bool narrow = dtype != QWENVL_FLOAT32;
   if (m < FEWEST_ROWS) return false;
   const OneDnnThreads threads;
-  const int64_t bytes = dtype == QWENVL_INT8 ? 1 : 2, chunk = std::max<int64_t>(1, CHUNK / k);  // weight rows
+  const int64_t bytes = dtype == QWENVL_INT8 || dtype == QWENVL_FP8 ? 1 : 2, chunk = std::max<int64_t>(1, CHUNK / k);  // weight rows
   std::unique_ptr<float[]> wide(narrow ? new float[std::min(n, chunk) * k] : nullptr);
   for (int64_t first = 0; first < n; first += chunk) {
     const int64_t count = std::min(chunk, n - first);

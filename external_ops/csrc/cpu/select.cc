@@ -58,10 +58,11 @@ extern "C" int qwenvl_threads(void) {
 
 extern "C" void qwenvl_set_threads(int count) { threads.store(count, std::memory_order_relaxed); }
 
-// Whether oneDNN multiplies bfloat16, int8 and int4 weights. It is faster with many rows in bfloat16, and with the others on tiles.
+// Whether oneDNN multiplies narrow weights. It is faster with many rows in bfloat16, with fp8 weights, for which the kernels
+// have float32 alone, and with the others on tiles.
 static bool by_onednn(QwenvlDtype dtype, int64_t m) {
-  if (!qwenvl::has_bfloat16_products()) return false;
-  if (!qwenvl_cpu_kernels()->bfloat16_products) return m > QWENVL_FEW_ROWS;
+  if (!qwenvl::has_bfloat16_products() || dtype == QWENVL_FLOAT16) return false;
+  if (!qwenvl_cpu_kernels()->bfloat16_products || dtype == QWENVL_FP8) return m > QWENVL_FEW_ROWS;
   return m > QWENVL_ROWS_FOR_ONEDNN && (dtype == QWENVL_BFLOAT16 || qwenvl_has_amx());
 }
 
@@ -70,7 +71,8 @@ extern "C" QwenvlProduct qwenvl_product(QwenvlDtype dtype, int64_t m) {
   const bool int8 = dtype == QWENVL_INT8, int4 = dtype == QWENVL_INT4, bfloat16 = dtype == QWENVL_BFLOAT16;
   if (dtype == QWENVL_FLOAT32) return QWENVL_PRODUCT_FLOAT32;
   if (bfloat16 && kernels.bfloat16_products) return m > 1 ? QWENVL_PRODUCT_BFLOAT16 : QWENVL_PRODUCT_FLOAT32;
-  if ((int8 || int4 || bfloat16) && by_onednn(dtype, m)) return QWENVL_PRODUCT_BFLOAT16;
+  if (by_onednn(dtype, m)) return QWENVL_PRODUCT_BFLOAT16;
+  if (dtype == QWENVL_FP8) return QWENVL_PRODUCT_FLOAT32;
   if (int4) return kernels.int4_integers ? QWENVL_PRODUCT_INTEGERS : QWENVL_PRODUCT_FLOAT32;
   if (kernels.integer_products && (int8 || m > QWENVL_FEW_ROWS)) return QWENVL_PRODUCT_INTEGERS;
   return QWENVL_PRODUCT_FLOAT32;

@@ -30,7 +30,7 @@ KERNEL(int4_to_bfloat16);
 KERNEL(quantize);
 KERNEL(to_float32);
 KERNEL(to_bfloat16);
-KERNEL(int8_to_bfloat16);
+KERNEL(widen_to_bfloat16);
 KERNEL(sample);
 KERNEL(log_probability);
 #undef KERNEL
@@ -51,7 +51,7 @@ extern const QwenvlCpuKernels kernels = {
     NAME(QWENVL_ISA), INTEGER_PRODUCTS, BFLOAT16_PRODUCTS, W > 4, rms_norm, layer_norm, swiglu, norm_gradient,
     swiglu_gradient, add_bias, column_sums, rotary, qkv_split, qkv_split_gradient, write_cache, qkv_write_cache,
     varlen_attention, qkv_attention, attention_gradient, cached_attention, decode_attention, linear, linear_int4,
-    int4_to_bfloat16, quantize, to_float32, to_bfloat16, int8_to_bfloat16, sample, log_probability,
+    int4_to_bfloat16, quantize, to_float32, to_bfloat16, widen_to_bfloat16, sample, log_probability,
 };
 
 }  // namespace QWENVL_ISA

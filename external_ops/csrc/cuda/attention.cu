@@ -145,13 +145,6 @@ __global__ void __launch_bounds__(JOINERS) join(Attention<T> a) {
 
 int heads_together(int64_t group) { return group > 4 ? 8 : group > 2 ? 4 : (int)group; }
 
-int attribute(cudaDeviceAttr which) {
-  int device = 0, value = 1;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&value, which, device);
-  return value;
-}
-
 // Into how many spans a row is split: blocks for every multiprocessor, all at once, but no span shorter than LEAST_SPAN.
 int64_t splits_of(const QwenvlKvCache& cache, const QwenvlRows& rows, int64_t tokens, int64_t heads) {
   const int64_t group = heads / cache.kv_heads, together = heads_together(group);
@@ -206,7 +199,7 @@ int attention(const void* q, const QwenvlKvCache& cache, const QwenvlRows& rows,
                          (float*)scratch + tokens * heads * splits * cache.head_dim,
                          (T*)out};
     if constexpr (sizeof(T) == 2)
-      if (a.head_dim == 128 && a.aligned && attribute(cudaDevAttrComputeCapabilityMajor) >= 8)
+      if (a.head_dim == 128 && a.aligned && has_tensor_cores<T>())
         return run(attend_mma<T>, 8, a, tokens, stream);
     if (a.head_dim <= 8 * E) return with_heads<T, 8>(a, tokens, stream);
     if (a.head_dim <= 16 * E) return with_heads<T, 16>(a, tokens, stream);

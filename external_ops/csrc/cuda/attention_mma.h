@@ -1,44 +1,20 @@
-// Queries against the KV cache on the tensor cores (mma.m16n8k16, compute capability 8.0 and newer), for heads of 128 numbers in
-// float16 or bfloat16. Up to 8 heads that share a kv head are rows of the products; rows 8 to 15 stay zero, which costs nothing
-// where memory is what takes the time.
+// Queries against the KV cache on the tensor cores, for heads of 128 numbers in float16 or bfloat16. Up to 8 heads that share a
+// kv head are rows of the products; rows 8 to 15 stay zero, which costs nothing where memory is what takes the time.
 #pragma once
 
-#include <type_traits>
-
 #include "attention.h"
+#include "mma.h"
 
 namespace qwenvl {
 namespace cuda {
 
-typedef Pack<unsigned, 4> Quad;  // 8 numbers of 16 bits
-
-// c[0], c[1] += numbers 2t and 2t + 1 of row g of A B, where lane is 4 g + t. Of A [8, 16] a lane holds row g, columns 2t and 2t + 1
-// and then those 8 further; of B [16, 8] the same of its column g.
+// c[0], c[1] += numbers 2t and 2t + 1 of row g of A B, where lane is 4 g + t: `multiply` with the lower rows of A zero.
 template <class T>
 __device__ inline void multiply(float (&c)[2], unsigned a0, unsigned a1, unsigned b0, unsigned b1) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  float zero0 = 0, zero1 = 0;
-  if constexpr (std::is_same<T, __half>::value)
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(zero0), "+f"(zero1)
-        : "r"(a0), "r"(0), "r"(a1), "r"(0), "r"(b0), "r"(b1));
-  else
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(zero0), "+f"(zero1)
-        : "r"(a0), "r"(0), "r"(a1), "r"(0), "r"(b0), "r"(b1));
-#elif !defined(__CUDA_ARCH__)
-  // By shuffles: what the emulator runs.
-  const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-  for (int k = 0; k < 16; ++k) {
-    const unsigned row = __shfl_sync(FULL, k < 8 ? a0 : a1, g * 4 + k % 8 / 2);
-    for (int e = 0; e < 2; ++e) {
-      const unsigned column = __shfl_sync(FULL, k < 8 ? b0 : b1, (2 * t + e) * 4 + k % 8 / 2);
-      c[e] += widen(((const T*)&row)[k % 2]) * widen(((const T*)&column)[k % 2]);
-    }
-  }
-#endif
+  const unsigned a[] = {a0, 0, a1, 0};
+  float all[] = {c[0], c[1], 0, 0};
+  multiply<T>(all, a, b0, b1);
+  c[0] = all[0], c[1] = all[1];
 }
 
 template <class T>
@@ -46,8 +22,6 @@ __device__ inline unsigned pair(float low, float high) {
   Pack<T, 2> both{{narrow<T>(low), narrow<T>(high)}};
   return *(const unsigned*)&both;
 }
-__device__ inline unsigned low_halves(unsigned x, unsigned y) { return (x & 0xffffu) | y << 16; }
-__device__ inline unsigned high_halves(unsigned x, unsigned y) { return x >> 16 | (y & 0xffff0000u); }
 
 // A block takes a token, up to 8 heads that share a kv head, and a span of slots, a warp 16 slots of it at a time. The order of
 // a head's numbers in the products is one in which every lane reads 16 bytes at a time: products do not depend on it.

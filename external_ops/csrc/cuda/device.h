@@ -86,6 +86,14 @@ inline int with_type(QwenvlDtype dtype, F f) {
   }
 }
 
+// Of the current device.
+inline int attribute(cudaDeviceAttr which) {
+  int device = 0, value = 1;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&value, which, device);
+  return value;
+}
+
 template <class... Parameters, class... Arguments>
 inline int launch(void (*kernel)(Parameters...), dim3 grid, int threads, void* stream, Arguments... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return cudaSuccess;

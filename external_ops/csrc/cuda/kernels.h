@@ -61,6 +61,24 @@ int qwenvl_cuda_cached_attention(const void* q, const struct QwenvlKvCache* cach
 int qwenvl_cuda_sample(const float* logits, const struct QwenvlSampling* settings, const float* uniform,
                        const struct QwenvlTokenMarks* marks, const int32_t* allowed, int64_t batch, int64_t vocabulary,
                        float* scratch, int64_t* tokens, void* stream);
+// Logarithms of the probabilities that softmax(logits [batch, vocabulary]) gives tokens [batch]; not a number for what is none.
+int qwenvl_cuda_log_probability(const float* logits, const int64_t* tokens, int64_t batch, int64_t vocabulary, float* y,
+                                void* stream);
+
+// y [rows, n] = x [rows, k] times the transposed weight, plus bias [n] if there is one; sums are float32. Reads the weight once
+// for up to QWENVL_FEW_CUDA_ROWS rows; has none for more. x has its columns in the weight's order.
+int qwenvl_cuda_linear_int4(const void* x, const struct QwenvlInt4Weight* weight, const void* bias,
+                            enum QwenvlDtype dtype, int64_t rows, void* y, void* stream);
+int qwenvl_cuda_linear_fp8(const void* x, const struct QwenvlFp8Weight* weight, const void* bias,
+                           enum QwenvlDtype dtype, int64_t rows, void* y, void* stream);
+// A weight's numbers [n, k], its columns as they lie.
+int qwenvl_cuda_dequantize_int4(const struct QwenvlInt4Weight* weight, enum QwenvlDtype dtype, void* numbers,
+                                void* stream);
+int qwenvl_cuda_dequantize_fp8(const struct QwenvlFp8Weight* weight, enum QwenvlDtype dtype, void* numbers,
+                               void* stream);
+// Column i of y is column order[i] of x [rows, columns]; zeros if it has no such column.
+int qwenvl_cuda_gather_columns(const void* x, const int32_t* order, enum QwenvlDtype dtype, int64_t rows,
+                               int64_t columns, void* y, void* stream);
 
 #ifdef __cplusplus
 }

@@ -191,6 +191,19 @@ __global__ void __launch_bounds__(BLOCK) sample(const float* logits, const Qwenv
   if (threadIdx.x == 0) tokens[b] = token;
 }
 
+// A block computes a row's, in float32 as the definition.
+__global__ void __launch_bounds__(BLOCK) log_probability(const float* logits, const int64_t* tokens, int vocabulary, float* y) {
+  const float* row = logits + (int64_t)blockIdx.x * vocabulary;
+  float highest = -INFINITY, own = 0, total;
+  for (int i = threadIdx.x; i < vocabulary; i += BLOCK) highest = fmaxf(highest, row[i]);
+  highest = largest(highest);
+  for (int i = threadIdx.x; i < vocabulary; i += BLOCK) own += exp2f((row[i] - highest) * LOG2E);
+  scan(own, total);
+  const int64_t token = tokens[blockIdx.x];
+  if (threadIdx.x == 0)
+    y[blockIdx.x] = token >= 0 && token < vocabulary ? row[token] - highest - logf(total) : NAN;
+}
+
 }  // namespace
 }  // namespace cuda
 }  // namespace qwenvl
@@ -203,4 +216,10 @@ int qwenvl_cuda_sample(const float* logits, const QwenvlSampling* settings, cons
   if (vocabulary < 1 || vocabulary > LARGEST_VOCABULARY || batch > INT32_MAX) return cudaErrorInvalidValue;
   return launch(sample, dim3((unsigned)batch), BLOCK, stream, logits, settings, uniform,
                 marks ? *marks : QwenvlTokenMarks{}, allowed, (int)vocabulary, scratch, tokens);
+}
+
+int qwenvl_cuda_log_probability(const float* logits, const int64_t* tokens, int64_t batch, int64_t vocabulary, float* y,
+                                void* stream) {
+  if (vocabulary < 1 || vocabulary > LARGEST_VOCABULARY || batch > INT32_MAX) return cudaErrorInvalidValue;
+  return launch(log_probability, dim3((unsigned)batch), BLOCK, stream, logits, tokens, (int)vocabulary, y);
 }

@@ -22,7 +22,7 @@ struct dim3 {
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrComputeCapabilityMajor = 75 };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrComputeCapabilityMinor = 76 };
 typedef struct CUstream_st* cudaStream_t;
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
@@ -37,6 +37,7 @@ void exchange(const void* value, size_t size, int source, void* taken);
 cudaError_t run(dim3 grid, dim3 block, const std::function<void()>& kernel);
 int lane();
 int processors();
+int capability();
 
 template <class T>
 T shuffle(unsigned mask, T value, int source) {
@@ -70,6 +71,12 @@ T atomicAdd(T* p, T value) {
   return before;
 }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+  const uint64_t both = (uint64_t)y << 32 | x;
+  unsigned bytes = 0;
+  for (int i = 0; i < 4; ++i) bytes |= (unsigned)(both >> (selector >> 4 * i & 7) * 8 & 255) << 8 * i;
+  return bytes;
+}
 inline unsigned __float_as_uint(float x) {
   unsigned bits;
   memcpy(&bits, &x, 4);
@@ -95,6 +102,8 @@ inline cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int) {
-  *value = which == cudaDevAttrMultiProcessorCount ? emulator::processors() : 9;
+  *value = which == cudaDevAttrMultiProcessorCount          ? emulator::processors()
+           : which == cudaDevAttrComputeCapabilityMajor ? emulator::capability() / 10
+                                                        : emulator::capability() % 10;
   return cudaSuccess;
 }

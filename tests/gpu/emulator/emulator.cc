@@ -21,7 +21,7 @@ constexpr int WARP = 32, MOST_THREADS = 1024;
 constexpr size_t STACK = 1 << 18;
 
 enum Order { FIRST_COME, LAST_COME, AT_RANDOM } order = FIRST_COME;
-int multiprocessors = 4;
+int multiprocessors = 4, compute_capability = 90;
 
 struct Fiber {
   jmp_buf state;
@@ -117,6 +117,7 @@ void exchange(const void* value, size_t size, int source, void* taken) {
 
 int lane() { return current % WARP; }
 int processors() { return multiprocessors; }
+int capability() { return compute_capability; }
 
 cudaError_t run(dim3 grid, dim3 block, const std::function<void()>& body) {
   if (block.x > MOST_THREADS || block.x % WARP || block.y != 1 || block.z != 1 || grid.x > 0x7fffffff ||
@@ -131,7 +132,8 @@ cudaError_t run(dim3 grid, dim3 block, const std::function<void()>& body) {
 
 }  // namespace emulator
 
-extern "C" void emulate(int threads_order, int processors) {
+extern "C" void emulate(int threads_order, int processors, int capability) {
   emulator::order = (emulator::Order)threads_order;
   emulator::multiprocessors = processors;
+  emulator::compute_capability = capability;
 }
