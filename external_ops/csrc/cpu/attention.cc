@@ -184,10 +184,10 @@ void attend(const Problem& p, Task task, int64_t head, float* work) {
     }
   }
   for (int64_t i = 0; i < panels; ++i)
-    store_panel(state[i].out, least(PANEL, count - i * PANEL), p.head_dim, stride,
+    store_panel(least(PANEL, count - i * PANEL), p.head_dim, stride,
                 p.out + (start_q + task.first + i * PANEL) * stride + head * p.head_dim,
-                [&](vfloat sum, int64_t, int64_t query) {
-                  const vfloat total = load(state[i].total + query);
+                [&](int64_t d, int64_t query) {
+                  const vfloat total = load(state[i].total + query), sum = load(state[i].out + d * PANEL + query);
                   return total > 0.0f ? sum / total : vfloat{};  // a query that saw no key
                 });
 }

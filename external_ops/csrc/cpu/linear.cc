@@ -20,8 +20,10 @@ template <>
 struct ManyRows<Int8> : IntegerProducts<Int8> {};
 template <>
 struct ManyRows<Float16> : IntegerProducts<Float16> {};
+#ifndef QWENVL_BFLOAT16_PRODUCTS
 template <>
 struct ManyRows<Bfloat16> : IntegerProducts<Bfloat16> {};
+#endif
 #endif
 
 // Products with the rows of such a weight.
@@ -52,6 +54,11 @@ struct RowMajor : Products {
   }
 };
 
+#ifdef QWENVL_BFLOAT16_PRODUCTS
+template <>
+struct ManyRows<Bfloat16> : Bfloat16Products {};
+#endif
+
 template <class Few, class Many>
 void run(const Operands& p, const void* weight) {
   p.m > Few::MOST ? many_rows(RowMajor<Many>(weight, p.k), p) : few_rows(RowMajor<Few>(weight, p.k), p);
@@ -67,9 +74,17 @@ void linear(const float* x, const void* weight, QwenvlDtype dtype, const float* 
     const Operands operands{x, scales, bias, m, k, n, y};
 #ifdef QWENVL_BFLOAT16_PRODUCTS
     if constexpr (std::is_same_v<Format, Bfloat16>)
-      if (m > 1) return run<Bfloat16Products, Bfloat16Products>(operands, weight);
+      if (m > 1) return run<Bfloat16Products, ManyRows<Format>>(operands, weight);
 #endif
     run<FewRows<Format>, ManyRows<Format>>(operands, weight);
+  });
+}
+
+void linear_swiglu(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
+                   int64_t m, int64_t k, int64_t n, float* y) {
+  with_weight_format(dtype, [&](auto format) {
+    typedef ManyRows<decltype(format)> Many;
+    many_rows<Gated>(RowMajor<Many>(weight, k), {x, scales, bias, m, k, n, y});
   });
 }
 

@@ -71,15 +71,15 @@ INLINE void store_pairs(const Number* rows, int64_t stride, int64_t depth, float
     }
 }
 
-// The way back; what is read from row d of the panel at column `first` goes through finish(value, d, first).
-template <class Finish>
-INLINE void store_panel(const float* panel, int64_t rows, int64_t size, int64_t stride, float* y, Finish finish) {
+// The way back, of a panel whose row d gives read(d, first) from column `first` on.
+template <class Read>
+INLINE void store_panel(int64_t rows, int64_t size, int64_t stride, float* y, Read read) {
   for (int64_t first = 0; first < rows; first += W)
     for (int64_t d = 0; d < size; d += W) {
       vfloat block[W];
       const int64_t columns = size - d;
       for (int64_t i = 0; i < W; ++i)
-        block[i] = i < columns ? finish(load(panel + (d + i) * MICRO_COLUMNS + first), d + i, first) : vfloat{};
+        block[i] = i < columns ? read(d + i, first) : vfloat{};
       transpose(block);
       for (int64_t r = 0; r < W && first + r < rows; ++r) {
         float* to = y + (first + r) * stride + d;
