@@ -277,7 +277,7 @@ def test_a_vision_mlp_of_3420_channels_is_split_exactly(degree):
         up.bias.set_value(np.concatenate([tensors[f"{name}.bias"][start:stop] for name in ("gate", "up")]))
         down.weight.set_value(tensors["down.weight"][:, start:stop])
         down.bias.set_value(tensors["down.bias"])
-        gate, value = up(x).chunk(2, axis=-1)
+        gate, value = up.product(x, up.bias).chunk(2, axis=-1)
         return down(gate * value).numpy()
 
     ranks = ranks_of(degree)

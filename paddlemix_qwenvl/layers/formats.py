@@ -25,7 +25,7 @@ Arrays = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
 class Format(Protocol):
-    """What a layer asks of the way its weight is held.
+    """What a layer asks of the way its weight is held. Formats inherit it.
 
     Attributes:
         name: as `--quantization` has it; None for a weight in one of the dtypes.
@@ -37,6 +37,10 @@ class Format(Protocol):
 
     def product(self, layer: nn.Layer, x: Tensor, bias: Tensor | None) -> Tensor:
         """`x W^T + bias`, `[..., out]` in the dtype of `x`."""
+
+    def swiglu(self, layer: nn.Layer, x: Tensor, bias: Tensor | None) -> Tensor:
+        """`ops.swiglu` of the product, `[..., out / 2]`."""
+        return ops.swiglu(self.product(layer, x, bias))
 
     def rows(self, layer: nn.Layer, ids: Tensor, dtype: str) -> Tensor:
         """Rows `ids` of the weight, `[..., in]` in `dtype`."""
@@ -56,7 +60,7 @@ def size(format: Format, shape: tuple[int, int], width: int) -> int:
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(Format):
     """A weight in one of the dtypes: the parameter `weight` `[out, in]`."""
 
     name: ClassVar = None
@@ -64,6 +68,9 @@ class Dense:
 
     def product(self, layer, x, bias):
         return ops.linear(x, layer.weight, bias)
+
+    def swiglu(self, layer, x, bias):
+        return ops.linear_swiglu(x, layer.weight, bias)
 
     def rows(self, layer, ids, dtype):
         return ops.embedding(ids, layer.weight)
@@ -73,7 +80,7 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Int8:
+class Int8(Format):
     """int8 values `weight` `[out, in]` with a step an output channel, `scale` `[out]`.
 
     Attributes:
@@ -97,6 +104,9 @@ class Int8:
     def product(self, layer, x, bias):
         return ops.linear_int8(x, self._weight(layer), bias)
 
+    def swiglu(self, layer, x, bias):
+        return ops.linear_int8_swiglu(x, self._weight(layer), bias)
+
     def rows(self, layer, ids, dtype):
         return ops.embedding_int8(ids, self._weight(layer), dtype)
 
@@ -108,7 +118,7 @@ class Int8:
 
 
 @dataclass(frozen=True)
-class Int4:
+class Int4(Format):
     """4 bits a number: `weight` uint8 `[out, in / 2]`, `scale` `[out, in / group_size]`, `zeros` of the same shape or none, and
     `order` `[in]` or none, as in `ops.int4.Int4Weight`.
     """
@@ -138,7 +148,7 @@ class Int4:
 
 
 @dataclass(frozen=True)
-class Fp8:
+class Fp8(Format):
     """float8 numbers: `weight` uint8 `[out, in]`, their bits, and `scale` `[out]`, what 1 of each row is worth."""
 
     name: ClassVar = "fp8"
@@ -164,7 +174,7 @@ def quantization(name: str, width: int) -> Int8 | Int4 | Fp8:
 
 
 @dataclass(frozen=True)
-class Apart:
+class Apart(Format):
     """Blocks of `heights` outputs, one under another, that no single format can hold: the layer's `blocks`, each with its own."""
 
     formats: tuple[Format, ...]
@@ -197,7 +207,7 @@ class Apart:
 
 
 @dataclass(frozen=True)
-class Beside:
+class Beside(Format):
     """Groups of inputs, one beside another, with steps of their own: the layer's `blocks`, each `Int8`, and `order` `[in]`, which
     number of the input each column takes, or none.
     """

@@ -105,18 +105,25 @@ class MergedColumnParallelLinear(Linear):
         self._make(in_features, row, weight, biases if bias else None)
 
 
+class GatedLinear(MergedColumnParallelLinear):
+    """A gate and what it lets through, on one input: `silu(x Wg^T + bg) * (x Wu^T + bu)` (arXiv:2002.05202)."""
+
+    def forward(self, x):
+        return self.format.swiglu(self, x, self.bias)
+
+
 def gate_up_linear(
     in_features: int,
     intermediate_size: int,
     bias: bool,
     names: tuple[str, str] = ("gate_proj", "up_proj"),
     unit: int = 1,
-) -> MergedColumnParallelLinear:
-    """The gate and up projections of a SwiGLU, Hub `names`, `[2 * intermediate / ranks]` outputs: gate first. Ranks take whole
-    `unit`s."""
+) -> GatedLinear:
+    """The gate and up projections of a SwiGLU, Hub `names`, a weight of `[2 * intermediate / ranks]` rows: gate first. Ranks take
+    whole `unit`s."""
     start, stop = tensor_parallel().split(intermediate_size, unit)
     shares = [(name, intermediate_size, start, stop) for name in names]
-    return MergedColumnParallelLinear(in_features, shares, bias)
+    return GatedLinear(in_features, shares, bias)
 
 
 class RowParallelLinear(Linear):

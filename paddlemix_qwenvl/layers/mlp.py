@@ -8,7 +8,6 @@ from itertools import pairwise
 import paddle
 from paddle import nn
 
-from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.layers.linear import RowParallelLinear, gate_up_linear
 from paddlemix_qwenvl.parallel import tensor_parallel
 
@@ -25,18 +24,18 @@ class SwiGLU(nn.Layer):
         self.down_proj = RowParallelLinear(inner, width, start, stop, bias=bias)
 
     def forward(self, x):
-        return feed_forward(x, self.gate_up_proj, ops.swiglu, self.down_proj)
+        return feed_forward(x, self.gate_up_proj, self.down_proj)
 
 
-def feed_forward(x, up: nn.Layer, activation: Callable, down: nn.Layer):
-    """`down(activation(up(x)))` of packed rows `[T, width]`.
+def feed_forward(x, up: Callable, down: nn.Layer):
+    """`down(up(x))` of packed rows `[T, width]`; `up` ends with the activation.
 
     On CPU, where nothing is to be differentiated, ROWS_AT_ONCE rows at a time: the inner width of a long prompt or of a large
     picture would otherwise be most of what a model needs beside its weights.
     """
 
     def mlp(rows):
-        return down(activation(up(rows)))
+        return down(up(rows))
 
     if not paddle.in_dynamic_mode():  # a graph's rows are not known
         return mlp(x)

@@ -44,7 +44,8 @@ def _forward(name: str) -> Callable:
     return run
 
 
-_ADD_BIAS, _LINEAR, _QUANTIZE_INT8 = map(_kernel, ("add_bias", "linear", "quantize_int8"))
+_ADD_BIAS, _LINEAR, _LINEAR_SWIGLU = map(_kernel, ("add_bias", "linear", "linear_swiglu"))
+_QUANTIZE_INT8 = _kernel("quantize_int8")
 _LINEAR_INT4 = _kernel("linear_int4")
 _RMS_NORM, _ADD_RMS_NORM = map(_kernel, ("rms_norm", "add_rms_norm"))
 _LAYER_NORM, _ADD_LAYER_NORM = map(_kernel, ("layer_norm", "add_layer_norm"))
@@ -110,6 +111,14 @@ def linear_fp8(x, weight, bias=None):
     return _run(_LINEAR, x, weight.values, scale if scale.shape == outputs else scale.expand(outputs), bias)[0]
 
 
+def linear_swiglu(x, weight, bias=None):
+    return _run(_LINEAR_SWIGLU, x, weight, None, bias)[0]
+
+
+def linear_int8_swiglu(x, weight, bias=None):
+    return _run(_LINEAR_SWIGLU, x, weight.values, weight.scale, bias)[0]
+
+
 def linear_int4(x, weight, bias=None):
     return _run(_LINEAR_INT4, x, *weight, bias)[0]
 
@@ -159,7 +168,9 @@ _register("layer_norm", layer_norm, differentiable=True, cuda=True)
 _register("linear", linear, differentiable=True, describe=_products)
 _register("linear_int8", linear_int8, describe=_products)
 _register("linear_fp8", linear_fp8, cuda=True, describe=_products)
+_register("linear_int8_swiglu", linear_int8_swiglu, describe=_products)
 _register("linear_int4", linear_int4, cuda=True, describe=_products)
+_register("linear_swiglu", linear_swiglu, describe=_products)
 _register("log_probability", cuda=True)
 _register("qkv_attention", qkv_attention)
 _register("qkv_transpose_split", differentiable=True, cuda=True)

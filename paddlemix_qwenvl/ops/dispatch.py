@@ -80,8 +80,20 @@ def _qkv_attention(qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal=Fa
     return FASTEST["varlen_attention"](q, k, v, cu_seqlens, cu_seqlens, causal)
 
 
+def _linear_swiglu(x, weight, bias=None):
+    return FASTEST["swiglu"](FASTEST["linear"](x, weight, bias))
+
+
+def _linear_int8_swiglu(x, weight, bias=None):
+    return FASTEST["swiglu"](FASTEST["linear_int8"](x, weight, bias))
+
+
 # What an operation is made of runs as fast as it can where there is no kernel for the whole: on a GPU, and in training.
-_OF_PARTS = {"qkv_attention": _qkv_attention}
+_OF_PARTS = {
+    "linear_int8_swiglu": _linear_int8_swiglu,
+    "linear_swiglu": _linear_swiglu,
+    "qkv_attention": _qkv_attention,
+}
 
 
 def fastest(name: str) -> Callable:

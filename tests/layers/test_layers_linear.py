@@ -112,7 +112,8 @@ def test_gate_and_up(degree):
     for rank in range(degree):
         with using(TensorParallel(rank, degree)):
             layer = from_hub(gate_up_linear(5, 7, bias=False), tensors, "mlp.gate_up_proj")
-        gate, up = np.split(output(layer, x), 2, axis=-1)
+        gate, up = np.split(layer.product(paddle.to_tensor(x), None).numpy(), 2, axis=-1)
+        np.testing.assert_allclose(output(layer, x), gate / (1 + np.exp(-gate)) * up, atol=1e-5)
         gates.append(gate)
         ups.append(up)
     np.testing.assert_allclose(np.concatenate(gates, -1), x @ tensors["mlp.gate_proj.weight"].T, atol=1e-5)

@@ -43,7 +43,7 @@ class Step(paddle.nn.Layer):
         last = paddle.gather(q, cu_seqlens[1:] - 1)
         out = out + way.decode_attention(last, k_cache, v_cache, block_tables, lengths).mean(0)
         y = total + way.linear_int8(out.flatten(1), Int8Weight(self.down, self.scale), self.bias)
-        return way.swiglu(way.linear(y, self.up)), k_cache, v_cache
+        return way.swiglu(way.linear(y, self.up)) + way.linear_swiglu(y, self.up), k_cache, v_cache
 
 
 def specification():

@@ -96,6 +96,33 @@ def test_linear_int8(way, inputs, outputs):
         close_product(way, "int8", way.linear_int8(x, quantized, bias), x, exact, float64(bias))
 
 
+def close_gated(way, dtype, found, x, weight, bias):
+    """As `close_product`: the slope of silu is 1.1 at most, and the errors of both halves meet the other half."""
+    x = float64(x)
+    assert found.dtype == paddle.float32 and found.shape == [len(x), len(weight) // 2]
+    gate, up = np.split(x @ weight.T + bias, 2, axis=-1)
+    of_gate, of_up = np.split(product_error(way.product(dtype, len(x)), dtype, x, weight), 2, axis=-1)
+    bound = 1.1 * of_gate * (np.abs(up) + of_up) + np.abs(gate) * of_up + 1e-5
+    assert (np.abs(float64(found) - gate / (1 + np.exp(-gate)) * up) <= bound).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
+@pytest.mark.parametrize("inputs, outputs", [(1, 2), (80, 50), (300, 614), (4500, 18)])
+def test_linear_swiglu(way, inputs, outputs, dtype):
+    """Whole strips of weight rows and parts of one; of many rows and few."""
+    weight, bias = draw((outputs, inputs)), draw((outputs,), seed=1)
+    if dtype == "int8":
+        held = way.quantize_int8(weight)
+        exact, run = held.values.numpy() * float64(held.scale)[:, None], way.linear_int8_swiglu
+    else:
+        held = weight.astype(dtype)
+        exact, run = float64(held), way.linear_swiglu
+    for rows in (0, 1, 7, 33, 70):
+        x = draw((rows, inputs), seed=2)
+        close_gated(way, dtype, run(x, held), x, exact, 0.0)
+        close_gated(way, dtype, run(x, held, bias), x, exact, float64(bias))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_quantize_int8(way, dtype):
     weight = draw((40, 133), dtype)

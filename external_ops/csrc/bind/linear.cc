@@ -2,8 +2,9 @@
 
 namespace qwenvl {
 
-std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const OptionalTensor& scale,
-                           const OptionalTensor& bias) {
+// By `product`, qwenvl_linear or qwenvl_linear_swiglu, whose y has `columns` columns.
+std::vector<Tensor> multiply(decltype(qwenvl_linear)* product, int64_t columns, const Tensor& x, const Tensor& weight,
+                             const OptionalTensor& scale, const OptionalTensor& bias) {
   const int64_t n = weight.shape()[0], k = weight.shape().back(), rows = k ? x.numel() / k : 0;
   expect_shape("weight", weight, {n, x.shape().back()});
   const bool fp8 = weight.dtype() == DataType::UINT8;  // whose bits they are
@@ -13,10 +14,22 @@ std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const Optional
   if (fp8) QWENVL_IF_ON_GPU(x, {gpu::linear_fp8(x, weight, *scale, bias)});
   const Tensor in = wide(x);
   const OptionalTensor scales = wide(scale), added = wide(bias);
-  Tensor y = empty(with_last(x.shape(), n), DataType::FLOAT32, x);
-  qwenvl_linear(in.data<float>(), weight.data(), fp8 ? QWENVL_FP8 : kernel_dtype("weight", weight), data(scales),
-                data(added), rows, k, n, y.data<float>());
+  Tensor y = empty(with_last(x.shape(), columns), DataType::FLOAT32, x);
+  product(in.data<float>(), weight.data(), fp8 ? QWENVL_FP8 : kernel_dtype("weight", weight), data(scales), data(added), rows,
+          k, n, y.data<float>());
   return {narrow(y, x)};
+}
+
+std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const OptionalTensor& scale,
+                           const OptionalTensor& bias) {
+  return multiply(qwenvl_linear, weight.shape()[0], x, weight, scale, bias);
+}
+
+std::vector<Tensor> linear_swiglu(const Tensor& x, const Tensor& weight, const OptionalTensor& scale,
+                                  const OptionalTensor& bias) {
+  const int64_t n = weight.shape()[0];
+  PD_CHECK(n % 2 == 0, "linear_swiglu halves its outputs, of which there are ", n);
+  return multiply(qwenvl_linear_swiglu, n / 2, x, weight, scale, bias);
 }
 
 std::vector<Tensor> linear_int4(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& zeros,
@@ -71,7 +84,9 @@ std::vector<Tensor> quantize_int8(const Tensor& weight) {
 }
 
 std::vector<Shape> linear_shape(Shape x, Shape weight, Shape, Shape) { return {with_last(x, weight[0])}; }
+std::vector<Shape> linear_swiglu_shape(Shape x, Shape weight, Shape, Shape) { return {with_last(x, weight[0] / 2)}; }
 std::vector<DataType> linear_dtype(DataType x, DataType, DataType, DataType) { return {x}; }
+std::vector<DataType> linear_swiglu_dtype(DataType x, DataType, DataType, DataType) { return {x}; }
 std::vector<Shape> linear_int4_shape(Shape x, Shape values, Shape, Shape, Shape, Shape) {
   return {with_last(x, values[0])};
 }
@@ -84,6 +99,10 @@ std::vector<DataType> quantize_int8_dtype(DataType) { return {DataType::INT8, Da
 }  // namespace qwenvl
 
 QWENVL_BUILD_OP(linear)
+    .Inputs({"x", "weight", paddle::Optional("scale"), paddle::Optional("bias")})
+    .Outputs({"y"});
+
+QWENVL_BUILD_OP(linear_swiglu)
     .Inputs({"x", "weight", paddle::Optional("scale"), paddle::Optional("bias")})
     .Outputs({"y"});
 

@@ -4,6 +4,7 @@
 //   scores [keys x queries] = K [keys x D] Q^T [D x queries],  out^T [D x queries] += V^T [D x keys] scores.
 #include "microkernel.h"
 #include "numbers.h"
+#include "products_bfloat16.h"
 #include "rotation.h"
 
 namespace qwenvl {
@@ -82,6 +83,41 @@ void load_rows(const void* x, int64_t first, int64_t stride, int64_t rows, int64
     }
 }
 
+// How the two products are computed: in float32.
+struct InFloat32 {
+  typedef Numbers Lanes;
+  static int64_t lanes(int64_t size) { return size; }
+  static void pair_rows(float*, int64_t) {}
+  static const float* pair_values(const Problem&, const float* values, int64_t, float*) { return values; }
+};
+
+#ifdef QWENVL_BFLOAT16_PRODUCTS
+// Or in bfloat16, in which keys and values lie in a cache: queries and weights are rounded to it. Sums are float32.
+struct InBfloat16 {
+  typedef Pairs Lanes;
+  static int64_t lanes(int64_t size) { return (size + 1) / 2; }
+  static void pair_rows(float* panel, int64_t rows) { qwenvl::QWENVL_ISA::pair_rows(panel, rows); }
+  static const float* pair_values(const Problem& p, const float* values, int64_t keys, float* pairs) {
+    const __m256i none{};
+    for (int64_t i = 0; i < keys; i += 2)
+      for (int64_t d = 0; d < p.head_dim; d += W) {
+        const uint16_t *row = (const uint16_t*)(values + i * p.row()) + d, *next = row + 2 * p.row();
+        const vint both = join_pairs(load_as<__m256i>(row), i + 1 < keys ? load_as<__m256i>(next) : none);
+        store(pairs + i / 2 * p.row() + d, (vfloat)both);
+      }
+    return pairs;
+  }
+  // As load_rows, but left in bfloat16.
+  static void copy_rows(const void* x, int64_t first, int64_t stride, int64_t rows, int64_t size, int64_t to_stride,
+                        float* to) {
+    for (int64_t r = 0; r < rows; ++r, to += to_stride) {
+      memset(to + size / GROUP * W, 0, W * sizeof(*to));  // up to a whole group
+      memcpy(to, (const uint16_t*)x + first + r * stride, size * sizeof(uint16_t));
+    }
+  }
+};
+#endif
+
 struct Task {
   int32_t segment, first;  // a segment and the first of its queries to take
 };
@@ -122,20 +158,22 @@ INLINE void mask(float* scores, int64_t keys, int64_t first_seeing) {
     for (int64_t j = 0; j < PANEL && j < first_seeing + i; ++j) scores[i * PANEL + j] = -__builtin_inff();
 }
 
-template <int N>
+template <class Products, int N>
 void attend_block(const Problem& p, const float* k, const float* v, int64_t keys, bool masked, int64_t first_seeing,
                   float* scores, Panel& panel) {
   for (int64_t i = 0; i < keys; i += MICRO_ROWS)
-    micro<N, false>(least(MICRO_ROWS, keys - i), p.head_dim, k + i * p.row(), p.row(), panel.queries,
-                    scores + i * PANEL, false);
+    micro<N, false, typename Products::Lanes>(least(MICRO_ROWS, keys - i), Products::lanes(p.head_dim), k + i * p.row(),
+                                              p.row(), panel.queries, scores + i * PANEL, false);
   if (masked) mask(scores, keys, first_seeing);
   softmax<N>(scores, keys, p.head_dim, panel);
+  Products::pair_rows(scores, keys);
   for (int64_t d = 0; d < p.head_dim; d += MICRO_ROWS)
-    micro<N, true>(least(MICRO_ROWS, p.head_dim - d), keys, v + d, p.row(), scores, panel.out + d * PANEL, true);
+    micro<N, true, typename Products::Lanes>(least(MICRO_ROWS, p.head_dim - d), Products::lanes(keys), v + d, p.row(),
+                                             scores, panel.out + d * PANEL, true);
 }
 
 int64_t work_size(const Problem& p) {  // floats a thread needs
-  return 2 * QUERIES * p.head_dim + KEYS * (2 * p.row() + PANEL);
+  return 2 * QUERIES * p.head_dim + KEYS * (3 * p.row() + PANEL);
 }
 
 // Rows of a head, the first of which belongs to packed token `token`, turned and p.row() apart.
@@ -144,6 +182,7 @@ void turn(const Problem& p, const float* x, int64_t stride, int64_t token, int64
   rotate_rows(x, stride, p.turns.cos + at, p.turns.sin + at, rows, p.head_dim, to, p.row());
 }
 
+template <class Products>
 void attend(const Problem& p, Task task, int64_t head, float* work) {
   const int64_t stride = p.heads * p.head_dim;
   const int64_t start_q = p.cu_q[task.segment], length_q = p.cu_q[task.segment + 1] - start_q;
@@ -154,7 +193,7 @@ void attend(const Problem& p, Task task, int64_t head, float* work) {
   const int64_t end = p.causal ? least(length_k, shift + count) : length_k;
 
   float *scores = work, *keys_block = scores + KEYS * PANEL, *values = keys_block + KEYS * p.row();
-  float* blocks = values + KEYS * p.row();
+  float *pairs = values + KEYS * p.row(), *blocks = pairs + KEYS * p.row();
   Panel state[PANELS];
   for (int64_t i = 0; i < panels; ++i) {
     state[i].queries = blocks + 2 * i * PANEL * p.head_dim;
@@ -166,6 +205,7 @@ void attend(const Problem& p, Task task, int64_t head, float* work) {
     if (p.turns.cos) turn(p, from, p.q_stride, row, rows, keys_block);
     load_panel(p.turns.cos ? keys_block : from, p.turns.cos ? p.row() : p.q_stride, rows, p.head_dim, p.scale * LOG2E,
                state[i].queries);
+    Products::pair_rows(state[i].queries, p.head_dim);
   }
   for (int64_t first = 0; first < end; first += KEYS) {
     const int64_t keys = least(KEYS, end - first);
@@ -175,23 +215,25 @@ void attend(const Problem& p, Task task, int64_t head, float* work) {
     else
       p.keys.copy(p.keys.k, task.segment, kv_head, first, keys, p.head_dim, p.row(), keys_block);
     p.keys.copy(p.keys.v, task.segment, kv_head, first, keys, p.head_dim, p.row(), values);
+    const float* const paired = Products::pair_values(p, values, keys, pairs);
     for (int64_t i = 0; i < panels; ++i) {
       const int64_t first_seeing = first - shift - i * PANEL, rows = least(PANEL, count - i * PANEL);
       if (p.causal && first_seeing >= rows) continue;
       const bool masked = p.causal && first_seeing + keys > 1;
-      auto step = rows <= W ? attend_block<1> : attend_block<2>;
-      step(p, keys_block, values, keys, masked, first_seeing, scores, state[i]);
+      auto step = rows <= W ? attend_block<Products, 1> : attend_block<Products, 2>;
+      step(p, keys_block, paired, keys, masked, first_seeing, scores, state[i]);
     }
   }
   for (int64_t i = 0; i < panels; ++i)
-    store_panel(state[i].out, least(PANEL, count - i * PANEL), p.head_dim, stride,
+    store_panel(least(PANEL, count - i * PANEL), p.head_dim, stride,
                 p.out + (start_q + task.first + i * PANEL) * stride + head * p.head_dim,
-                [&](vfloat sum, int64_t, int64_t query) {
-                  const vfloat total = load(state[i].total + query);
+                [&](int64_t d, int64_t query) {
+                  const vfloat total = load(state[i].total + query), sum = load(state[i].out + d * PANEL + query);
                   return total > 0.0f ? sum / total : vfloat{};  // a query that saw no key
                 });
 }
 
+template <class Products = InFloat32>
 void solve(const Problem& p, int64_t segments) {
   auto tasks_of = [&](int64_t s) {
     const int64_t queries = p.cu_q[s + 1] - p.cu_q[s];
@@ -206,8 +248,21 @@ void solve(const Problem& p, int64_t segments) {
     for (int64_t n = 0; n < tasks_of(s); ++n) tasks[--i] = {(int32_t)s, (int32_t)(n * QUERIES)};
 #pragma omp parallel for schedule(monotonic : dynamic) num_threads(qwenvl_threads())
   for (int64_t i = 0; i < count * p.heads; ++i)
-    attend(p, tasks[i / p.heads], i % p.heads, work.data + thread_index() * work_size(p));
+    attend<Products>(p, tasks[i / p.heads], i % p.heads, work.data + thread_index() * work_size(p));
 }
+
+// Against a cache of this format.
+template <class Format>
+void solve_as(Format, Problem p, int64_t segments) {
+  p.keys.load = load_rows<Format>;
+  solve(p, segments);
+}
+#ifdef QWENVL_BFLOAT16_PRODUCTS
+void solve_as(Bfloat16, Problem p, int64_t segments) {
+  p.keys.load = InBfloat16::copy_rows;
+  solve<InBfloat16>(p, segments);
+}
+#endif
 
 }  // namespace
 
@@ -231,10 +286,9 @@ void cached_attention(const float* q, const QwenvlKvCache* cache, const QwenvlRo
   const int64_t kv_heads = cache->kv_heads, head_dim = cache->head_dim;
   const int64_t few = heads / kv_heads;  // each reads the cache once for all heads of a group, `solve` for each head
   decode(q, *cache, *rows, cu_q, few, heads, scale, out);
-  with_cache_format(cache->dtype, [&](auto format) {
-    const Keys keys{cache->k, cache->v, head_dim, 0, nullptr, cache, rows, load_rows<decltype(format)>};
-    solve({q, heads * head_dim, cu_q, keys, {}, heads, kv_heads, head_dim, true, scale, out, few + 1}, rows->count);
-  });
+  const Keys keys{cache->k, cache->v, head_dim, 0, nullptr, cache, rows, nullptr};
+  const Problem problem{q, heads * head_dim, cu_q, keys, {}, heads, kv_heads, head_dim, true, scale, out, few + 1};
+  with_cache_format(cache->dtype, [&](auto format) { solve_as(format, problem, rows->count); });
 }
 
 }  // namespace QWENVL_ISA

@@ -117,8 +117,8 @@ void solve(const Problem& p, int64_t start_q, int64_t length_q, int64_t start_k,
       for (int64_t d = 0; d < p.head_dim; d += MICRO_ROWS)
         micro<2, true>(least(MICRO_ROWS, p.head_dim - d), used, p.k + from_k + d, p.key_stride(),
                        work.d_weights, work.dq + d * PANEL, false);
-      store_panel(work.dq, rows, p.head_dim, p.query_stride(), p.dq + from_q,
-                  [](vfloat value, int64_t, int64_t) { return value; });
+      store_panel(rows, p.head_dim, p.query_stride(), p.dq + from_q,
+                  [&](int64_t d, int64_t query) { return load(work.dq + d * PANEL + query); });
       accumulate(work.d_weights, work.q_rows, used, keys, p.head_dim, work.dk);
       accumulate(work.weights, work.d_out_rows, used, keys, p.head_dim, work.dv);
     }

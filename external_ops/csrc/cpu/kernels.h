@@ -68,7 +68,10 @@ struct QwenvlCpuKernels {
   // y [m, n] = x [m, k] times the transpose of weight [n, k], times scales unless null, plus bias unless null.
   void (*linear)(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales, const float* bias,
                  int64_t m, int64_t k, int64_t n, float* y);
-  // The same with an int4 weight; x is in its order.
+  // y [m, n / 2] = silu of the first half of such a product's columns, times the second half; for many rows.
+  void (*linear_swiglu)(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales,
+                        const float* bias, int64_t m, int64_t k, int64_t n, float* y);
+  // `linear` with an int4 weight; x is in its order.
   void (*linear_int4)(const float* x, const struct QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y);
   // Rows first .. first + count of such a weight, rounded to bfloat16.
   void (*int4_to_bfloat16)(const struct QwenvlInt4Weight* weight, int64_t first, int64_t count, uint16_t* y);
@@ -107,6 +110,9 @@ enum QwenvlProduct qwenvl_product(enum QwenvlDtype weight, int64_t rows);
 // The table's `linear`, or oneDNN where that is faster.
 void qwenvl_linear(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales, const float* bias,
                    int64_t m, int64_t k, int64_t n, float* y);
+// The table's `linear_swiglu`, or what comes to the same.
+void qwenvl_linear_swiglu(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales,
+                          const float* bias, int64_t m, int64_t k, int64_t n, float* y);
 void qwenvl_linear_int4(const float* x, const struct QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y);
 // Whether this build was linked with Paddle's oneDNN, and whether that has AMX on this CPU.
 int qwenvl_has_onednn(void);

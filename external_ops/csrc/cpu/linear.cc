@@ -20,10 +20,12 @@ template <>
 struct ManyRows<Int8> : IntegerProducts<Int8> {};
 template <>
 struct ManyRows<Float16> : IntegerProducts<Float16> {};
+#ifndef QWENVL_BFLOAT16_PRODUCTS
 template <>
 struct ManyRows<Bfloat16> : IntegerProducts<Bfloat16> {};
 template <>
 struct ManyRows<Fp8> : IntegerProducts<Fp8> {};
+#endif
 #endif
 
 // Products with the rows of such a weight.
@@ -54,6 +56,13 @@ struct RowMajor : Products {
   }
 };
 
+#ifdef QWENVL_BFLOAT16_PRODUCTS
+template <>
+struct ManyRows<Bfloat16> : Bfloat16Products<Bfloat16> {};
+template <>
+struct ManyRows<Fp8> : Bfloat16Products<Fp8> {};
+#endif
+
 template <class Few, class Many>
 void run(const Operands& p, const void* weight) {
   p.m > Few::MOST ? many_rows(RowMajor<Many>(weight, p.k), p) : few_rows(RowMajor<Few>(weight, p.k), p);
@@ -69,13 +78,21 @@ void linear(const float* x, const void* weight, QwenvlDtype dtype, const float* 
     const Operands operands{x, scales, bias, m, k, n, y};
 #ifdef QWENVL_BFLOAT16_PRODUCTS
     if constexpr (std::is_same_v<Format, Bfloat16>)
-      if (m > 1) return run<Bfloat16Products<Format>, Bfloat16Products<Format>>(operands, weight);
+      if (m > 1) return run<Bfloat16Products<Format>, ManyRows<Format>>(operands, weight);
     if constexpr (std::is_same_v<Format, Fp8>) {
-      if (m > Fp8FewRows::MOST) return many_rows(RowMajor<Bfloat16Products<Format>>(weight, k), operands);
+      if (m > Fp8FewRows::MOST) return many_rows(RowMajor<ManyRows<Format>>(weight, k), operands);
       if (m > 1) return few_rows(Fp8FewRows(weight, k), operands);
     }
 #endif
     run<FewRows<Format>, ManyRows<Format>>(operands, weight);
+  });
+}
+
+void linear_swiglu(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
+                   int64_t m, int64_t k, int64_t n, float* y) {
+  with_weight_format(dtype, [&](auto format) {
+    typedef ManyRows<decltype(format)> Many;
+    many_rows<Gated>(RowMajor<Many>(weight, k), {x, scales, bias, m, k, n, y});
   });
 }
 

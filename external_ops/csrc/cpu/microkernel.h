@@ -11,8 +11,15 @@ constexpr int MICRO_COLUMNS = 2 * W;
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
+// A vector's lanes are numbers; products_bfloat16.h has one whose lanes are pairs of numbers.
+struct Numbers {
+  typedef vfloat Vector;
+  static INLINE Vector repeat(const float* x) { return splat(*x); }
+  static INLINE vfloat add(vfloat sums, Vector a, Vector b) { return sums + a * b; }
+};
+
 // A's columns are lda apart and its rows adjacent if BY_COLUMNS, the other way round if not.
-template <int R, int N, bool BY_COLUMNS>
+template <int R, int N, bool BY_COLUMNS, class Lanes>
 INLINE void micro_rows(int64_t k, const float* a, int64_t lda, const float* b, float* c, bool accumulate) {
   vfloat acc[R][N];
 #pragma GCC unroll 16
@@ -20,14 +27,14 @@ INLINE void micro_rows(int64_t k, const float* a, int64_t lda, const float* b, f
 #pragma GCC unroll 2
     for (int j = 0; j < N; ++j) acc[r][j] = accumulate ? load(c + r * MICRO_COLUMNS + j * W) : vfloat{};
   for (int64_t i = 0; i < k; ++i) {
-    vfloat columns[N];
+    typename Lanes::Vector columns[N];
 #pragma GCC unroll 2
-    for (int j = 0; j < N; ++j) columns[j] = load(b + i * MICRO_COLUMNS + j * W);
+    for (int j = 0; j < N; ++j) columns[j] = load_as<typename Lanes::Vector>(b + i * MICRO_COLUMNS + j * W);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      vfloat x = splat(BY_COLUMNS ? a[i * lda + r] : a[r * lda + i]);
+      const auto x = Lanes::repeat(BY_COLUMNS ? a + i * lda + r : a + r * lda + i);
 #pragma GCC unroll 2
-      for (int j = 0; j < N; ++j) acc[r][j] += x * columns[j];
+      for (int j = 0; j < N; ++j) acc[r][j] = Lanes::add(acc[r][j], x, columns[j]);
     }
   }
 #pragma GCC unroll 16
@@ -37,11 +44,11 @@ INLINE void micro_rows(int64_t k, const float* a, int64_t lda, const float* b, f
 }
 
 // As many rows as there are, MICRO_ROWS at most; the first N vectors of the panels.
-template <int N, bool BY_COLUMNS, int R = MICRO_ROWS>
+template <int N, bool BY_COLUMNS, class Lanes = Numbers, int R = MICRO_ROWS>
 static void micro(int64_t rows, int64_t k, const float* a, int64_t lda, const float* b, float* c, bool accumulate) {
   if constexpr (R > 1)
-    if (rows < R) return micro<N, BY_COLUMNS, R - 1>(rows, k, a, lda, b, c, accumulate);
-  micro_rows<R, N, BY_COLUMNS>(k, a, lda, b, c, accumulate);
+    if (rows < R) return micro<N, BY_COLUMNS, Lanes, R - 1>(rows, k, a, lda, b, c, accumulate);
+  micro_rows<R, N, BY_COLUMNS, Lanes>(k, a, lda, b, c, accumulate);
 }
 
 // `rows` (MICRO_COLUMNS at most) rows of `size` numbers, `stride` apart, times `scale`: to the columns of a panel.
@@ -71,15 +78,15 @@ INLINE void store_pairs(const Number* rows, int64_t stride, int64_t depth, float
     }
 }
 
-// The way back; what is read from row d of the panel at column `first` goes through finish(value, d, first).
-template <class Finish>
-INLINE void store_panel(const float* panel, int64_t rows, int64_t size, int64_t stride, float* y, Finish finish) {
+// The way back, of a panel whose row d gives read(d, first) from column `first` on.
+template <class Read>
+INLINE void store_panel(int64_t rows, int64_t size, int64_t stride, float* y, Read read) {
   for (int64_t first = 0; first < rows; first += W)
     for (int64_t d = 0; d < size; d += W) {
       vfloat block[W];
       const int64_t columns = size - d;
       for (int64_t i = 0; i < W; ++i)
-        block[i] = i < columns ? finish(load(panel + (d + i) * MICRO_COLUMNS + first), d + i, first) : vfloat{};
+        block[i] = i < columns ? read(d + i, first) : vfloat{};
       transpose(block);
       for (int64_t r = 0; r < W && first + r < rows; ++r) {
         float* to = y + (first + r) * stride + d;

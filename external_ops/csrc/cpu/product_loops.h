@@ -16,7 +16,10 @@ struct Operands {
   int64_t m, k, n;
   float* y;
 
-  float finish(float sum, int64_t j) const { return sum * (scales ? scales[j] : 1.0f) + (bias ? bias[j] : 0.0f); }
+  template <class Number>
+  INLINE Number finish(Number sum, int64_t j) const {
+    return sum * (scales ? scales[j] : 1.0f) + (bias ? bias[j] : 0.0f);
+  }
 };
 
 constexpr int STREAMS = 4;             // weight rows read side by side, far apart: memory is faster in several streams
@@ -73,20 +76,45 @@ void few_rows(const Few& shared, const Operands& p) {
   }
 }
 
+// What many rows give: y is the product, or [m, n / 2], silu of its first half times the second. Each strip has `count`
+// columns of y, from column `strip` on: as many weight rows, or twice as many.
+struct Whole {
+  static constexpr int64_t COLUMNS = STRIP;
+  static int64_t columns(int64_t n) { return n; }
+  static int64_t weight_row(int64_t strip, int64_t, int64_t, int64_t r) { return strip + r; }
+  static INLINE vfloat finish(const Operands& p, const float* sums, int64_t strip, int64_t, int64_t j) {
+    return p.finish(load(sums + j * MICRO_COLUMNS), strip + j);
+  }
+};
+struct Gated {
+  static constexpr int64_t COLUMNS = STRIP / 2;
+  static int64_t columns(int64_t n) { return n / 2; }
+  static int64_t weight_row(int64_t strip, int64_t count, int64_t n, int64_t r) {
+    return r < count ? strip + r : n / 2 + strip + r - count;
+  }
+  static INLINE vfloat finish(const Operands& p, const float* sums, int64_t strip, int64_t count, int64_t j) {
+    const vfloat up = p.finish(load(sums + (count + j) * MICRO_COLUMNS), p.n / 2 + strip + j);
+    return silu(Whole::finish(p, sums, strip, count, j)) * up;
+  }
+};
+
 // One strip of y for rows of x that lie in `panels` panels at `xt`; sums [panels][STRIP][MICRO_COLUMNS].
-template <class Many>
+template <class Result, class Many>
 void strip_of_many(const Many& many, const Operands& p, int64_t strip, const float* xt, int64_t rows, float* weights,
                    float* sums) {
-  const int64_t most = many.depth(), count = least(STRIP, p.n - strip), blocks = (p.k + most - 1) / most;
+  const int64_t most = many.depth(), blocks = (p.k + most - 1) / most;
+  const int64_t columns = least(Result::COLUMNS, Result::columns(p.n) - strip);
+  const int64_t count = columns * STRIP / Result::COLUMNS;
+  auto row = [&](int64_t r) { return Result::weight_row(strip, columns, p.n, r); };
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t first = block * most, depth = least(most, p.k - first);
-    for (int64_t r = 0; r < count; ++r) many.load_row(strip + r, first, depth, weights + r * Many::ROW);
+    for (int64_t r = 0; r < count; ++r) many.load_row(row(r), first, depth, weights + r * Many::ROW);
     for (int64_t i = 0; i * MICRO_COLUMNS < rows; ++i) {
       const float* panel = xt + (i * blocks + block) * many.panel_size();
       float* to = sums + i * STRIP * MICRO_COLUMNS;
       for (int64_t r = 0; r < count; r += MICRO_ROWS) {
         if (i == 0)  // what these rows give to the next block
-          for (int64_t l = r; l < least(count, r + MICRO_ROWS); ++l) many.prefetch(strip + l, first + depth, most);
+          for (int64_t l = r; l < least(count, r + MICRO_ROWS); ++l) many.prefetch(row(l), first + depth, most);
         const auto multiply = rows - i * MICRO_COLUMNS > W ? Many::template multiply<2> : Many::template multiply<1>;
         multiply(least(MICRO_ROWS, count - r), depth, weights + r * Many::ROW, panel, to + r * MICRO_COLUMNS, first > 0);
       }
@@ -94,8 +122,9 @@ void strip_of_many(const Many& many, const Operands& p, int64_t strip, const flo
   }
 }
 
-template <class Many>
+template <class Result = Whole, class Many>
 void many_rows(const Many& many, const Operands& p) {
+  const int64_t columns = Result::columns(p.n);
   const int64_t parts = (p.m + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, depth = many.depth();
   const int64_t most = (p.m + parts * MICRO_COLUMNS - 1) / (parts * MICRO_COLUMNS);  // panels at once
   const int64_t blocks = (p.k + depth - 1) / depth;
@@ -113,15 +142,15 @@ void many_rows(const Many& many, const Operands& p) {
       }
       float *weights = work.data + thread_index() * work_size, *sums = weights + STRIP * Many::ROW;
 #pragma omp for schedule(monotonic : dynamic)
-      for (int64_t strip = 0; strip < p.n; strip += STRIP) {
-        strip_of_many(many, p, strip, xt.data, rows, weights, sums);
-        for (int64_t i = 0; i < panels; ++i)
-          store_panel(sums + i * STRIP * MICRO_COLUMNS, least(MICRO_COLUMNS, rows - i * MICRO_COLUMNS),
-                      least(STRIP, p.n - strip), p.n, p.y + (start + i * MICRO_COLUMNS) * p.n + strip,
-                      [&](vfloat sum, int64_t j, int64_t) {
-                        if (p.scales) sum *= p.scales[strip + j];
-                        return p.bias ? sum + p.bias[strip + j] : sum;
-                      });
+      for (int64_t strip = 0; strip < columns; strip += Result::COLUMNS) {
+        strip_of_many<Result>(many, p, strip, xt.data, rows, weights, sums);
+        const int64_t count = least(Result::COLUMNS, columns - strip);
+        for (int64_t i = 0; i < panels; ++i) {
+          const float* const panel = sums + i * STRIP * MICRO_COLUMNS;
+          store_panel(least(MICRO_COLUMNS, rows - i * MICRO_COLUMNS), count, columns,
+                      p.y + (start + i * MICRO_COLUMNS) * columns + strip,
+                      [&](int64_t j, int64_t first) { return Result::finish(p, panel + first, strip, count, j); });
+        }
       }
     }
   }

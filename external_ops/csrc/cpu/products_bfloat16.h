@@ -14,6 +14,28 @@ INLINE vfloat add_products(vfloat sums, __m512bh a, __m512bh b) {  // of neighbo
   return (vfloat)_mm512_dpbf16_ps((__m512)sums, a, b);
 }
 
+// Lanes of the micro-kernel that hold two neighbours.
+struct Pairs {
+  typedef __m512bh Vector;
+  static INLINE Vector repeat(const float* pair) { return (Vector)_mm512_set1_epi32(load_as<int32_t>(pair)); }
+  static INLINE vfloat add(vfloat sums, Vector a, Vector b) { return add_products(sums, a, b); }
+};
+
+INLINE vint join_pairs(__m256i low, __m256i high) {
+  return (vint)_mm512_cvtepu16_epi32(low) | (vint)((vuint)_mm512_cvtepu16_epi32(high) << 16);
+}
+
+// Rows 2 i and 2 i + 1 of a panel, rounded, become row i, in place.
+INLINE void pair_rows(float* panel, int64_t rows) {
+  for (int64_t i = 0; i < rows; i += 2)
+    for (int64_t j = 0; j < MICRO_COLUMNS; j += W) {
+      const vfloat a = load(panel + i * MICRO_COLUMNS + j);
+      const vfloat b = i + 1 < rows ? load(panel + (i + 1) * MICRO_COLUMNS + j) : vfloat{};
+      const vint pairs = join_pairs((__m256i)_mm512_cvtneps_pbh((__m512)a), (__m256i)_mm512_cvtneps_pbh((__m512)b));
+      store(panel + i / 2 * MICRO_COLUMNS + j, (vfloat)pairs);
+    }
+}
+
 INLINE void round_to_bfloat16(const float* x, int64_t size, uint16_t* y) {  // and zeros up to a whole group
   for (int64_t i = 0; i < size; i += GROUP) {
     const int64_t left = size - i;
@@ -85,31 +107,10 @@ struct Bfloat16Products {
   }
 
   // sums [rows][MICRO_COLUMNS] (+)= `rows` weight rows, MICRO_ROWS at most, times a panel.
-  template <int N, int R = MICRO_ROWS>
+  template <int N>
   static void multiply(int64_t rows, int64_t depth, const float* weights, const float* panel, float* sums,
                        bool accumulate) {
-    if constexpr (R > 1)
-      if (rows < R) return multiply<N, R - 1>(rows, depth, weights, panel, sums, accumulate);
-    vfloat acc[R][N];
-#pragma GCC unroll 12
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 2
-      for (int j = 0; j < N; ++j) acc[r][j] = accumulate ? load(sums + r * MICRO_COLUMNS + j * W) : vfloat{};
-    for (int64_t i = 0; i < (depth + 1) / 2; ++i) {
-      __m512bh columns[N];
-#pragma GCC unroll 2
-      for (int j = 0; j < N; ++j) columns[j] = load_as<__m512bh>(panel + i * MICRO_COLUMNS + j * W);
-#pragma GCC unroll 12
-      for (int r = 0; r < R; ++r) {
-        const __m512bh pair = (__m512bh)_mm512_set1_epi32(load_as<int32_t>(weights + r * ROW + i));
-#pragma GCC unroll 2
-        for (int j = 0; j < N; ++j) acc[r][j] = add_products(acc[r][j], pair, columns[j]);
-      }
-    }
-#pragma GCC unroll 12
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 2
-      for (int j = 0; j < N; ++j) store(sums + r * MICRO_COLUMNS + j * W, acc[r][j]);
+    micro<N, false, Pairs>(rows, (depth + 1) / 2, weights, ROW, panel, sums, accumulate);
   }
 };
 

@@ -87,6 +87,18 @@ extern "C" void qwenvl_linear(const float* x, const void* weight, QwenvlDtype dt
   qwenvl_cpu_kernels()->linear(x, weight, dtype, scales, bias, m, k, n, y);
 }
 
+extern "C" void qwenvl_linear_swiglu(const float* x, const void* weight, QwenvlDtype dtype, const float* scales,
+                                     const float* bias, int64_t m, int64_t k, int64_t n, float* y) {
+  const QwenvlCpuKernels& kernels = *qwenvl_cpu_kernels();
+  const QwenvlProduct product = qwenvl_product(dtype, m);
+  const bool ours = product == QWENVL_PRODUCT_INTEGERS ||
+                    (product == QWENVL_PRODUCT_BFLOAT16 && kernels.bfloat16_products && !qwenvl_has_amx());
+  if (ours && m > QWENVL_ROWS_FOR_ONEDNN && k) return kernels.linear_swiglu(x, weight, dtype, scales, bias, m, k, n, y);
+  const std::unique_ptr<float[]> both(new float[m * n]);
+  qwenvl_linear(x, weight, dtype, scales, bias, m, k, n, both.get());
+  kernels.swiglu(both.get(), m, n / 2, y);
+}
+
 extern "C" void qwenvl_linear_int4(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y) {
   const int64_t k = weight->k;
   std::unique_ptr<float[]> ordered(weight->order ? new float[m * k] : nullptr);

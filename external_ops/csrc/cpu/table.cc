@@ -25,6 +25,7 @@ KERNEL(attention_gradient);
 KERNEL(cached_attention);
 KERNEL(decode_attention);
 KERNEL(linear);
+KERNEL(linear_swiglu);
 KERNEL(linear_int4);
 KERNEL(int4_to_bfloat16);
 KERNEL(quantize);
@@ -50,8 +51,8 @@ constexpr int BFLOAT16_PRODUCTS = 0;
 extern const QwenvlCpuKernels kernels = {
     NAME(QWENVL_ISA), INTEGER_PRODUCTS, BFLOAT16_PRODUCTS, W > 4, rms_norm, layer_norm, swiglu, norm_gradient,
     swiglu_gradient, add_bias, column_sums, rotary, qkv_split, qkv_split_gradient, write_cache, qkv_write_cache,
-    varlen_attention, qkv_attention, attention_gradient, cached_attention, decode_attention, linear, linear_int4,
-    int4_to_bfloat16, quantize, to_float32, to_bfloat16, widen_to_bfloat16, sample, log_probability,
+    varlen_attention, qkv_attention, attention_gradient, cached_attention, decode_attention, linear, linear_swiglu,
+    linear_int4, int4_to_bfloat16, quantize, to_float32, to_bfloat16, widen_to_bfloat16, sample, log_probability,
 };
 
 }  // namespace QWENVL_ISA

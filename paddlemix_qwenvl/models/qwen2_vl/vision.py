@@ -33,7 +33,7 @@ class VisionMLP(nn.Layer):
         self.fc2 = RowParallelLinear(config.intermediate_size, config.width, start, stop, bias=True)
 
     def forward(self, x):
-        return feed_forward(x, self.fc1, quick_gelu, self.fc2)
+        return feed_forward(x, lambda rows: quick_gelu(self.fc1(rows)), self.fc2)
 
 
 class VisionBlock(vision.VisionBlock):

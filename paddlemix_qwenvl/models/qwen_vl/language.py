@@ -45,7 +45,7 @@ class MLP(nn.Layer):
         self.c_proj = RowParallelLinear(size, config.hidden_size, start, stop, bias)
 
     def forward(self, x):
-        return feed_forward(x, self.w2_w1, ops.swiglu, self.c_proj)
+        return feed_forward(x, self.w2_w1, self.c_proj)
 
 
 class Block(nn.Layer):

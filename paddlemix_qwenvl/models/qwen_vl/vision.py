@@ -51,7 +51,7 @@ class VisualMLP(nn.Layer):
         self.c_proj = RowParallelLinear(inner, width, start, stop, bias=True)
 
     def forward(self, x):
-        return feed_forward(x, self.c_fc, F.gelu, self.c_proj)
+        return feed_forward(x, lambda rows: F.gelu(self.c_fc(rows)), self.c_proj)
 
 
 class VisualBlock(nn.Layer):

@@ -8,6 +8,7 @@ from paddle import Tensor
 
 from ..cast import activation_dtype, cast
 from ..int8 import Int8Weight
+from .activation import swiglu
 
 _BLOCK = 1 << 22  # numbers that are quantised at a time
 
@@ -57,6 +58,25 @@ def linear_int8(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Te
         [..., out] in the dtype of `x`.
     """
     return linear(x, weight.values.astype(x.dtype) * cast(weight.scale, x.dtype).unsqueeze(-1), bias)
+
+
+def linear_swiglu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`swiglu` of a `linear`, which is nowhere in memory as a whole.
+
+    Args:
+        x: [..., in].
+        weight: [2 I, in], the gate's rows first.
+        bias: [2 I].
+
+    Returns:
+        [..., I] in the dtype of `x`.
+    """
+    return swiglu(linear(x, weight, bias))
+
+
+def linear_int8_swiglu(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Tensor:
+    """`linear_swiglu` with an int8 weight, its values row by row."""
+    return swiglu(linear_int8(x, weight, bias))
 
 
 def embedding(ids: Tensor, weight: Tensor) -> Tensor:
