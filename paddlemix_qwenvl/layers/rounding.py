@@ -33,6 +33,23 @@ def to_int4(weight: Tensor, group_size: int) -> dict[str, Tensor]:
     return dict(zip(("weight", "scale", "zeros"), _by_rows(weight, rounded), strict=True))
 
 
+def to_int8(weight: Tensor) -> dict[str, Tensor]:
+    """int8 values `weight` and, in its dtype, the step `scale` `[out]` of each row, whose largest number is the largest there is.
+
+    Args:
+        weight: [out, in].
+    """
+
+    def rounded(rows: Tensor) -> tuple[Tensor, ...]:
+        rows = rows.astype("float32")
+        scale = (rows.abs().max(-1) / 127).astype(weight.dtype)
+        steps = scale.astype("float32")
+        steps = paddle.where(steps > 0, steps, paddle.ones_like(steps))
+        return (rows / steps.unsqueeze(-1)).round().clip(-127, 127).astype("int8"), scale
+
+    return dict(zip(("weight", "scale"), _by_rows(weight, rounded), strict=True))
+
+
 def to_fp8(weight: Tensor, largest: Tensor | None) -> dict[str, Tensor]:
     """The tensors of `layers/formats.py: Fp8`, each row's largest number the largest there is.
 

@@ -13,6 +13,8 @@ from paddlemix_qwenvl.weights.layouts import ACTIVATIONS, WeightFile
 
 GROUPS_OF = 32
 """What every group size is a multiple of, as the products of `ops/int4.py` want it."""
+AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
+"""Outputs in the half-bytes of a word as AutoAWQ packs it, from the lowest."""
 
 
 @dataclass(frozen=True)

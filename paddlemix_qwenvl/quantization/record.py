@@ -1,0 +1,59 @@
+"""What a folder is being made of, how, and how far that is: so that work that was interrupted goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from paddlemix_qwenvl.errors import ConfigurationError
+from paddlemix_qwenvl.fields import read_object
+from paddlemix_qwenvl.files import remove_unfinished, write_json
+
+RECORD = "quantization_record.json"
+
+
+@dataclass
+class Record:
+    """What a folder is being made of and how, and how far that is.
+
+    Attributes:
+        settings: of the work; a folder that was begun with others is not gone on with.
+        files: each weight file that is written -> the relative error of each module in it.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    files: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: Path, settings: dict[str, Any]) -> Record:
+        """The record of a folder, which is made if there is none.
+
+        Raises:
+            ConfigurationError: the folder holds anything else, or the beginning of other work.
+        """
+        path = folder / RECORD
+        if not path.is_file():
+            if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+                raise ConfigurationError(f"{folder} is not empty: give a new folder as --output_path.")
+            folder.mkdir(parents=True, exist_ok=True)
+            record = cls(path, settings)
+            record.save()
+            return record
+        found = read_object(path)
+        if found.get("settings") != settings or not isinstance(found.get("files"), dict):
+            raise ConfigurationError(
+                f"{folder} holds a model that was quantised otherwise, as its {RECORD} says: delete it, or give another "
+                f"--output_path."
+            )
+        remove_unfinished(folder)
+        return cls(path, settings, found["files"])
+
+    def save(self) -> None:
+        """Write it."""
+        write_json(self.path, {"settings": self.settings, "files": self.files})
+
+    def errors(self) -> dict[str, float]:
+        """The relative error of each module."""
+        return {name: error for errors in self.files.values() for name, error in errors.items()}
