@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,30 +30,6 @@ class Record:
     settings: dict[str, Any]
     files: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    @classmethod
-    def open(cls, folder: Path, settings: dict[str, Any]) -> Record:
-        """The record of a folder, which is made if there is none.
-
-        Raises:
-            ConfigurationError: the folder holds anything else, or the beginning of other work.
-        """
-        path = folder / RECORD
-        if not path.is_file():
-            if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-                raise ConfigurationError(f"{folder} is not empty: give a new folder as --output_path.")
-            folder.mkdir(parents=True, exist_ok=True)
-            record = cls(path, settings)
-            record.save()
-            return record
-        found = read_object(path)
-        if found.get("settings") != settings or not isinstance(found.get("files"), dict):
-            raise ConfigurationError(
-                f"{folder} holds a model that was quantised otherwise, as its {RECORD} says: delete it, or give another "
-                f"--output_path."
-            )
-        remove_unfinished(folder)
-        return cls(path, settings, found["files"])
-
     def save(self) -> None:
         """Write it."""
         write_json(self.path, {"settings": self.settings, "files": self.files})
@@ -57,3 +37,40 @@ class Record:
     def errors(self) -> dict[str, float]:
         """The relative error of each module."""
         return {name: error for errors in self.files.values() for name, error in errors.items()}
+
+
+@contextmanager
+def open_record(folder: Path, settings: dict[str, Any]) -> Iterator[Record]:
+    """The record of a folder, which is made if there is none; within, no other process has it.
+
+    Raises:
+        ConfigurationError: the folder holds anything else, or the beginning of other work, or another process is at it.
+    """
+    path = folder / RECORD
+    if not path.is_file() and (folder.is_file() or (folder.is_dir() and any(folder.iterdir()))):
+        raise ConfigurationError(f"{folder} is not empty: give a new folder as --output_path.")
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigurationError(f"{folder} is being written by another process: wait for it.") from error
+        remove_unfinished(folder)
+        yield _read(path, settings)
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path, settings: dict[str, Any]) -> Record:
+    if not path.is_file():
+        record = Record(path, settings)
+        record.save()
+        return record
+    found = read_object(path)
+    if found.get("settings") != settings or not isinstance(found.get("files"), dict):
+        raise ConfigurationError(
+            f"{path.parent} holds a model that was quantised otherwise, as its {RECORD} says: delete it, or give another "
+            f"--output_path."
+        )
+    return Record(path, settings, found["files"])

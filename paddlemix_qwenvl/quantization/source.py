@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 
 from paddlemix_qwenvl import hub
-from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.layers.parameter import Piece, whole
 from paddlemix_qwenvl.models.auto import find_family
-from paddlemix_qwenvl.models.loading import loading_dtype, weights_folder
+from paddlemix_qwenvl.models.family import Family
+from paddlemix_qwenvl.models.loading import check_blocks, loading_dtype, weights_folder
 from paddlemix_qwenvl.weights.casts import cast
 from paddlemix_qwenvl.weights.checkpoint import WEIGHTS, Checkpoint, open_folder
-from paddlemix_qwenvl.weights.loading import name_faults, named_pieces
+from paddlemix_qwenvl.weights.loading import name_faults, named_pieces, optional_names
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model in a local folder.
+    """A model in a local folder, quantised or not.
 
     Attributes:
         dtype: of its weights.
@@ -34,7 +35,8 @@ class Source:
     """
 
     folder: Path
-    model_class: Any
+    family: Family
+    config: Any
     processor: Any
     dtype: str
     checkpoint: Checkpoint
@@ -42,33 +44,34 @@ class Source:
     modules: frozenset[str]
 
     @classmethod
-    def open(cls, name: str, allow_pickle: bool = False, **source) -> Source:
+    def open(cls, name: str | Path, allow_pickle: bool = False, **source) -> Source:
         """A model by folder or name, without its weights in memory; arguments as in `from_pretrained`.
 
         Raises:
-            ConfigurationError: a model of another kind, or one that is quantised.
+            ConfigurationError: a model of another kind.
             CheckpointError, DownloadError: weights that cannot be had or do not fit.
         """
-        name = hub.locate(name)
+        name = hub.locate(str(name))
         family = find_family(name, **source)
         model_class = family.load("model")
         config = family.load("config").from_pretrained(name, **source)
-        if config.quantization:
-            raise ConfigurationError(
-                f"{name} is quantised already, by {config.quantization.method}: give the model that it was made of."
-            )
         processor = family.load("processor").from_pretrained(name, **source)
         folder = weights_folder(name, **source)
         checkpoint = open_folder(folder, allow_pickle, model_class.weight_prefixes)
+        check_blocks(config, checkpoint)
         dtype = loading_dtype(None, None, config)
         model = model_class.without_memory(config, dtype)
         pieces = dict(named_pieces(model))
-        if faults := name_faults(pieces, checkpoint, model.optional_weights):
+        if faults := name_faults(pieces, checkpoint, optional_names(model)):
             raise CheckpointError(
                 f"{checkpoint.path} does not fit the model: {', '.join(faults)}. Take all files from one model."
             )
         checkpoint.settle_layout(pieces.items())
-        return cls(folder, model_class, processor, dtype, checkpoint, pieces, frozenset(_converted(model)))
+        return cls(folder, family, config, processor, dtype, checkpoint, pieces, frozenset(_converted(model)))
+
+    def model(self, dtype: str):
+        """The model, with parameters that have no values yet."""
+        return self.family.load("model").without_memory(self.config, dtype)
 
     def values(self, name: str, dtype: str) -> np.ndarray:
         """A tensor as the Hub has it, in another dtype."""

@@ -14,7 +14,9 @@ from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
 from paddlemix_qwenvl.files import whole_file
 from paddlemix_qwenvl.quantization.methods import Made, Method
 from paddlemix_qwenvl.quantization.record import Record
+from paddlemix_qwenvl.quantization.scales import Scales
 from paddlemix_qwenvl.quantization.source import Source
+from paddlemix_qwenvl.weights.casts import cast
 from paddlemix_qwenvl.weights.saving import Entry, dealt_out, shard_names, write_index, write_safetensors
 
 SHARD_BYTES = 5 * 1024**3
@@ -26,11 +28,13 @@ class Quantiser:
     """Makes the tensors that are written, one module at a time.
 
     Attributes:
+        scales: that are folded into the weights first.
         errors: relative Frobenius error of each module that was made.
     """
 
     source: Source
     method: Method
+    scales: Scales | None = None
     errors: dict[str, float] = field(default_factory=dict)
     _made: tuple[str, Made] | None = None
 
@@ -58,10 +62,16 @@ class Quantiser:
                 yield f"{module}.{tensor}", Entry(dtype, shape, partial(self._quantised, module, tensor))
 
     def _plain(self, name: str) -> np.ndarray:
-        found = self.source.values(name, self.dtype)
-        if self.dtype == "float16" and not np.isfinite(found).all():
+        if self.scales is None or not self.scales.touches(name):
+            return self._checked(name, self.source.values(name, self.dtype))
+        values = self.scales.applied(name, self.source.values(name, "float32"))
+        return self._checked(name, cast(values, False, self.dtype))
+
+    def _checked(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Values of a tensor that float16 has, where they are in that."""
+        if values.dtype == np.float16 and not np.isfinite(values).all():
             raise CheckpointError(f"{name} has numbers that float16 has not: quantise with --method rtn, int8 or fp8.")
-        return found
+        return values
 
     def _quantised(self, module: str, tensor: str) -> np.ndarray:
         if self._made is None or self._made[0] != module:
@@ -70,11 +80,14 @@ class Quantiser:
         return self._made[1][tensor]
 
     def _make(self, module: str) -> Made:
-        weight = paddle.to_tensor(self.source.values(f"{module}.weight", "float32"))
-        if not bool(paddle.isfinite(weight).all()):
-            raise CheckpointError(f"{module}.weight has numbers that are not finite: download it again.")
-        made, values = self.method.made(weight.astype(self.dtype))
-        self.errors[module] = float((values - weight).norm() / weight.norm().clip(min=1e-30))
+        name = f"{module}.weight"
+        weight = self.source.values(name, "float32")
+        if not np.isfinite(weight).all():
+            raise CheckpointError(f"{name} has numbers that are not finite: download it again.")
+        folded = weight if self.scales is None else self.scales.applied(name, weight)
+        made, values = self.method.made(paddle.to_tensor(self._checked(name, folded)).astype(self.dtype))
+        values = values.numpy() if self.scales is None else self.scales.undone(module, values.numpy())
+        self.errors[module] = float(np.linalg.norm(values - weight) / max(np.linalg.norm(weight), 1e-30))
         return made
 
 

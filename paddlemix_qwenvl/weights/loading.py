@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from paddlemix_qwenvl.environment import cpu_count
 from paddlemix_qwenvl.errors import CheckpointError
@@ -42,8 +43,18 @@ def load_weights(
             f"{checkpoint.path} does not fit the model: {', '.join(faults)}. Take all files from one model."
         )
     checkpoint.settle_layout(pieces.items())
+    fill(parameters, checkpoint, dtype, filled)
+
+
+def fill(
+    parameters: dict[str, Any],
+    checkpoint: Checkpoint,
+    dtype: str,
+    filled: Callable[[str], None] = lambda path: None,
+) -> None:
+    """`load_weights` of some parameters by their paths, of a model that is known to fit; the dictionary is emptied."""
     plan = [(path, *_reader(path, parameter, checkpoint, dtype)) for path, parameter in parameters.items()]
-    del parameters  # what `filled` replaces is to give its memory back
+    parameters.clear()  # what `filled` replaces is to give its memory back
     with ThreadPoolExecutor(cpu_count()) as pool:
         while plan:
             path, read, *what = plan.pop(0)
