@@ -133,7 +133,7 @@ class _Inputs:
 
 
 @dataclass(frozen=True)
-class _Fold:
+class Fold:
     """A layer whose inputs are scaled, and what they come from.
 
     Attributes:
@@ -156,7 +156,7 @@ class _Fold:
         scales.rows.setdefault(name, np.ones(size, np.float32))[self.rows] = factors
 
 
-def best_factors(fold: _Fold, x: Tensor, sizes: Tensor, group_size: int) -> Tensor:
+def best_factors(fold: Fold, x: Tensor, sizes: Tensor, group_size: int) -> Tensor:
     """Of the grid, the factors with which a layer's products are nearest to what they were.
 
     Args:
@@ -178,7 +178,7 @@ def best_factors(fold: _Fold, x: Tensor, sizes: Tensor, group_size: int) -> Tens
     return paddle.ones_like(sizes) if best is None else best
 
 
-def _folds(path: str, block: nn.Layer) -> Iterator[_Fold]:
+def _folds(path: str, block: nn.Layer) -> Iterator[Fold]:
     """Of a pre-norm block: queries, keys and values after the first norm, gate and up after the second, each row layer after the
     last part of what is before it."""
     found = {
@@ -187,10 +187,10 @@ def _folds(path: str, block: nn.Layer) -> Iterator[_Fold]:
     }
     for (norm, _), (name, layer), (last_name, last) in zip(*found.values(), strict=True):
         width, inner = layer.weight.shape[1], last.weight.shape[1]
-        yield _Fold(layer, modules_of(name, layer), (norm, width), slice(0, width), np.arange(width))
+        yield Fold(layer, modules_of(name, layer), (norm, width), slice(0, width), np.arange(width))
         piece = layer.pieces[-1]
         rows, before = piece.source[0], piece.name(f"{name}.weight").removesuffix(".weight")
-        yield _Fold(last, modules_of(last_name, last), (before, piece.shape[0]), rows, _shared(block, inner, rows))
+        yield Fold(last, modules_of(last_name, last), (before, piece.shape[0]), rows, _shared(block, inner, rows))
 
 
 def _shared(block: nn.Layer, inputs: int, rows: slice) -> np.ndarray:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-import paddle
 
 from paddlemix_qwenvl.dtypes import SAFETENSORS_DTYPES
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
@@ -16,7 +15,7 @@ from paddlemix_qwenvl.quantization.methods import Made, Method
 from paddlemix_qwenvl.quantization.record import Record
 from paddlemix_qwenvl.quantization.scales import Scales
 from paddlemix_qwenvl.quantization.source import Source
-from paddlemix_qwenvl.weights.casts import cast
+from paddlemix_qwenvl.weights.casts import as_tensor, cast
 from paddlemix_qwenvl.weights.saving import Entry, dealt_out, shard_names, write_index, write_safetensors
 
 SHARD_BYTES = 5 * 1024**3
@@ -65,7 +64,8 @@ class Quantiser:
         if self.scales is None or not self.scales.touches(name):
             return self._checked(name, self.source.values(name, self.dtype))
         values = self.scales.applied(name, self.source.values(name, "float32"))
-        return self._checked(name, cast(values, False, self.dtype))
+        with np.errstate(over="ignore"):
+            return self._checked(name, cast(values, False, self.dtype))
 
     def _checked(self, name: str, values: np.ndarray) -> np.ndarray:
         """Values of a tensor that float16 has, where they are in that."""
@@ -85,7 +85,9 @@ class Quantiser:
         if not np.isfinite(weight).all():
             raise CheckpointError(f"{name} has numbers that are not finite: download it again.")
         folded = weight if self.scales is None else self.scales.applied(name, weight)
-        made, values = self.method.made(paddle.to_tensor(self._checked(name, folded)).astype(self.dtype))
+        with np.errstate(over="ignore"):
+            narrow = self._checked(name, cast(folded, False, self.dtype))
+        made, values = self.method.made(as_tensor(narrow))
         values = values.numpy() if self.scales is None else self.scales.undone(module, values.numpy())
         self.errors[module] = float(np.linalg.norm(values - weight) / max(np.linalg.norm(weight), 1e-30))
         return made

@@ -1,0 +1,79 @@
+"""Factors that change no product, and those that are found."""
+
+import numpy as np
+import paddle
+import pytest
+import quantised_files as files
+from paddle import nn
+
+from paddlemix_qwenvl.errors import CheckpointError
+from paddlemix_qwenvl.layers.linear import Linear
+from paddlemix_qwenvl.quantization.calibration import Calibration
+from paddlemix_qwenvl.quantization.methods import groups_rounded
+from paddlemix_qwenvl.quantization.running import last_logits
+from paddlemix_qwenvl.quantization.scales import Fold, Scales, best_factors
+from paddlemix_qwenvl.quantization.source import Source
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen2_vl", "qwen_vl"])
+def test_what_is_folded_changes_no_product(folders, lines, tmp_path, family):
+    """Other factors than those found, too, in every place that has any."""
+    folder, tensors = folders[family]
+    source = Source.open(folder)
+    prompts = Calibration.read(lines).prompts(source)
+    scales = Scales.open(tmp_path / "scales.npz")
+    found = last_logits(source, prompts, lambda *_: None, lambda *block: scales.watch(*block, group_size=32)).numpy()
+    assert {*scales.columns} == {*source.modules}
+    assert any(np.ptp(factors) > 0.1 for factors in scales.columns.values())
+    config = (folder / "config.json").read_text()
+    folded = {name: np.float32(scales.applied(name, values)) for name, values in tensors.items()}
+    changed = {name for name, values in folded.items() if not np.array_equal(values, tensors[name])}
+    assert changed <= {name for name in tensors if scales.touches(name)} and len(changed) > len(source.modules)
+    import json
+
+    other = files.write(tmp_path / "folded", json.loads(config), folded)
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in ("config.json", "model.safetensors"):
+            (other / path.name).write_bytes(path.read_bytes())
+    again = last_logits(Source.open(other), prompts, lambda *_: None).numpy()
+    assert np.abs(again - found).max() < 1e-4 * np.abs(found).max()
+    for module in source.modules:
+        name = f"{module}.weight"
+        np.testing.assert_allclose(scales.undone(module, folded[name]), tensors[name], rtol=1e-5, atol=1e-7)
+
+
+def test_they_are_kept_block_by_block(folder, lines, tmp_path):
+    source, path = Source.open(folder), tmp_path / "scales.npz"
+    prompts, scales = Calibration.read(lines).prompts(source), Scales.open(path)
+    last_logits(source, prompts, lambda *_: None, lambda *block: scales.watch(*block, group_size=32))
+    again = Scales.open(path)
+    assert again.blocks == {"model.layers.0", "model.layers.1"}
+    for kind in ("columns", "rows"):
+        found, wanted = getattr(again, kind), getattr(scales, kind)
+        assert {*found} == {*wanted}
+        for name, values in wanted.items():
+            np.testing.assert_array_equal(found[name], values)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04broken", b"nothing"])
+def test_a_file_that_is_none(tmp_path, content):
+    (tmp_path / "scales.npz").write_bytes(content)
+    with pytest.raises(CheckpointError, match="scales.npz cannot be read .*: delete it, and start again"):
+        Scales.open(tmp_path / "scales.npz")
+
+
+def test_inputs_that_carry_much_are_rounded_less():
+    draws, share = np.random.default_rng(0), np.arange(64) // 2
+    layer = Linear(64, 48, bias=False)
+    layer.weight.set_value(draws.standard_normal([48, 64]).astype("float32"))
+    sizes = np.where(share % 8 == 3, 40.0, 1.0)
+    x = paddle.to_tensor((draws.standard_normal([300, 64]) * sizes).astype("float32"))
+    fold = Fold(layer, ["layer"], ("norm", 32), slice(0, 32), share)
+    factors = best_factors(fold, x, x.abs().mean(0), 32)
+    assert factors.shape == [32] and int(factors.argmax()) % 8 == 3
+    columns, wanted = factors.numpy()[share], nn.functional.linear(x, layer.weight.T)
+    errors = [
+        float((x @ (groups_rounded(layer.weight * part, 32) / part).T - wanted).square().mean())
+        for part in (paddle.to_tensor(columns), paddle.ones([64]))
+    ]
+    assert errors[0] < 0.7 * errors[1]
