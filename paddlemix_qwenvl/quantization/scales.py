@@ -59,7 +59,7 @@ class Scales:
                     kind, _, module = name.partition(" ")
                     if module:
                         {"columns": found.columns, "rows": found.rows}[kind][module] = file[name]
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise CheckpointError(f"{path} cannot be read ({error}): delete it, and start again.") from error
         return found
 

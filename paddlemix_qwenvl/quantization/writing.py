@@ -44,11 +44,12 @@ class Quantiser:
 
     def check(self) -> None:
         """Raises ConfigurationError for weights that cannot be quantised so."""
-        for module in sorted(self.source.modules):
-            if misfit := self.method.misfit(shape := self.source.pieces[f"{module}.weight"].shape):
-                raise ConfigurationError(
-                    f"{module} of {list(shape)} cannot be quantised: {misfit}. Give another --group_size, or int8 or fp8."
-                )
+        shapes = {module: self.source.pieces[f"{module}.weight"].shape for module in sorted(self.source.modules)}
+        for module, shape in shapes.items():
+            if misfit := self.method.misfit(shape):
+                fits = [size for size in (128, 64, 32) if all(inputs % size == 0 for _, inputs in shapes.values())]
+                other = f"--group_size {fits[0]}, or --method int8 or fp8" if fits else "--method int8 or fp8"
+                raise ConfigurationError(f"{module} of {list(shape)} cannot be quantised: {misfit}. Give {other}.")
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
         """What is written, by name."""

@@ -1,5 +1,9 @@
 """A model of which one block at a time is in memory, against the model."""
 
+import gc
+import weakref
+from contextlib import nullcontext
+
 import numpy as np
 import paddle
 import pytest
@@ -37,17 +41,13 @@ def test_logits_of_a_quantised_model(folder, lines, tmp_path, method):
     prompts = Calibration.read(lines).prompts(source)[1:]
     found = last_logits(source, prompts, lambda *_: None).numpy()
     wanted = np.stack([logits_of(source, prompt) for prompt in prompts])
-    assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
+    assert np.abs(found - wanted).max() < 1e-3 * np.abs(wanted).max()
 
 
 def test_a_block_is_gone_when_the_next_one_comes(folder, lines):
     source, alive = Source.open(folder), []
 
     def watch(path, block):
-        import gc
-        import weakref
-        from contextlib import nullcontext
-
         gc.collect()
         assert not [each for each in alive if each() is not None]
         alive.append(weakref.ref(block))

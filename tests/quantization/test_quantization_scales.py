@@ -1,5 +1,7 @@
 """Factors that change no product, and those that are found."""
 
+import json
+
 import numpy as np
 import paddle
 import pytest
@@ -29,8 +31,6 @@ def test_what_is_folded_changes_no_product(folders, lines, tmp_path, family):
     folded = {name: np.float32(scales.applied(name, values)) for name, values in tensors.items()}
     changed = {name for name, values in folded.items() if not np.array_equal(values, tensors[name])}
     assert changed <= {name for name in tensors if scales.touches(name)} and len(changed) > len(source.modules)
-    import json
-
     other = files.write(tmp_path / "folded", json.loads(config), folded)
     for path in folder.iterdir():
         if path.is_file() and path.name not in ("config.json", "model.safetensors"):
@@ -58,7 +58,7 @@ def test_they_are_kept_block_by_block(folder, lines, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04broken", b"nothing"])
 def test_a_file_that_is_none(tmp_path, content):
     (tmp_path / "scales.npz").write_bytes(content)
-    with pytest.raises(CheckpointError, match="scales.npz cannot be read .*: delete it, and start again"):
+    with pytest.raises(CheckpointError, match=r"scales.npz cannot be read .*: delete it, and start again"):
         Scales.open(tmp_path / "scales.npz")
 
 
