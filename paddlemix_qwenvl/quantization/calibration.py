@@ -19,8 +19,17 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TEXTS = (".txt", ".md")
 LINES = (".jsonl", ".ndjson")
 LONGEST_TEXT = 8192
+LONGEST_ANSWER = 16
 LARGEST_PICTURE = 512 * 28 * 28
 QUESTION = "Describe this image."
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt, and the tokens after which its answer's are told."""
+
+    prompt: Prompt
+    answering: slice
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class Calibration:
         digest = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files))
         return cls(found, digest.hexdigest())
 
-    def prompts(self, source: Source) -> list[Prompt]:
+    def samples(self, source: Source) -> list[Sample]:
         """What the model gets of them; pictures are made small.
 
         Raises:
@@ -64,7 +73,7 @@ class Calibration:
         found = []
         for place, messages in self.conversations:
             try:
-                found += _prompts(source, messages)
+                found.append(_sample(source, messages))
             except (MediaError, PromptError) as error:
                 raise ConfigurationError(f"calibration, {place}: {error}") from error
         return found
@@ -107,12 +116,20 @@ def _messages(line: str, place: str, folder: Path) -> list[dict]:
     return messages
 
 
-def _prompts(source: Source, messages: list[dict]) -> list[Prompt]:
-    processor, asks = source.processor, messages[-1]["role"] != "assistant"
-    text = processor.apply_chat_template(messages, add_generation_prompt=asks, tokenize=False)
+def _sample(source: Source, messages: list[dict]) -> Sample:
+    processor, answer = source.processor, ""
+    if messages[-1]["role"] == "assistant" and len(messages) > 1:
+        asked = processor.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False)
+        text = processor.apply_chat_template(messages, add_generation_prompt=False, tokenize=False)
+        answer = text.removeprefix(asked)
+    else:
+        text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     images, videos = processor.fetch_media(messages)
     limits: dict[str, Any] = {}
     if (largest := getattr(processor.image_processor, "max_pixels", None)) and images:
         limits["max_pixels"] = min(largest, LARGEST_PICTURE)
     inputs = processor(text=[text], images=images, videos=videos, padding=True, return_tensors="np", **limits)
-    return source.family.module("positions").prompts(source.config, inputs)
+    (prompt,) = source.family.module("positions").prompts(source.config, inputs)
+    count = len(processor.tokenizer.encode(answer)) if answer else 0
+    first = max(len(prompt.token_ids) - 1 - count, 0)
+    return Sample(prompt, slice(first, first + min(max(count, 1), LONGEST_ANSWER)))

@@ -18,7 +18,7 @@ from paddlemix_qwenvl.quantization.calibration import Calibration
 from paddlemix_qwenvl.quantization.methods import method_of
 from paddlemix_qwenvl.quantization.record import open_record
 from paddlemix_qwenvl.quantization.report import Likeness, Report
-from paddlemix_qwenvl.quantization.running import last_logits
+from paddlemix_qwenvl.quantization.running import answer_logits
 from paddlemix_qwenvl.quantization.scales import Scales
 from paddlemix_qwenvl.quantization.source import Source
 from paddlemix_qwenvl.quantization.writing import SHARD_BYTES, Quantiser, write_weights
@@ -81,7 +81,7 @@ def quantize(
         )
     quantiser = Quantiser(opened, how)
     quantiser.check()
-    prompts = None if read is None else read.prompts(opened)
+    samples = None if read is None else read.samples(opened)
     settings = {"method": method, "config": how.settings(), "source": opened.identity(), "shard_bytes": shard_bytes}
     if method == "awq":
         settings["calibration"] = read.sha256
@@ -90,22 +90,22 @@ def quantize(
         if method == "awq":
             quantiser.scales = Scales.open(folder / SCALES)
             watch = {"watch": partial(quantiser.scales.watch, group_size=how.group_size)}
-        before = _logits("running the model", opened, prompts, listener, **watch)
+        before = _logits("running the model", opened, samples, listener, **watch)
         listener.says("writing the weights")
         write_weights(quantiser, record, listener.progress, shard_bytes)
         _write_others(opened, quantiser, folder)
-        after = _logits("running the quantised model", Source.open(folder), prompts, listener)
-        likeness = None if prompts is None else Likeness.of(before, after)
+        after = _logits("running the quantised model", Source.open(folder), samples, listener)
+        likeness = None if samples is None else Likeness.of(before, after)
         report = Report(f"{Path(hub.locate(model_path)).name}, quantised by {method}", record.errors(), likeness)
         report.write(folder)
         return report
 
 
-def _logits(stage: str, source: Source, prompts: list | None, listener: Listener, **watch) -> np.ndarray | None:
-    if prompts is None:
+def _logits(stage: str, source: Source, samples: list | None, listener: Listener, **watch) -> np.ndarray | None:
+    if samples is None:
         return None
     listener.says(stage)
-    return last_logits(source, prompts, listener.progress, **watch).numpy()
+    return answer_logits(source, samples, listener.progress, **watch).numpy()
 
 
 def _write_others(source: Source, quantiser: Quantiser, folder: Path) -> None:

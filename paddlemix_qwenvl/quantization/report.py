@@ -21,20 +21,20 @@ class Likeness:
     """Logits of the quantised model beside those of the model that it was made of.
 
     Attributes:
-        prompts: how many were tried.
-        cosine: mean over the prompts.
-        least_cosine: of the prompt that is least alike.
-        same_token: share of the prompts after which the same token is the likeliest.
+        tokens: of answers, how many were compared.
+        cosine: mean over the tokens.
+        least_cosine: of the token that is least alike.
+        same_token: share of the tokens of which the likeliest is the same.
     """
 
-    prompts: int
+    tokens: int
     cosine: float
     least_cosine: float
     same_token: float
 
     @classmethod
     def of(cls, before: np.ndarray, after: np.ndarray) -> Likeness:
-        """Of logits `[prompts, vocab]`."""
+        """Of logits `[tokens, vocab]`."""
         before, after = before.astype(np.float64), after.astype(np.float64)
         lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
         cosines = (before * after).sum(1) / np.maximum(lengths, 1e-300)
@@ -69,9 +69,9 @@ class Report:
         if like := self.likeness:
             found += [
                 "",
-                f"Logits after {like.prompts} prompts beside those of the model before: cosine {like.cosine:.5f}",
+                f"Logits of {like.tokens} tokens of answers beside those of the model before: cosine {like.cosine:.5f}",
             ]
-            found[-1] += f" (least {like.least_cosine:.5f}), the same likeliest token after {like.same_token:.1%}."
+            found[-1] += f" (least {like.least_cosine:.5f}), the likeliest token the same in {like.same_token:.1%}."
         return found
 
     def write(self, folder: Path) -> None:

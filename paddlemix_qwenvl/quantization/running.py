@@ -1,4 +1,4 @@
-"""Prompts through a model of which one block at a time is in memory."""
+"""Samples through a model of which one block at a time is in memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from paddle import Tensor, nn
 from paddlemix_qwenvl.layers.attention import AttentionContext
 from paddlemix_qwenvl.layers.residual import ResidualStream
 from paddlemix_qwenvl.models.prompts import Prompt
+from paddlemix_qwenvl.quantization.calibration import Sample
 from paddlemix_qwenvl.quantization.source import Source
 from paddlemix_qwenvl.weights.loading import fill
 
@@ -25,12 +26,12 @@ def unwatched(path: str, block: nn.Layer) -> AbstractContextManager:
 
 
 @paddle.no_grad()
-def last_logits(source: Source, prompts: list[Prompt], progress: Progress, watch: Watch = unwatched) -> Tensor:
-    """Logits float32 `[prompts, vocab]` of what follows each prompt, in float32.
+def answer_logits(source: Source, samples: list[Sample], progress: Progress, watch: Watch = unwatched) -> Tensor:
+    """Logits float32 `[n, vocab]` of the answers' tokens of all samples, computed in float32.
 
     Args:
         progress: called with the blocks that are done, and all.
-        watch: gives a context for the path and the layer of each block, in which all prompts are run through it.
+        watch: gives a context for the path and the layer of each block, in which all samples are run through it.
     """
     lazy = _Lazy(source)
     model = lazy.model
@@ -39,8 +40,8 @@ def last_logits(source: Source, prompts: list[Prompt], progress: Progress, watch
     ends = [paths[id(layer)] for layer in (decoder.last_norm, model.lm_head)]
     blocks = [(paths[id(layer)], layer) for layer in decoder.blocks]
     with lazy.filled(lazy.outside(*ends, *(path for path, _ in blocks))):
-        hidden = [_embedded(model, prompt) for prompt in prompts]
-    contexts, total = [_context(model, prompt) for prompt in prompts], len(blocks)
+        hidden = [_embedded(model, each.prompt) for each in samples]
+    contexts, total = [_context(model, each.prompt) for each in samples], len(blocks)
     for number in range(total):
         path, block = blocks.pop(0)
         del decoder.blocks[0]  # its memory is given back with it
@@ -49,7 +50,8 @@ def last_logits(source: Source, prompts: list[Prompt], progress: Progress, watch
         del block
         progress(number + 1, total)
     with lazy.filled(lazy.inside(*ends, *lazy.tied)):
-        return model.lm_head(decoder.last_norm(paddle.concat([x[-1:] for x in hidden])))
+        last = [x[each.answering] for x, each in zip(hidden, samples, strict=True)]
+        return model.lm_head(decoder.last_norm(paddle.concat(last)))
 
 
 class _Lazy:

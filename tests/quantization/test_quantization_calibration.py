@@ -28,8 +28,8 @@ def test_a_folder_of_all_kinds(folder, lines, tmp_path):
     assert contents[1][0]["text"] == ("in an hour " * 2000)[:8192] and contents[2] == "the other"
     source = Source.open(folder)
     source.processor.image_processor.max_pixels = 10_000_000
-    prompts = found.prompts(source)
-    assert len(prompts) == 3 and 400 < prompts[0].media[0].places.size <= 512
+    samples = found.samples(source)
+    assert len(samples) == 3 and 400 < samples[0].prompt.media[0].places.size <= 512
     assert found.sha256 == Calibration.read(tmp_path).sha256
     (tmp_path / "b.txt").write_text("in an hour ")
     assert found.sha256 != Calibration.read(tmp_path).sha256
@@ -66,7 +66,7 @@ def test_a_file_that_cannot_be_used(folder, tmp_path, content, message):
     path = tmp_path / "lines.jsonl"
     path.write_text(content)
     with pytest.raises(ConfigurationError, match=message) as raised:
-        Calibration.read(path).prompts(Source.open(folder))
+        Calibration.read(path).samples(Source.open(folder))
     assert "\n" not in str(raised.value)
 
 
@@ -76,3 +76,16 @@ def test_no_file_and_no_text(tmp_path):
             (tmp_path / name).write_bytes(content)
         with pytest.raises(ConfigurationError, match=name):
             Calibration.read(tmp_path / name)
+
+
+def test_an_answer_is_what_is_compared(folder, lines):
+    """The first 16 of its tokens; the next token where there is none."""
+    source = Source.open(folder)
+    picture, answered, asked = Calibration.read(lines).samples(source)
+    for sample in (picture, asked):
+        count = len(sample.prompt.token_ids)
+        assert range(count)[sample.answering] == range(count - 1, count)
+    ids, decode = answered.prompt.token_ids, source.processor.tokenizer.decode
+    told = [decode([token]) for token in ids[1:][answered.answering].tolist()]
+    assert decode(ids[1 + answered.answering.start :].tolist()) == "the other one<|im_end|>\n"
+    assert "".join(told) == "the other one<|im_end|>\n" and 1 < len(told) <= 16

@@ -24,8 +24,8 @@ def test_the_table():
         "| 1 | 0.0500 | 0.3000 |",
         "| all | 0.0750 | 0.2500 |",
         "",
-        "Logits after 3 prompts beside those of the model before: cosine 0.99877 (least 0.90000), the same likeliest token after "
-        "66.7%.",
+        "Logits of 3 tokens of answers beside those of the model before: cosine 0.99877 (least 0.90000), the likeliest token the "
+        "same in 66.7%.",
     ]
     assert Report("m", ERRORS).lines()[-1].startswith("| all")
 
@@ -33,7 +33,7 @@ def test_the_table():
 def test_files(tmp_path):
     Report("m", ERRORS, Likeness(1, 1.0, 1.0, 1.0)).write(tmp_path)
     found = json.loads((tmp_path / "quantization_report.json").read_text())
-    assert found["errors"] == ERRORS and found["likeness"]["prompts"] == 1
+    assert found["errors"] == ERRORS and found["likeness"]["tokens"] == 1
     assert (tmp_path / "quantization_report.md").read_text().startswith("# m\n")
     picture = np.array(Image.open(tmp_path / "quantization_report.png").convert("RGB"))
     for colour, error, block in (((0x1F, 0x77, 0xB4), 0.1, 0), ((0xFF, 0x7F, 0x0E), 0.3, 1)):

@@ -10,27 +10,31 @@ import pytest
 
 from paddlemix_qwenvl.quantization.calibration import Calibration
 from paddlemix_qwenvl.quantization.making import quantize
-from paddlemix_qwenvl.quantization.running import last_logits
+from paddlemix_qwenvl.quantization.running import answer_logits
 from paddlemix_qwenvl.quantization.source import Source
 
 
-def logits_of(source: Source, prompt, dtype=None) -> np.ndarray:
+def logits_of(source: Source, sample) -> np.ndarray:
     """By the whole model, with the features that its own encoder gives."""
-    model = source.family.load("model").from_pretrained(source.folder, dtype=dtype).eval()
-    ids = paddle.to_tensor(prompt.token_ids[None])
-    inputs = {name: paddle.to_tensor(array) for media in prompt.media for name, array in media.inputs.items()}
+    model = source.family.load("model").from_pretrained(source.folder).eval()
+    ids = paddle.to_tensor(sample.prompt.token_ids[None])
+    inputs = {name: paddle.to_tensor(array) for media in sample.prompt.media for name, array in media.inputs.items()}
     names = {"pixels": "pixel_values", "grid_thw": "image_grid_thw"}
-    return model(ids, **{names.get(name, name): value for name, value in inputs.items()}).logits[0, -1].numpy()
+    return (
+        model(ids, **{names.get(name, name): value for name, value in inputs.items()})
+        .logits[0][sample.answering]
+        .numpy()
+    )
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen2_vl", "qwen_vl"])
 def test_logits_are_those_of_the_model(folders, lines, family):
     source, seen = Source.open(folders[family][0]), []
-    prompts = Calibration.read(lines).prompts(source)
-    assert [len(prompt.media) for prompt in prompts] == [1, 0, 0]
-    found = last_logits(source, prompts, lambda *done: seen.append(done)).numpy()
+    samples = Calibration.read(lines).samples(source)
+    assert [len(each.prompt.media) for each in samples] == [1, 0, 0]
+    found = answer_logits(source, samples, lambda *done: seen.append(done)).numpy()
     assert seen == [(1, 2), (2, 2)]
-    wanted = np.stack([logits_of(source, prompt) for prompt in prompts])
+    wanted = np.concatenate([logits_of(source, each) for each in samples])
     assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
 
 
@@ -38,9 +42,9 @@ def test_logits_are_those_of_the_model(folders, lines, family):
 def test_logits_of_a_quantised_model(folder, lines, tmp_path, method):
     quantize(str(folder), tmp_path / "out", method, group_size=32 if method == "rtn" else None)
     source = Source.open(tmp_path / "out")
-    prompts = Calibration.read(lines).prompts(source)[1:]
-    found = last_logits(source, prompts, lambda *_: None).numpy()
-    wanted = np.stack([logits_of(source, prompt) for prompt in prompts])
+    samples = Calibration.read(lines).samples(source)[1:]
+    found = answer_logits(source, samples, lambda *_: None).numpy()
+    wanted = np.concatenate([logits_of(source, each) for each in samples])
     assert np.abs(found - wanted).max() < 1e-3 * np.abs(wanted).max()
 
 
@@ -54,5 +58,5 @@ def test_a_block_is_gone_when_the_next_one_comes(folder, lines):
         assert path == f"model.layers.{len(alive) - 1}"
         return nullcontext()
 
-    last_logits(source, Calibration.read(lines).prompts(source), lambda *_: None, watch)
+    answer_logits(source, Calibration.read(lines).samples(source), lambda *_: None, watch)
     assert len(alive) == 2

@@ -12,7 +12,7 @@ from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.quantization.calibration import Calibration
 from paddlemix_qwenvl.quantization.methods import groups_rounded
-from paddlemix_qwenvl.quantization.running import last_logits
+from paddlemix_qwenvl.quantization.running import answer_logits
 from paddlemix_qwenvl.quantization.scales import Fold, Scales, best_factors
 from paddlemix_qwenvl.quantization.source import Source
 
@@ -22,9 +22,9 @@ def test_what_is_folded_changes_no_product(folders, lines, tmp_path, family):
     """Other factors than those found, too, in every place that has any."""
     folder, tensors = folders[family]
     source = Source.open(folder)
-    prompts = Calibration.read(lines).prompts(source)
+    samples = Calibration.read(lines).samples(source)
     scales = Scales.open(tmp_path / "scales.npz")
-    found = last_logits(source, prompts, lambda *_: None, lambda *block: scales.watch(*block, group_size=32)).numpy()
+    found = answer_logits(source, samples, lambda *_: None, lambda *block: scales.watch(*block, group_size=32)).numpy()
     assert {*scales.columns} == {*source.modules}
     assert any(np.ptp(factors) > 0.1 for factors in scales.columns.values())
     config = (folder / "config.json").read_text()
@@ -35,7 +35,7 @@ def test_what_is_folded_changes_no_product(folders, lines, tmp_path, family):
     for path in folder.iterdir():
         if path.is_file() and path.name not in ("config.json", "model.safetensors"):
             (other / path.name).write_bytes(path.read_bytes())
-    again = last_logits(Source.open(other), prompts, lambda *_: None).numpy()
+    again = answer_logits(Source.open(other), samples, lambda *_: None).numpy()
     assert np.abs(again - found).max() < 1e-4 * np.abs(found).max()
     for module in source.modules:
         name = f"{module}.weight"
@@ -44,8 +44,8 @@ def test_what_is_folded_changes_no_product(folders, lines, tmp_path, family):
 
 def test_they_are_kept_block_by_block(folder, lines, tmp_path):
     source, path = Source.open(folder), tmp_path / "scales.npz"
-    prompts, scales = Calibration.read(lines).prompts(source), Scales.open(path)
-    last_logits(source, prompts, lambda *_: None, lambda *block: scales.watch(*block, group_size=32))
+    samples, scales = Calibration.read(lines).samples(source), Scales.open(path)
+    answer_logits(source, samples, lambda *_: None, lambda *block: scales.watch(*block, group_size=32))
     again = Scales.open(path)
     assert again.blocks == {"model.layers.0", "model.layers.1"}
     for kind in ("columns", "rows"):
