@@ -23,7 +23,7 @@ from paddlemix_qwenvl.quantization.scales import Scales
 from paddlemix_qwenvl.quantization.source import Source
 from paddlemix_qwenvl.quantization.writing import SHARD_BYTES, Quantiser, write_weights
 
-SCALES = "awq_scales.npz"
+SCALES = "awq_scales"
 
 
 class Listener:
@@ -88,7 +88,7 @@ def quantize(
     with open_record(folder, settings) as record:
         watch = {}
         if method == "awq":
-            quantiser.scales = Scales.open(folder / SCALES)
+            quantiser.scales = Scales(folder / SCALES)
             watch = {"watch": partial(quantiser.scales.watch, group_size=how.group_size)}
         before = _logits("running the model", opened, samples, listener, **watch)
         listener.says("writing the weights")
@@ -113,10 +113,15 @@ def _write_others(source: Source, quantiser: Quantiser, folder: Path) -> None:
     for path in source.other_files:
         with whole_file(folder / path.name) as unfinished:
             shutil.copyfile(path, unfinished)
-    config: dict[str, Any] = read_object(source.folder / hub.CONFIG)
-    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
-    for part in parts:
-        part |= {name: quantiser.dtype for name in ("dtype", "torch_dtype") if name in part}
+    config = _in_dtype(read_object(source.folder / hub.CONFIG), quantiser.dtype)
     if "dtype" not in config:
         config["torch_dtype"] = quantiser.dtype
     write_json(folder / hub.CONFIG, {**config, QUANTIZATION: quantiser.method.settings()}, ensure_ascii=False)
+
+
+def _in_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """A config.json that names the dtype, where and however it does so."""
+    flags = {"bf16": dtype == "bfloat16", "fp16": dtype == "float16", "fp32": dtype == "float32"}
+    names = dict.fromkeys(("dtype", "torch_dtype"), dtype) | flags
+    found = {name: _in_dtype(value, dtype) if isinstance(value, dict) else value for name, value in config.items()}
+    return found | {name: value for name, value in names.items() if name in config}

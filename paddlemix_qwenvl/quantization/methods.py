@@ -39,8 +39,12 @@ class Method(Protocol):
     def tensors(self, shape: tuple[int, int], dtype: str) -> Kinds:
         """Names, dtypes as safetensors calls them, and shapes of what is written of a weight; `dtype` of the numbers beside."""
 
-    def made(self, weight: Tensor) -> tuple[Made, Tensor]:
-        """These tensors of a weight `[out, in]` in the dtype of the numbers beside, and what they stand for, in float32."""
+    def made(self, weight: Tensor, kept: Tensor | None = None) -> tuple[Made, Tensor]:
+        """These tensors of a weight `[out, in]` in the dtype of the numbers beside, and what they stand for, in float32.
+
+        Args:
+            kept: as in `to_int4`, where there are groups.
+        """
 
     def settings(self) -> dict[str, Any]:
         """The `quantization_config`."""
@@ -73,11 +77,10 @@ class AwqGroups(_Groups):
             "scales": (SAFETENSORS_DTYPES[dtype], (groups, outputs)),
         }
 
-    def made(self, weight):
-        found = to_int4(weight, self.group_size)
+    def made(self, weight, kept=None):
+        found = to_int4(weight, self.group_size, kept)
         values, zeros, scale = numbers(found["weight"].numpy()), found["zeros"].numpy(), found["scale"].numpy()
-        tensors = {"qweight": _laid(values), "qzeros": _laid(zeros), "scales": scale.T}
-        return tensors, groups_rounded(weight, self.group_size)
+        return {"qweight": _laid(values), "qzeros": _laid(zeros), "scales": scale.T}, widened(found)
 
     def settings(self):
         return {
@@ -105,15 +108,15 @@ class PackedGroups(_Groups):
             "weight_shape": ("I64", (2,)),
         }
 
-    def made(self, weight):
-        found = {name: tensor.numpy() for name, tensor in to_int4(weight, self.group_size).items()}
+    def made(self, weight, kept=None):
+        found = to_int4(weight, self.group_size, kept)
         tensors = {
-            "weight_packed": words(found["weight"]),
-            "weight_scale": found["scale"],
-            "weight_zero_point": words(halves(found["zeros"].T)).T,
+            "weight_packed": words(found["weight"].numpy()),
+            "weight_scale": found["scale"].numpy(),
+            "weight_zero_point": words(halves(found["zeros"].numpy().T)).T,
             "weight_shape": np.array(weight.shape),
         }
-        return tensors, groups_rounded(weight, self.group_size)
+        return tensors, widened(found)
 
     def settings(self):
         weights = {"num_bits": 4, "type": "int", "symmetric": False, "group_size": self.group_size, "strategy": "group"}
@@ -138,7 +141,7 @@ class Rows:
         kind = "I8" if self.type == "int" else "F8_E4M3"
         return {"weight": (kind, shape), "weight_scale": (SAFETENSORS_DTYPES[dtype], (shape[0], 1))}
 
-    def made(self, weight):
+    def made(self, weight, kept=None):
         found = to_int8(weight) if self.type == "int" else to_fp8(weight, None)
         values, scale = found["weight"], found["scale"].unsqueeze(-1)
         tensors = {"weight": values.numpy(), "weight_scale": scale.numpy()}
@@ -169,11 +172,10 @@ def _compressed(form: str, weights: dict, activations: dict | None) -> dict[str,
     }
 
 
-def groups_rounded(weight: Tensor, group_size: int) -> Tensor:
-    """float32 of what `to_int4` makes of a weight."""
-    found = to_int4(weight, group_size)
-    packed = found["weight"].astype("int32")
-    values = paddle.stack([packed % 16, packed // 16], axis=-1).reshape([packed.shape[0], -1, group_size])
+def widened(found: dict[str, Tensor]) -> Tensor:
+    """float32 `[out, in]` of what `to_int4` made."""
+    packed, (outputs, groups) = found["weight"].astype("int32"), found["scale"].shape
+    values = paddle.stack([packed % 16, packed // 16], axis=-1).reshape([outputs, groups, -1])
     steps, zeros = (found[name].astype("float32").unsqueeze(-1) for name in ("scale", "zeros"))
     return ((values.astype("float32") - zeros) * steps).flatten(1)
 

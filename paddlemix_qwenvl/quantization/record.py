@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from paddlemix_qwenvl.errors import ConfigurationError
-from paddlemix_qwenvl.fields import read_object
+from paddlemix_qwenvl.fields import checked, read_object
 from paddlemix_qwenvl.files import remove_unfinished, write_json
 
 RECORD = "quantization_record.json"
+
+
+@dataclass
+class _Content:
+    settings: dict[str, Any]
+    files: dict[str, dict[str, float]]
 
 
 @dataclass
@@ -67,10 +73,10 @@ def _read(path: Path, settings: dict[str, Any]) -> Record:
         record = Record(path, settings)
         record.save()
         return record
-    found = read_object(path)
-    if found.get("settings") != settings or not isinstance(found.get("files"), dict):
+    found = checked(_Content, read_object(path), path)
+    if found.settings != settings:
         raise ConfigurationError(
             f"{path.parent} holds a model that was quantised otherwise, as its {RECORD} says: delete it, or give another "
             f"--output_path."
         )
-    return Record(path, settings, found["files"])
+    return Record(path, settings, found.files)

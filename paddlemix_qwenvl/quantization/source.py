@@ -107,13 +107,8 @@ class Source:
         return {"sha256": digest, "weights": {path.name: path.stat().st_size for path in sorted(files)}}
 
 
-def modules_of(path: str, layer: Linear) -> list[str]:
-    """Hub names of the modules that a layer at `path` is made of."""
-    return list(dict.fromkeys(piece.name(f"{path}.weight").removesuffix(".weight") for piece in layer.pieces))
-
-
 def _converted(model) -> Iterator[str]:
     for path, layer in model.named_sublayers():
         kept = isinstance(layer, ParallelLMHead) or path.startswith(f"{model.vision_path}.")
         if isinstance(layer, Linear) and not kept:
-            yield from modules_of(path, layer)
+            yield from (piece.name(f"{path}.weight").removesuffix(".weight") for piece in layer.pieces)

@@ -88,7 +88,8 @@ class Quantiser:
         folded = weight if self.scales is None else self.scales.applied(name, weight)
         with np.errstate(over="ignore"):
             narrow = self._checked(name, cast(folded, False, self.dtype))
-        made, values = self.method.made(as_tensor(narrow))
+        kept = None if self.scales is None else self.scales.kept(module)
+        made, values = self.method.made(as_tensor(narrow), kept)
         values = values.numpy() if self.scales is None else self.scales.undone(module, values.numpy())
         self.errors[module] = float(np.linalg.norm(values - weight) / max(np.linalg.norm(weight), 1e-30))
         return made
