@@ -73,10 +73,11 @@ def _read(path: Path, settings: dict[str, Any]) -> Record:
         record = Record(path, settings)
         record.save()
         return record
-    found = checked(_Content, read_object(path), path)
-    if found.settings != settings:
+    found = read_object(path)
+    files = checked(_Content, found, path).files
+    if found["settings"] != settings:
         raise ConfigurationError(
             f"{path.parent} holds a model that was quantised otherwise, as its {RECORD} says: delete it, or give another "
             f"--output_path."
         )
-    return Record(path, settings, found.files)
+    return Record(path, settings, files)

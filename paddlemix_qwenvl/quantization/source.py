@@ -29,15 +29,18 @@ class Source:
     """A model in a local folder, quantised or not.
 
     Attributes:
+        name: of the folder, or what the model was downloaded by.
+        where: a name is looked up, as in `from_pretrained`.
         dtype: of its weights.
         pieces: its tensors by their Hub names.
         modules: Hub names of the Linear modules in the language model's blocks.
     """
 
+    name: str
+    where: dict[str, Any]
     folder: Path
     family: Family
     config: Any
-    processor: Any
     dtype: str
     checkpoint: Checkpoint
     pieces: dict[str, Piece]
@@ -55,7 +58,6 @@ class Source:
         family = find_family(name, **source)
         model_class = family.load("model")
         config = family.load("config").from_pretrained(name, **source)
-        processor = family.load("processor").from_pretrained(name, **source)
         folder = weights_folder(name, **source)
         checkpoint = open_folder(folder, allow_pickle, model_class.weight_prefixes)
         check_blocks(config, checkpoint)
@@ -67,7 +69,19 @@ class Source:
                 f"{checkpoint.path} does not fit the model: {', '.join(faults)}. Take all files from one model."
             )
         checkpoint.settle_layout(pieces.items())
-        return cls(folder, family, config, processor, dtype, checkpoint, pieces, frozenset(_converted(model)))
+        found = cls(name, source, folder, family, config, dtype, checkpoint, pieces, frozenset(_converted(model)))
+        if not Path(name).is_dir():
+            found.processor  # noqa: B018 fetches its files, which are to lie beside the weights
+        return found
+
+    @cached_property
+    def processor(self):
+        """Its processor.
+
+        Raises:
+            ConfigurationError, DownloadError: files that are missing.
+        """
+        return self.family.load("processor").from_pretrained(self.name, **self.where)
 
     def model(self, dtype: str):
         """The model, with parameters that have no values yet."""

@@ -7,8 +7,11 @@ import numpy as np
 import paddle
 import pytest
 import quantised_files as files
+from standin import loopback
+from standin.stored import ENDPOINTS, HOMES, NAME, UNSET
 
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError
+from paddlemix_qwenvl.layers.formats import Fp8
 from paddlemix_qwenvl.models.auto import find_family
 from paddlemix_qwenvl.quantization import scales, writing
 from paddlemix_qwenvl.quantization.making import Listener, quantize
@@ -145,6 +148,15 @@ def test_work_that_was_interrupted_goes_on(folder, lines, tmp_path, monkeypatch)
             assert again.stat().st_mtime_ns == before[path.name]
 
 
+def test_a_folder_without_a_processor(folder, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "bare").mkdir(exist_ok=True)
+        shutil.copy(folder / name, tmp_path / "bare")
+    quantize(str(tmp_path / "bare"), tmp_path / "out", "fp8")
+    model = find_family(tmp_path / "out").load("model").from_pretrained(tmp_path / "out")
+    assert Fp8() in model.formats()
+
+
 def test_a_folder_that_is_finished_is_left_as_it_is(folder, tmp_path, monkeypatch):
     quantize(str(folder), tmp_path / "out", "int8")
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -231,3 +243,23 @@ def test_numbers_that_cannot_be_kept(folders, lines, tmp_path, name, method, bad
     with pytest.raises(CheckpointError, match=message):
         quantize(str(tmp_path / "bad"), tmp_path / "out", method, lines if method == "awq" else None, size(method))
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize("source", ["paddlenlp", "huggingface"])
+def test_a_model_by_name(folder, tmp_path, monkeypatch, source):
+    """All that a reader needs beside the weights is fetched, and none of the marks that a cache holds is taken."""
+    for name in UNSET:
+        monkeypatch.delenv(name, raising=False)
+    for name in HOMES:
+        monkeypatch.setenv(name, str(tmp_path / "homes" / name))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with loopback.hub({NAME: folder}) as (address, _):
+        monkeypatch.setenv(ENDPOINTS[source], address)
+        quantize(NAME, tmp_path / "out", "int8", source=source)
+    quantize(str(folder), tmp_path / "local", "int8")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names <= {path.name for path in (tmp_path / "local").iterdir()}
+    assert {"tokenizer.json", "preprocessor_config.json", "generation_config.json"} <= names
+    for name in names - {"quantization_report.json", "quantization_report.md", "quantization_report.png"}:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+        assert not (tmp_path / "out" / name).is_symlink()

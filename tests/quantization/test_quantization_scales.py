@@ -96,7 +96,7 @@ def test_ranges_bring_the_products_of_each_group_nearest():
     found = best_ranges(weight, x, 32)
     assert found.shape == [24, 2] and found.dtype == paddle.uint8
     shares = np.array(SHARES)[found.numpy()]
-    assert shares[5, 1] < 0.7 and shares[7, 0] < 0.7
+    assert shares[5, 1] < 0.8 and shares[7, 0] < 0.8 and shares.mean() > 0.8
 
     def error(shares) -> np.ndarray:
         kept = paddle.to_tensor(np.broadcast_to(shares, [24, 2]).astype("float32"))
