@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,12 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         unfinished = Path(scratch, path.name)
         yield unfinished
         unfinished.replace(path)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Take away what a process that was killed had begun to write in a folder that nobody else writes to."""
+    for scratch in folder.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ ORDER = (
     ("cli",),
     ("commands",),
     ("hosts", "server", "static"),
-    ("engine",),
+    ("engine", "quantization"),
     ("models",),
     ("weights",),
     ("layers",),

@@ -26,6 +26,7 @@ def test_the_commands():
         "chat",
         "export",
         "predict",
+        "quantize",
         "serve",
         "plan",
         "doctor",

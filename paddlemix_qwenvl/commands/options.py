@@ -23,6 +23,7 @@ def _choice(name: str, *values: str) -> type[Enum]:
 DType = _choice("DType", *DTYPES)
 Quantization = _choice("Quantization", *QUANTIZATIONS)
 ExportDType = _choice("ExportDType", *DTYPES, *QUANTIZATIONS)
+Method = _choice("Method", "awq", "rtn", "int8", "fp8")
 VisionParallel = _choice("VisionParallel", "tensor", "data")
 Source = _choice("Source", "paddlenlp", "huggingface", "modelscope", "aistudio")
 

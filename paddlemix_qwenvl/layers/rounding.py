@@ -11,17 +11,21 @@ _BLOCK = 1 << 22  # numbers at a time
 _LARGEST_FP8 = 448
 
 
-def to_int4(weight: Tensor, group_size: int) -> dict[str, Tensor]:
+def to_int4(weight: Tensor, group_size: int, kept: Tensor | None = None) -> dict[str, Tensor]:
     """The tensors of `layers/formats.py: Int4`, each group from its least to its largest number, to the nearest of 16 steps.
 
     Args:
         weight: [out, in].
         group_size: a divisor of `in`.
+        kept: float32 `[out, in / group_size]`, the share of each group's range that is kept, what lies outside becomes its end;
+            None for all.
     """
 
-    def rounded(rows: Tensor) -> tuple[Tensor, ...]:
+    def rounded(rows: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
         groups = rows.astype("float32").reshape([rows.shape[0], -1, group_size])
         low, high = groups.min(-1).clip(max=0.0), groups.max(-1).clip(min=0.0)
+        for share in kept:
+            low, high = low * share, high * share
         scale = ((high - low) / 15).astype(weight.dtype)
         steps = scale.astype("float32")
         steps = paddle.where(steps > 0, steps, paddle.ones_like(steps))
@@ -30,7 +34,25 @@ def to_int4(weight: Tensor, group_size: int) -> dict[str, Tensor]:
         numbers = numbers.clip(0, 15).astype("int32").flatten(1)
         return (numbers[:, ::2] + numbers[:, 1::2] * 16).astype("uint8"), scale, zeros.astype("uint8")
 
-    return dict(zip(("weight", "scale", "zeros"), _by_rows(weight, rounded), strict=True))
+    others = [] if kept is None else [kept]
+    return dict(zip(("weight", "scale", "zeros"), _by_rows(weight, rounded, *others), strict=True))
+
+
+def to_int8(weight: Tensor) -> dict[str, Tensor]:
+    """int8 values `weight` and, in its dtype, the step `scale` `[out]` of each row, whose largest number is the largest there is.
+
+    Args:
+        weight: [out, in].
+    """
+
+    def rounded(rows: Tensor) -> tuple[Tensor, ...]:
+        rows = rows.astype("float32")
+        scale = (rows.abs().max(-1) / 127).astype(weight.dtype)
+        steps = scale.astype("float32")
+        steps = paddle.where(steps > 0, steps, paddle.ones_like(steps))
+        return (rows / steps.unsqueeze(-1)).round().clip(-127, 127).astype("int8"), scale
+
+    return dict(zip(("weight", "scale"), _by_rows(weight, rounded), strict=True))
 
 
 def to_fp8(weight: Tensor, largest: Tensor | None) -> dict[str, Tensor]:

@@ -69,7 +69,8 @@ class DecoderModel(LoadableModel):
 
     @property
     def decoder(self) -> nn.Layer:
-        """The language model: `(embeddings [T, hidden], AttentionContext) -> [T, hidden]`, its share of `heads`, its `depth`."""
+        """The language model: `(embeddings [T, hidden], AttentionContext) -> [T, hidden]`, its share of `heads`, its `depth`,
+        its `blocks` and the `last_norm`."""
         raise NotImplementedError
 
     def get_output_embeddings(self) -> nn.Layer:

@@ -11,6 +11,9 @@ from paddlemix_qwenvl.weights.casts import cast
 from paddlemix_qwenvl.weights.layouts import ACTIVATIONS, Arrays, WeightFile
 from paddlemix_qwenvl.weights.order import GROUPS_OF, Order
 
+AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
+"""Outputs in the half-bytes of a word as AutoAWQ packs it, from the lowest."""
+
 
 @dataclass(frozen=True)
 class Groups:

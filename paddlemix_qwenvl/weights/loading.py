@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -58,14 +59,18 @@ def plan(model, checkpoint: Checkpoint, dtype: str) -> Plan:
             f"{checkpoint.path} does not fit the model: {', '.join(faults)}. Take all files from one model."
         )
     checkpoint.settle_layout(pieces.items())
-    parameters = model.named_parameters()  # a tied one once, under its first path
-    return [(path, prod(each.shape), *_reader(path, each, checkpoint, dtype)) for path, each in parameters]
+    return readings(dict(model.named_parameters()), checkpoint, dtype)  # a tied one once, under its first path
+
+
+def readings(parameters: dict[str, Any], checkpoint: Checkpoint, dtype: str) -> Plan:
+    """The same of some parameters by their paths, of a model that is known to fit."""
+    return [(path, prod(each.shape), *_reader(path, each, checkpoint, dtype)) for path, each in parameters.items()]
 
 
 def fill(
     plan: Plan,
     checkpoint: Checkpoint,
-    filled: Callable[[str], None],
+    filled: Callable[[str], None] = lambda path: None,
     mapped: bool = True,
     on_progress: OnProgress | None = None,
 ) -> None:

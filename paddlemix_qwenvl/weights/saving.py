@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -25,7 +25,7 @@ _LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """A tensor of a file: its dtype as safetensors calls it, its shape, and what gives its values."""
 
     dtype: str
@@ -44,22 +44,31 @@ def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 10
         CheckpointError: the model is split over ranks, or quantised for a card alone, so that the Hub's tensors are not here.
     """
     folder = Path(folder)
-    shards = _shards(model, max_shard_bytes)
-    names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
-    names = names if len(shards) > 1 else [SAFETENSORS]
+    shards = dealt_out(_entries(model), max_shard_bytes)
+    names = shard_names(len(shards))
     with contextlib.ExitStack() as files:
         for name, shard in zip(names, shards, strict=True):
-            _write_safetensors(files.enter_context(whole_file(folder / name)), shard)
+            write_safetensors(files.enter_context(whole_file(folder / name)), shard)
         for path in [
             *folder.glob("model-?????-of-?????.safetensors"),
             folder / SAFETENSORS,
             folder / SAFETENSORS_INDEX,
         ]:
             path.unlink(missing_ok=True)
+    write_index(folder, shards)
+
+
+def shard_names(count: int) -> list[str]:
+    """What so many files of weights are called."""
+    return [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)] if count > 1 else [SAFETENSORS]
+
+
+def write_index(folder: Path, shards: list[dict[str, Entry]]) -> None:
+    """Which tensor is in which file, where there are several."""
     if len(shards) > 1:
         index = {
             "metadata": {"total_size": sum(entry.bytes for shard in shards for entry in shard.values())},
-            "weight_map": {n: f for f, s in zip(names, shards, strict=True) for n in s},
+            "weight_map": {n: f for f, s in zip(shard_names(len(shards)), shards, strict=True) for n in s},
         }
         write_json(folder / SAFETENSORS_INDEX, index, sort_keys=True)
 
@@ -69,7 +78,7 @@ def saved_bytes(model) -> int:
     return sum(entry.bytes for _, entry in _entries(model))
 
 
-def _write_safetensors(path: Path, shard: dict[str, _Entry]) -> None:
+def write_safetensors(path: Path, shard: dict[str, Entry]) -> None:
     """One file, tensor by tensor; the library would want the whole shard in memory.
 
     Tensors begin at whole cache lines, for those who map them; the few of other sizes come last.
@@ -88,10 +97,10 @@ def _write_safetensors(path: Path, shard: dict[str, _Entry]) -> None:
             file.write(np.ascontiguousarray(entry.values()).data)
 
 
-def _shards(model, max_bytes: int) -> list[dict[str, _Entry]]:
+def dealt_out(entries: Iterable[tuple[str, Entry]], max_bytes: int) -> list[dict[str, Entry]]:
     """The entries by their Hub names, dealt out over files."""
     shards, size = [{}], 0
-    for name, entry in _entries(model):
+    for name, entry in entries:
         if size and size + entry.bytes > max_bytes:
             shards.append({})
             size = 0
@@ -100,7 +109,7 @@ def _shards(model, max_bytes: int) -> list[dict[str, _Entry]]:
     return shards
 
 
-def _entries(model) -> Iterator[tuple[str, _Entry]]:
+def _entries(model) -> Iterator[tuple[str, Entry]]:
     for path, parameter in model.named_parameters():
         tensors: dict[str, list[Piece]] = {}
         for piece in pieces_of(parameter):
@@ -110,7 +119,7 @@ def _entries(model) -> Iterator[tuple[str, _Entry]]:
             dtype = SAFETENSORS_DTYPES[dtype_name(parameter.dtype)]
             yield (
                 name,
-                _Entry(dtype, pieces[0].shape, lambda parameter=parameter, pieces=pieces: _joined(parameter, pieces)),
+                Entry(dtype, pieces[0].shape, lambda parameter=parameter, pieces=pieces: _joined(parameter, pieces)),
             )
     for _, layer in groupby(quantised_modules(model), key=lambda module: id(module.holder)):
         modules = [*layer]
@@ -120,7 +129,7 @@ def _entries(model) -> Iterator[tuple[str, _Entry]]:
                 dtype, shape = module.tensors()[leaf]
                 yield (
                     f"{module.name}.{leaf}",
-                    _Entry(dtype, shape, lambda module=module, leaf=leaf: module.values(leaf)),
+                    Entry(dtype, shape, lambda module=module, leaf=leaf: module.values(leaf)),
                 )
 
 

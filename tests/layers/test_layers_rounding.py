@@ -30,6 +30,29 @@ def test_int4_is_the_nearest_step(rows, monkeypatch):
     assert (np.abs((numbers - zeros) * scale - wanted) <= scale * 0.501)[inside].all()
 
 
+def test_int4_of_a_part_of_the_range():
+    """What lies outside becomes the end of the part."""
+    kept = DRAWS.uniform(0.4, 1, (6, 3)).astype("float32")
+    made = rounding.to_int4(paddle.to_tensor(WEIGHT), 32, paddle.to_tensor(kept))
+    low, high = (np.minimum(WEIGHT, 0).reshape(6, 3, 32).min(-1), np.maximum(WEIGHT, 0).reshape(6, 3, 32).max(-1))
+    np.testing.assert_allclose(made["scale"].numpy(), (high - low) * kept / 15, rtol=1e-5)
+    packed, steps = made["weight"].numpy(), made["scale"].numpy()[..., None]
+    numbers = np.stack([packed & 15, packed >> 4], -1).reshape(6, 3, 32).astype(int)
+    values = (numbers - made["zeros"].numpy()[..., None]) * steps
+    wanted = np.clip(WEIGHT.reshape(6, 3, 32), (low * kept)[..., None], (high * kept)[..., None])
+    assert (np.abs(values - wanted) <= steps * 1.01).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_int8_is_the_nearest_step(dtype):
+    weight = paddle.to_tensor(WEIGHT).astype(dtype)
+    tensors, exact = rounding.to_int8(weight), weight.astype("float32").numpy()
+    scale = tensors["scale"].astype("float32").numpy()[:, None]
+    assert tensors["scale"].dtype == weight.dtype and tensors["weight"].dtype == paddle.int8
+    np.testing.assert_allclose(scale[:, 0], np.abs(exact).max(1) / 127, rtol=2.0**-8 if dtype == "bfloat16" else 1e-6)
+    assert (np.abs(tensors["weight"].numpy() * scale - exact) <= scale * 0.501).all()
+
+
 def test_float8_is_the_nearest_number():
     tensors = {name: value.numpy() for name, value in rounding.to_fp8(paddle.to_tensor(WEIGHT), None).items()}
     scale, values = tensors["scale"], files.float8_values()

@@ -64,6 +64,16 @@ class LanguageModel(nn.Layer):
         exponents = paddle.arange(0, config.head_dim, 2, dtype="float32") / config.head_dim
         self.register_buffer("inv_freq", 1.0 / (config.rope_theta**exponents), persistable=False)
 
+    @property
+    def blocks(self) -> nn.LayerList:
+        """The decoder layers."""
+        return self.layers
+
+    @property
+    def last_norm(self) -> RMSNorm:
+        """What their output goes through."""
+        return self.norm
+
     def rotary_tables(self, position_ids):
         """Cosines and sines, float32 `[T, head_dim / 2]`, of 3D positions `[3, T]`."""
         return ops.mrope_tables(position_ids, self.inv_freq, self.mrope_section)

@@ -75,6 +75,16 @@ class Transformer(nn.Layer):
         self.heads, self.depth = self.h[0].attn.heads, len(self.h)
         self.base, self.head_dim = float(config.rotary_emb_base), config.head_dim
 
+    @property
+    def blocks(self) -> nn.LayerList:
+        """The decoder layers."""
+        return self.h
+
+    @property
+    def last_norm(self) -> RMSNorm:
+        """What their output goes through."""
+        return self.ln_f
+
     def rotary_tables(self, position_ids, ntk_alpha=None):
         """Cosines and sines, float32 `[T, head_dim / 2]`, of positions `[T]`.
 

@@ -1,0 +1,108 @@
+"""Factors that change no product, and those that are found."""
+
+import json
+
+import numpy as np
+import paddle
+import pytest
+import quantised_files as files
+from paddle import nn
+
+from paddlemix_qwenvl.errors import CheckpointError
+from paddlemix_qwenvl.layers.linear import Linear
+from paddlemix_qwenvl.layers.rounding import to_int4
+from paddlemix_qwenvl.quantization.calibration import Calibration
+from paddlemix_qwenvl.quantization.folds import Fold
+from paddlemix_qwenvl.quantization.methods import widened
+from paddlemix_qwenvl.quantization.running import answer_logits
+from paddlemix_qwenvl.quantization.scales import Scales
+from paddlemix_qwenvl.quantization.search import SHARES, best_factors, best_ranges
+from paddlemix_qwenvl.quantization.source import Source
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen2_vl", "qwen_vl"])
+def test_what_is_folded_changes_no_product(folders, lines, tmp_path, family):
+    """Other factors than those found, too, in every place that has any."""
+    folder, tensors = folders[family]
+    source = Source.open(folder)
+    samples = Calibration.read(lines).samples(source)
+    scales = Scales(tmp_path / "scales")
+    found = answer_logits(source, samples, lambda *_: None, lambda *block: scales.watch(*block, group_size=32)).numpy()
+    assert {*scales.columns} == {*source.modules}
+    assert any(np.ptp(factors) > 0.1 for factors in scales.columns.values())
+    config = (folder / "config.json").read_text()
+    folded = {name: np.float32(scales.applied(name, values)) for name, values in tensors.items()}
+    changed = {name for name, values in folded.items() if not np.array_equal(values, tensors[name])}
+    assert changed <= {name for name in tensors if scales.touches(name)} and len(changed) > len(source.modules)
+    other = files.write(tmp_path / "folded", json.loads(config), folded)
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in ("config.json", "model.safetensors"):
+            (other / path.name).write_bytes(path.read_bytes())
+    again = answer_logits(Source.open(other), samples, lambda *_: None).numpy()
+    assert np.abs(again - found).max() < 1e-4 * np.abs(found).max()
+    for module in source.modules:
+        name = f"{module}.weight"
+        np.testing.assert_allclose(scales.undone(module, folded[name]), tensors[name], rtol=1e-5, atol=1e-7)
+
+
+def test_they_are_kept_block_by_block(folder, lines, tmp_path, monkeypatch):
+    source, scales = Source.open(folder), Scales(tmp_path / "scales")
+    samples, again = Calibration.read(lines).samples(source), Scales(tmp_path / "scales")
+    answer_logits(source, samples, lambda *_: None, lambda *block: scales.watch(*block, group_size=32))
+    assert {path.name for path in (tmp_path / "scales").iterdir()} == {"model.layers.0.npz", "model.layers.1.npz"}
+    monkeypatch.setattr("paddlemix_qwenvl.quantization.scales.best_factors", None)
+    answer_logits(source, samples, lambda *_: None, lambda *block: again.watch(*block, group_size=32))
+    for kind in ("columns", "rows", "ranges"):
+        found, wanted = getattr(again, kind), getattr(scales, kind)
+        assert {*found} == {*wanted}
+        for name, values in wanted.items():
+            np.testing.assert_array_equal(found[name], values)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04broken", b"nothing"])
+def test_a_file_that_is_none(tmp_path, content):
+    (tmp_path / "block.npz").write_bytes(content)
+    with (
+        pytest.raises(CheckpointError, match=r"block.npz cannot be read .*: delete it, and start again"),
+        Scales(tmp_path).watch("block", nn.Layer(), 32),
+    ):
+        pass
+
+
+def test_inputs_that_carry_much_are_rounded_less():
+    draws, share = np.random.default_rng(0), np.arange(64) // 2
+    layer = Linear(64, 48, bias=False)
+    layer.weight.set_value(draws.standard_normal([48, 64]).astype("float32"))
+    sizes = np.where(share % 8 == 3, 40.0, 1.0)
+    x = paddle.to_tensor((draws.standard_normal([300, 64]) * sizes).astype("float32"))
+    fold = Fold(layer, {"layer": slice(0, 48)}, ("norm", 32), slice(0, 32), share)
+    factors = best_factors(fold, x, x.abs().mean(0), 32)
+    assert factors.shape == [32] and int(factors.argmax()) % 8 == 3
+    columns, wanted = factors.numpy()[share], nn.functional.linear(x, layer.weight.T)
+    errors = [
+        float((x @ (widened(to_int4(layer.weight * part, 32)) / part).T - wanted).square().mean())
+        for part in (paddle.to_tensor(columns), paddle.ones([64]))
+    ]
+    assert errors[0] < 0.7 * errors[1]
+
+
+def test_ranges_bring_the_products_of_each_group_nearest():
+    draws = np.random.default_rng(0)
+    weight = draws.standard_normal([24, 64])
+    weight[5, 40], weight[7, 3] = 9, -8  # which would widen the steps of all their groups
+    sizes = np.where(np.isin(np.arange(64), (3, 40)), 0.01, 1)
+    weight = paddle.to_tensor(weight.astype("float32"))
+    x = paddle.to_tensor((draws.standard_normal([200, 64]) * sizes).astype("float32"))
+    found = best_ranges(weight, x, 32)
+    assert found.shape == [24, 2] and found.dtype == paddle.uint8
+    shares = np.array(SHARES)[found.numpy()]
+    assert shares[5, 1] < 0.8 and shares[7, 0] < 0.8 and shares.mean() > 0.8
+
+    def error(shares) -> np.ndarray:
+        kept = paddle.to_tensor(np.broadcast_to(shares, [24, 2]).astype("float32"))
+        lost = widened(to_int4(weight.astype("float16"), 32, kept)) - weight
+        groups = [(x[:, part] @ lost[:, part].T).square().sum(0) for part in (slice(0, 32), slice(32, 64))]
+        return paddle.stack(groups, axis=-1).numpy()
+
+    for share in SHARES:
+        assert (error(shares) <= error(share) * (1 + 1e-3)).all()
