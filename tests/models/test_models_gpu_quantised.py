@@ -40,7 +40,7 @@ def test_prompts_and_single_tokens_are_what_the_cpu_makes_of_them(tmp_path, way,
     files.write(tmp_path / "narrow", {**CONFIG, "quantization_config": method}, narrow)
     files.write(tmp_path / "wide", CONFIG, wide)
     kernels, kind = Kernels(), "fp8" if way == "fp8" else "int4"
-    with card((8, 0)) as patch:
+    with card((8, 0)) as patch, paddle.no_grad():
         patch.setattr(dispatch, "GPU", gpu.versions(kernels.versions))
         patch.setattr(ops, f"linear_{kind}", dispatch.fastest(f"linear_{kind}"))
         model = Model.from_pretrained(tmp_path / "narrow", dtype=dtype)
