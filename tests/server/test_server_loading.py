@@ -48,3 +48,10 @@ def test_health_tells_how_far_it_is_and_requests_are_told_to_come_again():
     assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
     media.close()
     service.stop(SECONDS)
+
+
+def test_weights_that_are_quantised_as_they_are_read_count_once():
+    told = []
+    Assistant.load("demo", quantization="int8", on_progress=lambda *far: told.append(far))
+    done, wholes = zip(*told, strict=True)
+    assert len(done) > 20 and [*done] == sorted({*done}) and {*wholes} == {done[-1]}

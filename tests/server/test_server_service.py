@@ -240,7 +240,7 @@ def test_a_stuck_step_is_reported_once(assistant, monkeypatch, caplog):
 
 def test_nobody_waits_for_a_step_that_hangs(assistant, monkeypatch):
     """Those who wait are told, and so is who comes; if the step ends after all, the engine is there again."""
-    service, may_go = started(lambda _: assistant, stuck_seconds=0.02, hung_seconds=0.05), threading.Event()
+    service, may_go = started(lambda _: assistant, stuck_seconds=0.1, hung_seconds=1.0), threading.Event()
     step = assistant.engine.step
     monkeypatch.setattr(assistant.engine, "step", lambda: (may_go.wait(SECONDS), step())[1])
 

@@ -44,6 +44,7 @@ BEYOND = {
     "mm_processor_kwargs": "the fewest pixels are not over the most, one side wants the other, fps excludes nframes",
 }
 """Fields whose values the description cannot bound, because others do, and why. Parts have the options of the last, too."""
+TOO_LONG = "context_length_exceeded"  # texts are as long as their tokens, which a description cannot count
 schemathesis.openapi.format("picture-address", draw.just(data_uri(PICTURE.read_bytes())))
 schemathesis.openapi.format("video-address", draw.just(data_uri(FILM.read_bytes(), "video/mp4")))
 
@@ -80,9 +81,12 @@ def test_what_the_description_allows_and_forbids(description, path, mode):
         checks = CHECKS
         if mode.is_positive and is_bounded:
             case.body, checks = bounded(case.body), [*CHECKS, positive_data_acceptance]
-        if isinstance(case.body, dict) and "max_tokens" not in case.body and path.endswith("completions"):
-            case.body["max_tokens"] = FEW_TOKENS
+        if path.endswith("completions") and isinstance(case.body, dict):
+            most = case.body.get("max_tokens", FEW_TOKENS)
+            case.body["max_tokens"] = min(most, FEW_TOKENS) if mode.is_positive and most else most
         response = case.call(timeout=PATIENCE)
+        if TOO_LONG in response.text:
+            checks = CHECKS
         case.validate_response(response, checks=checks)
         is_stream = response.headers["content-type"][0].startswith("text/event-stream")
         answer = Answer(response.status_code, response.text, is_stream=is_stream)
