@@ -51,7 +51,7 @@ if platform.machine() == "x86_64":
     AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-Wno-maybe-uninitialized"]
     INSTRUCTION_SETS["avx512"] = AVX512
     INSTRUCTION_SETS["avx512_vnni"] = [*AVX512, "-mavx512vnni"]
-    INSTRUCTION_SETS["avx512_bf16"] = [*AVX512, "-mavx512vnni", "-mavx512bf16"]  # g++ 10 and newer
+    INSTRUCTION_SETS["avx512_bf16"] = [*AVX512, "-mavx512vnni", "-mavx512vbmi", "-mavx512bf16"]  # g++ 10 and newer
 
 
 class Build(build_ext):

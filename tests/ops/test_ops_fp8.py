@@ -51,9 +51,20 @@ def test_linear_fp8(way, inputs, outputs, blocks):
     scales = {"one": (1,), "rows": (outputs,), "matrix": (-(-outputs // block[0]), -(-inputs // block[1]))}[blocks]
     weight, exact = fp8(outputs, inputs, scales, "float16", block)
     bias = tensor(np.random.default_rng(1).normal(size=outputs))
+    assert way.product("fp8", 1) == "float32"
     for rows in (0, 1, 2, 3, 5, 8, 9, 16, 33, 70):
         x = tensor(np.random.default_rng(2).normal(size=(rows, inputs)))
         for found, added in ((way.linear_fp8(x, weight), 0.0), (way.linear_fp8(x, weight, bias), float64(bias))):
             assert found.dtype == paddle.float32 and found.shape == [rows, outputs]
             bound = product_error(way.product("fp8", rows), "fp8", float64(x), exact)
             assert (np.abs(float64(found) - (float64(x) @ exact.T + added)) <= bound + 1e-6).all()
+
+
+@pytest.mark.parametrize("bits", [0x7F, 0xFF])
+def test_what_is_no_number_stays_none(way, bits):
+    values = np.zeros((3, 50), np.uint8)
+    values[1, 41] = bits
+    weight = Fp8Weight(paddle.to_tensor(values), tensor([1.0]))
+    for rows in (1, 2, 9, 40):
+        found = float64(way.linear_fp8(tensor(np.ones((rows, 50))), weight))
+        np.testing.assert_array_equal(found, np.tile([0, np.nan, 0], (rows, 1)))

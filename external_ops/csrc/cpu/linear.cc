@@ -22,6 +22,8 @@ template <>
 struct ManyRows<Float16> : IntegerProducts<Float16> {};
 template <>
 struct ManyRows<Bfloat16> : IntegerProducts<Bfloat16> {};
+template <>
+struct ManyRows<Fp8> : IntegerProducts<Fp8> {};
 #endif
 
 // Products with the rows of such a weight.
@@ -67,7 +69,11 @@ void linear(const float* x, const void* weight, QwenvlDtype dtype, const float* 
     const Operands operands{x, scales, bias, m, k, n, y};
 #ifdef QWENVL_BFLOAT16_PRODUCTS
     if constexpr (std::is_same_v<Format, Bfloat16>)
-      if (m > 1) return run<Bfloat16Products, Bfloat16Products>(operands, weight);
+      if (m > 1) return run<Bfloat16Products<Format>, Bfloat16Products<Format>>(operands, weight);
+    if constexpr (std::is_same_v<Format, Fp8>) {
+      if (m > Fp8FewRows::MOST) return many_rows(RowMajor<Bfloat16Products<Format>>(weight, k), operands);
+      if (m > 1) return few_rows(Fp8FewRows(weight, k), operands);
+    }
 #endif
     run<FewRows<Format>, ManyRows<Format>>(operands, weight);
   });
@@ -111,19 +117,13 @@ void to_bfloat16(const float* x, int64_t size, uint16_t* y) {
 }
 
 void widen_to_bfloat16(const void* x, QwenvlDtype dtype, int64_t size, uint16_t* y) {
-  typedef uint16_t vhalf __attribute__((vector_size(2 * W)));
-  with_weight_format(dtype, [&](auto format) {
-    typedef decltype(format) Format;
-    const auto* from = (const typename Format::Type*)x;
+  constexpr int64_t PART = 4096;
 #pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
-    for (int64_t i = 0; i < whole_groups(size); i += GROUP) {
-      vfloat a, b;
-      const int64_t left = size - i;
-      left >= GROUP ? Format::widen(from + i, a, b) : widen_part<Format>(from + i, left, a, b);
-      const vhalf halves[2] = {__builtin_convertvector((vuint)a >> 16, vhalf), __builtin_convertvector((vuint)b >> 16, vhalf)};
-      memcpy(y + i, halves, least(left, GROUP) * sizeof(*y));
-    }
-  });
+  for (int64_t i = 0; i < size; i += PART)
+    if (dtype == QWENVL_INT8)
+      widen_to_bfloat16<Int8>((const int8_t*)x + i, least(PART, size - i), y + i);
+    else
+      widen_to_bfloat16<Fp8>((const uint8_t*)x + i, least(PART, size - i), y + i);
 }
 
 }  // namespace QWENVL_ISA

@@ -15,11 +15,8 @@ void int4_to_bfloat16(const QwenvlInt4Weight* weight, int64_t first, int64_t cou
   const Int4Rows rows(weight);
 #pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
   for (int64_t r = 0; r < count; ++r)
-    for (int64_t i = 0; i < weight->k; i += PIECE) {
-      float piece[PIECE];
-      rows.widen(first + r, i, PIECE, piece);
-      for (int64_t l = 0; l < PIECE; ++l) y[r * weight->k + i + l] = to_bfloat16(piece[l]);
-    }
+    for (int64_t g = 0; g < rows.groups; ++g)
+      rows.to_bfloat16(first + r, g, y + r * weight->k + g * weight->group);
 }
 
 }  // namespace QWENVL_ISA

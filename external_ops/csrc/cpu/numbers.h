@@ -1,11 +1,7 @@
 // Number formats of weights and caches, and the way from and to them.
 #pragma once
 
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
-#include "simd.h"
+#include "numbers_fp8.h"
 
 namespace qwenvl {
 namespace QWENVL_ISA {
@@ -67,32 +63,6 @@ INLINE vfloat widen_float16(const uint16_t* p) {
 #endif
 }
 
-// e4m3 has the exponent's bias 7 where float16 has 15, and no infinities: its largest bits are no number.
-INLINE float from_fp8(uint8_t x) {
-  const uint16_t magnitude = (x & 127) == 127 ? 0x7e00 : (x & 127) << 7;
-  return from_float16(magnitude | (x & 128) << 8) * 256.0f;
-}
-INLINE void widen_fp8(const uint8_t* p, vfloat& a, vfloat& b) {
-#if defined(__AVX512F__)
-  const __m512i wide = _mm512_cvtepu8_epi16(load_as<__m256i>(p)), magnitude = _mm512_and_si512(wide, _mm512_set1_epi16(127));
-  const __mmask32 none = _mm512_cmpeq_epi16_mask(magnitude, _mm512_set1_epi16(127));
-  const __m512i sign = _mm512_slli_epi16(_mm512_sub_epi16(wide, magnitude), 8);
-  const __m512i half = _mm512_or_si512(sign, _mm512_slli_epi16(magnitude, 7));
-  const __m512i halves = _mm512_mask_mov_epi16(half, none, _mm512_or_si512(sign, _mm512_set1_epi16(0x7e00)));
-  a = (vfloat)_mm512_cvtph_ps(_mm512_castsi512_si256(halves)) * 256.0f;
-  b = (vfloat)_mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1)) * 256.0f;
-#elif defined(__AVX2__)
-  const __m256i wide = _mm256_cvtepu8_epi16(load_as<__m128i>(p)), most = _mm256_set1_epi16(127);
-  const __m256i magnitude = _mm256_and_si256(wide, most), sign = _mm256_slli_epi16(_mm256_sub_epi16(wide, magnitude), 8);
-  const __m256i none = _mm256_and_si256(_mm256_cmpeq_epi16(magnitude, most), _mm256_set1_epi16(0x7e00));
-  const __m256i halves = _mm256_or_si256(_mm256_or_si256(sign, none), _mm256_slli_epi16(magnitude, 7));
-  a = (vfloat)_mm256_cvtph_ps(_mm256_castsi256_si128(halves)) * 256.0f;
-  b = (vfloat)_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)) * 256.0f;
-#else
-  for (int i = 0; i < W; ++i) a[i] = from_fp8(p[i]), b[i] = from_fp8(p[W + i]);
-#endif
-}
-
 // Numbers are widened GROUP at a time, to two vectors. For bfloat16 the first holds the even ones and the second the
 // odd ones, which saves a shuffle; `arrange` puts two vectors in natural order the same way, `restore` undoes it.
 constexpr int64_t GROUP = 2 * W;
@@ -101,34 +71,11 @@ struct InOrder {
   static INLINE void arrange(vfloat&, vfloat&) {}
   static INLINE void restore(vfloat&, vfloat&) {}
 };
-struct Float32 : InOrder {
-  typedef float Type;
-  static INLINE void widen(const Type* p, vfloat& a, vfloat& b) { a = load(p), b = load(p + W); }
-  static INLINE float widen_one(Type x) { return x; }
-  static INLINE Type narrow(float x) { return x; }
-};
-struct Float16 : InOrder {
-  typedef uint16_t Type;
-  static INLINE void widen(const Type* p, vfloat& a, vfloat& b) { a = widen_float16(p), b = widen_float16(p + W); }
-  static INLINE float widen_one(Type x) { return from_float16(x); }
-  static INLINE Type narrow(float x) { return to_float16(x); }
-};
-struct Int8 : InOrder {
-  typedef int8_t Type;
-  static INLINE void widen(const Type* p, vfloat& a, vfloat& b) { a = widen_int8(p), b = widen_int8(p + W); }
-};
-struct Fp8 : InOrder {
-  typedef uint8_t Type;
-  static INLINE void widen(const Type* p, vfloat& a, vfloat& b) { widen_fp8(p, a, b); }
-};
-struct Bfloat16 {
-  typedef uint16_t Type;
-  static INLINE void widen(const Type* p, vfloat& a, vfloat& b) {
-    const vuint pairs = load_as<vuint>(p);
+struct InPairs {
+  static INLINE void widen(vshort group, vfloat& a, vfloat& b) {  // of bfloat16
+    const vuint pairs = (vuint)group;
     a = (vfloat)(pairs << 16), b = (vfloat)(pairs & 0xffff0000u);
   }
-  static INLINE float widen_one(Type x) { return from_bfloat16(x); }
-  static INLINE Type narrow(float x) { return to_bfloat16(x); }
   static INLINE void arrange(vfloat& a, vfloat& b) {
     vint even, odd;
     for (int i = 0; i < W; ++i) even[i] = 2 * i, odd[i] = 2 * i + 1;
@@ -142,6 +89,52 @@ struct Bfloat16 {
     a = __builtin_shuffle(evens, odds, low), b = __builtin_shuffle(evens, odds, high);
   }
 };
+struct Float32 : InOrder {
+  typedef float Type;
+  static INLINE void widen(const Type* p, vfloat& a, vfloat& b) { a = load(p), b = load(p + W); }
+  static INLINE float widen_one(Type x) { return x; }
+  static INLINE Type narrow(float x) { return x; }
+};
+struct Float16 : InOrder {
+  typedef uint16_t Type;
+  static INLINE void widen(const Type* p, vfloat& a, vfloat& b) { a = widen_float16(p), b = widen_float16(p + W); }
+  static INLINE float widen_one(Type x) { return from_float16(x); }
+  static INLINE Type narrow(float x) { return to_float16(x); }
+};
+struct Bfloat16 : InPairs {
+  typedef uint16_t Type;
+  static INLINE void widen(const Type* p, vfloat& a, vfloat& b) { InPairs::widen(load_as<vshort>(p), a, b); }
+  static INLINE float widen_one(Type x) { return from_bfloat16(x); }
+  static INLINE Type narrow(float x) { return to_bfloat16(x); }
+};
+// bfloat16 holds every number of the following two: a group of them, in order.
+INLINE vshort upper_halves(vfloat a, vfloat b) {
+  vshort index;
+  for (int i = 0; i < GROUP; ++i) index[i] = 2 * i + 1;
+  return __builtin_shuffle((vshort)a, (vshort)b, index);
+}
+struct Int8 : InOrder {
+  typedef int8_t Type;
+  static INLINE void widen(const Type* p, vfloat& a, vfloat& b) { a = widen_int8(p), b = widen_int8(p + W); }
+  static INLINE vshort bfloat16(const Type* p) { return upper_halves(widen_int8(p), widen_int8(p + W)); }
+};
+#if defined(__AVX512VBMI__)
+struct Fp8 : InPairs {
+  typedef uint8_t Type;
+  static INLINE vshort bfloat16(const Type* p) { return fp8_to_bfloat16(p); }
+  static INLINE void widen(const Type* p, vfloat& a, vfloat& b) { InPairs::widen(bfloat16(p), a, b); }
+};
+#else
+struct Fp8 : InOrder {
+  typedef uint8_t Type;
+  static INLINE void widen(const Type* p, vfloat& a, vfloat& b) { widen_fp8(p, a, b); }
+  static INLINE vshort bfloat16(const Type* p) {
+    vfloat a, b;
+    widen(p, a, b);
+    return upper_halves(a, b);
+  }
+};
+#endif
 
 // The first `count` numbers of a group, the rest zeros.
 template <class Format>
@@ -149,6 +142,21 @@ INLINE void widen_part(const typename Format::Type* p, int64_t count, vfloat& a,
   typename Format::Type part[GROUP] = {};
   memcpy(part, p, count * sizeof(*p));
   Format::widen(part, a, b);
+}
+
+// `size` numbers as bfloat16.
+template <class Format>
+INLINE void widen_to_bfloat16(const typename Format::Type* p, int64_t size, uint16_t* y) {
+  int64_t i = 0;
+  for (; i + GROUP <= size; i += GROUP) {
+    const vshort group = Format::bfloat16(p + i);
+    memcpy(y + i, &group, sizeof(group));
+  }
+  if (i == size) return;
+  typename Format::Type part[GROUP] = {};
+  memcpy(part, p + i, (size - i) * sizeof(*p));
+  const vshort group = Format::bfloat16(part);
+  memcpy(y + i, &group, (size - i) * sizeof(*y));
 }
 
 INLINE int64_t whole_groups(int64_t size) { return (size + GROUP - 1) / GROUP * GROUP; }

@@ -1,7 +1,7 @@
 // The ways through a product y [m, n] = x [m, k] times the transpose of a weight [n, k]. A few rows of x: each weight is read
 // once, in order. Many rows: they lie in the lanes of the vectors, so that weights need no reordering:
 //   y^T [n x m] = weight [n x k] x^T [k x m].
-// `Few` and `Many` know the weight and the arithmetic: RowMajor in linear.cc, and products_int4.h.
+// `Few` and `Many` know the weight and the arithmetic: RowMajor in linear.cc, products_bfloat16.h and products_int4.h.
 #pragma once
 
 #include <type_traits>
@@ -37,7 +37,7 @@ INLINE void with_rows(int64_t rows, F f) {
 
 // R outputs, `apart` from each other, from output j on, of all rows of x.
 template <int R, class Few>
-void outputs(const Few& few, const Operands& p, const float* x, int64_t j, int64_t apart) {
+void outputs(Few& few, const Operands& p, const float* x, int64_t j, int64_t apart) {
   const int64_t tiles = (p.m + Few::TILE - 1) / Few::TILE, width = (p.m + tiles - 1) / tiles;
   const int64_t depth = tiles == 1 ? p.k : Few::TILE_DEPTH;  // few enough numbers that the cache keeps them for the next tile
   vfloat sums[(R * Few::MOST + W - 1) / W * W];
@@ -60,11 +60,12 @@ void outputs(const Few& few, const Operands& p, const float* x, int64_t j, int64
 }
 
 template <class Few>
-void few_rows(const Few& few, const Operands& p) {
-  Scratch x(p.m * Few::row_size(p.k));
-  for (int64_t m = 0; m < p.m; ++m) Few::arrange(p.x + m * p.k, p.k, m, p.m, x.data);
+void few_rows(const Few& shared, const Operands& p) {
+  Scratch x(p.m * shared.row_size(p.k));
+  for (int64_t m = 0; m < p.m; ++m) shared.arrange(p.x + m * p.k, p.k, m, p.m, x.data);
 #pragma omp parallel num_threads(qwenvl_threads())
   {
+    Few few = shared;  // which may hold weights that it has widened
     const int64_t threads = omp_get_num_threads(), first = p.n * thread_index() / threads;
     const int64_t count = p.n * (thread_index() + 1) / threads - first, rows = count / STREAMS;
     for (int64_t j = 0; j < rows; ++j) outputs<STREAMS>(few, p, x.data, first + j, rows);

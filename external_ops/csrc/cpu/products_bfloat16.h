@@ -1,9 +1,9 @@
-// Products with bfloat16 weights for AVX512-BF16: x is rounded to bfloat16, sums are float32. The instruction takes pairs of
-// neighbours, so that weights lie as they should.
+// Products with bfloat16 and fp8 weights for AVX512-BF16: x is rounded to bfloat16, sums are float32. The instruction takes
+// pairs of neighbours, so that weights lie as they should.
 #pragma once
 
-#include "microkernel.h"
 #include "numbers.h"
+#include "product_loops.h"
 
 #ifdef QWENVL_BFLOAT16_PRODUCTS
 
@@ -24,8 +24,9 @@ INLINE void round_to_bfloat16(const float* x, int64_t size, uint16_t* y) {  // a
   }
 }
 
+template <class WeightFormat>
 struct Bfloat16Products {
-  typedef Bfloat16 Format;
+  typedef WeightFormat Format;
   static constexpr int64_t MOST = 32;  // rows of x that are few
   static constexpr int64_t DEPTH = 256;
   static constexpr int64_t PANEL = DEPTH * MICRO_COLUMNS / 2;  // pairs [depth / 2][columns]
@@ -75,9 +76,12 @@ struct Bfloat16Products {
     store_pairs(numbers[0], DEPTH, depth, panel);
   }
 
-  static void load_weights(const uint16_t* w, int64_t depth, float* row) {
+  static void load_weights(const typename Format::Type* w, int64_t depth, float* row) {
     if (depth % 2) row[depth / 2] = 0;
-    memcpy(row, w, depth * sizeof(*w));
+    if constexpr (sizeof(*w) == 2)
+      memcpy(row, w, depth * sizeof(*w));
+    else
+      widen_to_bfloat16<Format>(w, depth, (uint16_t*)row);
   }
 
   // sums [rows][MICRO_COLUMNS] (+)= `rows` weight rows, MICRO_ROWS at most, times a panel.
@@ -107,6 +111,35 @@ struct Bfloat16Products {
 #pragma GCC unroll 2
       for (int j = 0; j < N; ++j) store(sums + r * MICRO_COLUMNS + j * W, acc[r][j]);
   }
+};
+
+// 2 to MOST rows with fp8 weights: each thread holds some inputs of a few weight rows in bfloat16 for one tile of x after the
+// other.
+class Fp8FewRows : public Bfloat16Products<Fp8> {
+ public:
+  static constexpr int TILE = 6;
+  static constexpr int64_t TILE_DEPTH = 512;
+
+  Fp8FewRows(const void* weight, int64_t k) : weight_((const uint8_t*)weight), k_(k) {}
+
+  INLINE void prefetch(int64_t row, int64_t first, int64_t count) const {
+    qwenvl::QWENVL_ISA::prefetch(weight_ + row * k_ + first, count);
+  }
+  template <int R, int M>
+  INLINE void tile(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, int64_t first, int64_t last,
+                   vfloat* sums) {
+    for (int64_t block = first; block < last; block += TILE_DEPTH) {
+      const int64_t depth = least(TILE_DEPTH, last - block);
+      if (m == 0)
+        for (int r = 0; r < R; ++r) widen_to_bfloat16<Fp8>(weight_ + (j + r * apart) * k_ + block, depth, numbers_[r]);
+      Bfloat16Products::tile<R, M>(numbers_[0], TILE_DEPTH, x + block / 2 * total, k_, m, total, 0, depth, sums);
+    }
+  }
+
+ private:
+  const uint8_t* const weight_;
+  const int64_t k_;
+  alignas(64) uint16_t numbers_[STREAMS][TILE_DEPTH];
 };
 
 }  // namespace QWENVL_ISA

@@ -1,6 +1,6 @@
 // Products with int4 weights, as product_loops.h asks for them. For AVX2 and AVX-512 in integers, as beside int8 weights: x is
-// rounded to 15 bits in blocks, (q - zero) is an integer, sums of a block are exact and get the group's scale. Elsewhere in
-// float32. x is in the weight's order.
+// rounded to 15 bits in blocks, q or (q - zero) is an integer, sums of a block are exact and get the group's scale. Elsewhere
+// in float32. x is in the weight's order.
 #pragma once
 
 #include "products_float32.h"
@@ -41,6 +41,23 @@ struct Int4Rows {
       }
     }
   }
+
+  // A group of a row, rounded: its 16 numbers are rounded once and looked up.
+  void to_bfloat16(int64_t row, int64_t group, uint16_t* to) const {
+    const float s = scale(row, group), middle = zero(row, group);
+    uint16_t numbers[32];  // twice: five bits are looked at, of which the fifth is another's
+    for (int i = 0; i < 32; ++i) numbers[i] = qwenvl::QWENVL_ISA::to_bfloat16((i % 16 - middle) * s);
+    const uint8_t* q = at(row, group * weight->group);
+    for (int64_t i = 0; i < weight->group; i += PIECE, q += PIECE / 2, to += PIECE) {
+#if defined(__AVX512F__)
+      const __m512i bytes = _mm512_cvtepu8_epi32(load_as<__m128i>(q));  // to the two words of each
+      const __m512i words = _mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12));
+      _mm512_storeu_si512(to, _mm512_permutexvar_epi16(words, load_as<__m512i>(numbers)));
+#else
+      for (int64_t b = 0; b < PIECE / 2; ++b) to[2 * b] = numbers[q[b] & 15], to[2 * b + 1] = numbers[q[b] >> 4];
+#endif
+    }
+  }
 };
 
 #if defined(__AVX2__)
@@ -65,35 +82,38 @@ INLINE void widen_piece(const uint8_t* q, int zero, int16_t* to) {
 }
 
 // Few rows. A register holds UNIT inputs; its words hold four each, and four shifts give four vectors of integers: number j
-// of vector t is input 4 j + t. The products that a lane adds up are of eight neighbours, which share a group; less the zero
-// times the sum of these eight of x, of 19 bits, which is held in two numbers: 512 and 1 times them.
+// of vector t is input 4 j + t. The products that a lane adds up are of eight neighbours, which share a group. What the zeros
+// take off is, for each group, scale * zero times the sum of its x: a product of its own, with a lane for each group.
 class Int4FewRows : Int4Rows {
  public:
-  static constexpr int64_t MOST = QWENVL_FEW_ROWS;
-  static constexpr int TILE = W == 16 ? 4 : 2;
+  static constexpr int64_t MOST = IntegerProducts<Int8>::MOST;
+  static constexpr int TILE = W == 16 ? 6 : 2;
   static constexpr int64_t TILE_DEPTH = 1024;
 
   explicit Int4FewRows(const QwenvlInt4Weight* w)
-      : Int4Rows(w), slot_(w->group % UNIT == 0 ? w->group : w->group % (UNIT / 2) == 0 ? UNIT / 2 : PIECE) {}
+      : Int4Rows(w), slot_(w->group % UNIT == 0 ? UNIT : w->group % (UNIT / 2) == 0 ? UNIT / 2 : PIECE) {}
   using Int4Rows::prefetch;
 
-  // Of x: scales [block][total], then for each [unit][total] four vectors of numbers and one of sums, negated.
-  static int64_t row_size(int64_t k) { return (k + BLOCK - 1) / BLOCK + (k + UNIT - 1) / UNIT * 5 * W + W; }
-  static void arrange(const float* x, int64_t k, int64_t m, int64_t total, float* to) {
-    int16_t* units = numbers_of(to, k, total) + m * SIZE;
+  // Of x: sums [group / GROUP][total][GROUP], steps [block][total], numbers [unit][total][UNIT].
+  int64_t row_size(int64_t k) const { return whole_groups(groups) + blocks(k) + (k + UNIT - 1) / UNIT * (UNIT / 2) + W; }
+  void arrange(const float* x, int64_t k, int64_t m, int64_t total, float* to) const {
+    float* sums = to + m * GROUP;
+    for (int64_t g = 0; g < whole_groups(groups); ++g) sums[g / GROUP * total * GROUP + g % GROUP] = 0;
     for (int64_t first = 0; first < k; first += BLOCK) {
       int16_t numbers[BLOCK] = {};
       const int64_t size = least(BLOCK, k - first);
-      to[first / BLOCK * total + m] = round_block<Float32>(x + first, size, IntegerLimits<Int8>::x, numbers);
+      const float step = round_block<Float32>(x + first, size, IntegerLimits<Int8>::x, numbers);
+      steps_of(to, total)[first / BLOCK * total + m] = step;
+      for (int64_t i = 0; i < size; i += PIECE) {
+        const int64_t g = (first + i) / weight->group;
+        int sum = 0;
+        for (int64_t l = 0; l < PIECE; ++l) sum += numbers[i + l];
+        sums[g / GROUP * total * GROUP + g % GROUP] += sum * step;
+      }
       for (int64_t i = 0; i < size; i += UNIT) {
-        int16_t* unit = units + (first + i) / UNIT * total * SIZE;
+        int16_t* unit = numbers_of(to, k, total) + ((first + i) / UNIT * total + m) * UNIT;
         for (int64_t l = 0; l < UNIT / 4; ++l)
           for (int64_t t = 0; t < 4; ++t) unit[t * (UNIT / 4) + l] = numbers[i + 4 * l + t];
-        for (int64_t lane = 0; lane < W; ++lane) {
-          int sum = 0;
-          for (int64_t l = 0; l < 8; ++l) sum -= numbers[i + lane * 8 + l];
-          unit[UNIT + 2 * lane] = sum >> 9, unit[UNIT + 2 * lane + 1] = sum & 511;
-        }
       }
     }
   }
@@ -102,138 +122,145 @@ class Int4FewRows : Int4Rows {
   template <int R, int M>
   INLINE void tile(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, int64_t first, int64_t last,
                    vfloat* sums) const {
-    if (slot_ % UNIT == 0)
-      slots<1, R, M>(j, apart, x, m, total, first, last, sums);
+    if (first == 0) subtract_zeros<R, M>(j, apart, x, m, total, sums);
+    if (slot_ == UNIT)
+      blocks<1, R, M>(j, apart, x, m, total, first, last, sums);
     else if (UNIT / PIECE == 2 || slot_ > PIECE)
-      slots<2, R, M>(j, apart, x, m, total, first, last, sums);
+      blocks<2, R, M>(j, apart, x, m, total, first, last, sums);
     else
-      slots<UNIT / PIECE, R, M>(j, apart, x, m, total, first, last, sums);
+      blocks<UNIT / PIECE, R, M>(j, apart, x, m, total, first, last, sums);
   }
 
  private:
-  static constexpr int64_t UNIT = 8 * W, SIZE = UNIT + 2 * W, BLOCK = 128;
-  static constexpr int64_t SLOTS = 64, ROOM = SLOTS + 2 * GROUP;  // at a time
-  const int64_t slot_;                                            // inputs for which there is one scale
+  typedef uint16_t vwords __attribute__((vector_size(4 * W)));
+  static constexpr int64_t UNIT = 8 * W, BLOCK = IntegerLimits<Int8>::depth;
+  static constexpr int64_t SPAN = 2 * BLOCK;  // inputs whose scales are loaded at a time
+  const int64_t slot_;                        // inputs for which a register has one scale
 
-  static int16_t* numbers_of(const float* arranged, int64_t k, int64_t total) {
-    return (int16_t*)(arranged + ((k + BLOCK - 1) / BLOCK * total + W - 1) / W * W);
+  static int64_t blocks(int64_t k) { return (k + BLOCK - 1) / BLOCK; }
+  float* steps_of(const float* arranged, int64_t total) const { return (float*)arranged + whole_groups(groups) * total; }
+  int16_t* numbers_of(const float* arranged, int64_t k, int64_t total) const {
+    return (int16_t*)(steps_of(arranged, total) + (blocks(k) * total + W - 1) / W * W);
   }
 
-  // The scales of `count` slots and of those that fill up the last register, and their zeros, 512 times and once.
-  INLINE void load_slots(int64_t row, int64_t first, int64_t count, float* scales, int32_t* zeros) const {
-    if (slot_ == weight->group) {
-      load_groups(row * groups + first, count, scales, zeros);
-    } else {
-      for (int64_t i = 0; i < count + UNIT / PIECE - 1; ++i) {
-        const int64_t group = least((first + i) * slot_ / weight->group, groups - 1);
-        scales[i] = scale(row, group), zeros[i] = zero(row, group) * (512 + 0x10000);
-      }
-    }
-  }
-  INLINE void load_groups(int64_t first, int64_t count, float* scales, int32_t* zeros) const {
-    const int64_t all = weight->n * groups;  // what follows a row's are those of the next
+  // `count` scales of groups from `first` on, and what fills up whole numbers of GROUP: the next row's, or zeros.
+  INLINE void load_scales(int64_t row, int64_t first, int64_t count, float* scales) const {
+    const int64_t start = row * groups + first, left = weight->n * groups - start;
     with_cache_format(weight->scale_dtype, [&](auto format) __attribute__((always_inline)) {
       typedef decltype(format) Format;
-      const auto* from = (const typename Format::Type*)weight->scales + first;
+      const auto* from = (const typename Format::Type*)weight->scales + start;
       for (int64_t i = 0; i < count; i += GROUP) {
         vfloat a, b;
-        first + i + GROUP <= all ? Format::widen(from + i, a, b) : widen_part<Format>(from + i, all - first - i, a, b);
+        left - i >= GROUP ? Format::widen(from + i, a, b) : widen_part<Format>(from + i, left - i, a, b);
         Format::restore(a, b);
         store(scales + i, a), store(scales + i + W, b);
       }
     });
-    for (int64_t i = 0; i < count; i += W) {
-      vint z = vint{} + 8;
-      if (weight->zeros && first + i + W <= all) {
-        z = widen_bytes(weight->zeros + first + i);
-      } else if (weight->zeros) {
-        uint8_t part[W] = {};
-        memcpy(part, weight->zeros + first + i, all - first - i);
-        z = widen_bytes(part);
+  }
+
+  // Scales of slots: of inputs first .. first + SPAN, and of what fills up the last register.
+  INLINE void load_slots(int64_t row, int64_t first, int64_t last, float* scales) const {
+    if (slot_ == weight->group) return load_scales(row, first / slot_, (last - first + slot_ - 1) / slot_, scales);
+    int64_t slot = 0, input = first;
+    for (int64_t g = first / weight->group; g < groups && input < last; ++g)
+      for (const float s = scale(row, g); input < least(last, (g + 1) * weight->group); input += slot_) scales[slot++] = s;
+    for (int64_t i = 0; i < UNIT / PIECE; ++i) scales[slot + i] = 0;
+  }
+
+  INLINE void prefetch_groups(int64_t row) const {
+    const int64_t size = weight->scale_dtype == QWENVL_FLOAT32 ? 4 : 2;
+    qwenvl::QWENVL_ISA::prefetch((const char*)weight->scales + row * groups * size, groups * size);
+    if (weight->zeros) qwenvl::QWENVL_ISA::prefetch(weight->zeros + row * groups, groups);
+  }
+  INLINE void load_zeros(int64_t row, int64_t first, vfloat& a, vfloat& b) const {
+    a = b = splat(8.0f);
+    if (!weight->zeros) return;
+    const int64_t start = row * groups + first, left = weight->n * groups - start;
+    uint8_t part[GROUP] = {};
+    if (left < GROUP) memcpy(part, weight->zeros + start, left);
+    const uint8_t* from = left < GROUP ? part : weight->zeros + start;
+    a = __builtin_convertvector(widen_bytes(from), vfloat), b = __builtin_convertvector(widen_bytes(from + W), vfloat);
+  }
+
+  template <int R, int M>
+  INLINE void subtract_zeros(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, vfloat* sums) const {
+    for (int r = 0; r < R; ++r) {
+      prefetch_groups(j + r * apart + 4);
+      for (int64_t g = 0; g < groups; g += GROUP) {
+        float scales[GROUP];
+        vfloat a, b;
+        load_scales(j + r * apart, g, GROUP, scales);
+        load_zeros(j + r * apart, g, a, b);
+        a *= load(scales), b *= load(scales + W);
+        const float* of_x = x + g * total + m * GROUP;
+#pragma GCC unroll 6
+        for (int l = 0; l < M; ++l)
+          sums[r * total + l] -= a * load(of_x + l * GROUP) + b * load(of_x + l * GROUP + W);
       }
-      z *= 512 + 0x10000;
-      memcpy(zeros + i, &z, sizeof(z));
     }
   }
 
   // A vector of what G slots have, each as often as the next.
-  template <int G, class Number>
-  static INLINE vint spread(const Number* slots) {
+  template <int G>
+  static INLINE vfloat spread(const float* slots) {
     vint index;
     for (int i = 0; i < W; ++i) index[i] = i * G / W;
-    return G == 1 ? vint{} + load_as<int32_t>(slots) : __builtin_shuffle(load_as<vint>(slots), index);
+    return G == 1 ? splat(*slots) : __builtin_shuffle(load(slots), index);
   }
 
-  // `tile` where a register holds G slots, or 1 of one.
+  // `tile`, less the zeros, where a register holds G slots.
   template <int G, int R, int M>
-  INLINE void slots(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, int64_t first, int64_t last,
-                    vfloat* sums) const {
-    const uint8_t* rows[R];
-    float scales[R][ROOM];
-    int32_t zeros[R][ROOM];
-    vfloat totals[R][M] = {};
+  INLINE void blocks(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, int64_t first, int64_t last,
+                     vfloat* sums) const {
+    const int16_t* numbers = numbers_of(x, weight->k, total) + m * UNIT;
+    const float* steps = steps_of(x, total) + m;
+    float scales[R][SPAN / PIECE + GROUP];
+    for (int64_t block = first; block < last; block += BLOCK) {
+      if ((block - first) % SPAN == 0)
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) rows[r] = at(j + r * apart, 0);
-    const int16_t* numbers = numbers_of(x, weight->k, total) + m * SIZE;
-    const int64_t units = (last + UNIT - 1) / UNIT, each = G == 1 ? slot_ / UNIT : 1;  // units of a slot, or of G
-    int64_t unit = first / UNIT, slot = first / slot_;
-    for (int64_t end = G == 1 ? (slot + 1) * each : unit + 1; unit < units; slot += SLOTS) {
-      const int64_t count = least(SLOTS, (last + slot_ - 1) / slot_ - slot);
+        for (int r = 0; r < R; ++r) load_slots(j + r * apart, block, least(last, block + SPAN), scales[r]);
+      const int64_t loaded = (block - first) % SPAN / UNIT, whole = least(BLOCK, last - block) / UNIT;
+      vfloat totals[R][M] = {};
+      auto multiply = [&](int64_t u, const uint8_t* const* units) __attribute__((always_inline)) {
+        const int16_t* unit = numbers + (block / UNIT + u) * total * UNIT;
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) load_slots(j + r * apart, slot, count, scales[r], zeros[r]);
-      for (int64_t s = 0; s < SLOTS && unit < units; s += G, end += each) {
-        vfloat scale[R];
-        vshort zero[R];
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) scale[r] = (vfloat)spread<G>(scales[r] + s), zero[r] = (vshort)spread<G>(zeros[r] + s);
-        for (; unit < least(end, units); ++unit) {
-          const float* steps = x + unit * UNIT / BLOCK * total + m;
-          multiply<R, M>(rows, unit, scale, zero, numbers + unit * total * SIZE, steps, totals[0]);
+        for (int r = 0; r < R; ++r) {
+          __asm__("" : "+r"(unit));  // x is read again: the registers are for totals
+          add_unit<M>(units[r], spread<G>(scales[r] + (loaded + u) * G), unit, totals[r]);
         }
+      };
+      const uint8_t* rows[R];
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) rows[r] = at(j + r * apart, block);
+      for (int64_t u = 0; u < whole; ++u) {
+        multiply(u, rows);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) rows[r] += UNIT / 2;
       }
+      if (const int64_t left = least(BLOCK, last - block) % UNIT) {
+        uint8_t parts[R][UNIT / 2] = {};
+        for (int r = 0; r < R; ++r) rows[r] = (const uint8_t*)memcpy(parts[r], rows[r], left / 2);
+        multiply(whole, rows);
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 6
+        for (int l = 0; l < M; ++l) sums[r * total + l] += totals[r][l] * steps[block / BLOCK * total + l];
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-      for (int l = 0; l < M; ++l) sums[r * total + l] += totals[r][l];
   }
 
-  // Adds to totals [R][M] what a unit gives.
-  template <int R, int M>
-  INLINE void multiply(const uint8_t* const* rows, int64_t unit, const vfloat* scale, const vshort* zero,
-                       const int16_t* x, const float* steps, vfloat* totals) const {
-    typedef uint16_t vwords __attribute__((vector_size(4 * W)));
-    constexpr int64_t BYTES = UNIT / 2;
-    vwords words[R];
-    if ((unit + 1) * BYTES <= bytes) {
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) words[r] = load_as<vwords>(rows[r] + unit * BYTES);
-    } else {
-      for (int r = 0; r < R; ++r) {
-        uint8_t part[BYTES] = {};
-        memcpy(part, rows[r] + unit * BYTES, bytes - unit * BYTES);
-        words[r] = load_as<vwords>(part);
-      }
+  // Adds to totals [M] what a unit of a weight's row gives.
+  template <int M>
+  static INLINE void add_unit(const uint8_t* unit, vfloat scale, const int16_t* x, vfloat* totals) {
+    const vwords words = load_as<vwords>(unit);
+    const vshort weights[4] = {(vshort)(words & 15), (vshort)(words >> 4 & 15), (vshort)(words >> 8 & 15), (vshort)(words >> 12)};
+#pragma GCC unroll 6
+    for (int l = 0; l < M; ++l) {
+      vint sum = products(weights[0], load_as<vshort>(x + l * UNIT));
+#pragma GCC unroll 3
+      for (int t = 1; t < 4; ++t) sum = add_products(sum, weights[t], load_as<vshort>(x + l * UNIT + t * UNIT / 4));
+      totals[l] += __builtin_convertvector(sum, vfloat) * scale;
     }
-    vint acc[R][M];
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-      for (int l = 0; l < M; ++l) acc[r][l] = add_products(vint{}, zero[r], load_as<vshort>(x + l * SIZE + UNIT));
-#pragma GCC unroll 4
-    for (int t = 0; t < 4; ++t)
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        const vshort weights = (vshort)(t == 3 ? words[r] >> 12 : words[r] >> 4 * t & 15);
-#pragma GCC unroll 4
-        for (int l = 0; l < M; ++l)
-          acc[r][l] = add_products(acc[r][l], weights, load_as<vshort>(x + l * SIZE + t * UNIT / 4));
-      }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-      for (int l = 0; l < M; ++l)
-        totals[r * M + l] += __builtin_convertvector(acc[r][l], vfloat) * (scale[r] * steps[l]);
   }
 };
 

@@ -31,11 +31,12 @@ INLINE vshort join(vint a, vint b) {  // of which the low halves count, in natur
   return (vshort)_mm512_inserti64x4(low, _mm512_cvtepi32_epi16((__m512i)b), 1);
 }
 INLINE vshort widen_integers(const int8_t* p) { return (vshort)_mm512_cvtepi8_epi16(load_as<__m256i>(p)); }
-INLINE vint add_products(vint sums, vshort a, vshort b) {  // of neighbours
+INLINE vint products(vshort a, vshort b) { return (vint)_mm512_madd_epi16((__m512i)a, (__m512i)b); }  // sums of neighbours'
+INLINE vint add_products(vint sums, vshort a, vshort b) {
 #if defined(__AVX512VNNI__)
   return (vint)_mm512_dpwssd_epi32((__m512i)sums, (__m512i)a, (__m512i)b);
 #else
-  return sums + (vint)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+  return sums + products(a, b);
 #endif
 }
 INLINE vshort repeat(const float* pair) { return (vshort)_mm512_set1_epi32(load_as<int32_t>(pair)); }
@@ -45,9 +46,8 @@ INLINE vshort join(vint a, vint b) {
   return (vshort)_mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)a, (__m256i)b), 0xd8);
 }
 INLINE vshort widen_integers(const int8_t* p) { return (vshort)_mm256_cvtepi8_epi16(load_as<__m128i>(p)); }
-INLINE vint add_products(vint sums, vshort a, vshort b) {
-  return sums + (vint)_mm256_madd_epi16((__m256i)a, (__m256i)b);
-}
+INLINE vint products(vshort a, vshort b) { return (vint)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
+INLINE vint add_products(vint sums, vshort a, vshort b) { return sums + products(a, b); }
 INLINE vshort repeat(const float* pair) { return (vshort)_mm256_set1_epi32(load_as<int32_t>(pair)); }
 #endif
 

@@ -33,8 +33,9 @@ static const QwenvlCpuKernels* choose() {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   unsigned a = 0, b = 0, c = 0, d = 0, bfloat16 = 0;  // older compilers know no names for these
   const bool vnni = avx512 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && c >> 11 & 1;
+  const bool vbmi = c >> 1 & 1;
   if (vnni) __get_cpuid_count(7, 1, &bfloat16, &b, &c, &d);
-  if (bfloat16 >> 5 & 1 && use(&qwenvl::avx512_bf16::kernels)) return &qwenvl::avx512_bf16::kernels;
+  if (vbmi && bfloat16 >> 5 & 1 && use(&qwenvl::avx512_bf16::kernels)) return &qwenvl::avx512_bf16::kernels;
   if (vnni && use(&qwenvl::avx512_vnni::kernels)) return &qwenvl::avx512_vnni::kernels;
   if (avx512 && use(&qwenvl::avx512::kernels)) return &qwenvl::avx512::kernels;
   if (avx2 && use(&qwenvl::avx2::kernels)) return &qwenvl::avx2::kernels;
@@ -58,22 +59,20 @@ extern "C" int qwenvl_threads(void) {
 
 extern "C" void qwenvl_set_threads(int count) { threads.store(count, std::memory_order_relaxed); }
 
-// Whether oneDNN multiplies narrow weights. It is faster with many rows in bfloat16, with fp8 weights, for which the kernels
-// have float32 alone, and with the others on tiles.
+// Whether oneDNN multiplies narrow weights. It is faster with many rows in bfloat16, with integers on tiles alone.
 static bool by_onednn(QwenvlDtype dtype, int64_t m) {
   if (!qwenvl::has_bfloat16_products() || dtype == QWENVL_FLOAT16) return false;
-  if (!qwenvl_cpu_kernels()->bfloat16_products || dtype == QWENVL_FP8) return m > QWENVL_FEW_ROWS;
-  return m > QWENVL_ROWS_FOR_ONEDNN && (dtype == QWENVL_BFLOAT16 || qwenvl_has_amx());
+  if (!qwenvl_cpu_kernels()->bfloat16_products) return m > QWENVL_FEW_ROWS;
+  return m > QWENVL_ROWS_FOR_ONEDNN && (dtype == QWENVL_BFLOAT16 || dtype == QWENVL_FP8 || qwenvl_has_amx());
 }
 
 extern "C" QwenvlProduct qwenvl_product(QwenvlDtype dtype, int64_t m) {
   const QwenvlCpuKernels& kernels = *qwenvl_cpu_kernels();
-  const bool int8 = dtype == QWENVL_INT8, int4 = dtype == QWENVL_INT4, bfloat16 = dtype == QWENVL_BFLOAT16;
+  const bool int8 = dtype == QWENVL_INT8, bfloat16 = dtype == QWENVL_BFLOAT16 || dtype == QWENVL_FP8;
   if (dtype == QWENVL_FLOAT32) return QWENVL_PRODUCT_FLOAT32;
   if (bfloat16 && kernels.bfloat16_products) return m > 1 ? QWENVL_PRODUCT_BFLOAT16 : QWENVL_PRODUCT_FLOAT32;
   if (by_onednn(dtype, m)) return QWENVL_PRODUCT_BFLOAT16;
-  if (dtype == QWENVL_FP8) return QWENVL_PRODUCT_FLOAT32;
-  if (int4) return kernels.int4_integers ? QWENVL_PRODUCT_INTEGERS : QWENVL_PRODUCT_FLOAT32;
+  if (dtype == QWENVL_INT4) return kernels.int4_integers ? QWENVL_PRODUCT_INTEGERS : QWENVL_PRODUCT_FLOAT32;
   if (kernels.integer_products && (int8 || m > QWENVL_FEW_ROWS)) return QWENVL_PRODUCT_INTEGERS;
   return QWENVL_PRODUCT_FLOAT32;
 }
