@@ -36,10 +36,10 @@ _HALVES = (paddle.float16, paddle.bfloat16)
 _LARGEST = 65504.0  # of float16
 _FLASH_CAPABILITY = (8, 0)  # Ampere
 _FLASH_LARGEST_HEAD = 256
+_FP8_INPUTS = 32  # what the inputs of an fp8 weight are a multiple of in CUDA
 _FEW = 4  # new tokens a row
 _INT8_OUTPUTS, _INT8_INPUTS = 16, 64  # what the sizes of an arranged weight are multiples of
 _BIAS_SIZES = 8  # what the sizes of a product that adds its bias itself are multiples of
-_FP8_INPUTS = 32  # and what those of an fp8 weight are in CUDA
 
 
 def find(name: str):

@@ -7,6 +7,7 @@ namespace {
 
 constexpr int TOGETHER = 8;  // outputs of a block whose warps have one each
 constexpr int COPIERS = 256;
+constexpr int64_t MOST_INPUTS = 1 << 30;  // a step further is an int still
 
 // Where there are no tensor cores: a warp makes an output of up to R rows.
 template <class T, int R, class Weight>
@@ -101,11 +102,11 @@ int dequantize_all(const Weight& weight, QwenvlDtype dtype, void* y, void* strea
 
 // Whether there are kernels for a weight.
 bool holds(const QwenvlInt4Weight& w) {
-  return w.n <= INT32_MAX && w.k <= INT32_MAX && w.group > 0 && w.group % QWENVL_INT4_GROUPS_OF == 0 &&
+  return w.n <= INT32_MAX && w.k <= MOST_INPUTS && w.group > 0 && w.group % QWENVL_INT4_GROUPS_OF == 0 &&
          w.k % w.group == 0 && w.scale_dtype <= QWENVL_FLOAT16 && packs<uint8_t>(w.k / 2, {w.values});
 }
 bool holds(const QwenvlFp8Weight& w) {
-  return w.n <= INT32_MAX && w.k <= INT32_MAX && w.k % QWENVL_CUDA_FP8_INPUTS_OF == 0 && w.scale_dtype <= QWENVL_FLOAT16 &&
+  return w.n <= INT32_MAX && w.k <= MOST_INPUTS && w.k % QWENVL_CUDA_FP8_INPUTS_OF == 0 && w.scale_dtype <= QWENVL_FLOAT16 &&
          packs<uint8_t>(w.k, {w.values});
 }
 
