@@ -37,10 +37,11 @@ from paddlemix_qwenvl.models.loading import (
     shard_bytes,
     weights_folder,
 )
+from paddlemix_qwenvl.models.quantised_cache import load_quantised
 from paddlemix_qwenvl.models.quantization import read
 from paddlemix_qwenvl.parallel import DEGREES, TensorParallel, tensor_parallel, using
-from paddlemix_qwenvl.progress import Counter, OnProgress
-from paddlemix_qwenvl.weights.checkpoint import open_folder
+from paddlemix_qwenvl.progress import OnProgress
+from paddlemix_qwenvl.weights.checkpoint import Checkpoint, open_folder
 from paddlemix_qwenvl.weights.loading import load_weights
 from paddlemix_qwenvl.weights.packing import quantization_config
 from paddlemix_qwenvl.weights.quantised import laid_of
@@ -101,7 +102,7 @@ class LoadableModel(nn.Layer):
             torch_dtype: transformers' older name of it.
             quantization: "int8" or "fp8" keeps the weights of the language model and of the vision blocks' MLPs in 8 bits, with a
                 scale an output channel; "int4" those of the decoder's blocks in 4, in groups of inputs, and the others as int8;
-                None for none.
+                None for none. What is made so is kept on disk for the next load (`models/quantised_cache.py`).
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
             on_progress: gets how many of the weights' numbers are there, and how many they are.
             kwargs: where to look (`cache_dir`, `subfolder`, `from_hf_hub`, ...), fields of the config to change, and what
@@ -135,12 +136,21 @@ class LoadableModel(nn.Layer):
         folder = weights_folder(name, **source)
         generation = folder / GENERATION_CONFIG
         generation = cls.generation_config_of(read_generation_file(generation)) if generation.is_file() else None
-        checkpoint = open_folder(folder, allow_pickle, cls.weight_prefixes)
-        check_blocks(config, checkpoint)
-        model = model or cls.without_memory(config, dtype)
-        tensor_parallel().meet()
-        filled = model.quantized_as_read(quantization) if quantization else lambda path: None
-        load_weights(model, checkpoint, dtype, model._counted(filled, on_progress))
+
+        def opened() -> Checkpoint:
+            checkpoint = open_folder(folder, allow_pickle, cls.weight_prefixes)
+            check_blocks(config, checkpoint)
+            return checkpoint
+
+        if quantization:
+            model = load_quantised(
+                lambda: cls.without_memory(config, dtype), opened, folder, config, quantization, on_progress
+            )
+        else:
+            checkpoint = opened()
+            model = model or cls.without_memory(config, dtype)
+            tensor_parallel().meet()
+            load_weights(model, checkpoint, dtype, on_progress=on_progress)
         tensor_parallel().meet()
         model.eval()
         model.generation_config = generation or model.generation_config
@@ -164,7 +174,7 @@ class LoadableModel(nn.Layer):
         with default_dtype(dtype), paddle.LazyGuard():
             model = cls(config)
         if config.quantization:
-            lay(model, config, dtype)
+            lay(model, config.quantization, dtype)
         return model
 
     @classmethod
@@ -214,22 +224,11 @@ class LoadableModel(nn.Layer):
         layers = {paths[id(layer.weight)]: (layer, name) for layer, name in self.quantizable(quantization).items()}
 
         def quantize(path: str) -> None:
-            if path in layers:
-                layer, name = layers[path]
+            layer, name = layers.get(path, (None, quantization))
+            if layer and layer.format == Dense():
                 layer.quantize(name)
 
         return quantize
-
-    def _counted(self, filled: Callable[[str], None], on_progress: OnProgress | None) -> Callable[[str], None]:
-        """What `load_weights` is to call in place of `filled`, so that progress is told."""
-        sizes = {path: math.prod(parameter.shape) for path, parameter in self.named_parameters()}
-        counter = Counter(sum(sizes.values()), on_progress)
-
-        def count(path: str) -> None:
-            filled(path)
-            counter.add(sizes[path])
-
-        return count
 
     def formats(self) -> set[Format]:
         """How the model's Linear layers hold their weights."""
