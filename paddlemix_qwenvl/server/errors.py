@@ -132,9 +132,13 @@ def invalid(found: Sequence[Mapping[str, Any]], body: Any) -> RequestError:
 
 
 def _path(one: Mapping[str, Any], body: Any) -> list[str]:
-    """Where in the body something is wrong, without what pydantic calls the kinds of values there."""
-    path, at, steps = [], body, one["loc"][1:]
+    """Where in the body something is wrong, without what pydantic calls the kinds of values there. A kind that is told by `type`
+    comes before the fields of the value, one of which may have its name."""
+    path, at, steps, told = [], body, one["loc"][1:], None
     for number, step in enumerate(steps, 1):
+        if isinstance(at, dict) and at is not told and step == at.get("type") != "function":
+            told = at
+            continue
         is_there = step in at if isinstance(at, dict) else isinstance(at, list) and isinstance(step, int)
         if is_there or (number == len(steps) and one["type"] in ("missing", "extra_forbidden")):
             path.append(str(step))

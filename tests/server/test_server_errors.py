@@ -42,6 +42,17 @@ def refused(client, path="/v1/chat/completions", status=400, **body) -> dict:
             "messages.0.content.0.text",
             "Field required",
         ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "data:,", "url": 1}]}]},
+            "messages.0.content.0.url",
+            "no field",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"detail": "low"}}]}]},
+            "messages.0.content.0.image_url.url",
+            "Field required",
+        ),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name", "match pattern"),
         ({"messages": []}, "messages", "at least 1"),
         ({"tool_choice": "required"}, "tool_choice", "a tool that tools does not hold"),
         ({"top_logprobs": 2}, "top_logprobs", "set logprobs to true"),
