@@ -45,7 +45,14 @@ def _is_error(record: logging.LogRecord) -> bool:
 
 
 def import_paddle() -> None:
-    """Import it without its warning of a user's OMP_NUM_THREADS, and have SIGTERM end the process without a trace of its C++."""
+    """Import it without its warning of a user's OMP_NUM_THREADS, and have SIGTERM end the process without a trace of its C++.
+
+    What the package logs is told on standard error: importing Paddle gives all loggers a handler that writes to what is held back.
+    """
+    if not logging.root.handlers:
+        ours = logging.getLogger(__package__.partition(".")[0])
+        ours.addHandler(logging.StreamHandler())
+        ours.propagate = False
     with contextlib.redirect_stderr(io.StringIO()), collection_paused():
         import paddle  # noqa: F401
     if threading.current_thread() is threading.main_thread():

@@ -1,5 +1,6 @@
 """What commands say on the terminal."""
 
+import logging
 import subprocess
 import sys
 
@@ -30,6 +31,16 @@ def test_a_report(capsys):
     assert capsys.readouterr().out == "\na.png: star\ntotal                  1.235\n"
     terminal.print_report(report, as_json=True, lines=["a.png: star"])
     assert capsys.readouterr().out == '{"text": "said", "benchmark": {"total": 1.23456}}\n'
+
+
+def test_what_the_package_logs_is_told(capsys, monkeypatch):
+    ours = logging.getLogger("paddlemix_qwenvl")
+    monkeypatch.setattr(ours, "handlers", [])
+    monkeypatch.setattr(ours, "propagate", True)
+    monkeypatch.setattr(logging.root, "handlers", [])
+    terminal.import_paddle()
+    logging.getLogger("paddlemix_qwenvl.models").warning("kept")
+    assert capsys.readouterr().err == "kept\n"
 
 
 def test_a_quiet_process_says_errors_alone():

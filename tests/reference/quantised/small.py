@@ -27,11 +27,11 @@ def tensors(kind: str) -> tuple[dict, dict]:
 
 
 def prompt() -> dict[str, np.ndarray]:
-    """Words with a picture of 4 x 8 patches among them."""
+    """Words with a picture of 4 x 8 patches among them, for which no kind is near to choosing another token."""
     vision = [CONFIG["vision_start_token_id"], *[CONFIG["image_token_id"]] * 8, CONFIG["vision_end_token_id"]]
     patches = np.random.default_rng(3).standard_normal((32, 1176)).astype(np.float32)
     return {
-        "input_ids": np.array([[5, 77, *vision, 200, 31, 8, 9, 41]]),
+        "input_ids": np.array([[5, 77, *vision, 34, 32, 204, 127, 151]]),
         "pixel_values": patches,
         "image_grid_thw": np.array([[1, 4, 8]]),
     }
