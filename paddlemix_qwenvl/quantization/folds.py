@@ -17,6 +17,7 @@ class Fold:
     """A layer whose inputs are scaled, and what they come from.
 
     Attributes:
+        inspected: whose output tells how good factors are: attention or the MLP that the layer begins, else the layer itself.
         modules: the Hub's modules in the layer, and the rows of each.
         before: name of the module or norm that the factors go into, and its size.
         rows: which of its outputs have factors.
@@ -24,6 +25,7 @@ class Fold:
     """
 
     layer: Linear
+    inspected: nn.Layer
     modules: dict[str, slice]
     before: tuple[str, int]
     rows: slice
@@ -39,10 +41,11 @@ def folds_of(path: str, block: nn.Layer) -> Iterator[Fold]:
     }
     for (norm, _), (name, layer), (last_name, last) in zip(*found.values(), strict=True):
         width, inner = layer.weight.shape[1], last.weight.shape[1]
-        yield Fold(layer, _modules(name, layer), (norm, width), slice(0, width), np.arange(width))
+        part = next(part for part in block.children() if any(layer is each for each in part.sublayers()))
+        yield Fold(layer, part, _modules(name, layer), (norm, width), slice(0, width), np.arange(width))
         piece = layer.pieces[-1]
         rows, before = piece.source[0], piece.name(f"{name}.weight").removesuffix(".weight")
-        yield Fold(last, _modules(last_name, last), (before, piece.shape[0]), rows, _shared(block, inner, rows))
+        yield Fold(last, last, _modules(last_name, last), (before, piece.shape[0]), rows, _shared(block, inner, rows))
 
 
 def _modules(path: str, layer: Linear) -> dict[str, slice]:

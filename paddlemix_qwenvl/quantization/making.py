@@ -20,6 +20,7 @@ from paddlemix_qwenvl.quantization.record import open_record
 from paddlemix_qwenvl.quantization.report import Likeness, Report
 from paddlemix_qwenvl.quantization.running import answer_logits
 from paddlemix_qwenvl.quantization.scales import Scales
+from paddlemix_qwenvl.quantization.search import ROWS
 from paddlemix_qwenvl.quantization.source import Source
 from paddlemix_qwenvl.quantization.writing import SHARD_BYTES, Quantiser, write_weights
 
@@ -89,7 +90,9 @@ def quantize(
         watch = {}
         if method == "awq":
             quantiser.scales = Scales(folder / SCALES)
-            watch = {"watch": partial(quantiser.scales.watch, group_size=how.group_size)}
+            tokens = sum(len(each.prompt.token_ids) for each in samples)
+            every = max(1, tokens // ROWS)
+            watch = {"watch": partial(quantiser.scales.watch, group_size=how.group_size, every=every)}
         before = _logits("running the model", opened, samples, listener, **watch)
         listener.says("writing the weights")
         write_weights(quantiser, record, listener.progress, shard_bytes)

@@ -60,14 +60,14 @@ class Scales:
         return paddle.to_tensor(np.array(SHARES, np.float32)[self.ranges[module]])
 
     @contextmanager
-    def watch(self, path: str, block: nn.Layer, group_size: int) -> Iterator[None]:
-        """Look for those of a block that is run within, unless its file is there."""
+    def watch(self, path: str, block: nn.Layer, group_size: int, every: int = 1) -> Iterator[None]:
+        """Look for those of a block that is run within, unless its file is there; `every` as in `Inputs`."""
         file = self.folder / f"{path}.npz"
         if file.is_file():
             yield
             self._load(file)
             return
-        watched = [(fold, Inputs(fold.layer)) for fold in folds_of(path, block)]
+        watched = [(fold, Inputs(fold, every)) for fold in folds_of(path, block)]
         yield
         found: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in _KINDS}
         for fold, inputs in watched:
@@ -87,8 +87,10 @@ class Scales:
             raise CheckpointError(f"{file} cannot be read ({error}): delete it, and start again.") from error
 
 
-def _search(fold: Fold, x: Tensor, sizes: Tensor, group_size: int, columns: dict, rows: dict, ranges: dict) -> None:
-    factors = best_factors(fold, x, sizes, group_size)
+def _search(
+    fold: Fold, calls: list, x: Tensor, sizes: Tensor, group_size: int, columns: dict, rows: dict, ranges: dict
+):
+    factors = best_factors(fold, calls, sizes, group_size)
     scaled = factors.index_select(paddle.to_tensor(fold.share))
     found = best_ranges(fold.layer.weight * scaled, x / scaled, group_size).numpy()
     for module, part in fold.modules.items():

@@ -1,15 +1,14 @@
 """The search for AWQ's factors and ranges, by what a layer is given.
 
 Source: AWQ (arXiv:2306.00978, section 3.2) and AutoAWQ (`awq/quantize/quantizer.py`): s = mean(|x|)^a, and of a grid of a the one
-whose products are nearest; then for each group of a row the share of its range that brings the products nearest.
+whose outputs are nearest; then for each group of a row the share of its range that brings the products nearest.
 """
 
 from __future__ import annotations
 
 import paddle
-from paddle import Tensor
+from paddle import Tensor, nn
 
-from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.layers.rounding import to_int4
 from paddlemix_qwenvl.quantization.folds import Fold
 from paddlemix_qwenvl.quantization.methods import widened
@@ -21,49 +20,65 @@ _AT_ONCE = 1 << 24  # numbers of a weight that ranges are sought of
 
 
 class Inputs:
-    """What a layer is given: how large its inputs are, and some of the rows."""
+    """What a layer is given, and what the layer is given whose output tells: of as many tokens as candidates are tried on.
 
-    def __init__(self, layer: Linear):
+    Args:
+        every: how many calls there are for one that is kept.
+    """
+
+    def __init__(self, fold: Fold, every: int):
         self._total, self._count, self._parts = 0.0, 0, []
-        self._hook = layer.register_forward_pre_hook(self._note)
+        self._calls, self._every, self._seen = [], every, 0
+        self._hooks = [fold.layer.register_forward_pre_hook(self._note)]
+        if fold.inspected is not fold.layer:
+            self._hooks.append(fold.inspected.register_forward_pre_hook(self._keep))
 
-    def _note(self, layer: Linear, inputs: tuple) -> None:
+    def _note(self, layer: nn.Layer, inputs: tuple) -> None:
         rows = inputs[0].astype("float32")
         self._total, self._count = self._total + rows.abs().sum(0), self._count + len(rows)
         self._parts.append(rows)
         if sum(map(len, self._parts)) > 4 * ROWS:
             self._parts = [self._some()]
 
+    def _keep(self, layer: nn.Layer, inputs: tuple) -> None:
+        self._calls += [inputs] if self._seen % self._every == 0 else []
+        self._seen += 1
+
     def _some(self) -> Tensor:
         rows = paddle.concat(self._parts)
         return rows[:: -(-len(rows) // ROWS)]
 
-    def stop(self) -> tuple[Tensor, Tensor]:
-        """Some of the rows `[T, in]`, and the mean magnitude of all `[in]`; no more are noted."""
-        self._hook.remove()
-        return self._some(), self._total / self._count
+    def stop(self) -> tuple[list[tuple], Tensor, Tensor]:
+        """Arguments of calls, some of the rows `[T, in]`, and the mean magnitude of all `[in]`; no more are noted."""
+        for hook in self._hooks:
+            hook.remove()
+        rows = self._some()
+        return self._calls or [(rows,)], rows, self._total / self._count
 
 
-def best_factors(fold: Fold, x: Tensor, sizes: Tensor, group_size: int) -> Tensor:
-    """Of the grid, the factors with which a layer's products are nearest to what they were.
+def best_factors(fold: Fold, calls: list[tuple], sizes: Tensor, group_size: int) -> Tensor:
+    """Of the grid, the factors with which the output is nearest to what it was.
 
     Args:
-        x: float32 `[T, in]`.
-        sizes: float32 `[in]`.
+        calls: arguments of the inspected layer.
+        sizes: float32 `[in]`, the mean magnitude of the layer's inputs.
     """
-    weight, share = fold.layer.weight, paddle.to_tensor(fold.share)
+    share, weight = paddle.to_tensor(fold.share), fold.layer.weight.clone()
     count = int(fold.share.max()) + 1
     totals = paddle.zeros([count]).index_add(share, 0, sizes)
-    sizes, best, least = (totals * count / len(fold.share)).clip(min=1e-4), None, float("inf")
+    sizes, best, least = (totals * count / len(fold.share)).clip(min=1e-4), paddle.ones([count]), float("inf")
+    wanted = [fold.inspected(*each) for each in calls]
     for step in range(GRID):
         factors = sizes ** (step / GRID)
         factors = factors / (factors.max() * factors.min()).sqrt()
         columns = factors.index_select(share)
-        rounded = widened(to_int4((weight * columns).astype("float16"), group_size)) / columns
-        error = float((x @ (rounded - weight).T).square().sum())
+        fold.layer.weight.set_value(widened(to_int4((weight * columns).astype("float16"), group_size)) / columns)
+        pairs = zip(calls, wanted, strict=True)
+        error = sum(float((fold.inspected(*each) - output).square().sum()) for each, output in pairs)
         if error < least:
             best, least = factors, error
-    return paddle.ones_like(sizes) if best is None else best
+    fold.layer.weight.set_value(weight)
+    return best
 
 
 def best_ranges(weight: Tensor, x: Tensor, group_size: int) -> Tensor:
