@@ -143,7 +143,7 @@ class ModelRunner(Runner):
             return split_features(self.model.encode(**inputs), media)
 
     def encoding(self, media: Media) -> Iterator:
-        """As in `Runner`, a layer at a time."""
+        """As in `Runner`."""
         inputs = {name: paddle.to_tensor(array) for name, array in media.inputs.items()}
         pieces, features = self.model.encoding(**inputs), None
         while features is None:

@@ -140,7 +140,7 @@ def test_layers_are_computed_without_gradients_and_beside_others(model):
         media.append(Media(b"", inputs, np.arange(rows * columns // 4)))
     wanted = [runner.encode([each])[0].numpy() for each in media]
     both = [runner.encoding(each) for each in media]
-    for _ in range(model.config.vision_config.depth):
+    for _ in range(2 * model.config.vision_config.depth):
         assert [next(each) for each in both] == [None, None] and paddle.is_grad_enabled()
     for found, expected in zip(map(next, both), wanted, strict=True):
         assert found.stop_gradient and (found.numpy() == expected).all()
