@@ -28,10 +28,10 @@ class Encoder:
         self._begun.clear()
 
     def encode(self, part: Part, decoding: bool, seconds: float = math.inf) -> bool:
-        """Give a sequence the features that a part of it reaches; returns whether it took time that it was to spare.
+        """Give a sequence the features that a part of it reaches; returns whether the part can be computed in this step.
 
-        Where answers wait (`decoding`) that is one new picture at a time: the part ends before the next one. And where these are
-        to be spared it is as much of one as can be done in so many `seconds`, one piece at least: the rest is for other steps.
+        Where answers wait (`decoding`) that is one new picture at a time: the part ends before the next one. Where these are to be
+        spared it is as much of the picture as can be done in so many `seconds`, and the part is for another step.
 
         Raises:
             QwenVLError: the runner cannot encode one of them.
@@ -47,9 +47,10 @@ class Encoder:
             part.count = int(missing[1].places[0]) - sequence.computed
             missing = missing[:1]
         if not missing:
+            return True
+        if not seconds:
             return False
-        started = perf_counter()
-        spares = seconds < math.inf
+        started, spares = perf_counter(), seconds < math.inf
         begun = self._begun.pop(sequence, None)
         made = self._pieces(sequence, missing[0], seconds, begun) if spares else self._runner.encode(missing)
         for each, features in zip(missing, made, strict=False):  # none of one that is not done
@@ -57,10 +58,10 @@ class Encoder:
             self._features.put(each.key + salt, features, features.size * features.element_size())
         sequence.clock.vision += perf_counter() - started
         sequence.clock.started = sequence.clock.started or started
-        return spares
+        return not spares
 
     def _pieces(self, sequence: Sequence, media: Media, seconds: float, begun: tuple[bytes, Iterator] | None) -> list:
-        """Go on with a picture for so long; its features if it is done then, else nothing."""
+        """Go on with a picture for so long, by one piece at least; its features if it is done then, else nothing."""
         pieces = begun[1] if begun and begun[0] == media.key else self._runner.encoding(media)
         started = before = perf_counter()
         for features in pieces:

@@ -211,24 +211,26 @@ class Engine:
         self._pace.took(perf_counter() - started, decoding, prompt_tokens)
 
     def _encode(self, parts: list[Part]) -> list[Part]:
-        """Have the pictures of these encoded; returns those that can be computed then. Where one is encoded beside answers that it
-        has to spare, these alone.
+        """Have the pictures of these encoded; returns those that can be computed then. Beside answers that are to be spared the
+        first prompt's picture takes the time that the step has for prompts, and those behind it wait.
         """
-        answers = [part for part in parts if part.sequence.remaining == 1]
-        spared = spared_from(self._scheduler.running)
+        spared, ready, waits = spared_from(self._scheduler.running), [], False
+        decoding = any(part.sequence.remaining == 1 for part in parts)
         for part in parts:
+            sequence, is_prompt = part.sequence, part.sequence.remaining > 1
+            if not self._lives(sequence) or (waits and is_prompt):
+                continue
+            seconds = 0.0 if any(each.sequence.remaining > 1 for each in ready) else self._pace.spare
             try:
-                if not self._lives(part.sequence):
-                    continue
-                seconds = math.inf if part.sequence.clock.added < spared else self._pace.spare
-                if self._encoder.encode(part, bool(answers), seconds):
-                    parts = [each for each in answers if each is not part]
-                    break
+                if self._encoder.encode(part, decoding, math.inf if sequence.clock.added < spared else seconds):
+                    ready.append(part)
+                else:
+                    waits = True
             except ParallelError:  # no request's fault: the ranks are out of step
                 raise
             except Exception as error:
-                self._fail(self._group_of(part.sequence), error)
-        return [part for part in parts if self._lives(part.sequence)]
+                self._fail(self._group_of(sequence), error)
+        return [part for part in ready if self._lives(part.sequence)]
 
     def _go_ahead(self, sequences: list[Sequence], inputs: StepInputs) -> None:
         """Queue one token more of each, and take those that the step before drew."""

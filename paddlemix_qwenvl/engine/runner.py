@@ -163,7 +163,7 @@ class ModelRunner(Runner):
             return split_features(self.model.encode(**inputs), media)
 
     def encoding(self, media: Media) -> Iterator:
-        """As in `Runner`, a layer at a time."""
+        """As in `Runner`."""
         inputs = {name: to_device(array) for name, array in media.inputs.items()}
         pieces, features = self.model.encoding(**inputs), None
         while features is None:

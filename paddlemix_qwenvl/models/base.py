@@ -102,7 +102,7 @@ class DecoderModel(LoadableModel):
         raise NotImplementedError
 
     def encoding(self, **inputs) -> Iterator:
-        """`encode` layer by layer: None after each piece but the last, which gives the features."""
+        """`encode` in pieces of less than a layer: None after each but the last, which gives the features."""
         raise NotImplementedError
 
     def run(self, prompt: PackedPrompt, labels=None, past: PastKeyValues | None = None, use_cache: bool = False):

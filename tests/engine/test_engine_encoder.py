@@ -52,7 +52,7 @@ def alone(model, content: int) -> list[int]:
 
 
 def test_the_running_answer_gets_a_token_after_every_piece(spare):
-    spare(0.0)
+    spare(1e-9)
     model = Slow()
     engine, running = answering(model)
     (number,) = asked(engine, 1)
@@ -84,7 +84,7 @@ def test_as_many_pieces_as_there_is_time_for(spare):
 
 def test_one_picture_after_the_other_and_each_once(spare):
     """The second request has the first one's picture."""
-    spare(0.0)
+    spare(1e-9)
     model = Slow()
     engine, _ = answering(model)
     numbers = asked(engine, 1, 1, 2)
@@ -93,8 +93,29 @@ def test_one_picture_after_the_other_and_each_once(spare):
     assert (model.done, model.encoded) == (10, 2)
 
 
+def test_a_prompt_before_it_goes_first_and_one_behind_it_waits(spare):
+    spare(1e-9)
+    model = Slow()
+    engine, _ = answering(model)
+    texts = [[5, 6, 7], [8, 6, 7]]
+    before = engine.add(request(texts[0], settings={"max_new_tokens": 2}))
+    (number,) = asked(engine, 1)
+    behind = engine.add(request(texts[1], settings={"max_new_tokens": 2}))
+    events, first = [], {}
+    while not {before, number, behind} <= first.keys():
+        told = engine.step()
+        for event in told:
+            if isinstance(event, Token):
+                first.setdefault(event.request_id, model.done)
+        events += told
+    assert [first[each] for each in (before, number, behind)] == [0, 5, 5]
+    found = finished(events + events_of(engine))
+    assert [found[each, 0].token_ids for each in (before, behind)] == [greedy(model, text, 2)[0] for text in texts]
+    assert found[number, 0].token_ids == alone(model, 1)
+
+
 def test_requests_that_come_together_spare_nobody(spare):
-    spare(0.0)
+    spare(1e-9)
     model = Slow()
     engine = engine_of(model)
     numbers = asked(engine, 1, 2, 3)
@@ -104,7 +125,7 @@ def test_requests_that_come_together_spare_nobody(spare):
 
 
 def test_what_was_begun_goes_with_its_request(spare):
-    spare(0.0)
+    spare(1e-9)
     model = Slow()
     engine, _ = answering(model)
     (number,) = asked(engine, 1)
@@ -120,7 +141,7 @@ def test_what_was_begun_goes_with_its_request(spare):
 
 def test_without_answers_the_rest_is_encoded_in_one_go(spare):
     """The running answer ends while the picture is begun."""
-    spare(0.0)
+    spare(1e-9)
     model = Slow()
     engine, running = answering(model)
     (number,) = asked(engine, 1)
@@ -140,7 +161,7 @@ def test_layers_are_computed_without_gradients_and_beside_others(model):
         media.append(Media(b"", inputs, np.arange(rows * columns // 4)))
     wanted = [runner.encode([each])[0].numpy() for each in media]
     both = [runner.encoding(each) for each in media]
-    for _ in range(model.config.vision_config.depth):
+    for _ in range(2 * model.config.vision_config.depth):
         assert [next(each) for each in both] == [None, None] and paddle.is_grad_enabled()
     for found, expected in zip(map(next, both), wanted, strict=True):
         assert found.stop_gradient and (found.numpy() == expected).all()

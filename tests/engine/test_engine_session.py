@@ -70,7 +70,7 @@ def test_a_stop_string_may_name_special_tokens(assistant):
         (start, "<|box_end|>", 6),
         (start, "<|box_", 6),
     ]:
-        answer = assistant.ask("what?", stop_strings=stop, logit_bias={forced: 1e4}, **options)
+        answer = assistant.ask("what?", stop_strings=stop, logit_bias={forced: 100.0}, **options)
         assert answer.token_ids == [forced] * taken and answer.text == ""
         assert answer.reason == ("stop" if taken < 6 else "length")
     assert assistant.ask("what?", stop_strings="<|box_end|>", **options).token_ids == free.token_ids

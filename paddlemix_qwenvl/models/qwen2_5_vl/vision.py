@@ -73,7 +73,15 @@ class VisionBlock(nn.Layer):
         self.mlp = SwiGLU(config.width, config.intermediate_size, bias=True)
 
     def forward(self, stream: ResidualStream, cos, sin, cu_seqlens):
+        self.attend(stream, cos, sin, cu_seqlens)
+        self.feed(stream)
+
+    def attend(self, stream: ResidualStream, cos, sin, cu_seqlens) -> None:
+        """The first half."""
         stream.x = self.attn(stream, self.norm1, cos, sin, cu_seqlens)
+
+    def feed(self, stream: ResidualStream) -> None:
+        """The second half."""
         stream.x = self.mlp(stream.normalised(self.norm2))
 
 
@@ -129,19 +137,21 @@ class VisionTower(nn.Layer):
         return self.encode(pixel_values, *self._layout(pixel_values, grid_thw))
 
     def in_pieces(self, pixel_values, grid_thw) -> Iterator:
-        """`forward` block by block: None after each, then the features."""
+        """`forward` by halves of blocks: None after each, then the features."""
         order, restore, positions, *bounds = self._layout(pixel_values, grid_thw)
         stream, cos, sin = self._embed(pixel_values, order, positions)
-        for index in range(len(self.blocks)):
-            self._pass(index, stream, cos, sin, *bounds)
+        for index, block in enumerate(self.blocks):
+            block.attend(stream, cos, sin, self._segments(index, *bounds))
+            yield None
+            block.feed(stream)
             yield None
         yield self.merger(stream).index_select(restore)
 
     def encode(self, pixel_values, order, restore, positions, cu_seqlens, cu_window_seqlens):
         """`forward` after the layout, whose arrays these are: only tensor operations."""
         stream, cos, sin = self._embed(pixel_values, order, positions)
-        for index in range(len(self.blocks)):
-            self._pass(index, stream, cos, sin, cu_seqlens, cu_window_seqlens)
+        for index, block in enumerate(self.blocks):
+            block(stream, cos, sin, self._segments(index, cu_seqlens, cu_window_seqlens))
         return self.merger(stream).index_select(restore)
 
     def _layout(self, pixel_values, grid_thw) -> list[paddle.Tensor]:
@@ -155,9 +165,9 @@ class VisionTower(nn.Layer):
         stream = ResidualStream(self.patch_embed(pixel_values.astype(dtype).index_select(order)))
         return stream, angles.cos(), angles.sin()
 
-    def _pass(self, index: int, stream: ResidualStream, cos, sin, cu_seqlens, cu_window_seqlens) -> None:
-        bounds = cu_seqlens if index in self.config.fullatt_block_indexes else cu_window_seqlens
-        self.blocks[index](stream, cos, sin, bounds)
+    def _segments(self, index: int, cu_seqlens, cu_window_seqlens):
+        """Within which a block attends."""
+        return cu_seqlens if index in self.config.fullatt_block_indexes else cu_window_seqlens
 
 
 class DealtVisionTower(VisionTower):

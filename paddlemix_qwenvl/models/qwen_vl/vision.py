@@ -65,7 +65,15 @@ class VisualBlock(nn.Layer):
         self.mlp = VisualMLP(width, inner)
 
     def forward(self, stream: ResidualStream, cu_seqlens):
+        self.attend(stream, cu_seqlens)
+        self.feed(stream)
+
+    def attend(self, stream: ResidualStream, cu_seqlens) -> None:
+        """The first half."""
         stream.x = self.attn(stream.normalised(self.ln_1), cu_seqlens)
+
+    def feed(self, stream: ResidualStream) -> None:
+        """The second half."""
         stream.x = self.mlp(stream.normalised(self.ln_2))
 
 
@@ -167,11 +175,13 @@ class VisionTransformer(nn.Layer):
         return self._pool(self.transformer(x, cu_seqlens), pictures, cu_seqlens)
 
     def in_pieces(self, images) -> Iterator:
-        """`forward` block by block: None after each, then the features of all pictures, `[pictures * n_queries, hidden]`."""
+        """`forward` by halves of blocks: None after each, then the features of all pictures, `[pictures * n_queries, hidden]`."""
         x, pictures, cu_seqlens = self._embed(images)
         stream = ResidualStream(x)
         for block in self.transformer.resblocks:
-            block(stream, cu_seqlens)
+            block.attend(stream, cu_seqlens)
+            yield None
+            block.feed(stream)
             yield None
         yield self._pool(stream.total(), pictures, cu_seqlens).flatten(0, 1)
 
