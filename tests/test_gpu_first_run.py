@@ -52,5 +52,5 @@ def test_benchmark(monkeypatch, capsys):
     monkeypatch.setattr(first_run, "REPEATS", 1)
     monkeypatch.setattr(first_run, "NEW_TOKENS", 8)
     with card((8, 0), kernels=True):
-        assert first_run.benchmark("3B", None, False)
-    assert capsys.readouterr().out.startswith("3B bfloat16: 997 tokens in ")
+        assert first_run.benchmark("3B", None, False, "float32")
+    assert capsys.readouterr().out.startswith("3B float32: 997 tokens in ")

@@ -1,13 +1,17 @@
 """A model on the stand-in card: a decode step waits for nothing, and answers are those of a runner that is waited for."""
 
+import numpy as np
 import pytest
 from gpu_counts import counting
 from gpu_stand_in import card
-from table_model import events_of, finished, request
+from table_model import events_of, finished
 
 from paddlemix_qwenvl.engine.device_runner import DeviceRunner, runner_of
 from paddlemix_qwenvl.engine.engine import Engine
 from paddlemix_qwenvl.engine.runner import ModelRunner
+from paddlemix_qwenvl.engine.sequence import Request
+from paddlemix_qwenvl.engine.settings import GenerationSettings
+from paddlemix_qwenvl.models.prompts import Prompt
 
 PROMPTS = ([5, 6, 7], [8, 9] * 40, [10], [5, 6, 7, 11, 12])
 WAYS = {
@@ -18,10 +22,15 @@ WAYS = {
 }
 
 
+def request(prompt: list[int], **settings) -> Request:
+    positions = np.broadcast_to(np.arange(len(prompt)), (3, len(prompt)))
+    return Request(Prompt(np.array(prompt), positions, len(prompt), []), GenerationSettings(**settings))
+
+
 def answers(runner, settings: dict) -> dict:
     engine = Engine(runner, 40, 16)
     for seed, prompt in enumerate(PROMPTS):
-        engine.add(request(prompt, settings={"max_new_tokens": 8 + seed, "seed": seed, **settings}))
+        engine.add(request(prompt, max_new_tokens=8 + seed, seed=seed, **settings))
     found = finished(events_of(engine))
     return {key: (event.token_ids, event.reason, round(event.score, 4)) for key, event in found.items()}
 
@@ -44,7 +53,7 @@ def decode_step(model, ways: str = "greedy", prompts: int = 1, **options):
     with card((8, 0), kernels=True):
         engine = Engine(DeviceRunner(model, **options), 40, 16)
         for prompt in PROMPTS[:prompts]:
-            engine.add(request(prompt, settings={"max_new_tokens": 20, **WAYS[ways]}))
+            engine.add(request(prompt, max_new_tokens=20, **WAYS[ways]))
         for _ in range(8):
             engine.step()
         with counting() as counts:
