@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Container, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 from time import perf_counter
 
@@ -19,6 +19,7 @@ from paddlemix_qwenvl.engine.checks import checked
 from paddlemix_qwenvl.engine.encoder import Encoder
 from paddlemix_qwenvl.engine.events import Event, Failed, Finished, Progress, Token
 from paddlemix_qwenvl.engine.finite import not_finite
+from paddlemix_qwenvl.engine.group import Group
 from paddlemix_qwenvl.engine.pace import Pace
 from paddlemix_qwenvl.engine.runner import Drawn, Runner, StepInputs
 from paddlemix_qwenvl.engine.sampling import Row, draw, likeliest, rows_of
@@ -30,23 +31,6 @@ BLOCK_SIZE = 64
 ENCODER_CACHE_BYTES = 256 << 20
 MAX_NUM_SEQS = 64
 MAX_NUM_BATCHED_TOKENS = 512
-BEGIN_TOGETHER = 8  # answers: with fewer a step takes nearly as long, since all weights are read
-
-
-@dataclass
-class _Group:
-    """A request: its sequences, and of a beam search the logits of those that wait for the others."""
-
-    request: Request
-    sequences: list[Sequence]
-    beams: BeamSearch | None = None
-    logits: dict[int, paddle.Tensor] = field(default_factory=dict)
-    is_forked: bool = False
-
-    @property
-    def width(self) -> int:
-        """Sequences it goes on with after its prompt."""
-        return self.request.settings.width
 
 
 class Engine:
@@ -77,7 +61,7 @@ class Engine:
         self._scheduler = Scheduler(self.blocks, max_num_seqs)
         self._pace = Pace(max_num_batched_tokens)
         self._encoder = Encoder(runner, encoder_cache_bytes)
-        self._groups: dict[int, _Group] = {}
+        self._groups: dict[int, Group] = {}
         self._ids = count()
         self._events: list[Event] = []
         self._queued: tuple[list[Sequence], Drawn] | None = None
@@ -115,7 +99,7 @@ class Engine:
         sequence = Sequence(request, (request.priority, number, 0), seed)
         beams = BeamSearch(settings) if settings.num_beams > 1 else None
         with self._lock:
-            self._groups[number] = _Group(request, [sequence], beams)
+            self._groups[number] = Group(request, [sequence], beams)
             self._scheduler.add(sequence)
         return number
 
@@ -155,11 +139,7 @@ class Engine:
             request_ids: those that are told of, the others' events wait for whoever asks for them; None for all.
         """
         with self._lock:
-            plan = self._plan()
-            if plan.parts:
-                self._run(plan)
-            else:
-                self._read()
+            self._run(self._plan())
             asked = [request_ids is None or event.request_id in request_ids for event in self._events]
             events = [event for event, told in zip(self._events, asked, strict=True) if told]
             self._events = [event for event, told in zip(self._events, asked, strict=True) if not told]
@@ -176,7 +156,7 @@ class Engine:
             self.blocks.forget()
             self._encoder.forget()
 
-    def _cancel_all(self, group: _Group) -> None:
+    def _cancel_all(self, group: Group) -> None:
         if group.beams is not None:
             return self._finish_beams(group, [*group.sequences], "cancelled")
         for sequence in self._forked(group.sequences[0]) if not group.is_forked else [*group.sequences]:
@@ -184,7 +164,8 @@ class Engine:
 
     def _plan(self) -> Plan:
         scheduler = self._scheduler
-        plan = scheduler.plan(self._budget(), self._drafts)
+        budget = self._pace.budget_beside(scheduler.running, scheduler.waiting)
+        plan = scheduler.plan(budget, self._drafts)
         while not plan.parts and scheduler.waiting:
             plan = scheduler.plan(self._pace.most, self._drafts)
             if plan.parts:
@@ -192,18 +173,6 @@ class Engine:
             stuck = self._group_of(scheduler.waiting[0])
             self._fail(stuck, ContextError("the cache has no room left for this request: use a larger one."))
         return plan
-
-    def _budget(self) -> int:
-        """Tokens of prompts for the next step. What was asked before the first of the running answers began does not spare these:
-        requests that come together begin one right after the other, and go on together.
-        """
-        answers = [each for each in self._scheduler.running if each.remaining == 1]
-        budget = self._pace.budget(len(answers))
-        if not 0 < len(answers) < BEGIN_TOGETHER:
-            return budget
-        began = min(each.clock.first_token or math.inf for each in answers)
-        others = [each for each in [*self._scheduler.running, *self._scheduler.waiting] if each.remaining > 1]
-        return max(budget, min(self._pace.most, sum(each.remaining for each in others if each.clock.added < began)))
 
     def _drafts(self, sequence: Sequence) -> list[int]:
         if self._group_of(sequence).beams is not None:
@@ -216,9 +185,7 @@ class Engine:
         """One pass of the model, and what follows from it."""
         if plan.copies:
             self.runner.copy_blocks(plan.copies)
-        goes_ahead = self.runner.is_asynchronous and all(
-            each.sequence.may_be_read_late and not each.drafts for each in plan.parts
-        )
+        goes_ahead = self.runner.is_asynchronous and plan.may_be_read_late
         if not goes_ahead:
             self._read()
         decoding = sum(part.sequence.remaining == 1 for part in plan.parts)
@@ -247,11 +214,10 @@ class Engine:
     def _go_ahead(self, sequences: list[Sequence], inputs: StepInputs) -> None:
         """Queue one token more of each, and take those that the step before drew."""
         drawn = self.runner.decode(inputs, [row for each in sequences for row in rows_of(each, [])])
-        for sequence in sequences:
-            sequence.computed += 1
         self._read()
         self._queued = sequences, drawn
         for row, sequence in enumerate(sequences):
+            sequence.computed += 1
             sequence.expect(row)
         if any(sequence.total == sequence.ids.size for sequence in sequences):  # it ends, whatever it is
             self._read()
@@ -350,7 +316,7 @@ class Engine:
         self._tell(Token(sequence.key[1], sequence.index, token, score, text, top))
         return reason
 
-    def _advance_beams(self, group: _Group) -> None:
+    def _advance_beams(self, group: Group) -> None:
         """One token more for a beam search."""
         beams = sorted(group.sequences, key=lambda each: each.index)
         logits, group.logits = paddle.stack([group.logits[each.index] for each in beams]), {}
@@ -371,7 +337,7 @@ class Engine:
             twin.append(token, 0.0)
             self._know(twin)
 
-    def _finish_beams(self, group: _Group, beams: list[Sequence], reason: str) -> None:
+    def _finish_beams(self, group: Group, beams: list[Sequence], reason: str) -> None:
         """The answer is the search's own, which has none before it is over."""
         for each in beams[1:]:
             self._drop(each)
@@ -415,7 +381,7 @@ class Engine:
         if not group.sequences:
             del self._groups[sequence.key[1]]
 
-    def _fail(self, group: _Group, error: Exception) -> None:
+    def _fail(self, group: Group, error: Exception) -> None:
         number = group.sequences[0].key[1]
         for sequence in [*group.sequences]:
             self._drop(sequence)
@@ -423,10 +389,9 @@ class Engine:
 
     def _lives(self, sequence: Sequence) -> bool:
         """Whether its answer goes on."""
-        group = self._groups.get(sequence.key[1])
-        return group is not None and sequence in group.sequences
+        return sequence.key[1] in self._groups and sequence in self._group_of(sequence).sequences
 
-    def _group_of(self, sequence: Sequence) -> _Group:
+    def _group_of(self, sequence: Sequence) -> Group:
         return self._groups[sequence.key[1]]
 
     def _tell(self, event: Event) -> None:

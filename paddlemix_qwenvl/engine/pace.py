@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paddlemix_qwenvl.engine.sequence import Sequence
+
 _FEW = 8  # tokens of prompts in a step, at least
 _LONGEST_WAIT = 2.5  # usual steps that one step may take, a half less than three
 _MEASURED_EVERY = 32  # steps
+_BEGIN_TOGETHER = 8  # answers: with fewer a step takes nearly as long, since all weights are read
 
 
 class Pace:
@@ -27,6 +34,18 @@ class Pace:
             return self.most
         is_due = self._unmeasured and answers != self._answers  # not twice without a prompt between
         return 0 if is_due or self._unmeasured >= _MEASURED_EVERY else min(self.most, int(self._budget))
+
+    def budget_beside(self, running: list[Sequence], waiting: list[Sequence]) -> int:
+        """`budget` beside these. What was asked before the first of the running answers began does not spare these: requests that
+        come together begin one right after the other, and go on together.
+        """
+        answers = [each for each in running if each.remaining == 1]
+        budget = self.budget(len(answers))
+        if not 0 < len(answers) < _BEGIN_TOGETHER:
+            return budget
+        began = min(each.clock.first_token or math.inf for each in answers)
+        others = [each for each in [*running, *waiting] if each.remaining > 1]
+        return max(budget, min(self.most, sum(each.remaining for each in others if each.clock.added < began)))
 
     def took(self, seconds: float, answers: int, prompt_tokens: int) -> None:
         """A step has taken so long."""

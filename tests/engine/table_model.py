@@ -33,6 +33,8 @@ def picture(content: int, places) -> Media:
 class TableModel:
     """Logits of `vocab` tokens, drawn with a deviation of `scale` from a generator that the history seeds."""
 
+    is_asynchronous = False
+
     def __init__(self, vocab: int, seed: int = 0, scale: float = 2.0, context: int = 10_000, dtype: str = "float32"):
         self.vocab, self.seed, self.scale = vocab, seed, scale
         self.facts = Facts(layers=1, kv_heads=1, head_dim=1, dtype=dtype, vocab_size=vocab, context=context)
