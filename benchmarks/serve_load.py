@@ -11,6 +11,7 @@ own, behind serve_openvino.py; llama.cpp's server with text alone. PYTHON and PR
 """
 
 import asyncio
+import itertools
 import statistics
 import subprocess
 import sys
@@ -72,14 +73,13 @@ def overload(
         seconds = timed(load.arriving(2 * rate, minutes * 60, note))
         print_head()
         print_row("overload", load.told, seconds)
-        after = statistics.median(bytes for now, bytes in memory if 120 <= now < 180 or now == memory[-1][0])
-        last = statistics.median(bytes for now, bytes in memory if now >= memory[-1][0] - 60)
-        print(f"\nmemory: {after / 1e6:.0f} MB in the third minute, {last / 1e6:.0f} MB in the last, ", end="")
-        print(f"{max(bytes for _, bytes in memory) / 1e6:.0f} MB at most")
+        by_minute = minutes_of(memory)
+        print("\nmemory, MB, median of each minute: " + " ".join(f"{bytes / 1e6:.0f}" for bytes in by_minute))
         faults = [told.error or f"status {told.status}" for told in load.told if told.kind == "failed"]
         left = in_use()
         print(f"failed: {len(faults)} {faults[:3]}\nleft in use: {left}")
-        if faults or any(left.values()) or last > after * GROWTH:
+        later = by_minute[2:] or by_minute
+        if faults or any(left.values()) or max(later) > later[0] * GROWTH:
             raise SystemExit(1)
 
 
@@ -241,6 +241,12 @@ def resident(process: int) -> int:
         return 0
     own = sum(int(line.split()[1]) * 1024 for line in told if line.startswith("VmRSS"))
     return own + sum(map(resident, map(int, children)))
+
+
+def minutes_of(noted: list[tuple[float, int]]) -> list[float]:
+    """The median of each minute's values."""
+    minutes = itertools.groupby(noted, key=lambda each: each[0] // 60)
+    return [statistics.median(value for _, value in each) for _, each in minutes]
 
 
 def in_use() -> dict[str, float]:

@@ -48,6 +48,20 @@ def usable_dtype(dtype: str | None, device: str) -> str | None:
     return dtype or "float16"
 
 
+def to_device(array):
+    """A tensor with the numbers of `array`, of its shape and dtype, on Paddle's current device.
+
+    For what runs without end, as a server does: of each tensor that `paddle.to_tensor` makes, Paddle (3.3.1) keeps a list for ever.
+    """
+    import numpy as np
+    import paddle
+
+    array = np.asarray(array)
+    tensor = paddle.empty(array.shape, str(array.dtype))
+    tensor.set_value(array)
+    return tensor
+
+
 def free_memory() -> tuple[str, int]:
     """Where Paddle computes, "cpu" or "gpu", and the bytes of memory there that nobody has."""
     import paddle

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from paddlemix_qwenvl.device import use_device
+from paddlemix_qwenvl.device import to_device, use_device
 from paddlemix_qwenvl.errors import ParallelError
 
 # Seconds that a rank outlives the one it waited for in vain: the launcher looks every second, and names whom it finds ended.
@@ -66,9 +66,7 @@ class TensorParallel:
         """The smallest of the ranks' numbers."""
         if self.degree == 1:
             return number
-        import paddle
-
-        return -int(self.all_reduce(paddle.to_tensor([-number]), largest=True))
+        return -int(self.all_reduce(to_device([-number]), largest=True))
 
     def meet(self) -> None:
         """Wait, up to 15 minutes, until every rank has come here.

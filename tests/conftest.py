@@ -1,5 +1,6 @@
 """A seeded tiny Qwen2.5-VL folder in the Hub's layout, and what is loaded from it."""
 
+import os
 import shutil
 
 import hub_model
@@ -7,6 +8,7 @@ import pytest
 from hub_fixtures import loaded
 
 pytest_plugins = ["cpu_paths", "without_paddlenlp"]
+os.environ["QWENVL_CACHE"] = "off"  # no test leaves quantised weights in the user's folders
 
 
 @pytest.fixture(scope="session")

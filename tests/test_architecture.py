@@ -27,7 +27,7 @@ ORDER = (
     ("media",),
     ("hub", "parallel", "threads"),
     ("device", "environment", "fields", "files"),
-    ("dtypes", "errors", "process", "text"),
+    ("dtypes", "errors", "process", "progress", "text"),
 )
 HOSTS = ("paddlenlp", "paddleformers", "paddlemix", "ppdiffusers")
 NAMES_OF_FAMILIES = {

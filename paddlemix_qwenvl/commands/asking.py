@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from paddlemix_qwenvl.commands import options, terminal
+from paddlemix_qwenvl.progress import OnProgress
 from paddlemix_qwenvl.text import repair
 
 if TYPE_CHECKING:
@@ -15,13 +16,16 @@ REPEATS = 5
 
 
 def ask(
-    load: Callable[[], Assistant], asking: options.Asking, device: str | None, mp_degree: int | None = None
+    load: Callable[[OnProgress | None], Assistant],
+    asking: options.Asking,
+    device: str | None,
+    mp_degree: int | None = None,
 ) -> None:
     """Load an assistant, ask it, and print what it says; of several ranks the first one prints."""
     terminal.quiet()
     terminal.import_paddle()
     with terminal.plain_errors():
-        from paddlemix_qwenvl.commands.progress import prompt_bar
+        from paddlemix_qwenvl.commands.progress import loading_bar, prompt_bar
         from paddlemix_qwenvl.models.conversations import question_about
         from paddlemix_qwenvl.parallel import start_ranks
 
@@ -33,7 +37,8 @@ def ask(
         settings = asking.settings() | asking.resizing()
         messages = [*asking.beginning(), question_about(repair(asking.question), images, videos, **asking.sampling())]
         rank = start_ranks(mp_degree, device)
-        assistant = load()
+        with loading_bar(hidden=bool(rank)) as on_progress:
+            assistant = load(on_progress)
         on_text = None if asking.as_json or rank else terminal.stream
         with prompt_bar(assistant.processor, messages, hidden=bool(rank)) as on_progress:
             answer = assistant.answer(messages, on_text=on_text, on_progress=on_progress, **settings)

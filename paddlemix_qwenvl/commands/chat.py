@@ -33,6 +33,7 @@ def chat(
     terminal.import_paddle()
     with terminal.plain_errors():
         from paddlemix_qwenvl.commands.conversation import Conversation
+        from paddlemix_qwenvl.commands.progress import loading_bar
         from paddlemix_qwenvl.parallel import launched_ranks
 
         model = options.given(quantization=quantization, no_cuda_graph=no_cuda_graph, **loading.given())
@@ -40,7 +41,8 @@ def chat(
             raise ParallelError(
                 f"chat was launched as {launched_ranks()} processes and is one: start it alone, or use infer."
             )
-        assistant = load_any(model_path, model, **running.given())
+        with loading_bar() as on_progress:
+            assistant = load_any(model_path, model, on_progress=on_progress, **running.given())
         conversation = Conversation(assistant, answering, showing, as_json)
         terminal.say(_room(assistant))
         for kind, paths in (("image", showing.image_file), ("video", showing.video_file)):

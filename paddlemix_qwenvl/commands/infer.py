@@ -37,7 +37,7 @@ def infer(
 
         return print_plan(model_path, loading, sharing)
 
-    def load():
+    def load(on_progress):
         from paddlemix_qwenvl.engine.session import Assistant
 
         how = options.given(
@@ -45,6 +45,6 @@ def infer(
             vision_parallel=sharing.vision_parallel,
             no_cuda_graph=no_cuda_graph,
         )
-        return Assistant.load(model_path, **running.given(), **how, **loading.given())
+        return Assistant.load(model_path, on_progress=on_progress, **running.given(), **how, **loading.given())
 
     ask(load, asking, running.device, mp_degree)

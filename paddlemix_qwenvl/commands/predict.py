@@ -51,9 +51,9 @@ def predict_command(family: str) -> Callable[..., None]:
 def _predict(asking: options.Asking, running: options.Running, folder: str, **graphs) -> None:
     """Ask the export that the other arguments name."""
 
-    def load():
+    def load(on_progress):
         from paddlemix_qwenvl.static.loading import load_export
 
-        return load_export(folder, **running.given(), **graphs)
+        return load_export(folder, on_progress=on_progress, **running.given(), **graphs)
 
     ask(load, asking, running.device)

@@ -1,4 +1,4 @@
-"""How far a prompt has come, on a terminal."""
+"""How far a model has been loaded and a prompt has come, on a terminal."""
 
 from __future__ import annotations
 
@@ -8,9 +8,40 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 
 from paddlemix_qwenvl.media.messages import extract_vision_info
+from paddlemix_qwenvl.progress import OnProgress
 
+LOADING = "{l_bar}{bar}| {elapsed}<{remaining}"
 MINUTE = 60.0
 HINT = "the prompt of {total} tokens takes minutes: --max_pixels makes fewer of its pictures and frames"
+
+
+@contextlib.contextmanager
+def loading_bar(hidden: bool = False) -> Iterator[OnProgress | None]:
+    """`on_progress` of what loads a model: a bar where that takes over a second; None where nobody would see it."""
+    if hidden or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=1, desc="Loading", leave=False, delay=1, bar_format=LOADING) as bar:
+
+        def show(done: int, whole: int) -> None:
+            bar.update(done / whole - bar.n)
+
+        yield show
+
+
+def quarters(say: Callable[[str], None]) -> OnProgress:
+    """`on_progress` of what loads a model that says a line at each quarter."""
+    told = 0
+
+    def tell(done: int, whole: int) -> None:
+        nonlocal told
+        if 4 * done // whole > told:
+            told = 4 * done // whole
+            say(f"loading: {25 * told} %")
+
+    return tell
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from paddlemix_qwenvl.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from paddlemix_qwenvl.engine.session import Assistant
+    from paddlemix_qwenvl.progress import OnProgress
 
 EXTRA = ("fastapi", "prometheus_client", "uvicorn")
 
@@ -39,17 +40,20 @@ def serve(
         model = options.given(quantization=quantization, no_cuda_graph=no_cuda_graph, **loading.given())
         how = options.given(max_model_len=serving.max_model_len, **running.given())
 
-        def load() -> Assistant:
-            return load_any(model_path, model, **how)
-
         if start_ranks(None, running.device):
             for told in (signal.SIGINT, signal.SIGTERM):  # all ranks get them; the first one says when it is over
                 signal.signal(told, signal.SIG_IGN)
-            return load().follow()
+            return load_any(model_path, model, **how).follow()
         _check_extra()
+        from paddlemix_qwenvl.commands.progress import loading_bar, quarters
         from paddlemix_qwenvl.server.service import Service
         from paddlemix_qwenvl.server.serving import serve as serve_until_told
         from paddlemix_qwenvl.server.settings import ServerSettings
+
+        def load(on_progress: OnProgress) -> Assistant:
+            with loading_bar() as bar:
+                tell = bar or quarters(logging.info)
+                return load_any(model_path, model, on_progress=lambda *far: (on_progress(*far), tell(*far)), **how)
 
         names = serving.served_model_name or [Path(model_path).name]
         serve_until_told(Service(load, names), ServerSettings(**serving.given()))

@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 from paddle.nn import functional as F
 
+from paddlemix_qwenvl.device import to_device
 from paddlemix_qwenvl.engine.settings import GenerationSettings
 
 _NEVER = -1e9
@@ -75,8 +76,8 @@ class BeamSearch:
         self._count += 1
         if self._count <= settings.min_new_tokens and ends:
             logits[:, ends] = _NEVER
-        totals = _penalised(F.log_softmax(logits, axis=-1), paddle.to_tensor(ids), settings)
-        totals = totals + paddle.to_tensor(self._scores).unsqueeze(-1)
+        totals = _penalised(F.log_softmax(logits, axis=-1), to_device(ids), settings)
+        totals = totals + to_device(self._scores).unsqueeze(-1)
         best, chosen = (x.tolist() for x in paddle.topk(totals.flatten(), max(2, 1 + len(ends)) * beams))
         origins, tokens, scores = [], [], []
         for rank, (total, place) in enumerate(zip(best, chosen, strict=True)):

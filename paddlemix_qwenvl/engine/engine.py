@@ -12,6 +12,7 @@ from time import perf_counter
 import numpy as np
 import paddle
 
+from paddlemix_qwenvl.device import to_device
 from paddlemix_qwenvl.engine.batch import batch_of
 from paddlemix_qwenvl.engine.beam import BeamSearch
 from paddlemix_qwenvl.engine.block_manager import BlockManager
@@ -28,7 +29,6 @@ from paddlemix_qwenvl.engine.sequence import Request, Sequence
 from paddlemix_qwenvl.errors import ContextError, GenerationError, ParallelError, QwenVLError
 
 BLOCK_SIZE = 64
-ENCODER_CACHE_BYTES = 256 << 20
 MAX_NUM_SEQS = 64
 MAX_NUM_BATCHED_TOKENS = 512
 
@@ -43,7 +43,7 @@ class Engine:
         max_num_seqs: sequences in a step, at most.
         max_num_batched_tokens: tokens of prompts in a step, at most; fewer where answers wait.
         prefix_cache: keep what was computed, and take from it what another prompt begins with.
-        encoder_cache_bytes: of features of pictures and videos that are kept for when they come again.
+        encoder_cache_bytes: of pictures' features that are kept; None for as much as the blocks take, 256 MiB at most.
     """
 
     def __init__(
@@ -54,12 +54,14 @@ class Engine:
         max_num_seqs: int = MAX_NUM_SEQS,
         max_num_batched_tokens: int = MAX_NUM_BATCHED_TOKENS,
         prefix_cache: bool = True,
-        encoder_cache_bytes: int = ENCODER_CACHE_BYTES,
+        encoder_cache_bytes: int | None = None,
     ):
         self.runner, self.facts = runner, runner.facts
         self.blocks = BlockManager(num_blocks, block_size, prefix_cache)
         self._scheduler = Scheduler(self.blocks, max_num_seqs)
         self._pace = Pace(max_num_batched_tokens)
+        if encoder_cache_bytes is None:
+            encoder_cache_bytes = min(256 << 20, num_blocks * block_size * self.facts.bytes_per_token())
         self._encoder = Encoder(runner, encoder_cache_bytes)
         self._groups: dict[int, Group] = {}
         self._ids = count()
@@ -258,7 +260,7 @@ class Engine:
                 chosen += range(first - width, first)
         if rows:
             whole = chosen == list(range(logits.shape[0]))
-            logits_of_rows = logits if whole else logits.index_select(paddle.to_tensor(chosen))
+            logits_of_rows = logits if whole else logits.index_select(to_device(chosen))
             tokens, scores = draw(logits_of_rows, rows)
             self._take(takers, tokens.tolist(), scores.tolist(), likeliest(logits_of_rows, rows))
         for group in [group for group in self._groups.values() if len(group.logits) == group.width > 1]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from paddlemix_qwenvl.device import to_device
 from paddlemix_qwenvl.engine.capacity import blocks_needed, blocks_there_is_room_for
 from paddlemix_qwenvl.engine.device_runner import runner_of
 from paddlemix_qwenvl.engine.engine import BLOCK_SIZE, MAX_NUM_BATCHED_TOKENS, Engine
@@ -116,7 +117,7 @@ class Generates:
             for taken in ids.T:
                 streamer.put(taken)
             streamer.end()
-        return paddle.to_tensor(ids), paddle.to_tensor(scores)
+        return to_device(ids), to_device(scores)
 
     def stream(self, tokenizer, **inputs) -> Iterator[str]:
         """The first row's text piece by piece while it is generated; arguments as `generate`'s, as in `stream_text`."""
@@ -247,8 +248,8 @@ class _Answers:
         if not criteria:
             return []
         ended = np.zeros(len(ids), bool)
-        everything = paddle.to_tensor(np.concatenate([self._prompts, ids], axis=1))
-        scores = paddle.to_tensor(self._means(ids.shape[1]))
+        everything = to_device(np.concatenate([self._prompts, ids], axis=1))
+        scores = to_device(self._means(ids.shape[1]))
         for criterion in criteria:
             ended |= np.asarray(criterion(everything, scores), bool)
         rows = np.flatnonzero(ended).tolist()

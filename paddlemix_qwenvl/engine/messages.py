@@ -7,6 +7,7 @@ import json
 import numpy as np
 import paddle
 
+from paddlemix_qwenvl.device import to_device
 from paddlemix_qwenvl.parallel import TensorParallel
 
 _AT_ONCE = 64 << 10  # bytes, its length included, of the first broadcast, which is the only one for most messages
@@ -20,9 +21,9 @@ def send(parallel: TensorParallel, message) -> None:
     first[:_LENGTH] = _number(data.size)
     head, rest = np.split(data, [_AT_ONCE - _LENGTH])
     first[_LENGTH : _LENGTH + head.size] = head
-    parallel.broadcast(paddle.to_tensor(first))
+    parallel.broadcast(to_device(first))
     if rest.size:
-        parallel.broadcast(paddle.to_tensor(rest))
+        parallel.broadcast(to_device(rest))
 
 
 def receive(parallel: TensorParallel):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddlemix_qwenvl.device import free_memory
+from paddlemix_qwenvl.device import free_memory, to_device
 from paddlemix_qwenvl.engine.sampling import Row
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.layers.kv_cache import KVCache
@@ -39,7 +39,7 @@ class StepInputs:
     def tensors(self) -> dict[str, Any]:
         """As arguments of `DecoderModel.step`."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {name: paddle.to_tensor(x) if isinstance(x, np.ndarray) else x for name, x in values.items()}
+        return {name: to_device(x) if isinstance(x, np.ndarray) else x for name, x in values.items()}
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class ModelRunner(Runner):
 
     def encode(self, media: Sequence[Media]) -> list:
         """As in `Runner`."""
-        inputs = {name: paddle.to_tensor(array) for name, array in joined(media).items()}
+        inputs = {name: to_device(array) for name, array in joined(media).items()}
         with paddle.no_grad():  # as a decorator it would keep one state for all threads
             return split_features(self.model.encode(**inputs), media)
 

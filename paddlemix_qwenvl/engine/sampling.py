@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 
 from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.device import to_device
 from paddlemix_qwenvl.engine.marks import Marks
 from paddlemix_qwenvl.engine.sequence import Sequence
 from paddlemix_qwenvl.engine.settings import GenerationSettings
@@ -62,7 +63,7 @@ def draw(logits, rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
 
     These are NaN where the logits are no numbers.
     """
-    settings, uniform = map(paddle.to_tensor, settings_of(rows))
+    settings, uniform = map(to_device, settings_of(rows))
     tokens = ops.sample(logits, settings, uniform, _marks(rows), _masks(rows, logits.shape[-1]))
     return tokens.numpy(), ops.log_probability(logits, tokens).numpy()
 
@@ -72,7 +73,7 @@ def likeliest(logits, rows: list[Row]) -> list[tuple[tuple[int, float], ...]]:
     found: list[tuple[tuple[int, float], ...]] = [()] * len(rows)
     asked = [place for place, row in enumerate(rows) if row.top]
     if asked:
-        chosen = logits.index_select(paddle.to_tensor(asked)).astype("float32")
+        chosen = logits.index_select(to_device(asked)).astype("float32")
         most = min(max(rows[place].top for place in asked), chosen.shape[-1])
         scores, tokens = paddle.topk(paddle.nn.functional.log_softmax(chosen, axis=-1), most)
         for place, *each in zip(asked, tokens.tolist(), scores.tolist(), strict=True):
@@ -90,11 +91,11 @@ def _marks(rows: list[Row]) -> TokenMarks | None:
         np.concatenate([row.marks.counts for row in rows]),
         np.concatenate([row.marks.biases(row.new_tokens, row.settings) for row in rows]),
     )
-    return TokenMarks(*map(paddle.to_tensor, parts))
+    return TokenMarks(*map(to_device, parts))
 
 
 def _masks(rows: list[Row], vocab_size: int):
     if all(row.mask is None for row in rows):
         return None
     every = np.full(-(-vocab_size // 32), -1, np.int32)
-    return paddle.to_tensor(np.stack([every if row.mask is None else row.mask for row in rows]))
+    return to_device(np.stack([every if row.mask is None else row.mask for row in rows]))

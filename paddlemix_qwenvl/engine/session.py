@@ -31,6 +31,7 @@ from paddlemix_qwenvl.models.conversations import question_about
 from paddlemix_qwenvl.models.processor import AnswerDecoder
 from paddlemix_qwenvl.models.prompts import Prompt
 from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel
+from paddlemix_qwenvl.progress import OnProgress
 
 DECODED_BYTES = 256 << 20
 LIMITS = ("min_pixels", "max_pixels")
@@ -135,6 +136,7 @@ class Assistant:
         kv_cache_gib: float | None = None,
         remember_images: bool = True,
         max_model_len: int | None = None,
+        on_progress: OnProgress | None = None,
         **source,
     ) -> Assistant:
         """Load a model by name or folder.
@@ -147,6 +149,7 @@ class Assistant:
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
             no_cuda_graph: on a GPU, queue each operation of a decode step by itself.
             kv_cache_gib, remember_images, max_model_len: as in `of`.
+            on_progress: as in `from_pretrained`.
             source: where a name is looked up, as in `hub.fetch`.
 
         Raises:
@@ -163,7 +166,13 @@ class Assistant:
         model_path = hub.locate(model_path)
         family = find_family(model_path, **source)
         model = generating(family.load("model")).from_pretrained(
-            model_path, dtype=dtype, quantization=quantization, allow_pickle=allow_pickle, **changes, **source
+            model_path,
+            dtype=dtype,
+            quantization=quantization,
+            allow_pickle=allow_pickle,
+            on_progress=on_progress,
+            **changes,
+            **source,
         )
         processor = family.load("processor").from_pretrained(model_path, **source)
         prompts = partial(family.module("positions").prompts, model.config)

@@ -75,6 +75,11 @@ class ParallelLMHead(Linear):
             self.weight, self.bias, self.format, self.pieces = tied_to.weight, None, Dense(), tied_to.pieces
             self._tied_to = [tied_to]  # in a list, so that it is not a layer of this one
 
+    @property
+    def is_tied(self) -> bool:
+        """Whether its rows are those of the embedding."""
+        return bool(self._tied_to)
+
     def hold(self, format: Format, tensors: dict[str, paddle.Tensor]) -> None:
         """As in `Linear`; a tied embedding reads the same rows, if it can."""
         super().hold(format, tensors)

@@ -208,10 +208,11 @@ class Beside:
     has_rows: ClassVar = False
 
     def held(self, tensors: dict[str, Tensor]) -> dict[str, Tensor | nn.Layer]:
-        """What a layer is to have for the tensors of `arrays`."""
+        """What a layer is to have for the tensors of `arrays`, and others beside them."""
         names = [f"blocks.{group}." for group in range(self.groups)]
         blocks = [Block(Int8(), {name: tensors[start + name] for name in ("weight", "scale")}) for start in names]
-        return {"blocks": nn.LayerList(blocks), **({"order": tensors["order"]} if self.has_order else {})}
+        others = {name: tensor for name, tensor in tensors.items() if not name.startswith("blocks.")}
+        return {"blocks": nn.LayerList(blocks), **others}
 
     def product(self, layer, x, bias):
         if self.has_order:
@@ -227,6 +228,28 @@ class Beside:
         blocks = [(f"blocks.{group}", Int8().arrays(part, number)) for group in range(self.groups)]
         found = {f"{start}.{name}": kind for start, arrays in blocks for name, kind in arrays.items()}
         return found | ({"order": (shape[1:], np.int32)} if self.has_order else {})
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Columns in groups that a rank has parts of, filled up with zeros: the tensors of the format `inner` with `width` columns, and
+    `inputs` int32 `[width]`, which number of the input each column takes.
+    """
+
+    inner: Int4 | Beside
+    width: int
+    has_rows: ClassVar = False
+
+    @property
+    def name(self) -> str:
+        """Of the inner one."""
+        return self.inner.name
+
+    def product(self, layer, x, bias):
+        return self.inner.product(layer, x.index_select(layer.inputs, axis=-1), bias)
+
+    def arrays(self, shape, number):
+        return {**self.inner.arrays((shape[0], self.width), number), "inputs": ((self.width,), np.dtype(np.int32))}
 
 
 class Block(nn.Layer):

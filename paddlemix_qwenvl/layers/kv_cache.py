@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import paddle
+
+from paddlemix_qwenvl.device import to_device
 
 
 @dataclass
@@ -40,7 +43,7 @@ class KVCache:
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """Make of each pair's second block a copy of its first."""
-        sources, targets = (paddle.to_tensor(side, dtype="int64") for side in zip(*pairs, strict=True))
+        sources, targets = (to_device(np.array(side, np.int64)) for side in zip(*pairs, strict=True))
         for tensors in (self.keys, self.values):
             for tensor in tensors:
                 paddle._C_ops.index_put_(tensor, (targets,), tensor[sources], False)

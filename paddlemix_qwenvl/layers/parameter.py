@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,24 @@ def pieces_of(parameter) -> list[Piece]:
         return pieces
     shape = tuple(parameter.shape)
     return [Piece(shape=shape, source=whole(shape), rows=slice(0, shape[0]))]
+
+
+def of_own_part(pieces: Iterable[Piece], linear: bool = False) -> list[Piece]:
+    """The same pieces as they are in a checkpoint that holds this rank's part of each tensor and no more: those of one tensor lie
+    there one under another.
+
+    Args:
+        linear: whether they are Linear weights there, even if they are none in other checkpoints.
+    """
+    heights: dict[str | None, int] = {}
+    found = []
+    for piece in pieces:
+        first = heights.get(piece.module, 0)
+        height, *others = (part.stop - part.start for part in piece.source)
+        heights[piece.module] = first + height
+        source = slice(first, first + height), *(slice(0, size) for size in others)
+        found.append((piece, source, others))
+    return [
+        replace(piece, shape=(heights[piece.module], *others), source=source, linear=piece.linear or linear)
+        for piece, source, others in found
+    ]

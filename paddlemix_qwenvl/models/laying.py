@@ -5,17 +5,18 @@ from __future__ import annotations
 from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.layers.parameter import Piece, pieces_of
-from paddlemix_qwenvl.models.quantization import Module
+from paddlemix_qwenvl.models.quantization import Module, Quantization
 from paddlemix_qwenvl.parallel import tensor_parallel
 from paddlemix_qwenvl.weights.layouts import HEAD, Layout, Plain
 from paddlemix_qwenvl.weights.quantised import Laid, Source
 
 
-def lay(model, config, dtype: str) -> None:
-    """Tell the weights of a model how they lie in a checkpoint that is quantised as its `config` says.
+def lay(model, quantization: Quantization, dtype: str) -> None:
+    """Tell the weights of a model how they lie in a checkpoint.
 
     Args:
         model: of `models/pretrained.py`, without memory yet.
+        quantization: what the checkpoint's config.json says.
         dtype: of what is not quantised.
 
     Raises:
@@ -28,19 +29,19 @@ def lay(model, config, dtype: str) -> None:
         if id(weight) not in layers or not all(piece.linear for piece in pieces):
             continue
         names = [piece.name(path).removesuffix(".weight") for piece in pieces]
-        layouts = [_layout(model, config, *each) for each in zip(names, pieces, strict=True)]
+        layouts = [_layout(model, quantization, *each) for each in zip(names, pieces, strict=True)]
         if any(layouts):
             parts = zip(pieces, names, layouts, strict=True)
             sources = [Source(piece, name, layout or Plain(dtype)) for piece, name, layout in parts]
             weight.laid = Laid(layers[id(weight)], sources)
 
 
-def _layout(model, config, name: str, piece: Piece) -> Layout | None:
+def _layout(model, quantization: Quantization, name: str, piece: Piece) -> Layout | None:
     """Of a module's weight; None where it is not quantised."""
     renamed = {long: short for long, short in model.weight_prefixes.items() if name.startswith(short)}
     names = name, *(long + name.removeprefix(short) for long, short in renamed.items())
     in_decoder = not f"{name}.".startswith(f"{model.vision_path}.") and name != HEAD
-    layout = config.quantization.layout(Module(names, in_decoder))
+    layout = quantization.layout(Module(names, in_decoder))
     if layout is not None:
         _check(layout, name, piece)
     return layout

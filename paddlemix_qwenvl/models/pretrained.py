@@ -37,15 +37,17 @@ from paddlemix_qwenvl.models.loading import (
     shard_bytes,
     weights_folder,
 )
+from paddlemix_qwenvl.models.quantised_cache import load_quantised
 from paddlemix_qwenvl.models.quantization import read
 from paddlemix_qwenvl.parallel import DEGREES, TensorParallel, tensor_parallel, using
-from paddlemix_qwenvl.weights.checkpoint import open_folder
+from paddlemix_qwenvl.progress import OnProgress
+from paddlemix_qwenvl.weights.checkpoint import Checkpoint, open_folder
 from paddlemix_qwenvl.weights.loading import load_weights
 from paddlemix_qwenvl.weights.packing import quantization_config
 from paddlemix_qwenvl.weights.quantised import laid_of
 from paddlemix_qwenvl.weights.saving import save_weights
 
-_ARGUMENTS = ("dtype", "torch_dtype", "config", "quantization", "allow_pickle")
+_ARGUMENTS = ("dtype", "torch_dtype", "config", "quantization", "allow_pickle", "on_progress")
 
 
 class LoadableModel(nn.Layer):
@@ -87,6 +89,7 @@ class LoadableModel(nn.Layer):
         torch_dtype: str | None = None,
         quantization: str | None = None,
         allow_pickle: bool = False,
+        on_progress: OnProgress | None = None,
         **kwargs,
     ):
         """Load a model from a folder or by name.
@@ -99,8 +102,9 @@ class LoadableModel(nn.Layer):
             torch_dtype: transformers' older name of it.
             quantization: "int8" or "fp8" keeps the weights of the language model and of the vision blocks' MLPs in 8 bits, with a
                 scale an output channel; "int4" those of the decoder's blocks in 4, in groups of inputs, and the others as int8;
-                None for none.
+                None for none. What is made so is kept on disk for the next load (`models/quantised_cache.py`).
             allow_pickle: read `.pdparams` and `.bin`, of which arrays alone are taken.
+            on_progress: gets how many of the weights' numbers are there, and how many they are.
             kwargs: where to look (`cache_dir`, `subfolder`, `from_hf_hub`, ...), fields of the config to change, and what
                 PaddleNLP and transformers take that is done anyway (`low_cpu_mem_usage`, ...).
 
@@ -132,14 +136,21 @@ class LoadableModel(nn.Layer):
         folder = weights_folder(name, **source)
         generation = folder / GENERATION_CONFIG
         generation = cls.generation_config_of(read_generation_file(generation)) if generation.is_file() else None
-        checkpoint = open_folder(folder, allow_pickle, cls.weight_prefixes)
-        check_blocks(config, checkpoint)
-        model = model or cls.without_memory(config, dtype)
-        tensor_parallel().meet()
+
+        def opened() -> Checkpoint:
+            checkpoint = open_folder(folder, allow_pickle, cls.weight_prefixes)
+            check_blocks(config, checkpoint)
+            return checkpoint
+
         if quantization:
-            load_weights(model, checkpoint, dtype, model.quantized_as_read(quantization))
+            model = load_quantised(
+                lambda: cls.without_memory(config, dtype), opened, folder, config, quantization, on_progress
+            )
         else:
-            load_weights(model, checkpoint, dtype)
+            checkpoint = opened()
+            model = model or cls.without_memory(config, dtype)
+            tensor_parallel().meet()
+            load_weights(model, checkpoint, dtype, on_progress=on_progress)
         tensor_parallel().meet()
         model.eval()
         model.generation_config = generation or model.generation_config
@@ -163,7 +174,7 @@ class LoadableModel(nn.Layer):
         with default_dtype(dtype), paddle.LazyGuard():
             model = cls(config)
         if config.quantization:
-            lay(model, config, dtype)
+            lay(model, config.quantization, dtype)
         return model
 
     @classmethod
@@ -213,8 +224,8 @@ class LoadableModel(nn.Layer):
         layers = {paths[id(layer.weight)]: (layer, name) for layer, name in self.quantizable(quantization).items()}
 
         def quantize(path: str) -> None:
-            if path in layers:
-                layer, name = layers[path]
+            layer, name = layers.get(path, (None, quantization))
+            if layer and layer.format == Dense():
                 layer.quantize(name)
 
         return quantize

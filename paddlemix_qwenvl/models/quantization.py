@@ -16,8 +16,9 @@ from pydantic import BeforeValidator, Field
 
 from paddlemix_qwenvl.fields import Always, Flag, Text, checked, wrong
 from paddlemix_qwenvl.models.unsupported import quantised
-from paddlemix_qwenvl.weights.groups import GROUPS_OF, Awq, Gptq, Packed
+from paddlemix_qwenvl.weights.groups import Awq, Gptq, Packed
 from paddlemix_qwenvl.weights.layouts import HEAD, Bytes, Floats, Layout
+from paddlemix_qwenvl.weights.order import GROUPS_OF
 
 GroupSize = Annotated[int, Field(strict=True, ge=-1, le=2**18)]
 """Inputs that share a scale; -1 for all."""

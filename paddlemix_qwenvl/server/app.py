@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -16,15 +16,16 @@ from starlette.exceptions import HTTPException
 
 from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.server import errors
-from paddlemix_qwenvl.server.asking import ask_chat, ask_completion, text_of, token_ids
+from paddlemix_qwenvl.server.asking import ask_chat, ask_completion, takes_long, text_of, token_ids
 from paddlemix_qwenvl.server.chat import Chat
 from paddlemix_qwenvl.server.completions import Texts
+from paddlemix_qwenvl.server.description import describe
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
 from paddlemix_qwenvl.server.keys import KeyCheck, salt
 from paddlemix_qwenvl.server.limits import Limits, RequestLimit
 from paddlemix_qwenvl.server.messages import media_parts
-from paddlemix_qwenvl.server.protocol import ErrorAnswer, Health, ModelCard, ModelList, Sampling
-from paddlemix_qwenvl.server.protocol_chat import ChatCompletion, ChatRequest
+from paddlemix_qwenvl.server.protocol import ErrorAnswer, Given, Health, ModelCard, ModelList, Sampling
+from paddlemix_qwenvl.server.protocol_chat import ChatCompletion, ChatRequest, Conversation
 from paddlemix_qwenvl.server.protocol_completions import (
     Completion,
     CompletionRequest,
@@ -36,7 +37,7 @@ from paddlemix_qwenvl.server.protocol_completions import (
 )
 from paddlemix_qwenvl.server.spelling import Spelling
 from paddlemix_qwenvl.server.streams import pieces, server_sent_events, unless_gone
-from paddlemix_qwenvl.server.web import SafeHeaders, page_routes
+from paddlemix_qwenvl.server.web import OwnPages, SafeHeaders, page_routes
 
 if TYPE_CHECKING:
     from paddlemix_qwenvl.server.media import MediaPolicy
@@ -46,6 +47,7 @@ _REFUSED = {"model": ErrorAnswer, "description": "What was wrong."}
 _ERRORS: dict[int | str, Any] = {"4XX": _REFUSED, "5XX": _REFUSED}
 _EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 _STREAM = {"content": {"text/event-stream": {"itemSchema": _EVENT}}, "description": "The answer, or its events."}
+T = TypeVar("T")
 _EVENTS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -116,9 +118,12 @@ class Api:
         async def answers() -> Chat:
             media = await self._media.load(media_parts(body))
             shared = salt(request, body.cache_salt)
-            return await self._service.prepare(
-                lambda: Chat(body, ask_chat(assistant, body, media, shared), assistant.processor, self._spelling, model)
-            )
+
+            def make() -> Chat:
+                asked = ask_chat(assistant, body, media, shared)
+                return Chat(body, asked, assistant.processor, self._spelling, model)
+
+            return await self._prepared(make, request, body, media)
 
         return await self._answer(request, body, answers())
 
@@ -126,10 +131,17 @@ class Api:
         """What follows a text, or each of several, whole or as server-sent events."""
         assistant, model = self._ready(body.model)
         shared = salt(request, body.cache_salt)
-        answers = self._service.prepare(
-            lambda: Texts(body, ask_completion(assistant, body, shared), self._spelling, model)
-        )
-        return await self._answer(request, body, answers)
+
+        def make() -> Texts:
+            return Texts(body, ask_completion(assistant, body, shared), self._spelling, model)
+
+        return await self._answer(request, body, self._prepared(make, request, body))
+
+    async def _prepared(self, make: Callable[[], T], request: Request, body: Given, media: Sequence[Any] = ()) -> T:
+        """What is made of a request on a thread."""
+        parts = media_parts(body) if isinstance(body, Conversation) else []
+        text_bytes = len(await request.body()) - sum(len(part[part["type"]]) for part in parts)
+        return await self._service.prepare(make, takes_long(body, text_bytes, media))
 
     async def _answer(self, request: Request, body: Sampling, making: Awaitable[Chat | Texts]) -> Response:
         """Run what is asked. A stream begins when the engine has taken it, so that until then errors have their status."""
@@ -167,14 +179,16 @@ class Api:
         """The token ids of a text, or of a conversation as the model is given it."""
         assistant, _ = self._ready(body.model)
         media = await self._media.load(media_parts(body)) if isinstance(body, TokenizeChat) else []
-        ids, spelling = await self._service.prepare(lambda: (token_ids(assistant, body, media), self._spelling))
+        ids, spelling = await self._prepared(
+            lambda: (token_ids(assistant, body, media), self._spelling), request, body, media
+        )
         texts = [spelling.text(i) for i in ids] if body.return_token_strs else None
         return {"count": len(ids), "max_model_len": assistant.engine.facts.context, "tokens": ids, "token_strs": texts}
 
-    async def detokenize(self, body: DetokenizeRequest) -> Detokenized:
+    async def detokenize(self, body: DetokenizeRequest, request: Request) -> Detokenized:
         """The text of token ids, special ones by name."""
         assistant, _ = self._ready(body.model)
-        return {"prompt": await self._service.prepare(lambda: text_of(assistant, body.tokens))}
+        return {"prompt": await self._prepared(lambda: text_of(assistant, body.tokens), request, body)}
 
     def _ready(self, model: str | None) -> tuple[Assistant, str]:
         """The model, and the name that answers say."""
@@ -194,12 +208,15 @@ class Api:
         return card | ({"max_model_len": assistant.engine.facts.context} if assistant else {})
 
 
-def create_app(service: Service, media: MediaPolicy, limits: Limits, keys: Sequence[str] = ()) -> FastAPI:
+def create_app(
+    service: Service, media: MediaPolicy, limits: Limits, keys: Sequence[str] = (), local: bool = False
+) -> FastAPI:
     """The server's application. It has no pages of documentation, which would fetch their parts from foreign addresses.
 
     Args:
         limits: of one request.
         keys: of clients; without any, everybody may ask.
+        local: without keys, nobody but this machine may.
     """
     app = FastAPI(title="paddlemix_qwenvl", docs_url=None, redoc_url=None)
     errors.install(app)
@@ -207,7 +224,9 @@ def create_app(service: Service, media: MediaPolicy, limits: Limits, keys: Seque
     app.include_router(service.metrics.routes())
     app.include_router(page_routes())
     app.add_middleware(RequestLimit, limits=limits)
+    describe(app, service)
     if keys:
         app.add_middleware(KeyCheck, keys=keys)
+    app.add_middleware(OwnPages, local=local and not keys)
     app.add_middleware(SafeHeaders)
     return app

@@ -12,14 +12,15 @@ from paddlemix_qwenvl.engine.generate import seeded
 from paddlemix_qwenvl.engine.grammar import Grammar, json_rule
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.session import Assistant
-from paddlemix_qwenvl.errors import GenerationError
+from paddlemix_qwenvl.errors import ContextError, GenerationError
 from paddlemix_qwenvl.models.prompts import check_vocabulary
 from paddlemix_qwenvl.models.tokenizer import Tokenizer
 from paddlemix_qwenvl.server import tool_calls
 from paddlemix_qwenvl.server.errors import RequestError
 from paddlemix_qwenvl.server.located import Sizes, answer_schema
+from paddlemix_qwenvl.server.media import pixels_of
 from paddlemix_qwenvl.server.messages import hub_messages
-from paddlemix_qwenvl.server.protocol import Sampling, StructuredOutputs
+from paddlemix_qwenvl.server.protocol import Given, Sampling, StructuredOutputs
 from paddlemix_qwenvl.server.protocol_chat import (
     ChatRequest,
     Conversation,
@@ -31,6 +32,9 @@ from paddlemix_qwenvl.server.protocol_completions import CompletionRequest, Toke
 
 MOST_TEXTS = 128
 """Prompts of /v1/completions, each as often as it is gone on with."""
+QUICK_BYTES, QUICK_PIXELS = 1 << 18, 1 << 22
+"""Of texts and pictures that are made into a request at once."""
+_SLICE = 1 << 16  # characters
 
 
 @dataclass
@@ -50,6 +54,14 @@ class Asked:
         return sum(len(media.places) for media in self.requests[0].prompt.media)
 
 
+def takes_long(body: Given, text_bytes: int, media: Sequence[Any]) -> bool:
+    """Whether what is asked takes more than a moment to make: long texts, large pictures, or a grammar."""
+    form, structured = getattr(body, "response_format", None), getattr(body, "structured_outputs", None)
+    is_guided = isinstance(body, ChatRequest) and tool_calls.must_call(body)
+    is_guided |= structured is not None or not isinstance(form, TextFormat | None)
+    return is_guided or text_bytes > QUICK_BYTES or sum(map(pixels_of, media)) > QUICK_PIXELS
+
+
 def ask_chat(assistant: Assistant, body: ChatRequest, media: Sequence[Any], salt: bytes) -> Asked:
     """Ask for the next turn of a conversation.
 
@@ -62,7 +74,7 @@ def ask_chat(assistant: Assistant, body: ChatRequest, media: Sequence[Any], salt
     """
     if body.top_logprobs and not body.logprobs:
         raise RequestError("top_logprobs asks for more of logprobs: set logprobs to true, too.", 400, "top_logprobs")
-    messages = hub_messages(body, media, assistant.processor.escape)
+    messages = _messages(assistant, body, media)
     request, sizes = assistant.request(messages, _template_options(body), **_settings(body, assistant))
     request.grammar = _grammar(assistant, request, lambda: _chat_rules(body, sizes, assistant), body.structured_outputs)
     most = body.max_completion_tokens or body.max_tokens
@@ -97,7 +109,7 @@ def token_ids(assistant: Assistant, body: TokenizeText | TokenizeChat, media: Se
     """
     if isinstance(body, TokenizeText):
         return [int(i) for i in _inputs(assistant, body.prompt)["input_ids"][0]]
-    messages = hub_messages(body, media, assistant.processor.escape)
+    messages = _messages(assistant, body, media)
     request, _ = assistant.request(messages, _template_options(body))
     return request.prompt.token_ids.tolist()
 
@@ -112,8 +124,33 @@ def text_of(assistant: Assistant, ids: list[int]) -> str:
     return assistant.processor.tokenizer.decode(ids, skip_special_tokens=False)
 
 
+def _messages(assistant: Assistant, body: Conversation, media: Sequence[Any]) -> list[dict[str, Any]]:
+    messages = hub_messages(body, media, assistant.processor.escape)
+    contents = [
+        [message["content"]] if isinstance(message["content"], str) else message["content"] for message in messages
+    ]
+    _check_length(
+        assistant, [part if isinstance(part, str) else part.get("text", "") for each in contents for part in each]
+    )
+    return messages
+
+
+def _check_length(assistant: Assistant, texts: Sequence[str]) -> None:
+    """Raises ContextError for texts that are far too long, without reading them to the end. Cut at any place they may have more
+    tokens than they have, but not twice as many."""
+    left = 2 * (most := assistant.engine.facts.context)
+    for text in texts if sum(map(len, texts)) > left else ():
+        for start in range(0, len(text), _SLICE):
+            left -= len(assistant.processor.tokenizer.encode(text[start : start + _SLICE]))
+            if left < 0:
+                raise ContextError(
+                    f"the texts have over {most} tokens, more than the model's context: send shorter ones."
+                )
+
+
 def _inputs(assistant: Assistant, prompt: str | list[int]) -> dict[str, Any]:
     if isinstance(prompt, str):
+        _check_length(assistant, [prompt])
         return assistant.processor(text=[assistant.processor.escape(prompt)], return_tensors="np")
     return {"input_ids": np.asarray([prompt], np.int64)}
 

@@ -30,12 +30,13 @@ _FAILED = "its decoder failed; send it in another format, or smaller."
 
 
 class Decoders:
-    """Worker processes that decode; each is started when it is first needed, and again after it failed."""
+    """Worker processes that decode; each is started when it is first needed, and again after it failed. Videos, which may take
+    long, keep no picture waiting."""
 
     def __init__(self, limits: Limits, processes: int | None = None):
         processes = processes or max(2, min(8, os.cpu_count() or 1))
         self._limits, self._idle = limits, queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(processes, thread_name_prefix="decoding")
+        self._threads = {kind: ThreadPoolExecutor(processes, f"decoding {kind}s") for kind in ("image", "video")}
 
     async def decode(self, kind: str, source: str | BinaryIO, options: Mapping[str, Any]) -> Image.Image | Video:
         """A picture in RGB, as large as it is, or a video's frames as these options ask for them.
@@ -47,11 +48,13 @@ class Decoders:
         Raises:
             MediaError: it cannot be decoded within the limits.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, kind, source, options)
+        threads = self._threads[kind]
+        return await asyncio.get_running_loop().run_in_executor(threads, self._decode, kind, source, options)
 
     def close(self) -> None:
         """End the processes that are idle; the others end by themselves."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
         while not self._idle.empty():
             self._idle.get().end()
 

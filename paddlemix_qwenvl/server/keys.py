@@ -51,8 +51,9 @@ def read_keys(path: str | os.PathLike) -> list[str]:
 class KeyCheck:
     """Middleware that lets clients with a key pass, and everybody to /health.
 
-    A browser sends the key as a password (Basic), all others as Bearer. What is compared are digests, with all keys: the
-    time it takes tells nothing of them.
+    All send it as Bearer; a browser that opens the page sends it as a password (Basic). That counts for GET alone: it would be
+    sent with whatever a foreign page has the browser post, too (cross-site request forgery). What is compared are digests, with
+    all keys: the time it takes tells nothing of them.
     """
 
     def __init__(self, app: ASGIApp, keys: Sequence[str]):
@@ -84,6 +85,8 @@ def _given(scope: Scope) -> bytes:
     values = [value for name, value in scope["headers"] if name == b"authorization"]
     scheme, _, key = (values[0] if len(values) == 1 else b"").strip().partition(b" ")
     if scheme.lower() == b"basic":
+        if scope["method"] not in ("GET", "HEAD"):
+            return _digest(b"")
         try:
             key = base64.b64decode(key.strip(), validate=True).partition(b":")[2]
         except binascii.Error:

@@ -33,6 +33,7 @@ class Limits:
         pixels: of all that is decoded, frames of videos as they are resized.
         fetch_seconds: to fetch one, redirects included.
         decode_seconds: to decode one.
+        media_seconds: for all of them, and those of others before.
         decode_bytes: of memory that a decoder takes, what every process takes included.
     """
 
@@ -47,6 +48,7 @@ class Limits:
     pixels: int = 1 << 28
     fetch_seconds: float = 30.0
     decode_seconds: int = 60
+    media_seconds: float = 120.0
     decode_bytes: int = 3 << 30
 
 

@@ -13,6 +13,7 @@ from paddlemix_qwenvl.errors import MediaError
 from paddlemix_qwenvl.media import Video
 from paddlemix_qwenvl.server.addresses import Fetcher
 from paddlemix_qwenvl.server.decoding import Decoders
+from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
 from paddlemix_qwenvl.server.limits import Limits
 from paddlemix_qwenvl.server.local_files import Folder
 
@@ -49,6 +50,7 @@ class MediaPolicy:
 
         Raises:
             MediaError: one of them cannot be used, or they are too much together.
+            RequestError: they took too long together.
         """
         if len(parts) > self._limits.media:
             raise MediaError(
@@ -63,7 +65,7 @@ class MediaPolicy:
                     loaded = await self._one(part)
             except MediaError as error:
                 raise MediaError(f"{part['type']} {number}: {error}") from None
-            left -= max(_pixels(loaded), part.get("min_pixels", 0))
+            left -= max(pixels_of(loaded), part.get("min_pixels", 0))
             if left < 0:
                 raise MediaError(
                     f"pictures and videos of over {self._limits.pixels} pixels together; send fewer or smaller ones."
@@ -72,7 +74,10 @@ class MediaPolicy:
 
         tasks = [asyncio.ensure_future(one(number, part)) for number, part in enumerate(parts, 1)]
         try:
-            return await asyncio.gather(*tasks)
+            return await asyncio.wait_for(asyncio.gather(*tasks), self._limits.media_seconds)
+        except asyncio.TimeoutError:
+            text = "the pictures and videos took too long to decode: send fewer or smaller ones, or try again later."
+            raise RequestError(text, 503, code="timeout", retry_after=RETRY_AFTER) from None
         finally:
             for task in tasks:
                 task.cancel()
@@ -98,7 +103,8 @@ class MediaPolicy:
         raise MediaError(_NOT_ALLOWED)
 
 
-def _pixels(loaded: Image.Image | Video) -> int:
+def pixels_of(loaded: Image.Image | Video) -> int:
+    """Of a picture, or of all frames of a video."""
     if isinstance(loaded, Video):
         return loaded.frames.size // 3
     return loaded.width * loaded.height

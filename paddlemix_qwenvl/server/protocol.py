@@ -20,6 +20,9 @@ MOST_PIXELS = 1 << 24  # of a picture as the model sees it
 MOST_VIDEO_PIXELS = 1 << 28  # of all frames of a video, likewise
 LARGEST_SIDE = 1 << 13  # pixels, that a picture is stretched to
 _LARGEST = 2**31 - 1
+MARK = "x-of-model"
+"""In a description, of what `description` completes: a name, a token's id, or ids as the names of an object."""
+MODEL_NAME, TOKEN_ID, TOKEN_NAMES = "name", "token", "tokens"
 
 
 class Given(BaseModel):
@@ -42,7 +45,8 @@ def _only(wanted: Any) -> Any:
 
 Never, Nothing = _only(False), Annotated[None, Field(default=None, description="Not to be had here.")]
 Ignored = Annotated[str | None, Field(default=None, max_length=4096, description="Without effect here.")]
-TokenId = Annotated[int, Field(ge=0, le=_LARGEST)]
+ModelName = Annotated[str, Field(max_length=1024, json_schema_extra={MARK: MODEL_NAME})]
+TokenId = Annotated[int, Field(ge=0, le=_LARGEST, json_schema_extra={MARK: TOKEN_ID})]
 Pixels = Annotated[int | None, Field(default=None, ge=1, le=MOST_PIXELS)]
 Side = Annotated[int | None, Field(default=None, ge=1, le=LARGEST_SIDE)]
 Frames = Annotated[int | None, Field(default=None, ge=1, le=MAX_FRAMES)]
@@ -92,7 +96,7 @@ class StreamOptions(Given):
 class Sampling(Given):
     """How an answer is drawn, and what ends it. What is left out is as the model's generation_config.json says."""
 
-    model: Annotated[str | None, Field(default=None, max_length=1024, description="One of those that are served.")]
+    model: Annotated[ModelName | None, Field(default=None, description="One of those that are served.")]
     max_tokens: Annotated[int | None, Field(default=None, ge=1, le=MOST_TOKENS)]
     temperature: Annotated[float | None, Field(default=None, ge=0, le=2)]
     top_p: Annotated[float | None, Field(default=None, gt=0, le=1)]
@@ -114,8 +118,12 @@ class Sampling(Given):
     frequency_penalty: Annotated[float | None, Field(default=None, ge=-2, le=2)]
     repetition_penalty: Annotated[float | None, Field(default=None, ge=0.001, le=1000)]
     logit_bias: Annotated[
-        dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] | None,
-        Field(default=None, max_length=1024, json_schema_extra={"additionalProperties": False}),
+        Annotated[
+            dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")], Annotated[float, Field(ge=-100, le=100)]],
+            Field(max_length=1024, json_schema_extra={"additionalProperties": False, MARK: TOKEN_NAMES}),
+        ]
+        | None,
+        Field(default=None),
     ]
     skip_special_tokens: bool = True
     stream: bool | None = False
@@ -174,7 +182,7 @@ class Health(TypedDict):
     """How far the server is: `progress` of loading from 0 to 1, sequences that run and wait, and seconds of a step of the
     engine that takes longer than any should, else 0."""
 
-    state: Literal["loading", "ready", "draining", "failed"]
+    state: Literal["loading", "ready", "draining", "stuck", "failed"]
     progress: float
     running: int
     waiting: int

@@ -23,13 +23,21 @@ class RefusalPart(Given):
     refusal: str
 
 
-class Url(Given):
-    """A data URI, or where the server allows it an address or a file."""
+def _address(kind: str, formats: str) -> Any:
+    told = f"A data URI of {formats}, or where the server allows it an address or a file."
+    return Annotated[str, Field(description=told, json_schema_extra={"format": f"{kind}-address"})]
 
-    url: str
+
+PictureAddress = _address("picture", "a JPEG, PNG, WebP, GIF or BMP")
+VideoAddress = _address("video", "an MP4, MOV, WebM, Matroska or GIF")
 
 
-class ImageUrl(Url):
+class VideoUrl(Given):
+    url: VideoAddress
+
+
+class ImageUrl(Given):
+    url: PictureAddress
     detail: Annotated[Literal["auto", "low", "high"] | None, Field(description="low: 512 x 512 pixels at most.")] = None
 
 
@@ -37,14 +45,14 @@ class ImagePart(ImageOptions):
     """A picture."""
 
     type: Literal["image_url"]
-    image_url: ImageUrl | str
+    image_url: ImageUrl | PictureAddress
 
 
 class VideoPart(VideoOptions):
     """A video."""
 
     type: Literal["video_url"]
-    video_url: Url | str
+    video_url: VideoUrl | VideoAddress
 
 
 UserPart = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]

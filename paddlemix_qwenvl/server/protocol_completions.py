@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 from typing_extensions import NotRequired, TypedDict
 
-from paddlemix_qwenvl.server.protocol import Given, Never, Nothing, Sampling, TokenId, Usage
+from paddlemix_qwenvl.server.protocol import Given, ModelName, Never, Nothing, Sampling, TokenId, Usage
 from paddlemix_qwenvl.server.protocol_chat import Conversation, FinishReason
 
 MOST_PROMPTS, MOST_IDS = 64, 1 << 20
@@ -67,7 +67,7 @@ class Completion(TypedDict):
 class TokenizeText(Given):
     """A text, in which special tokens are plain words."""
 
-    model: Annotated[str | None, Field(max_length=1024)] = None
+    model: ModelName | None = None
     prompt: str
     add_special_tokens: Annotated[bool, Field(description="Without effect: these models add none.")] = True
     return_token_strs: bool | None = False
@@ -76,7 +76,7 @@ class TokenizeText(Given):
 class TokenizeChat(Conversation):
     """A conversation as the model is given it."""
 
-    model: Annotated[str | None, Field(max_length=1024)] = None
+    model: ModelName | None = None
     add_special_tokens: Annotated[bool, Field(description="Without effect: these models add none.")] = False
     add_generation_prompt: Annotated[Literal[True], Field(description="Without effect: it is added.")] = True
     return_token_strs: bool | None = False
@@ -101,7 +101,7 @@ class Tokenized(TypedDict):
 class DetokenizeRequest(Given):
     """Token ids, special ones too."""
 
-    model: Annotated[str | None, Field(max_length=1024)] = None
+    model: ModelName | None = None
     tokens: Annotated[list[TokenId], Field(max_length=MOST_IDS)]
 
 

@@ -19,12 +19,14 @@ from paddlemix_qwenvl.engine.engine import Engine
 from paddlemix_qwenvl.engine.events import Event, Failed, Finished
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.session import Assistant
+from paddlemix_qwenvl.progress import OnProgress
 from paddlemix_qwenvl.server.errors import RETRY_AFTER, RequestError
 from paddlemix_qwenvl.server.metrics import Metrics
 from paddlemix_qwenvl.server.protocol import Health
 
 BEAT_SECONDS = 5.0  # between signs of life to the other ranks, whose waits end after 30
-PREPARING = 4  # threads
+PREPARING = 4  # at a time, of what is made at once, and as many of what takes long
+_THREADS = 16  # those of preparations that were given up included
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -80,10 +82,11 @@ class Service:
     """A model that is loaded and asked on a thread of its own.
 
     Args:
-        load: makes the assistant.
+        load: makes the assistant, and says how far it is.
         model_names: that it is served by.
         prepare_seconds: that the making of a request may take.
         stuck_seconds: after which a step is reported.
+        hung_seconds: after which nobody waits for it any more.
 
     Attributes:
         assistant: None while it loads.
@@ -93,10 +96,11 @@ class Service:
 
     def __init__(
         self,
-        load: Callable[[], Assistant],
+        load: Callable[[OnProgress], Assistant],
         model_names: Sequence[str],
         prepare_seconds: float = 60.0,
         stuck_seconds: float = 60.0,
+        hung_seconds: float = 600.0,
     ):
         self.model_names = [*model_names]
         self.assistant: Assistant | None = None
@@ -104,13 +108,16 @@ class Service:
         self.progress = 0.0
         self.error: BaseException | None = None
         self.metrics = Metrics(self.model_names[0], self.stuck_for)
-        self._load, self._prepare_seconds, self._stuck_seconds = load, prepare_seconds, stuck_seconds
+        self._load, self._prepare_seconds = load, prepare_seconds
+        self._stuck_seconds, self._hung_seconds = stuck_seconds, hung_seconds
         self._orders: SimpleQueue[Callable[[Engine], None]] = SimpleQueue()
         self._open: dict[int, tuple[_Mail, int]] = {}
         self._stopping = False
         self._step_began: float | None = None
         self._reported: float | None = None
-        self._preparers = ThreadPoolExecutor(PREPARING, "prepare")
+        self._given_up: float | None = None
+        self._preparers = ThreadPoolExecutor(_THREADS, "prepare")
+        self._lanes = {takes_long: asyncio.Semaphore(PREPARING) for takes_long in (False, True)}
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -130,16 +137,23 @@ class Service:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    async def prepare(self, make: Callable[[], T]) -> T:
-        """What a function returns that runs on one of a few threads, apart from the event loop.
+    async def prepare(self, make: Callable[[], T], takes_long: bool = False) -> T:
+        """What a function returns that runs on a thread, apart from the event loop.
+
+        What takes long keeps nothing else waiting. What is given up, after a while or because the client has left, makes room for
+        the next; its thread goes on to the end, which the limits of a request set.
 
         Raises:
             RequestError: it took too long.
             Exception: what it raises.
         """
-        working: Future[T] = self._preparers.submit(make)
+
+        async def in_turn() -> T:
+            async with self._lanes[takes_long]:
+                return await asyncio.wrap_future(self._preparers.submit(make))
+
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(working), self._prepare_seconds)
+            return await asyncio.wait_for(in_turn(), self._prepare_seconds)
         except asyncio.TimeoutError:
             raise RequestError(
                 "the request took too long to prepare: send less at a time, or try again later.",
@@ -152,20 +166,25 @@ class Service:
         """Have these answered, beside all others.
 
         Raises:
-            RequestError: the engine has failed.
+            RequestError: the engine has failed, or hangs.
             QwenVLError: the engine cannot answer one of them; then none is.
         """
+        if self._hangs:
+            raise _engine_hangs()
         mail, added = _Mail(), Future()
         answers = Answers(mail, len(requests), self._end)
         self._orders.put(partial(self._add, requests=requests, mail=mail, added=added))
-        await asyncio.wrap_future(added)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(added), self._hung_seconds)
+        except asyncio.TimeoutError:
+            raise _engine_hangs() from None
         return answers
 
     def health(self) -> Health:
         """How the service is."""
         engine = self.assistant and self.assistant.engine
         return {
-            "state": self.state,
+            "state": "stuck" if self._hangs else self.state,
             "progress": self.progress,
             "running": engine.running if engine else 0,
             "waiting": engine.waiting if engine else 0,
@@ -185,11 +204,28 @@ class Service:
             _LOG.warning("a step of the engine has taken %.0f s so far; it is here:\n%s", seconds, stack)
         return seconds
 
+    def watch(self) -> None:
+        """To be called often: a step that takes too long is reported, and from a certain time on nobody waits for it. The engine
+        goes on where such a step ends after all."""
+        began = self._step_began
+        if self._hangs and self._given_up != began:
+            self._given_up = began
+            for number, (mail, position) in [
+                *self._open.items()
+            ]:  # which stay as they are: their thread is in the step
+                mail.put(position, Failed(number, _engine_hangs()))
+
+    @property
+    def _hangs(self) -> bool:
+        return self.stuck_for() >= self._hung_seconds
+
     def _work(self) -> None:
         """All of the thread."""
         try:
-            self.assistant = self._load()
+            began = monotonic()
+            self.assistant = self._load(self._loaded)
             self.progress = 1.0
+            _LOG.info("loaded in %.1f s", monotonic() - began)
             if self.state == "loading":
                 self.state = "ready"
             self.assistant.lead(self._serve)
@@ -198,6 +234,9 @@ class Service:
             if self.assistant is not None:
                 _LOG.critical("the engine has failed", exc_info=error)
         self._fail()
+
+    def _loaded(self, done: int, whole: int) -> None:
+        self.progress = done / whole
 
     def _serve(self) -> None:
         engine = self.assistant.engine
@@ -266,6 +305,11 @@ class Service:
         self._open.clear()
         while not self._stopping:
             self._orders.get()(None)
+
+
+def _engine_hangs() -> RequestError:
+    text = "the engine is stuck in a step: try again later, or have the server started again."
+    return RequestError(text, 503, code="engine_stuck", retry_after=60)
 
 
 def _engine_failed() -> RequestError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from ipaddress import ip_address
 from time import monotonic
 from types import FrameType
 
@@ -36,7 +37,8 @@ def serve(service: Service, settings: ServerSettings) -> None:
     keys = read_keys(settings.api_key_file) if settings.api_key_file else ()
     listening = _listen(settings)
     media = MediaPolicy(settings.limits, settings.allow_media_from, settings.allow_media_below)
-    app = create_app(service, media, settings.limits, keys)
+    is_local = ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
+    app = create_app(service, media, settings.limits, keys, is_local)
     gate = Gate(app, service, settings.max_queue)
     config = uvicorn.Config(
         gate,
@@ -91,7 +93,7 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; whether to end."""
         service = self._service
-        service.stuck_for()
+        service.watch()
         could_not_load = service.assistant is None and service.error is not None
         self.should_exit |= could_not_load or (self._told_to_end is not None and not self._gate.inside)
         return await super().on_tick(counter)

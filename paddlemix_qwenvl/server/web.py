@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
+from socket import gethostname
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from paddlemix_qwenvl.server.errors import RequestError, response_of
 
 FOLDER = Path(__file__).with_name("page")
 PREFIX = "/page/"
@@ -21,6 +26,10 @@ _POLICY = (
     "form-action 'none'",
     "frame-ancestors 'none'",
     "base-uri 'none'",
+)
+_FOREIGN = RequestError(
+    "this server answers its own page and programs, not pages of other sites: ask it as localhost, or give it keys and a --host.",
+    403,
 )
 _HEADERS = {
     "Content-Security-Policy": "; ".join(_POLICY),
@@ -45,6 +54,46 @@ def page_routes() -> APIRouter:
         return FileResponse(files[name], headers={"Cache-Control": "no-cache"})
 
     return router
+
+
+class OwnPages:
+    """Middleware that turns away what foreign pages have a browser ask.
+
+    Browsers say where a request comes from (`Sec-Fetch-Site`): none is posted from elsewhere (cross-site request forgery). Where
+    nobody but this machine is answered, it is asked by an IP address or a name of its own: any other name was made to mean this
+    machine by whose it is (DNS rebinding, ollama's CVE-2024-28224).
+
+    Args:
+        local: nobody but this machine is answered.
+    """
+
+    def __init__(self, app: ASGIApp, local: bool):
+        self._app, self._local = app, local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            is_posted = scope["method"] == "POST" and headers.get("sec-fetch-site", "none") not in (
+                "none",
+                "same-origin",
+            )
+            if is_posted or (self._local and not _is_this_machine(headers.get("host", ""))):
+                return await response_of(_FOREIGN)(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or "localhost"
+    except ValueError:
+        return False
+    if name in ("localhost", gethostname().lower()) or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class SafeHeaders:

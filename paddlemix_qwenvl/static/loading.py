@@ -19,6 +19,7 @@ from paddlemix_qwenvl.errors import DeployError, QwenVLError
 from paddlemix_qwenvl.models.family import Family, families, family_named
 from paddlemix_qwenvl.models.generation_config import GENERATION_CONFIG, read_generation_file
 from paddlemix_qwenvl.parallel import tensor_parallel
+from paddlemix_qwenvl.progress import Counter, OnProgress
 from paddlemix_qwenvl.static.manifest import LANGUAGE, VISION, Manifest, graph_name, short_name
 from paddlemix_qwenvl.static.runner import Graph, GraphRunner
 from paddlemix_qwenvl.threads import thread_count, use_threads
@@ -32,6 +33,7 @@ def load_export(
     device: str | None = None,
     threads: int | None = None,
     verify: bool = True,
+    on_progress: OnProgress | None = None,
     **options,
 ) -> Assistant:
     """Load an export.
@@ -44,6 +46,7 @@ def load_export(
         device: "cpu", "gpu" or "gpu:N"; None for Paddle's choice.
         threads: CPU threads; None for as many as OpenMP has.
         verify: compare the files with their checksums first.
+        on_progress: gets the bytes that were read, and that there are to read.
         options: `kv_cache_gib`, `remember_images`, `max_model_len`, as in `Assistant.of`.
 
     Raises:
@@ -59,9 +62,12 @@ def load_export(
     check_pair(folders, manifests)
     if model is not None and short_name(model) != manifest.model:
         raise DeployError(f"{folder} is an export of {manifest.model!r}, not of {model!r}: give the other folder.")
+    files = {part: each.files(folders[part], part, parallel.rank) for part, each in manifests.items()}
+    sizes = {part: sum(path.stat().st_size for path in paths) for part, paths in files.items()}
+    counter = Counter(sum(sizes.values()) * (2 if verify else 1), on_progress)
     if verify:
         with ThreadPoolExecutor() as pool:
-            checks = [pool.submit(each.verify, folders[part], part, parallel.rank) for part, each in manifests.items()]
+            checks = [pool.submit(each.verify, files[part], counter.add) for part, each in manifests.items()]
             for check in checks:
                 check.result()
     for each in manifests.values():
@@ -69,10 +75,11 @@ def load_export(
     defaults = SimpleNamespace(**read_generation_file(folders[LANGUAGE] / GENERATION_CONFIG))
     known = _family(manifest, folders[LANGUAGE])
     config, processor = (_read(known, kind, folders[LANGUAGE]) for kind in ("config", "processor"))
-    graphs = {
-        part: Graph(path / graph_name(part, parallel.rank, parallel.degree), device, threads or thread_count())
-        for part, path in folders.items()
-    }
+    graphs = {}
+    for part, path in folders.items():
+        name = graph_name(part, parallel.rank, parallel.degree)
+        graphs[part] = Graph(path / name, device, threads or thread_count())
+        counter.add(sizes[part])
     facts = Facts(
         **manifest.cache,
         vocab_size=manifest.tokens["vocab_size"],

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from paddlemix_qwenvl.errors import DeployError
@@ -114,11 +115,11 @@ class Manifest:
                 f"`python -m paddle.distributed.launch --nproc_per_node {self.degree} ...`, or export for {degree}."
             )
 
-    def verify(self, folder: Path, part: str, rank: int) -> None:
-        """Compare the files that `rank` needs for `part` with their checksums, which reads the weights once.
+    def files(self, folder: Path, part: str, rank: int) -> list[Path]:
+        """What `rank` needs for `part`.
 
         Raises:
-            DeployError: a file is missing or is not what was exported.
+            DeployError: a file is missing.
         """
         own = graph_name(part, rank, self.degree)
         graphs = re.compile(rf"({'|'.join(PARTS)})(-\d+-of-\d+)?\.(json|pdiparams)")
@@ -126,10 +127,18 @@ class Manifest:
         for path in (folder / name for name in names):
             if not path.is_file():
                 raise DeployError(f"{path} is missing from the export: copy the whole folder, or export again.")
-        for name, found in zip(names, checksums(folder / name for name in names), strict=True):
-            if found != self.checksums[name]:
+        return [folder / name for name in names]
+
+    def verify(self, files: list[Path], read: Callable[[int], None]) -> None:
+        """Compare files of the export with their checksums; `read` gets how many bytes more were read.
+
+        Raises:
+            DeployError: one is not what was exported.
+        """
+        for path, found in zip(files, checksums(files, read), strict=True):
+            if found != self.checksums[path.name]:
                 raise DeployError(
-                    f"{folder / name} is not what was exported (its checksum differs): copy it anew, or export again."
+                    f"{path} is not what was exported (its checksum differs): copy it anew, or export again."
                 )
 
 
@@ -139,15 +148,16 @@ def compiled_operations(folder: Path) -> list[str]:
     return sorted({name for text in texts for name in re.findall(r"(qwenvl_\w+?)_?\"", text)})
 
 
-def checksums(paths: Iterable[Path]) -> list[str]:
-    """SHA-256 of each file."""
+def checksums(paths: Iterable[Path], read: Callable[[int], None] = lambda size: None) -> list[str]:
+    """SHA-256 of each file; `read` gets how many bytes more were read, on several threads."""
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(_checksum, paths))
+        return list(pool.map(partial(_checksum, read), paths))
 
 
-def _checksum(path: Path) -> str:
+def _checksum(read: Callable[[int], None], path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+            read(len(block))
     return digest.hexdigest()

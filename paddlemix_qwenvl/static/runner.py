@@ -8,6 +8,7 @@ from pathlib import Path
 import paddle
 from paddle import inference
 
+from paddlemix_qwenvl.device import to_device
 from paddlemix_qwenvl.engine.runner import Facts, Runner, StepInputs, split_features
 from paddlemix_qwenvl.errors import DeployError
 from paddlemix_qwenvl.models.prompts import Media, joined
@@ -31,7 +32,7 @@ class GraphRunner(Runner):
     def encode(self, media: Sequence[Media]) -> list:
         """As in `Runner`. The engine writes over its outputs in its next run: they are copied."""
         inputs = self._graph_inputs(**joined(media))
-        features = self._vision.run({name: paddle.to_tensor(array) for name, array in inputs.items()})[0]
+        features = self._vision.run({name: to_device(array) for name, array in inputs.items()})[0]
         return split_features(features.clone(), media)
 
     def step(self, inputs: StepInputs, features: list) -> paddle.Tensor:

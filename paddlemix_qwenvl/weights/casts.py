@@ -57,10 +57,16 @@ def to_bfloat16(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
 
 
+def on_cpu() -> bool:
+    """Whether tensors are made in the memory of the CPU."""
+    import paddle
+
+    return isinstance(paddle.framework._current_expected_place(), paddle.CPUPlace)
+
+
 def as_tensor(buffer: np.ndarray):
     """A tensor whose memory is `buffer`; on a GPU, its copy there. The bits of bfloat16 become bfloat16."""
     import paddle
 
     tensor = paddle.Tensor(buffer, zero_copy=True)
-    place = paddle.framework._current_expected_place()
-    return tensor if isinstance(place, paddle.CPUPlace) else tensor._copy_to(place, True)
+    return tensor if on_cpu() else tensor._copy_to(paddle.framework._current_expected_place(), True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -108,6 +109,22 @@ class Checkpoint:
         """Give back the memory of what was read of a tensor so far."""
         opened, stored = self._where[name]
         opened.release(stored)
+
+    def in_place(
+        self, names: Iterable[str], parts: list[np.ndarray], shape: tuple[int, ...], dtype: np.dtype
+    ) -> np.ndarray | None:
+        """What was read of tensors as one array in the memory of their file; None where it does not lie there so.
+
+        Args:
+            parts: as `read` gave them.
+            shape, dtype: of the array.
+        """
+        (opened, *others) = {self._where[name][0] for name in names}
+        found = opened.in_place(parts) if not others and isinstance(opened, SafetensorsFile) else None
+        dtype = np.dtype(dtype)
+        if found is None or found.nbytes != math.prod(shape) * dtype.itemsize or found.ctypes.data % dtype.itemsize:
+            return None
+        return found.view(dtype).reshape(shape)
 
     def stored(self, name: str) -> tuple[np.ndarray, bool]:
         """A mapped tensor as it lies in its file, and whether it is bfloat16."""

@@ -8,6 +8,7 @@ import mmap
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated
@@ -67,8 +68,8 @@ class SafetensorsFile:
     def __init__(self, path: Path):
         self.path = path
         try:
-            with path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._file = path.open("rb")
+            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
             start = 8 + int.from_bytes(self._map[:8], "little")
             header = json.loads(self._map[8:start])
             metadata = header.pop("__metadata__", None) or {}
@@ -99,6 +100,26 @@ class SafetensorsFile:
                 f"{self.path}: tensor {name!r} of {dtype} {list(shape)} has {last - first} bytes. Download it again."
             )
         return np.frombuffer(self._map, NUMPY[dtype], count, first).reshape(shape), dtype == "BF16"
+
+    @cached_property
+    def _own(self) -> mmap.mmap | None:
+        """The file once more, as memory that may be written to: the file keeps what it has. None where the system does not promise
+        as much."""
+        try:
+            return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except OSError:
+            return None
+
+    def in_place(self, parts: list[np.ndarray]) -> np.ndarray | None:
+        """Arrays that were read as one that may be written to, `[bytes]`, if they follow one upon the other in the file."""
+        start = np.frombuffer(self._map, np.uint8).ctypes.data
+        firsts = [part.ctypes.data - start for part in parts]
+        lasts = [first + part.nbytes for first, part in zip(firsts, parts, strict=True)]
+        if not all(part.flags.c_contiguous for part in parts) or firsts[1:] != lasts[:-1]:
+            return None
+        if not 0 <= firsts[0] < lasts[-1] <= len(self._map) or self._own is None:
+            return None
+        return np.frombuffer(self._own, np.uint8, lasts[-1] - firsts[0], firsts[0])
 
     def release(self, name: str) -> None:
         """Give the pages of a tensor back."""

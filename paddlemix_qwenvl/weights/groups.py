@@ -7,12 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from paddlemix_qwenvl.errors import ParallelError
 from paddlemix_qwenvl.weights.casts import cast
-from paddlemix_qwenvl.weights.layouts import ACTIVATIONS, WeightFile
-
-GROUPS_OF = 32
-"""What every group size is a multiple of, as the products of `ops/int4.py` want it."""
+from paddlemix_qwenvl.weights.layouts import ACTIVATIONS, Arrays, WeightFile
+from paddlemix_qwenvl.weights.order import GROUPS_OF, Order
 
 
 @dataclass(frozen=True)
@@ -30,9 +27,9 @@ class Groups:
     scale_name: ClassVar[str] = ""
 
     @property
-    def held(self) -> str:
-        """Name of the format."""
-        return "int4" if self.bits == 4 else "int8 in groups"
+    def as_held(self) -> dict[str, str]:
+        """As in `Layout`."""
+        return {}
 
     @property
     def per_word(self) -> int:
@@ -47,8 +44,11 @@ class Groups:
         size = self.group_size or GROUPS_OF
         if columns == slice(0, width):
             return True
-        whole = columns.start < columns.stop and columns.start % size == columns.stop % size == 0
-        return whole and not self.may_have_order
+        return columns.start < columns.stop and (self.may_have_order or self._are_whole_groups(columns, size))
+
+    @staticmethod
+    def _are_whole_groups(columns: slice, size: int) -> bool:
+        return columns.start % size == columns.stop % size == 0
 
     def order(self, file):
         return None
@@ -60,44 +60,62 @@ class Groups:
     def number(self, file):
         return file.read(self.scale_name)[0].dtype
 
-    def _groups(self, columns: slice) -> slice:
-        """Which of the groups columns are."""
-        return (
-            slice(columns.start // self.group_size, columns.stop // self.group_size) if self.group_size else slice(0, 1)
-        )
+    def _groups(self, file: WeightFile, order: Order | None) -> slice:
+        """Which of the groups are read for this rank's columns."""
+        if order is not None or not self.group_size:
+            return slice(0, self._count(file.shape[1]))
+        return slice(file.columns.start // self.group_size, file.columns.stop // self.group_size)
 
     def _covering(self, part: slice) -> tuple[slice, slice]:
         """The words that hold a part of the numbers, and where in these the part is."""
         first, last = part.start // self.per_word, -(-part.stop // self.per_word)
         return slice(first, last), slice(part.start - first * self.per_word, part.stop - first * self.per_word)
 
-    def _held(self, values: np.ndarray, columns: slice, order: np.ndarray | None, scale: np.ndarray, is_bfloat16: bool):
-        """Rows as the format holds them, of all bytes of their words, and of `scale` `[n, groups]`."""
+    def _held(
+        self,
+        values: np.ndarray,
+        columns: slice,
+        order: Order | None,
+        scale: tuple[np.ndarray, bool],
+        zeros: np.ndarray | None,
+    ) -> Arrays:
+        """Rows as the format holds them.
+
+        Args:
+            values: all bytes of their words.
+            columns: which numbers of these.
+            scale, zeros: `[n, groups]`; of the scale whether it is bfloat16, too.
+        """
+        steps, is_bfloat16 = scale
+        if order is not None:
+            steps = steps[:, order.groups]
+            zeros = None if zeros is None else zeros[:, order.groups]
         if self.bits == 4:
-            packed = values[:, columns.start // 2 : columns.stop // 2]
-            return {"weight": packed if order is None else halves(numbers(packed)[:, order]), "scale": scale}
+            if order is None:
+                packed = values[:, columns.start // 2 : columns.stop // 2]
+            else:
+                packed = halves(order.of(numbers(values)[:, columns], 8 if zeros is None else zeros))
+            return {"weight": packed, "scale": steps, **({} if zeros is None else {"zeros": zeros})}
         values = (values[:, columns] ^ 128).view(np.int8)
-        values = values if order is None else values[:, order]
-        return in_groups(values, cast(scale, is_bfloat16, "float32"))
+        return in_groups(values if order is None else order.of(values, 0), cast(steps, is_bfloat16, "float32"))
 
     def _count(self, width: int) -> int:
         return width // self.group_size if self.group_size else 1
 
-    def _order(self, file: WeightFile, tensor: str) -> np.ndarray | None:
+    def _order(self, file: WeightFile, tensor: str) -> Order | None:
         if not file.has(tensor):
             return None
         width, size = file.shape[1], self.group_size or file.shape[1]
         groups, in_place = file.values(tensor, "I32", shape=(width,)), np.arange(width) // size
-        if np.array_equal(groups, in_place):
-            return None
         if not np.array_equal(np.sort(groups), in_place):
             raise file.unlike(tensor, "of other groups", f"{width // size} of {size} columns each")
-        if file.columns != slice(0, width):
-            raise ParallelError(
-                f"{file.module}.{tensor} deals columns out to groups by their activations, which cannot be split over ranks: "
-                f"start one rank."
-            )
-        return np.argsort(groups, kind="stable").astype(np.int32)
+        columns, whole = file.columns, slice(0, width)
+        in_groups = columns == whole or self._are_whole_groups(columns, self.group_size or GROUPS_OF)
+        if in_groups and np.array_equal(groups[columns], in_place[columns]):
+            return None
+        if columns == whole:
+            return Order(np.argsort(groups, kind="stable").astype(np.int32), np.arange(width // size), size)
+        return Order.filled_up(groups[columns])
 
 
 class _Words(Groups):
@@ -128,7 +146,7 @@ class Awq(_Words):
         }
 
     def read(self, file, rows, order):
-        groups, (words, cut) = self._groups(file.columns), self._covering(rows)
+        groups, (words, cut) = self._groups(file, order), self._covering(rows)
         halves = _bytes(file.values("qweight", "I32", file.columns, words))
         zeros = _bytes(file.values("qzeros", "I32", groups, words))
         even, odd = halves[0::2], halves[1::2]
@@ -186,14 +204,14 @@ class Gptq(_Words):
         )
 
     def read(self, file, rows, order):
-        groups, (words, cut) = self._groups(file.columns), self._covering(file.columns)
+        groups, (words, cut) = self._groups(file, order), self._covering(file.columns)
         values = _bytes(file.values("qweight", "I32", words, rows).T)
         scale, is_bfloat16 = file.read("scales", groups, rows)
-        found = self._held(values, cut, order, scale.T, is_bfloat16)
+        zeros = None
         if self.bits == 4:
-            words, cut = self._covering(rows)
-            found["zeros"] = numbers(_bytes(self._zeros(file, groups, words))).T[cut]
-        return found
+            outputs, of_words = self._covering(rows)
+            zeros = numbers(_bytes(self._zeros(file, groups, outputs))).T[of_words]
+        return self._held(values, cut, order, (scale.T, is_bfloat16), zeros)
 
 
 @dataclass(frozen=True)
@@ -205,6 +223,10 @@ class Packed(Groups):
     scale_name: ClassVar = "weight_scale"
     known: ClassVar = (*ACTIVATIONS, "weight_shape", "weight_g_idx", "weight_zero_point")
 
+    @property
+    def as_held(self):
+        return {"weight": "weight_packed", "scale": "weight_scale"} if self.bits == 4 else {}
+
     def tensors(self, shape):
         groups, words = self._count(shape[1]), [-(-size // self.per_word) for size in shape]
         found = {"weight_packed": (shape[0], words[1]), "weight_scale": (shape[0], groups)}
@@ -214,14 +236,13 @@ class Packed(Groups):
         return self._order(file, "weight_g_idx")
 
     def read(self, file, rows, order):
-        groups, (words, cut) = self._groups(file.columns), self._covering(file.columns)
+        groups, (words, cut) = self._groups(file, order), self._covering(file.columns)
         values = _bytes(file.values("weight_packed", "I32", rows, words))
-        found = self._held(values, cut, order, *file.read("weight_scale", rows, groups))
+        zeros = None
         if self.has_zeros:
-            words, cut = self._covering(rows)
-            zeros = file.values("weight_zero_point", "I32", words, groups)
-            found["zeros"] = numbers(_bytes(zeros.T)).T[cut]
-        return found
+            outputs, of_words = self._covering(rows)
+            zeros = numbers(_bytes(file.values("weight_zero_point", "I32", outputs, groups).T)).T[of_words]
+        return self._held(values, cut, order, file.read("weight_scale", rows, groups), zeros)
 
 
 def _bytes(words: np.ndarray) -> np.ndarray:

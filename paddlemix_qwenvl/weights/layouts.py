@@ -7,6 +7,7 @@ Every number keeps the value that its file gives it: numbers of 4 bits are moved
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -17,6 +18,7 @@ from paddlemix_qwenvl.layers.parameter import whole
 from paddlemix_qwenvl.weights.casts import cast, numpy_dtype
 from paddlemix_qwenvl.weights.checkpoint import Checkpoint
 from paddlemix_qwenvl.weights.files import NUMPY
+from paddlemix_qwenvl.weights.order import Order
 
 Arrays = dict[str, np.ndarray]
 HEAD = "lm_head"
@@ -28,12 +30,15 @@ class Layout(Protocol):
     """How a tool lays a weight `[out, in]` out.
 
     Attributes:
-        held: name of the format that holds it, as in `layers/formats.py`; None for a weight that is not quantised.
+        held: name of the format that holds it, as in `layers/formats.py`, where it is not in groups; None for a weight that is not
+            quantised.
         known: tensors beside it that may be there, and mean nothing to the weight's values or are read where they are.
+        as_held: the format's tensors whose bytes may lie in a file as the format has them -> what they are called there.
     """
 
     held: str | None
     known: tuple[str, ...]
+    as_held: Mapping[str, str]
 
     def tensors(self, shape: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """Names, after the module's, and shapes of what there must be."""
@@ -44,13 +49,13 @@ class Layout(Protocol):
     def can_take(self, columns: slice, width: int) -> bool:
         """Whether a rank can hold these of `width` columns."""
 
-    def order(self, file: WeightFile) -> np.ndarray | None:
-        """int32 `[in]`, which input each column belongs to once columns of one group lie together; None where they do."""
+    def order(self, file: WeightFile) -> Order | None:
+        """How columns of one group come to lie together; None where they do."""
 
     def number(self, file: WeightFile) -> np.dtype:
         """What the numbers are kept in that are no integers."""
 
-    def read(self, file: WeightFile, rows: slice, order: np.ndarray | None) -> Arrays:
+    def read(self, file: WeightFile, rows: slice, order: Order | None) -> Arrays:
         """Some rows, under the names that the format gives its tensors."""
 
 
@@ -102,6 +107,7 @@ class _Whole:
     """What is the same for layouts whose columns are all alike."""
 
     known: ClassVar[tuple[str, ...]] = ()
+    as_held: ClassVar[Mapping[str, str]] = {}
 
     def misfit(self, shape):
         return ""
@@ -136,6 +142,7 @@ class _Scaled(_Whole):
 
     scale_of_each: bool
     known: ClassVar = (*ACTIVATIONS, "weight_zero_point")
+    as_held: ClassVar = {"weight": "weight", "scale": "weight_scale"}
 
     def tensors(self, shape):
         return {"weight": shape, "weight_scale": (shape[0], 1) if self.scale_of_each else (1,)}
@@ -166,6 +173,6 @@ class Floats(_Scaled):
 
     def read(self, file, rows, order):
         values = file.values("weight", "F8_E4M3", rows, file.columns).view(np.uint8)
-        if (values & 127 == 127).any():
+        if (values & 127).max() == 127:
             raise file.unlike("weight", "not finite", "numbers")
         return {"weight": values, "scale": self._scale(file, rows)}

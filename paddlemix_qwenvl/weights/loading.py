@@ -9,51 +9,79 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
+
+import numpy as np
 
 from paddlemix_qwenvl.environment import cpu_count
 from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.layers.parameter import Piece, pieces_of, whole
-from paddlemix_qwenvl.weights.casts import BLOCK, as_tensor, cast_into, empty, numpy_dtype
+from paddlemix_qwenvl.progress import Counter, OnProgress
+from paddlemix_qwenvl.weights.casts import BLOCK, as_tensor, cast_into, empty, numpy_dtype, on_cpu
 from paddlemix_qwenvl.weights.checkpoint import Checkpoint, some
 from paddlemix_qwenvl.weights.quantised import fill_layer, laid_of
+
+Plan = list[tuple]
+"""For each parameter its path, its count of numbers, what fills it, and the arguments of that."""
 
 
 def load_weights(
     model,
     checkpoint: Checkpoint,
     dtype: str,
-    filled: Callable[[str], None] = lambda path: None,
+    filled: Callable[[str], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> None:
     """Fill the parameters of a model, made under `paddle.LazyGuard`, one tensor at a time.
+
+    On a CPU what lies in a file as it is to be held stays there, mapped, and is read when it is used.
 
     Args:
         model: its parameters need no memory yet.
         checkpoint: where the values are.
         dtype: "float32", "float16" or "bfloat16"; values are cast to it.
-        filled: called with the path of each parameter once it has its values; it may replace the parameter.
+        filled: called with the path of each parameter once it has its values; it may replace the parameter. Nothing is mapped
+            then.
+        on_progress: gets how many of the weights' numbers are there, and how many they are.
 
     Raises:
         CheckpointError: tensors that are missing, not expected or of another shape; nothing was filled then.
     """
-    parameters = dict(model.named_parameters())  # a tied one once, under its first path
+    fill(plan(model, checkpoint, dtype), checkpoint, filled or (lambda path: None), filled is None, on_progress)
+
+
+def plan(model, checkpoint: Checkpoint, dtype: str) -> Plan:
+    """What `load_weights` is to do; errors as there."""
     pieces = dict(named_pieces(model))
     if faults := name_faults(pieces, checkpoint, optional_names(model)):
         raise CheckpointError(
             f"{checkpoint.path} does not fit the model: {', '.join(faults)}. Take all files from one model."
         )
     checkpoint.settle_layout(pieces.items())
-    plan = [(path, *_reader(path, parameter, checkpoint, dtype)) for path, parameter in parameters.items()]
-    del parameters  # what `filled` replaces is to give its memory back
+    parameters = model.named_parameters()  # a tied one once, under its first path
+    return [(path, prod(each.shape), *_reader(path, each, checkpoint, dtype)) for path, each in parameters]
+
+
+def fill(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    filled: Callable[[str], None],
+    mapped: bool = True,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Do what a plan says, and empty it: what `filled` replaces is to give its memory back."""
+    mapped, counter = mapped and on_cpu(), Counter(sum(size for _, size, *_ in plan), on_progress)
     with ThreadPoolExecutor(cpu_count()) as pool:
         while plan:
-            path, read, *what = plan.pop(0)
-            read(*what, checkpoint, pool)
+            path, size, read, *what = plan.pop(0)
+            read(*what, checkpoint, pool, mapped)
             del read, what
             filled(path)
+            counter.add(size)
 
 
 def _reader(path: str, parameter, checkpoint: Checkpoint, dtype: str) -> tuple:
-    """What fills a parameter, and its arguments but for the last two. What their shapes can tell is told now."""
+    """What fills a parameter, and its arguments but for the last three. What their shapes can tell is told now."""
     laid = laid_of(parameter)
     if laid is None:
         return _fill, parameter, _sources(parameter, path, checkpoint), dtype
@@ -101,7 +129,27 @@ def _sources(parameter, path: str, checkpoint: Checkpoint) -> list[tuple]:
     return found
 
 
-def _fill(parameter, sources: list[tuple], dtype: str, checkpoint: Checkpoint, pool: ThreadPoolExecutor) -> None:
+def _fill(
+    parameter, sources: list[tuple], dtype: str, checkpoint: Checkpoint, pool: ThreadPoolExecutor, mapped: bool
+) -> None:
+    buffer = _in_place(parameter, sources, dtype, checkpoint) if mapped else None
+    if buffer is None:
+        buffer = _copied(parameter, sources, dtype, checkpoint, pool)
+    as_tensor(buffer)._share_buffer_to(parameter)
+
+
+def _in_place(parameter, sources: list[tuple], dtype: str, checkpoint: Checkpoint) -> np.ndarray | None:
+    """A parameter's values in the memory of the file, None where they are not there as they are to be."""
+    names, _, parts, are_bfloat16 = zip(*sources, strict=True)
+    if {*are_bfloat16} != {dtype == "bfloat16"} or {part.dtype for part in parts} != {numpy_dtype(dtype)}:
+        return None
+    return checkpoint.in_place(names, [*parts], parameter.shape, numpy_dtype(dtype))
+
+
+def _copied(
+    parameter, sources: list[tuple], dtype: str, checkpoint: Checkpoint, pool: ThreadPoolExecutor
+) -> np.ndarray:
+    """A parameter's values in memory of their own."""
     buffer = empty(parameter.shape, numpy_dtype(dtype))
     for name, place, values, is_bfloat16 in sources:
         rows = buffer[place]
@@ -115,4 +163,4 @@ def _fill(parameter, sources: list[tuple], dtype: str, checkpoint: Checkpoint, p
             checkpoint.release(name)
 
         list(pool.map(read, range(0, len(values), step)))
-    as_tensor(buffer)._share_buffer_to(parameter)
+    return buffer

@@ -158,7 +158,7 @@ def quantised_modules(model) -> Iterator[QuantisedModule]:
 
 def _is_tied(layer) -> bool:
     """Whether it is a head whose rows are those of the embedding."""
-    return isinstance(layer, ParallelLMHead) and not layer.pieces[0].linear
+    return isinstance(layer, ParallelLMHead) and layer.is_tied
 
 
 def _holder(layer, rows: slice) -> tuple[Any, Format, slice]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paddlemix_qwenvl.layers.formats import Apart, Beside, Dense, Format, Fp8, Int4, Int8
+from paddlemix_qwenvl.layers.formats import Apart, Arrays, Beside, Dense, Format, Fp8, Gathered, Int4, Int8
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.layers.parameter import Piece
 from paddlemix_qwenvl.weights.casts import BLOCK, as_tensor, cast, empty
 from paddlemix_qwenvl.weights.checkpoint import Checkpoint
+from paddlemix_qwenvl.weights.groups import Groups
 from paddlemix_qwenvl.weights.layouts import Layout, WeightFile
+from paddlemix_qwenvl.weights.order import GROUPS_OF, Order
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class _Part:
     """
 
     format: Format
-    order: np.ndarray | None
+    order: Order | None
     number: np.dtype | None
     sources: tuple[Source, ...]
 
@@ -71,7 +73,8 @@ class _Part:
         if all(isinstance(format, Int4) for format in formats):
             has_zeros = any(format.has_zeros for format in formats)
             formats = [replace(format, has_zeros=has_zeros) for format in formats]
-        same = formats[0] == formats[1] and self.number == other.number and np.array_equal(self.order, other.order)
+        columns = [part.order and part.order.columns for part in (self, other)]
+        same = formats[0] == formats[1] and self.number == other.number and np.array_equal(*columns)
         return _Part(formats[0], self.order, self.number, self.sources + other.sources) if same else None
 
 
@@ -84,7 +87,7 @@ class Laid:
 
     def format(self) -> Format:
         """What is to hold the weight, as far as it can be known without the checkpoint."""
-        parts = _joined([_Part(_format(source), None, None, (source,)) for source in self.sources])
+        parts = _joined([_Part(_format(each.layout, each.piece), None, None, (each,)) for each in self.sources])
         formats, heights = zip(*((part.format, part.height) for part in parts), strict=True)
         return formats[0] if len(parts) == 1 else Apart(formats, heights)
 
@@ -94,12 +97,16 @@ def laid_of(parameter) -> Laid | None:
     return getattr(parameter, "laid", None)
 
 
-def fill_layer(laid: Laid, checkpoint: Checkpoint, pool: ThreadPoolExecutor) -> None:
-    """Let a layer hold its weight as it lies in a checkpoint; its quantised modules may bring biases that the model has not."""
+def fill_layer(laid: Laid, checkpoint: Checkpoint, pool: ThreadPoolExecutor, mapped: bool) -> None:
+    """Let a layer hold its weight as it lies in a checkpoint; its quantised modules may bring biases that the model has not.
+
+    Args:
+        mapped: whether what lies in the file as it is held may stay there.
+    """
     layer, sources = laid.layer, laid.sources
     parts = _joined([_part(source, checkpoint) for source in sources])
     width = layer.weight.shape[1]
-    held = [(part.format, part.height, _tensors(part, width, checkpoint, pool)) for part in parts]
+    held = [(part.format, part.height, _tensors(part, width, checkpoint, pool, mapped)) for part in parts]
     if layer.bias is None:
         _add_bias(layer, sources, checkpoint)
     layer.hold(*(Apart.of(held) if len(held) > 1 else held[0][::2]))
@@ -116,44 +123,55 @@ def _joined(parts: list[_Part]) -> list[_Part]:
     return found
 
 
-def _format(source: Source) -> Format:
-    """What holds a source's rows, as far as it can be known without its file."""
-    layout, columns = source.layout, source.piece.source[1]
-    width = columns.stop - columns.start
-    if layout.held == "int4":
+def _format(layout: Layout, piece: Piece) -> Format:
+    """What holds rows of a weight that lies so, as far as it can be known without its file."""
+    if not isinstance(layout, Groups):
+        return {"int8": Int8, "fp8": Fp8, None: Dense}[layout.held]()
+    width = piece.source[1].stop - piece.source[1].start
+    if layout.may_have_order and width < piece.shape[1]:
+        groups = piece.shape[1] // (layout.group_size or piece.shape[1])
+        return _gathered(layout, width + groups * GROUPS_OF // 2)  # half of what may fill each group up
+    if layout.bits == 4:
         return Int4(layout.group_size or width, layout.has_zeros, layout.may_have_order)
-    if layout.held == "int8 in groups":
-        return Beside(width // (layout.group_size or width), layout.may_have_order)
-    return {"int8": Int8, "fp8": Fp8, None: Dense}[layout.held]()
+    return Beside(width // (layout.group_size or width), layout.may_have_order)
+
+
+def _gathered(layout: Groups, width: int) -> Gathered:
+    return Gathered(Int4(GROUPS_OF, layout.has_zeros) if layout.bits == 4 else Beside(width // GROUPS_OF), width)
 
 
 def _part(source: Source, checkpoint: Checkpoint) -> _Part:
-    file = source.of(checkpoint)
-    format, order = _format(source), source.layout.order(file)
-    if isinstance(format, Int4):
-        format = replace(format, has_zeros=source.layout.zeros_differ(file), has_order=order is not None)
-    if isinstance(format, Beside):
-        format = replace(format, has_order=order is not None)
-        if source.layout.zeros_differ(file):
+    file, layout = source.of(checkpoint), source.layout
+    order = layout.order(file)
+    if isinstance(layout, Groups):
+        layout = replace(layout, has_zeros=layout.zeros_differ(file), may_have_order=order is not None)
+        if layout.bits == 8 and layout.has_zeros:
             raise file.unlike("qzeros", "of other zeros than 128", "symmetric numbers of 8 bits")
-    return _Part(format, order, source.layout.number(file), (source,))
+    format = _format(layout, source.piece)
+    if isinstance(format, Gathered):
+        format = _gathered(layout, len(order.columns))
+    return _Part(format, order, layout.number(file), (source,))
 
 
-def _tensors(part: _Part, width: int, checkpoint: Checkpoint, pool: ThreadPoolExecutor) -> dict:
+def _tensors(part: _Part, width: int, checkpoint: Checkpoint, pool: ThreadPoolExecutor, mapped: bool) -> dict:
     """The part's tensors, read some rows at a time."""
-    arrays = {name: empty(*kind) for name, kind in part.format.arrays((part.height, width), part.number).items()}
+    kinds = part.format.arrays((part.height, width), part.number)
+    placed = _in_place(part, kinds, checkpoint) if mapped else {}
+    arrays = {name: empty(*kind) for name, kind in kinds.items() if name not in placed}
     if part.order is not None:
-        arrays["order"][...] = part.order
+        arrays["inputs" if isinstance(part.format, Gathered) else "order"][...] = np.maximum(part.order.columns, 0)
     if "zeros" in arrays:
         arrays["zeros"][...] = 8  # which those without any have
     step = max(8, BLOCK * 8 // width // 8 * 8)
+    if "weight" in placed and not isinstance(part.format, Fp8):  # whose numbers are looked at
+        step = part.height
 
     def read(source: Source, start: int) -> None:
         rows = source.piece.source[0]
         some = slice(rows.start + start, min(rows.start + start + step, rows.stop))
         first = source.piece.rows.start - part.rows.start + start
         for name, values in source.layout.read(source.of(checkpoint), some, part.order).items():
-            if name in arrays:  # zeros that are all 8 are left out
+            if name in arrays:  # zeros that are all 8 are left out, and what is mapped
                 arrays[name][first : first + len(values)] = values
 
     blocks = [
@@ -162,8 +180,26 @@ def _tensors(part: _Part, width: int, checkpoint: Checkpoint, pool: ThreadPoolEx
         for start in range(0, source.piece.rows.stop - source.piece.rows.start, step)
     ]
     list(pool.map(lambda block: read(*block), blocks))
-    tensors = {name: as_tensor(array) for name, array in arrays.items()}
-    return part.format.held(tensors) if isinstance(part.format, Beside) else tensors
+    tensors = {name: as_tensor(array) for name, array in (arrays | placed).items()}
+    inner = getattr(part.format, "inner", part.format)
+    return inner.held(tensors) if isinstance(inner, Beside) else tensors
+
+
+def _in_place(part: _Part, kinds: Arrays, checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """Those of the part's tensors that lie in a file as the format holds them."""
+    sources = [(source.of(checkpoint), source.piece.source[0]) for source in part.sources]
+    whole = all(file.columns == slice(0, file.shape[1]) for file, _ in sources)
+    if part.order is not None or not whole:
+        return {}
+    found = {}
+    for name, tensor in part.sources[0].layout.as_held.items():
+        names = [f"{file.module}.{tensor}" for file, _ in sources]
+        values = [file.read(tensor, rows)[0] for file, rows in sources]
+        if name != "weight" and values[0].dtype != kinds[name][1]:
+            continue
+        if (array := checkpoint.in_place(names, values, *kinds[name])) is not None:
+            found[name] = array
+    return found
 
 
 def _add_bias(layer: Linear, sources: list[Source], checkpoint: Checkpoint) -> None:

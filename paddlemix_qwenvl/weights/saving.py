@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from paddlemix_qwenvl.layers.parameter import Piece, pieces_of
 from paddlemix_qwenvl.weights.checkpoint import SAFETENSORS, SAFETENSORS_INDEX
 from paddlemix_qwenvl.weights.files import NUMPY
 from paddlemix_qwenvl.weights.packing import quantised_modules
+
+_LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,24 @@ def save_weights(model, folder: str | os.PathLike, max_shard_bytes: int = 5 * 10
         write_json(folder / SAFETENSORS_INDEX, index, sort_keys=True)
 
 
+def saved_bytes(model) -> int:
+    """What the numbers take in the files that `save_weights` writes; errors as there."""
+    return sum(entry.bytes for _, entry in _entries(model))
+
+
 def _write_safetensors(path: Path, shard: dict[str, _Entry]) -> None:
-    """One file, tensor by tensor; the library would want the whole shard in memory."""
+    """One file, tensor by tensor; the library would want the whole shard in memory.
+
+    Tensors begin at whole cache lines, for those who map them; the few of other sizes come last.
+    """
+    shard = dict(sorted(shard.items(), key=lambda item: item[1].bytes % _LINE > 0))
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, entry in shard.items():
         end = offset + entry.bytes
         header[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % _LINE)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for entry in shard.values():
@@ -100,10 +112,16 @@ def _entries(model) -> Iterator[tuple[str, _Entry]]:
                 name,
                 _Entry(dtype, pieces[0].shape, lambda parameter=parameter, pieces=pieces: _joined(parameter, pieces)),
             )
-    for module in quantised_modules(model):
-        _check_whole(module.name, module.pieces)
-        for leaf, (dtype, shape) in module.tensors().items():
-            yield f"{module.name}.{leaf}", _Entry(dtype, shape, lambda module=module, leaf=leaf: module.values(leaf))
+    for _, layer in groupby(quantised_modules(model), key=lambda module: id(module.holder)):
+        modules = [*layer]
+        for leaf in modules[0].tensors():  # what a layer holds as one lies together
+            for module in modules:
+                _check_whole(module.name, module.pieces)
+                dtype, shape = module.tensors()[leaf]
+                yield (
+                    f"{module.name}.{leaf}",
+                    _Entry(dtype, shape, lambda module=module, leaf=leaf: module.values(leaf)),
+                )
 
 
 def _check_whole(name: str, pieces: list[Piece]) -> None:

@@ -63,3 +63,8 @@ def test_released_awq_models(size, parameters, layer, layers, degrees):
 def test_a_released_name():
     result = CliRunner().invoke(cli.app, ["plan", "--model_path", "Qwen/Qwen2.5-VL-72B-Instruct-AWQ"])
     assert result.exit_code == 0 and "40.31 GiB" in result.stdout
+
+
+def test_what_is_quantised_already_is_not_planned_otherwise():
+    result = CliRunner().invoke(cli.app, ["plan", "--model_path", "7B-AWQ", "--quantization", "int8"])
+    assert result.exit_code != 0 and "the weights are quantised already, by awq: leave it out" in result.stderr

@@ -68,3 +68,35 @@ def test_nothing_where_nobody_sees_it(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", Terminal())
     with progress.prompt_bar(RESIZES, MESSAGES, hidden=True) as on_progress:
         assert on_progress is None
+
+
+def test_a_bar_of_loading_where_it_takes_over_a_second(monkeypatch):
+    for seconds, is_seen in ((0.2, False), (1.0, True)):
+        stream, now = Terminal(), [0.0]
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr("tqdm.std.time", lambda now=now: now[0])
+        with progress.loading_bar() as on_progress:
+            for done in (1, 2, 3, 4):
+                now[0] += seconds
+                on_progress(done, 4)
+        assert ("Loading:  50%|" in stream.getvalue()) == is_seen
+        assert not stream.getvalue().rpartition("\r")[0].rpartition("\r")[2].strip()
+
+
+def test_no_bar_of_loading_where_nobody_sees_it(monkeypatch, capsys):
+    with progress.loading_bar() as on_progress:
+        assert on_progress is None
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress.loading_bar(hidden=True) as on_progress:
+        assert on_progress is None
+
+
+@pytest.mark.parametrize(
+    ("whole", "shares"), [(100, [25, 50, 75, 100]), (3, [25, 50, 100]), (1, [100]), (7, [25, 50, 75, 100])]
+)
+def test_lines_of_loading(whole, shares):
+    lines = []
+    tell = progress.quarters(lines.append)
+    for done in range(1, whole + 1):
+        tell(done, whole)
+    assert lines == [f"loading: {share} %" for share in shares]

@@ -22,7 +22,7 @@ LIMITS = Limits(body_bytes=1 << 20)
 @pytest.fixture(scope="session")
 def service():
     """The demo, in its engine."""
-    service = Service(lambda: Assistant.load("demo"), ["demo"])
+    service = Service(lambda _: Assistant.load("demo"), ["demo"])
     service.start()
     while service.state == "loading":
         time.sleep(0.01)

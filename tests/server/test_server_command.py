@@ -59,6 +59,13 @@ def test_what_was_not_allowed_is_refused(server):
     assert httpx.get(models, headers=wrong).status_code == 401
 
 
+def test_the_log_tells_how_far_loading_is(server):
+    log = server.told()
+    found = [log.find(f"loading: {share} %") for share in (25, 50, 75, 100) if f"loading: {share} %" in log]
+    assert len(found) > 1 and [*found, log.index("loaded in ")] == sorted({*found, log.index("loaded in ")})
+    assert "loading: 100 %" in log
+
+
 def test_the_name_and_the_context_are_those_that_were_given(server):
     (card,) = httpx.get(f"{server.address}/v1/models", headers={"Authorization": f"Bearer {KEY}"}).json()["data"]
     assert (card["id"], card["max_model_len"]) == ("ours", 512)

@@ -16,6 +16,7 @@ from paddlemix_qwenvl.errors import MediaError
 from paddlemix_qwenvl.media import Video, load_video
 from paddlemix_qwenvl.media.sampling import MAX_FRAMES
 from paddlemix_qwenvl.server import decoding
+from paddlemix_qwenvl.server.errors import RequestError
 from paddlemix_qwenvl.server.limits import Limits
 from paddlemix_qwenvl.server.media import MediaPolicy
 
@@ -212,6 +213,34 @@ def test_a_decoder_that_fails_costs_one_request(monkeypatch):
         assert [first[0].width, second[0].width] == [4, 5]
         for error, text in zip((crash, hang, full), texts.values(), strict=True):
             assert isinstance(error, MediaError) and str(error).startswith(f"image 1: {text}")
+    policy.close()
+
+
+HANGS = "data:video/jpeg;base64," + base64.b64encode(png_of_zeros(2, 9)).decode()
+
+
+def test_videos_that_hang_keep_no_picture_waiting(monkeypatch):
+    monkeypatch.setattr(decoding, "_WORKER", "hostile_decoder")
+    policy = MediaPolicy(Limits(decode_seconds=5))
+
+    async def together():
+        videos = [policy.load([{"type": "video", "video": HANGS}] * 8) for _ in range(2)]
+        videos = [asyncio.ensure_future(each) for each in videos]
+        await asyncio.sleep(0.1)  # in which they have all that there is for videos
+        picture = await policy.load([{"type": "image", "image": uri(png_of_zeros(4, 9))}])
+        return picture, [each.done() for each in videos], [each.cancel() for each in videos]
+
+    picture, done, _ = asyncio.run(together())
+    assert picture[0].size == (4, 9) and done == [False, False]
+    policy.close()
+
+
+def test_a_request_does_not_hold_the_decoders_for_as_long_as_each_of_its_videos_may(monkeypatch):
+    monkeypatch.setattr(decoding, "_WORKER", "hostile_decoder")
+    policy = MediaPolicy(Limits(decode_seconds=1, media_seconds=0.1))
+    with pytest.raises(RequestError, match="took too long to decode") as raised:
+        load(policy, *[HANGS] * 8, kind="video")
+    assert raised.value.status == 503
     policy.close()
 
 

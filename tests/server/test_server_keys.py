@@ -22,11 +22,15 @@ def asked():
     async def answer(request: Request, wanted: str | None = None) -> str:
         return salt(request, wanted).hex()
 
+    @app.post("/")
+    async def take() -> str:
+        return "taken"
+
     app.add_middleware(KeyCheck, keys=KEYS)
     client = TestClient(app)
 
-    def ask(*authorizations, path="/"):
-        return client.get(path, headers=[("Authorization", each) for each in authorizations])
+    def ask(*authorizations, path="/", method="GET"):
+        return client.request(method, path, headers=[("Authorization", each) for each in authorizations])
 
     return ask
 
@@ -61,6 +65,12 @@ def test_others_do_not(asked, authorization):
     assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
     assert response.headers["www-authenticate"].startswith("Basic ")
     assert KEYS[0] not in response.text
+
+
+def test_a_password_posts_nothing(asked):
+    """Browsers send it with what foreign pages have them post (cross-site request forgery)."""
+    basic = f"Basic {base64.b64encode(b'anybody:' + KEYS[0].encode()).decode()}"
+    assert [asked(key, method="POST").status_code for key in (basic, f"Bearer {KEYS[0]}")] == [401, 200]
 
 
 def test_two_headers_are_refused(asked):

@@ -11,7 +11,7 @@ from paddlemix_qwenvl.engine.events import Failed, Finished, Token
 from paddlemix_qwenvl.engine.session import Assistant
 from paddlemix_qwenvl.errors import GenerationError
 from paddlemix_qwenvl.server.errors import RequestError
-from paddlemix_qwenvl.server.service import Service
+from paddlemix_qwenvl.server.service import PREPARING, Service
 
 SECONDS = 60.0
 
@@ -24,7 +24,7 @@ def assistant():
 @pytest.fixture
 def own(assistant):
     """A service of the test's own, whose engine may break."""
-    service = started(lambda: assistant)
+    service = started(lambda _: assistant)
     yield service
     service.stop(SECONDS)
 
@@ -133,7 +133,7 @@ def test_an_error_of_one_request_is_its_own(own, assistant, monkeypatch):
 
 def test_an_error_of_the_engine_fails_all_and_is_logged(assistant, monkeypatch, caplog):
     """What is open ends with a fixed text, and what comes later, too; the log has the traceback."""
-    service = started(lambda: assistant)
+    service = started(lambda _: assistant)
 
     def fail(*_):
         raise MemoryError("0x7f00 at /secret")
@@ -158,7 +158,7 @@ def test_an_error_of_the_engine_fails_all_and_is_logged(assistant, monkeypatch, 
 
 
 def test_loading_that_fails():
-    def load():
+    def load(_):
         raise OSError("no such folder")
 
     service = started(load)
@@ -168,7 +168,7 @@ def test_loading_that_fails():
 
 def test_what_takes_long_to_prepare_is_given_up(assistant):
     """Patterns and templates from clients (CVE-2025-48944, CVE-2025-62426) neither hold up the loop nor run without end."""
-    service, may_go = started(lambda: assistant, prepare_seconds=0.05), threading.Event()
+    service, may_go = started(lambda _: assistant, prepare_seconds=0.05), threading.Event()
     ticks = []
 
     async def prepare():
@@ -193,8 +193,28 @@ def test_what_takes_long_to_prepare_is_given_up(assistant):
     assert service.stop(SECONDS)
 
 
+@pytest.mark.parametrize("takes_long", [True, False])
+def test_four_slow_preparations_keep_no_fifth_one_waiting(assistant, takes_long):
+    """Those that take long have turns of their own; and those that were given up, or whose client left, have none."""
+    service, may_go = started(lambda _: assistant, prepare_seconds=0.05), threading.Event()
+
+    async def run():
+        slow = [service.prepare(lambda: may_go.wait(SECONDS), takes_long=True) for _ in range(PREPARING)]
+        slow = [asyncio.ensure_future(each) for each in slow]
+        slow[0].get_loop().call_soon(slow[0].cancel)
+        await asyncio.sleep(0)
+        fifth = await service.prepare(lambda: 5, takes_long)
+        return fifth, await asyncio.gather(*slow, return_exceptions=True)
+
+    fifth, slow = asyncio.run(run())
+    assert fifth == 5 and not may_go.is_set()
+    assert [type(each) for each in slow] == [asyncio.CancelledError, *[RequestError] * (PREPARING - 1)]
+    may_go.set()
+    assert service.stop(SECONDS)
+
+
 def test_a_stuck_step_is_reported_once(assistant, monkeypatch, caplog):
-    service, may_go = started(lambda: assistant, stuck_seconds=0.05), threading.Event()
+    service, may_go = started(lambda _: assistant, stuck_seconds=0.05), threading.Event()
     step = assistant.engine.step
 
     def stuck():
@@ -215,6 +235,38 @@ def test_a_stuck_step_is_reported_once(assistant, monkeypatch, caplog):
     assert isinstance(asyncio.run(run())[-1][1], Finished)
     assert caplog.text.count("a step of the engine has taken") == 1 and "may_go.wait" in caplog.text
     assert service.health()["stuck_seconds"] == 0
+    assert service.stop(SECONDS)
+
+
+def test_nobody_waits_for_a_step_that_hangs(assistant, monkeypatch):
+    """Those who wait are told, and so is who comes; if the step ends after all, the engine is there again."""
+    service, may_go = started(lambda _: assistant, stuck_seconds=0.1, hung_seconds=1.0), threading.Event()
+    step = assistant.engine.step
+    monkeypatch.setattr(assistant.engine, "step", lambda: (may_go.wait(SECONDS), step())[1])
+
+    async def run():
+        open_ones = asyncio.ensure_future(events_of(service, request(assistant, 1), request(assistant, 2)))
+        while not service.stuck_for():
+            await asyncio.sleep(0.001)
+        coming = asyncio.ensure_future(events_of(service, request(assistant, 1)))
+        while service.health()["state"] != "stuck":
+            await asyncio.sleep(0.001)
+        service.watch()
+        service.watch()
+        with pytest.raises(RequestError, match="stuck in a step") as late:
+            await service.run([request(assistant)])
+        with pytest.raises(RequestError, match="stuck in a step"):
+            await coming
+        return await open_ones, late.value.status
+
+    events, status = asyncio.run(run())
+    assert [type(event) for _, event in events] == [Failed, Failed] and status == 503
+    assert {str(event.error) for _, event in events} == {str(events[0][1].error)} and "stuck" in str(events[0][1].error)
+    may_go.set()
+    wait_until(lambda: service.health()["state"] == "ready")
+    service._hung_seconds = SECONDS
+    assert isinstance(asyncio.run(events_of(service, request(assistant, 1)))[-1][1], Finished)
+    wait_until(lambda: is_idle(service))
     assert service.stop(SECONDS)
 
 

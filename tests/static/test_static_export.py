@@ -49,6 +49,18 @@ def tokens_of(predictor, conversations, **settings) -> list:
     return [answer.token_ids for answer in predictor.answer_all(conversations, **settings)]
 
 
+@pytest.mark.parametrize("verify", [True, False])
+def test_loading_tells_how_far_it_is(folder, verify):
+    """In bytes: of the files as they are compared with their checksums, and of the graphs."""
+    told = []
+    load_export(folder, verify=verify, on_progress=lambda *far: told.append(far))
+    done, wholes = zip(*told, strict=True)
+    assert len(done) > 3 if verify else len(done) == 2
+    assert [*done] == sorted({*done}) and {*wholes} == {done[-1]}
+    sizes = sum(path.stat().st_size for path in folder.iterdir() if path.suffix == ".pdiparams")
+    assert done[-1] > sizes * (2 if verify else 1)
+
+
 @pytest.mark.parametrize(
     "name", ["one picture", "another size", "two pictures", "text", "a video and a picture", "a batch"]
 )

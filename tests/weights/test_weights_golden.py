@@ -7,7 +7,9 @@ import numpy as np
 import paddle
 import pytest
 import quantised_files as files
+from reference.quantised import small
 
+from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.layers.linear import Linear
 from paddlemix_qwenvl.layers.parameter import pieces_of
 from paddlemix_qwenvl.weights.checkpoint import open_folder
@@ -16,7 +18,8 @@ from paddlemix_qwenvl.weights.layouts import Bytes, Floats
 from paddlemix_qwenvl.weights.loading import load_weights
 from paddlemix_qwenvl.weights.quantised import Laid, Source
 
-GOLDEN = np.load(Path(__file__).parents[1] / "reference" / "quantised" / "golden.npz")
+FOLDER = Path(__file__).parents[1] / "reference" / "quantised"
+GOLDEN, GREEDY = (np.load(FOLDER / name) for name in ("golden.npz", "greedy.npz"))
 LAYOUTS = {
     "awq": Awq(32),
     "gptq": Gptq(32, version=2),
@@ -58,3 +61,15 @@ def test_the_libraries_own_tensors(tmp_path, name):
     if version_1 is not None:
         again = product(tmp_path / "1", {**tensors, "qzeros": version_1}, replace(LAYOUTS[name], version=1), x)
         np.testing.assert_array_equal(again, found)
+
+
+@pytest.mark.parametrize("kind", small.KINDS)
+def test_greedy_tokens_are_those_of_transformers(tmp_path, kind):
+    """On the dense weights that a folder stands for (tests/reference/quantised/make_greedy.py)."""
+    config = {**small.CONFIG, "quantization_config": small.KINDS[kind][0]}
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(files.write(tmp_path, config, small.tensors(kind)[0]))
+    inputs = {name: paddle.to_tensor(value) for name, value in small.prompt().items()}
+    found, wanted = model(**inputs).logits.numpy()[0, -1], GREEDY[f"{kind}/logits"]
+    assert np.abs(found - wanted).max() < 1e-3 * np.abs(wanted).max()
+    ids, _ = model.generate(**inputs, max_new_tokens=small.NEW_TOKENS, min_new_tokens=small.NEW_TOKENS)
+    np.testing.assert_array_equal(ids.numpy()[0], GREEDY[f"{kind}/ids"])

@@ -10,6 +10,7 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from paddlemix_qwenvl import ops
+from paddlemix_qwenvl.device import to_device
 from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear
 from paddlemix_qwenvl.layers.mlp import SwiGLU
@@ -126,7 +127,7 @@ class VisionTower(nn.Layer):
         """
         grid = _checked(grid_thw, pixel_values)
         layout = vision_layout(grid, self.config.window_tokens, self.config.spatial_merge_size)
-        return self.encode(pixel_values, *(paddle.to_tensor(array) for array in astuple(layout)))
+        return self.encode(pixel_values, *(to_device(array) for array in astuple(layout)))
 
     def encode(self, pixel_values, order, restore, positions, cu_seqlens, cu_window_seqlens):
         """`forward` after the layout, whose arrays these are: only tensor operations."""
@@ -158,7 +159,7 @@ class DealtVisionTower(VisionTower):
         shares = self.parallel.deal(patches.tolist())
         mine = shares[self.parallel.rank]
         if mine:
-            rows = paddle.to_tensor(_places(patches, mine))
+            rows = to_device(_places(patches, mine))
             features = super().forward(pixel_values.index_select(rows), frames[mine])
         else:
             dtype = ops.activation_dtype(self.patch_embed.proj.weight.dtype)
@@ -166,7 +167,7 @@ class DealtVisionTower(VisionTower):
         self.parallel.meet()
         features = self.parallel.all_gather(features, [int(tokens[share].sum()) for share in shares], axis=0)
         order = np.concatenate([_places(tokens, share) for share in shares])
-        return features.index_select(paddle.to_tensor(np.argsort(order)))
+        return features.index_select(to_device(np.argsort(order)))
 
 
 def make_vision_tower(

@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from paddlemix_qwenvl.device import to_device
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
 from paddlemix_qwenvl.models.base import DecoderModel, ModelOutput, PackedPrompt, put_features
 from paddlemix_qwenvl.models.past import PastKeyValues
@@ -133,11 +134,11 @@ class QWenLMHeadModel(Chat, DecoderModel):
         slots = find_slots(rows, visual["image_start_id"], visual["n_queries"])
         if slots:
             pixels = pixels_of(rows, slots, images, visual)
-            features = self.encode(images=paddle.to_tensor(pixels) if images is None else pixels)
+            features = self.encode(images=to_device(pixels) if images is None else pixels)
             where = np.zeros([batch, length], bool)
             for slot in slots:
                 where[slot.row, slot.start : slot.stop] = True
-            where = paddle.to_tensor(where).flatten().index_select(indices)
+            where = to_device(where).flatten().index_select(indices)
             embeddings = put_features(embeddings, where, features)
         position_ids = position_ids.flatten(1).index_select(indices, axis=1)
         return PackedPrompt(embeddings, position_ids, indices, cu_seqlens, deltas, (batch, length))

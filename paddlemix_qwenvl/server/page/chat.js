@@ -97,12 +97,15 @@ function take(turn, chunk) {
   if (choice.finish_reason) turn.finish = choice.finish_reason;
 }
 
+/** What is said where the server wants a key, or another one. */
+export const keyRefused = () => words(settings.api_key ? "wrongKey" : "needsKey");
+
 function explain(error, size, turn) {
   const { message, status } = error;
   const values = { message, size: number(size / 1e6, 1) };
   if (!(error instanceof ApiError)) return message;
   if (status === 413) return words("tooLarge", values);
-  if (status === 401) return words("needsKey");
+  if (status === 401) return keyRefused();
   if (status === 503) return words("busy", values);
   if (status) return message;
   if (turn.text) return words("broken");

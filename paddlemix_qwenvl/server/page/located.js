@@ -1,6 +1,7 @@
 // What an answer points at, read while it arrives. The server's own reading (`delta.grounding`) replaces it at the end.
 
-import { readJson } from "./loose_json.js";
+import { isCut, readJson } from "./loose_json.js";
+import { mentions, namedPicture, pictureKey } from "./pictures.js";
 
 const GRID = [1000, 1000]; // of the tags of Qwen-VL and Qwen2-VL
 const KINDS = new Map([
@@ -10,8 +11,8 @@ const KINDS = new Map([
 ]);
 const LABELS = ["label", "name", "category", "class"];
 const TEXTS = ["text_content", "text"];
+const BETWEEN_BOXES = /^[\s,;:()，；：（）、]*$/;
 const NUMBERS = /-?\d+(?:\.\d+)?/g;
-const MENTION = /(?:picture|image|photo|图片?|第)\s*(\d{1,4})(?!\d)/gi;
 const MOST = 500; // items that are drawn
 const TAGS =
   /<(?:\|object_)?ref(?:_start\|)?>([\s\S]*?)<(?:\/|\|object_)ref(?:_end\|)?>|<\|?(box|quad)(?:_start\|)?>([^<]*)<(?:\/|\|)\2(?:_end\|)?>/g;
@@ -21,17 +22,27 @@ const TAGS =
  *
  * text: an answer, or the beginning of one.
  * pictures: those of the prompt, {size, grid}: [width, height] as given, and of what coordinates count on.
- * image: index of the picture that is meant where the text before does not name one ("Picture 2").
+ * image: index of the picture that is meant where neither JSON (`"image": 2`) nor the text before ("Picture 2") names one.
  */
 export function locate(text, pictures, image) {
   if (!pictures[image]) return [];
-  const found = [...fromTags(text), ...fromJson(text)].sort((a, b) => a.start - b.start);
-  const mentions = pictures.length > 1 ? [...text.matchAll(MENTION)] : [];
-  return found.slice(0, MOST).map((one) => {
-    const named = Number(mentions.findLast((mention) => mention.index < one.start)?.[1]) - 1;
-    const meant = pictures[named] ? named : image;
-    return toItem(one, pictures[meant], meant);
-  });
+  const tags = [...text.matchAll(TAGS)].map((match) => ({ match, start: match.index, end: match.index + match[0].length }));
+  const values = readJson(text);
+  const found = [...fromTags(text, tags), ...fromJson(values)].sort((a, b) => a.start - b.start);
+  const several = pictures.length > 1;
+  const meant = several ? pictureOf(text, [...tags, ...values], found, pictures.length, image) : () => image;
+  const placed = found.filter((one) => pictures[meant(one)] && !(several && one.unsettled));
+  return placed.slice(0, MOST).map((one) => toItem(one, pictures[meant(one)], meant(one)));
+}
+
+/** Tells the index of the picture that a shape is in, by itself or by the prose, which is what is in none of `spans`. Numbers
+ * count from 1, or from 0 in an answer that uses 0. */
+function pictureOf(text, spans, found, count, image) {
+  const named = mentions(text).filter(({ start: at }) => !spans.some(({ start, end }) => start <= at && at < end));
+  const base = [...named.map(({ number }) => number), ...found.map(({ picture }) => picture)].includes(0) ? 0 : 1;
+  const known = named.filter(({ number }) => number >= base && number - base < count);
+  return ({ start, picture }) =>
+    (picture ?? known.findLast((mention) => mention.start < start)?.number ?? image + base) - base;
 }
 
 function toItem({ kind, label, text, coords, ...found }, picture, image) {
@@ -48,10 +59,13 @@ function ordered([left, top, right, bottom]) {
   return [Math.min(left, right), Math.min(top, bottom), Math.max(left, right), Math.max(top, bottom)];
 }
 
-function fromTags(text) {
+function fromTags(text, tags) {
   const found = [];
   let label = "";
-  for (const match of text.matchAll(TAGS)) {
+  let before = 0;
+  for (const { match, start, end } of tags) {
+    if (!BETWEEN_BOXES.test(text.slice(before, start))) label = "";
+    before = end;
     if (match[1] !== undefined) {
       label = match[1].trim();
       continue;
@@ -60,33 +74,37 @@ function fromTags(text) {
     const step = match[2] === "box" ? 4 : 8;
     const kind = numbers.length === 2 ? "point" : { 4: "box", 8: "polygon" }[step];
     for (let i = 0; i + Math.min(step, numbers.length) <= numbers.length && numbers.length > 1; i += step)
-      found.push({ start: match.index, kind, label, text: "", coords: numbers.slice(i, i + step), grid: GRID });
+      found.push({ start, kind, label, text: "", coords: numbers.slice(i, i + step), grid: GRID });
   }
   return found;
 }
 
-function fromJson(text) {
-  const found = [];
-  for (const { value, start } of readJson(text))
-    for (const shape of walk(value, "")) found.push({ start, ...shape });
-  return found;
+function fromJson(values) {
+  return values.flatMap(({ value, start }) => [...walk(value, "")].map((shape) => ({ start, ...shape })));
 }
 
-function* walk(value, name) {
+/** The shapes in a value under the key `name`. Those of an object that may still name their picture are not settled. */
+function* walk(value, name, picture) {
   if (Array.isArray(value)) {
-    for (const child of value) yield* walk(child, Array.isArray(child) ? name : "");
-    if (value.length === 4 && value.every(Number.isFinite)) yield { kind: "box", label: name, text: "", coords: value };
+    for (const child of value) yield* walk(child, Array.isArray(child) ? name : "", picture);
+    if (value.length === 4 && value.every(Number.isFinite))
+      yield { kind: "box", label: name, text: "", coords: value, picture };
   } else if (value !== null && typeof value === "object") {
     const label = first(value, LABELS) || name;
     const text = first(value, TEXTS);
+    const here = pictureKey(value) ?? picture;
+    const unsettled = isCut(value) && here === undefined;
     let own = false;
     for (const [key, child] of Object.entries(value))
       for (const shape of KINDS.has(key) ? shapes(child, KINDS.get(key)) : []) {
         own = true;
-        yield { label, text, ...shape };
+        yield { label, text, picture: here, unsettled, ...shape };
       }
     for (const [key, child] of Object.entries(value))
-      if (!KINDS.has(key) && !(own && numbersOf(child).length)) yield* walk(child, key);
+      if (!KINDS.has(key) && !(own && numbersOf(child).length)) {
+        const named = namedPicture(key);
+        yield* walk(child, named === undefined ? key : "", named ?? here);
+      }
   }
 }
 

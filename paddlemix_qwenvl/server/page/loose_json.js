@@ -6,6 +6,10 @@ const COLON = /\s*:/y;
 const WORD = /true|false|null/y;
 const ESCAPES = { n: "\n", t: "\t", r: "\r", b: "\b", f: "\f" };
 const DEEPEST = 64;
+const cut = new WeakSet();
+
+/** Whether the text stopped in an object. */
+export const isCut = (value) => cut.has(value);
 
 /** A value, where it ends, and whether it is whole or the text stopped in it. */
 class Reader {
@@ -84,6 +88,7 @@ class Reader {
       value[key] = child;
     }
     this.close("}");
+    if (!this.whole) cut.add(value);
     return value;
   }
 
@@ -95,14 +100,14 @@ class Reader {
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
-/** [{value, start}] of every JSON object and array in `text`, outermost ones, in order. */
+/** [{value, start, end}] of every JSON object and array in `text`, outermost ones, in order. */
 export function readJson(text) {
   const found = [];
   const opening = /[{[]/g;
   for (let match; (match = opening.exec(text));) {
     const reader = new Reader(text);
     reader.at = match.index;
-    found.push({ value: reader.value(0), start: match.index });
+    found.push({ value: reader.value(0), start: match.index, end: reader.at });
     opening.lastIndex = Math.max(opening.lastIndex, reader.at);
   }
   return found;

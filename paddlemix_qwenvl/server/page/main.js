@@ -131,11 +131,12 @@ async function watchServer() {
     ready: "",
     draining: words("draining"),
     failed: words("failed"),
+    stuck: words("stuck"),
     unreachable: words("unreachable"),
   };
   byId("server").textContent = saying[state] ?? "";
   if (state === "ready")
-    showModels().catch((error) => composer.notice(error.status === 401 ? words("needsKey") : error.message));
+    showModels().catch((error) => composer.notice(error.status === 401 ? chat.keyRefused() : error.message));
   else setTimeout(watchServer, 1000);
 }
 

@@ -29,12 +29,13 @@ export function change(changes) {
   sessionStorage.setItem(PLACE, JSON.stringify({ api_key }));
 }
 
-/** Shows the settings in a form of fields of their names, and takes what is typed there. `changed(name)` is told. */
+/** Shows the settings in a form of fields of their names, and takes what is typed there, a key when it is whole.
+ * `changed(name)` is told. */
 export function bindForm(form, changed) {
   for (const field of form.elements) {
     if (!field.name) continue;
     field.value = settings[field.name] ?? "";
-    field.addEventListener("input", () => {
+    field.addEventListener(field.type === "password" ? "change" : "input", () => {
       if (!field.validity.valid) return;
       change({
         [field.name]: NUMBERS.includes(field.name) ? (field.value === "" ? null : Number(field.value)) : field.value,

@@ -1,5 +1,7 @@
 """What the page makes of answers that the demo cannot give: read while they come, in every family's form."""
 
+import json
+
 import pytest
 from page_driver import INPUTS, SHAPES, ask, scripted
 
@@ -84,10 +86,43 @@ def test_boxes_lie_on_the_picture_they_are_in(open_page):
 
 def test_boxes_that_arrive_lie_on_the_picture_that_is_named(open_page):
     page = open_page()
-    text = f"Picture 2: {BOX} Picture 1: {BOX} Picture 7: {BOX}"
+    for text in NAMED:
+        wanted = [(item.image, item.label, item.coords) for item in parse(text, SIZES, [GRID] * 2, first=1)]
+        assert in_which_picture(page, text) == wanted, text
+
+
+def test_nothing_is_drawn_on_the_wrong_picture_first(open_page):
+    page = open_page()
+    for text in NAMED:
+        whole = {(image, coords) for image, _, coords in in_which_picture(page, text)}
+        for end in range(len(text)):
+            assert {(image, coords) for image, _, coords in in_which_picture(page, text[:end])} <= whole, text[:end]
+
+
+SIZES = [SIZE, (504, 392)]
+
+
+def box_in(picture) -> str:
+    return f'{BOX[:-1]}, "image": {json.dumps(picture)}}}'
+
+
+NAMED = [
+    f"Picture 2: {BOX} Picture 1: {BOX} Picture 7: {BOX}",
+    f"[{box_in(2)}, {box_in(1)}, {BOX}, {box_in(7)}]",
+    f'[{box_in(1)}, {{"image_index": "2", {BOX[1:]}, {box_in("Picture 1")}]',
+    f"In the first image {BOX}, and 第二张图 {BOX}",
+    f"The second photo: {box_in(1)} {BOX}",
+    f'{{"Picture 1": [{BOX}], "Picture 2": [{BOX}, {box_in(1)}], "others": [{BOX}]}}',
+    f"<ref>image 1</ref><box>(1,2),(3,4)</box> img_2: <box>(1,2),(3,4)</box> {BOX}",
+    '{"bbox_2d": [27, 169, 83, 227], "label": "image 1"} and {"bbox_2d": [1, 2, 3, 4]}',
+    '{"image": 1, "cats": [[1, 2, 30, 40], [5, 6, 70, 80]]}',
+]
+
+
+def in_which_picture(page, text: str) -> list:
     reading = "async ([text, pictures]) => (await import('/page/located.js')).locate(text, pictures, 1)"
-    items = page.evaluate(reading, [text, [{"size": [*SIZE], "grid": [*GRID]}, {"size": [504, 392], "grid": [*GRID]}]])
-    assert [(item["image"], item["coords"][0]) for item in items] == [(1, 27.0), (0, 13.5), (1, 27.0)]
+    items = page.evaluate(reading, [text, [{"size": [*size], "grid": [*GRID]} for size in SIZES]])
+    return [(item["image"], item["label"], tuple(item["coords"])) for item in items]
 
 
 @pytest.mark.parametrize(
