@@ -1,5 +1,7 @@
 """A model on the stand-in card: a decode step waits for nothing, and answers are those of a runner that is waited for."""
 
+import gc
+
 import hub_model
 import numpy as np
 import pytest
@@ -89,6 +91,21 @@ def test_operations_of_a_layer_and_of_a_step():
     }
     assert counts[1].operations - counts[0].operations == 10
     assert counts[0].operations <= 20 + 41
+
+
+def test_answers_leave_no_object_behind(model):
+    def objects_after(count: int) -> int:
+        for _ in range(count):
+            engine.add(request(PROMPTS[0], max_new_tokens=8, **WAYS["penalty"]))
+            engine.forget()
+            events_of(engine)
+        gc.collect()
+        return len(gc.get_objects())
+
+    with card((8, 0), kernels=True):
+        engine = Engine(DeviceRunner(model), 40, 16)
+        before = objects_after(3)
+        assert objects_after(6) == before
 
 
 def test_operations_of_a_graph(model):
