@@ -92,6 +92,22 @@ def _note_upload(counts: Counts, *args, place=None, **kwargs) -> None:
         _note_blocking(counts, "upload")
 
 
+def _note_value(counts: Counts, x, *args, **kwargs) -> None:
+    if not getattr(x, "is_pinned", False):
+        _note_blocking(counts, "upload")
+
+
+def _placed(to_tensor):
+    @functools.wraps(to_tensor)
+    def call(*args, place=None, **kwargs):
+        x = to_tensor(*args, place=place, **kwargs)
+        if place is not None:
+            x.is_pinned = True
+        return x
+
+    return call
+
+
 def _note_read(counts: Counts, x, *args, **kwargs) -> None:
     if not getattr(x, "is_pinned", False):
         _note_blocking(counts, "download")
@@ -99,7 +115,8 @@ def _note_read(counts: Counts, x, *args, **kwargs) -> None:
 
 def watch(patch: pytest.MonkeyPatch) -> None:
     """Have Paddle's own copies noted."""
-    patch.setattr(paddle, "to_tensor", counted(paddle.to_tensor, _note_upload))
+    patch.setattr(paddle, "to_tensor", counted(_placed(paddle.to_tensor), _note_upload))
+    patch.setattr(paddle.Tensor, "set_value", counted(paddle.Tensor.set_value, _note_value))
     for name in READS:
         patch.setattr(paddle.Tensor, name, counted(getattr(paddle.Tensor, name), _note_read))
 

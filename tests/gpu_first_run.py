@@ -26,8 +26,8 @@ from paddlemix_qwenvl.engine.settings import GenerationSettings
 from paddlemix_qwenvl.models.prompts import Prompt
 from paddlemix_qwenvl.ops import definitions
 
-NEAR = {"float32": 1e-4, "bfloat16": 0.03, "float16": 0.004}
-"""Relative to the largest number."""
+NEAR = {"float32": 3e-3, "bfloat16": 0.03, "float16": 0.004}
+"""Relative to the largest number; of float32 on tensor cores."""
 TOKENS, NEW_TOKENS, REPEATS = 997, 128, 5
 
 

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import gpu_first_run as first_run
+import hub_model
 from gpu_stand_in import card
 
 from paddlemix_qwenvl import Qwen2_5_VLConfig
@@ -38,19 +39,10 @@ def test_parity(capsys):
 
 
 def test_benchmark(monkeypatch, capsys):
-    small = {
-        "hidden_size": 64,
-        "intermediate_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 4,
-        "vocab_size": 1024,
-    }
-    small |= {"num_key_value_heads": 2, "vision_config": {"depth": 1, "out_hidden_size": 64}}
-    small["rope_scaling"] = {"type": "mrope", "mrope_section": [2, 3, 3]}
-    of_size = Qwen2_5_VLConfig.of_size
-    monkeypatch.setattr(Qwen2_5_VLConfig, "of_size", lambda size: of_size(size, **small))
+    small = Qwen2_5_VLConfig(**hub_model.config(num_hidden_layers=1, vocab_size=1024))
+    monkeypatch.setattr(Qwen2_5_VLConfig, "of_size", lambda size: small)
     monkeypatch.setattr(first_run, "REPEATS", 1)
     monkeypatch.setattr(first_run, "NEW_TOKENS", 8)
     with card((8, 0), kernels=True):
-        assert first_run.benchmark("3B", None, False)
-    assert capsys.readouterr().out.startswith("3B bfloat16: 997 tokens in ")
+        assert first_run.benchmark("3B", None, False, "float32")
+    assert capsys.readouterr().out.startswith("3B float32: 997 tokens in ")

@@ -12,7 +12,7 @@ from paddlemix_qwenvl.engine.capture import Captures
 from paddlemix_qwenvl.engine.packing import Sizes, marks_of, pack, unpack
 from paddlemix_qwenvl.engine.runner import Drawn, ModelRunner, StepInputs
 from paddlemix_qwenvl.engine.sampling import Row
-from paddlemix_qwenvl.engine.transfers import Download, upload
+from paddlemix_qwenvl.engine.transfers import Download, Uploads
 
 _ROWS = 64  # of the tokens that are kept; more where steps have more
 
@@ -34,7 +34,7 @@ class DeviceRunner(ModelRunner):
 
     def __init__(self, model, no_cuda_graph: bool = False):
         super().__init__(model)
-        self._captures = Captures(not no_cuda_graph)
+        self._captures, self._uploads = Captures(not no_cuda_graph), Uploads()
         self._drawn = paddle.zeros([_ROWS], "int32")
         self._spare_block = self._block_size = 0
 
@@ -51,15 +51,15 @@ class DeviceRunner(ModelRunner):
             more = paddle.zeros([sizes.rows - self._drawn.shape[0]], "int32")
             self._drawn = paddle.concat([self._drawn, more])
             self._captures.clear()
-        packed, pinned = upload(pack(inputs, rows, sizes, self._spare_block, self._block_size))
+        packed = self._uploads.upload(pack(inputs, rows, sizes, self._spare_block, self._block_size))
         with paddle.no_grad():
             captured = self._captures.get(sizes)
             if captured is not None:
                 paddle.assign(packed, captured.tensors[0])
                 captured.replay()
-                return _Queued(Download(captured.output, pinned), len(rows))
+                return _Queued(Download(captured.output), len(rows))
             run = partial(self._decode, packed, self._drawn, sizes)
-            queued = _Queued(Download(run(), pinned), len(rows))
+            queued = _Queued(Download(run()), len(rows))
             self._captures.done(sizes, run, [packed, self._drawn, *self._cache.keys, *self._cache.values])
         return queued
 

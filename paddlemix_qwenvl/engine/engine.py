@@ -141,11 +141,7 @@ class Engine:
             request_ids: those that are told of, the others' events wait for whoever asks for them; None for all.
         """
         with self._lock:
-            plan = self._plan()
-            if plan.parts:
-                self._run(plan)
-            else:
-                self._read()
+            self._run(self._plan())
             asked = [request_ids is None or event.request_id in request_ids for event in self._events]
             events = [event for event, told in zip(self._events, asked, strict=True) if told]
             self._events = [event for event, told in zip(self._events, asked, strict=True) if not told]
@@ -190,9 +186,7 @@ class Engine:
         """One pass of the model, and what follows from it."""
         if plan.copies:
             self.runner.copy_blocks(plan.copies)
-        goes_ahead = self.runner.is_asynchronous and all(
-            each.sequence.may_be_read_late and not each.drafts for each in plan.parts
-        )
+        goes_ahead = self.runner.is_asynchronous and plan.may_be_read_late
         if not goes_ahead:
             self._read()
         decoding = sum(part.sequence.remaining == 1 for part in plan.parts)
@@ -235,11 +229,10 @@ class Engine:
     def _go_ahead(self, sequences: list[Sequence], inputs: StepInputs) -> None:
         """Queue one token more of each, and take those that the step before drew."""
         drawn = self.runner.decode(inputs, [row for each in sequences for row in rows_of(each, [])])
-        for sequence in sequences:
-            sequence.computed += 1
         self._read()
         self._queued = sequences, drawn
         for row, sequence in enumerate(sequences):
+            sequence.computed += 1
             sequence.expect(row)
         if any(sequence.total == sequence.ids.size for sequence in sequences):  # it ends, whatever it is
             self._read()
@@ -390,8 +383,7 @@ class Engine:
 
     def _lives(self, sequence: Sequence) -> bool:
         """Whether its answer goes on."""
-        group = self._groups.get(sequence.key[1])
-        return group is not None and sequence in group.sequences
+        return sequence.key[1] in self._groups and sequence in self._group_of(sequence).sequences
 
     def _group_of(self, sequence: Sequence) -> Group:
         return self._groups[sequence.key[1]]

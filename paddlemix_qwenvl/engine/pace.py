@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from paddlemix_qwenvl.engine.sequence import Sequence
+if TYPE_CHECKING:
+    from paddlemix_qwenvl.engine.sequence import Sequence
 
 _FEW = 8  # tokens of prompts in a step, at least
 _LONGEST_WAIT = 2.5  # usual steps that one step may take, a half less than three

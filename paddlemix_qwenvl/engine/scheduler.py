@@ -35,6 +35,12 @@ class Plan:
     parts: list[Part] = field(default_factory=list)
     copies: list[tuple[int, int]] = field(default_factory=list)
 
+    @property
+    def may_be_read_late(self) -> bool:
+        """The step after it does not depend on what it draws, but for who ends."""
+        late = [part.sequence.may_be_read_late and not part.drafts for part in self.parts]
+        return bool(late) and all(late)
+
 
 class Scheduler:
     """The sequences of an engine.

@@ -6,22 +6,31 @@ import numpy as np
 import paddle
 
 
-def upload(array: np.ndarray) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """An array on the GPU, and the pinned copy that has to live until work queued after it has been waited for."""
-    pinned = paddle.to_tensor(array, place=paddle.CUDAPinnedPlace())
-    return pinned.cuda(blocking=False), pinned
+class Uploads:
+    """Arrays to the GPU. Of pinned memory there are two pieces a size: one is filled while the other is still copied from, so that
+    before the third array of a size what was queued behind the first has to be waited for.
+    """
+
+    def __init__(self):
+        self._pinned: dict[int, list[paddle.Tensor]] = {}
+
+    def upload(self, array: np.ndarray) -> paddle.Tensor:
+        """A flat int32 array on the GPU."""
+        pieces = self._pinned.setdefault(array.size, [])
+        if len(pieces) < 2:
+            pinned = paddle.to_tensor(array, place=paddle.CUDAPinnedPlace())
+        else:
+            pinned = pieces.pop(0)
+            pinned.set_value(array)
+        pieces.append(pinned)
+        return pinned.cuda(blocking=False)
 
 
 class Download:
-    """A tensor of the GPU on its way to the host.
+    """A tensor of the GPU on its way to the host, as the work queued so far leaves it."""
 
-    Args:
-        x: as the work queued so far leaves it.
-        keeps: lives as long as this.
-    """
-
-    def __init__(self, x: paddle.Tensor, keeps: object = None):
-        self._host, self._keeps = x.pin_memory(blocking=False), keeps
+    def __init__(self, x: paddle.Tensor):
+        self._host = x.pin_memory(blocking=False)
         self._arrived = paddle.device.cuda.Event()
         self._arrived.record()
 

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import paddle
+
 from paddlemix_qwenvl import hub
+from paddlemix_qwenvl.device import usable_dtype
 from paddlemix_qwenvl.dtypes import DTYPES, dtype_name
 from paddlemix_qwenvl.errors import CheckpointError, ConfigurationError, ParallelError
 from paddlemix_qwenvl.models import unsupported
@@ -29,20 +32,24 @@ _FULFILLED = {
 
 
 def loading_dtype(dtype: Any, torch_dtype: Any, config) -> str:
-    """The dtype of the weights: the first that is given, else the config's; "auto" is the config's, too.
+    """The dtype of the weights: the first that is given, else the config's; "auto" is the config's, too. On a GPU without bfloat16
+    a config's becomes float16.
 
     Args:
         dtype, torch_dtype: a name, such as "bfloat16" or "torch.bfloat16", or Paddle's or PyTorch's object of that name.
 
     Raises:
-        ConfigurationError: a dtype that weights cannot have.
+        ConfigurationError: a dtype that weights cannot have, or the GPU has not.
     """
-    for name, given in (("dtype", dtype), ("torch_dtype", torch_dtype), ("the config's dtype", config.dtype)):
-        if given is None or (given == "auto" and name != "the config's dtype"):
+    own, device = "the config's dtype", paddle.device.get_device()
+    for name, given in (("dtype", dtype), ("torch_dtype", torch_dtype), (own, config.dtype)):
+        if given is None or (given == "auto" and name != own):
             continue
         if dtype_name(given) not in DTYPES:
             raise ConfigurationError(f"{name} is {given!r}: it must be one of {', '.join(DTYPES)}.")
-        return dtype_name(given)
+        if name == own and dtype_name(given) == "bfloat16":
+            return usable_dtype(None, device) or "bfloat16"
+        return usable_dtype(dtype_name(given), device)
     return "float32"
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from paddlemix_qwenvl import cli
 from paddlemix_qwenvl.engine.session import Assistant
+from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.models.conversations import question_about
 
 ROOT = Path(__file__).parents[2]
@@ -179,6 +180,20 @@ def test_errors_are_one_line(hub_folder, arguments, says):
     result = run("infer", "--model_path", hub_folder, *arguments)
     assert result.exit_code == 1 and result.stdout == ""
     assert says in result.stderr and result.stderr.startswith("error: ") and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [["infer", "--question", QUESTION], ["chat"]])
+def test_a_card_that_is_told_of_each_operation(monkeypatch, command):
+    given = {}
+
+    def load(model_path, **how):
+        given.update(how)
+        raise CheckpointError("no")
+
+    monkeypatch.setattr(Assistant, "load", load)
+    assert run(*command, "--no_cuda_graph").exit_code == 1 and given == {"no_cuda_graph": True}
+    given.clear()
+    assert run(*command).exit_code == 1 and given == {}
 
 
 @pytest.mark.parametrize("arguments", [["--dtype", "float8"], ["--quantization", "int3"], ["--temperature", -1]])

@@ -34,6 +34,7 @@ class TableModel:
     """Logits of `vocab` tokens, drawn with a deviation of `scale` from a generator that the history seeds."""
 
     pieces = 3  # that a picture is encoded in beside answers
+    is_asynchronous = False
 
     def __init__(self, vocab: int, seed: int = 0, scale: float = 2.0, context: int = 10_000, dtype: str = "float32"):
         self.vocab, self.seed, self.scale = vocab, seed, scale

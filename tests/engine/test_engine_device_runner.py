@@ -1,13 +1,21 @@
 """A model on the stand-in card: a decode step waits for nothing, and answers are those of a runner that is waited for."""
 
+import gc
+
+import hub_model
+import numpy as np
 import pytest
 from gpu_counts import counting
 from gpu_stand_in import card
-from table_model import events_of, finished, request
+from table_model import events_of, finished
 
+from paddlemix_qwenvl import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.engine.device_runner import DeviceRunner, runner_of
 from paddlemix_qwenvl.engine.engine import Engine
 from paddlemix_qwenvl.engine.runner import ModelRunner
+from paddlemix_qwenvl.engine.sequence import Request
+from paddlemix_qwenvl.engine.settings import GenerationSettings
+from paddlemix_qwenvl.models.prompts import Prompt
 
 PROMPTS = ([5, 6, 7], [8, 9] * 40, [10], [5, 6, 7, 11, 12])
 WAYS = {
@@ -18,10 +26,15 @@ WAYS = {
 }
 
 
+def request(prompt: list[int], **settings) -> Request:
+    positions = np.broadcast_to(np.arange(len(prompt)), (3, len(prompt)))
+    return Request(Prompt(np.array(prompt), positions, len(prompt), []), GenerationSettings(**settings))
+
+
 def answers(runner, settings: dict) -> dict:
     engine = Engine(runner, 40, 16)
     for seed, prompt in enumerate(PROMPTS):
-        engine.add(request(prompt, settings={"max_new_tokens": 8 + seed, "seed": seed, **settings}))
+        engine.add(request(prompt, max_new_tokens=8 + seed, seed=seed, **settings))
     found = finished(events_of(engine))
     return {key: (event.token_ids, event.reason, round(event.score, 4)) for key, event in found.items()}
 
@@ -44,7 +57,7 @@ def decode_step(model, ways: str = "greedy", prompts: int = 1, **options):
     with card((8, 0), kernels=True):
         engine = Engine(DeviceRunner(model, **options), 40, 16)
         for prompt in PROMPTS[:prompts]:
-            engine.add(request(prompt, settings={"max_new_tokens": 20, **WAYS[ways]}))
+            engine.add(request(prompt, max_new_tokens=20, **WAYS[ways]))
         for _ in range(8):
             engine.step()
         with counting() as counts:
@@ -61,11 +74,39 @@ def test_no_wait_for_the_device_in_a_decode_step(model, ways, no_cuda_graph):
     assert counts.played["graph"] == (not no_cuda_graph)
 
 
-def test_operations_of_a_step(model):
-    counts = decode_step(model, no_cuda_graph=True)
-    print(counts.operations, counts.played)
-    counts = decode_step(model, "penalty", no_cuda_graph=True)
-    print(counts.operations, counts.played)
-    counts = decode_step(model)
-    print(counts.operations, counts.played)
-    assert 0
+def test_operations_of_a_layer_and_of_a_step():
+    """Of a layer: two norms, four products, rotation and cache, attention, SwiGLU, and a view."""
+    counts = []
+    for layers in (2, 3):
+        config = Qwen2_5_VLConfig(**hub_model.config(num_hidden_layers=layers))
+        counts.append(decode_step(Qwen2_5_VLForConditionalGeneration(config).eval(), no_cuda_graph=True))
+    a_layer = counts[1].played - counts[0].played
+    assert a_layer == {
+        "fused_rms_norm": 2,
+        "fused_matmul_bias": 1,
+        "qkv_write_cache": 1,
+        "decode_attention": 1,
+        "_matmul": 3,
+        "swiglu": 1,
+    }
+    assert counts[1].operations - counts[0].operations == 10
+    assert counts[0].operations <= 20 + 41
+
+
+def test_answers_leave_no_object_behind(model):
+    def objects_after(count: int) -> int:
+        for _ in range(count):
+            engine.add(request(PROMPTS[0], max_new_tokens=8, **WAYS["penalty"]))
+            engine.forget()
+            events_of(engine)
+        gc.collect()
+        return len(gc.get_objects())
+
+    with card((8, 0), kernels=True):
+        engine = Engine(DeviceRunner(model), 40, 16)
+        before = objects_after(3)
+        assert objects_after(6) == before
+
+
+def test_operations_of_a_graph(model):
+    assert decode_step(model).operations == 2

@@ -92,6 +92,15 @@ def test_an_engine_may_lead_for_as_long_as_it_likes():
     assert first == second == [answered(TableModel(VOCAB), 200)] * 2
 
 
+def test_a_cache_is_made_after_a_collective():
+    """The first one outside of static graphs makes NCCL's ring, without which theirs fail."""
+    done, runner = [], TableModel(VOCAB)
+    runner.allocate = lambda *sizes: done.append("allocate")
+    rank = SimpleNamespace(rank=0, degree=2, broadcast=lambda x: done.append("broadcast") or x)
+    LeadingRunner(runner, rank).allocate(4, 4)
+    assert done == ["broadcast", "allocate"]
+
+
 @pytest.mark.parametrize("prepared", [True, False])
 @pytest.mark.parametrize("error", [PromptError("too long: shorten it."), GenerationError("ä\nno")], ids=repr)
 def test_an_error_of_the_package_is_the_same_on_all_ranks(error, prepared):

@@ -54,7 +54,7 @@ def test_sums_over_float16s_largest_number(norm_class, dtype, size):
         wanted = norm(paddle.to_tensor(np.sum(parts[:count], 0))).numpy()
         assert y.dtype == first.dtype
         np.testing.assert_allclose(
-            y.astype("float32").numpy(), wanted, atol={"float32": 1e-5, "float16": 4e-3}.get(dtype, 0.05)
+            y.astype("float32").numpy(), wanted, atol={"float32": 1e-5, "float16": 4e-3}.get(dtype, 0.1)
         )
 
 

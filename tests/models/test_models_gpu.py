@@ -1,5 +1,7 @@
 """Both families through the stand-in card: they answer as they do on the CPU, within the rounding of the card's dtype."""
 
+from types import SimpleNamespace
+
 import hub_model
 import numpy as np
 import paddle
@@ -10,9 +12,10 @@ from reference.qwen_vl import qwen_vl_cases
 from test_parallel import on_all_ranks, ranks_of
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration, QWenLMHeadModel
-from paddlemix_qwenvl.errors import GenerationError
+from paddlemix_qwenvl.errors import ConfigurationError, GenerationError
 from paddlemix_qwenvl.layers.formats import Int8
 from paddlemix_qwenvl.layers.linear import RowParallelLinear
+from paddlemix_qwenvl.models.loading import loading_dtype
 from paddlemix_qwenvl.parallel import using
 
 # Sizes that Paddle's kernels take, but for the inner widths, which are filled up for them, and the tower's gates.
@@ -184,6 +187,19 @@ def test_float16_where_residuals_pass_its_largest_number(family, capability):
         found = logits(model, given)
     limit = GROWTH * ROUNDING["float16"] * np.sqrt((wanted**2).mean())
     assert np.sqrt(((found - wanted) ** 2).mean()) < limit
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (7, 5)])
+def test_a_card_without_bfloat16(capability):
+    """What a config says becomes float16 there; what is asked for is refused."""
+    released = SimpleNamespace(dtype="bfloat16")
+    with card(capability):
+        assert loading_dtype("auto", None, released) == "float16"
+        assert loading_dtype(None, None, SimpleNamespace(dtype="float32")) == "float32"
+        with pytest.raises(ConfigurationError, match="has no bfloat16: give --dtype float16"):
+            loading_dtype(None, "bfloat16", released)
+    with card((8, 0)):
+        assert loading_dtype(None, None, released) == "bfloat16"
 
 
 def test_numbers_that_are_none_are_told(family):
