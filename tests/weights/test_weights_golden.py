@@ -7,6 +7,7 @@ import numpy as np
 import paddle
 import pytest
 import quantised_files as files
+from cpu_paths import product_error, running_product
 from reference.quantised import small
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
@@ -57,7 +58,10 @@ def test_the_libraries_own_tensors(tmp_path, name):
     x = np.random.default_rng(0).standard_normal((5, 96)).astype(np.float32)
     wanted = x @ value.T
     found = product(tmp_path, tensors, LAYOUTS[name], x)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max())
+    error = 1e-3 * np.abs(wanted).max()
+    if isinstance(LAYOUTS[name], Floats):  # some CPUs multiply them in bfloat16
+        error = max(error, product_error(running_product("fp8", len(x)), "fp8", x, value).max())
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=error)
     if version_1 is not None:
         again = product(tmp_path / "1", {**tensors, "qzeros": version_1}, replace(LAYOUTS[name], version=1), x)
         np.testing.assert_array_equal(again, found)
