@@ -21,7 +21,6 @@ from paddlemix_qwenvl.ops import definitions, dispatch, location
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("attention", "fp8", "gradients", "int4", "linear", "norm", "padding", "rotary", "sample")
-KERNEL_TESTS = [Path(__file__).with_name(f"test_ops_{name}.py") for name in NAMES]
 
 
 def python(*arguments, **environment):
@@ -199,13 +198,22 @@ if not PLAIN_ONLY:
         ):
             assert np.array_equal(found.numpy(), wanted.numpy())
 
+    def kernel_tests(names, **environment) -> str:
+        """What the tests of these kernels print on the path that `environment` forces."""
+        files = [str(Path(__file__).with_name(f"test_ops_{name}.py")) for name in names]
+        clean = {name: "" for name in FORCED_BY}
+        done = python(
+            *("-m", "pytest", "-q", "-x", "-k", "compiled and not plain", *files),
+            **{**clean, **environment, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stdout[-2000:]
+        return done.stdout
+
     @pytest.mark.parametrize("path", paths_of_this_cpu())
     def test_every_path_of_this_cpu(path):
         """The tests of the kernels once more on each, as on an older CPU."""
-        clean = {name: "" for name in FORCED_BY}
-        done = python(
-            *("-m", "pytest", "-q", "-x", "-k", "compiled and not plain", *map(str, KERNEL_TESTS)),
-            **{**clean, **PATHS[path][0], "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stdout[-2000:]
-        assert f"CPU kernels of this run: compiled for {path}," in done.stdout
+        assert f"CPU kernels of this run: compiled for {path}," in kernel_tests(NAMES, **PATHS[path][0])
+
+    def test_onednn_beside_older_kernels():
+        """As from a compiler that does not know AVX512-BF16, where the CPU has it: oneDNN takes narrow weights of every kind."""
+        kernel_tests(("fp8", "int4", "linear"), QWENVL_ISA="avx512_vnni")
