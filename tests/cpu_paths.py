@@ -16,7 +16,10 @@ PATHS = {
         ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
     ),
     "avx512_vnni": ({"QWENVL_ISA": "avx512_vnni", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}, ("avx512_vnni",)),
-    "avx512_bf16": ({"QWENVL_ISA": "avx512_bf16", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, ("avx512_bf16", "avx512vbmi")),
+    "avx512_bf16": (
+        {"QWENVL_ISA": "avx512_bf16", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"},
+        ("avx512_bf16", "avx512vbmi"),
+    ),
     "amx": ({}, ("avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")),
 }
 FORCED_BY = ("QWENVL_ISA", "ONEDNN_MAX_CPU_ISA")

@@ -10,7 +10,16 @@ from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.ops.int4 import Int4Weight, int4_group_size
 
-SIZES = [(32, 32, 5), (96, 32, 1), (128, 64, 9), (288, 96, 7), (640, 128, 19), (768, 256, 5), (1184, 1184, 6), (4480, 128, 150)]
+SIZES = [
+    (32, 32, 5),
+    (96, 32, 1),
+    (128, 64, 9),
+    (288, 96, 7),
+    (640, 128, 19),
+    (768, 256, 5),
+    (1184, 1184, 6),
+    (4480, 128, 150),
+]
 """Inputs, inputs of a group, outputs."""
 ROWS = [0, 1, 2, 3, 4, 5, 8, 9, 17, 33, 70]
 
@@ -61,7 +70,7 @@ def test_linear_int4(way, inputs, group_size, outputs, zeros, order, dtype):
 
 @pytest.mark.parametrize("number", [np.inf, np.nan])
 def test_a_row_that_is_not_finite_gives_none(way, number):
-    weight, exact = int4(640, 128, 5, zeros=True)
+    weight, _ = int4(640, 128, 5, zeros=True)
     for rows in (2, 9, 40):
         x = np.random.default_rng(3).normal(size=(rows, 640))
         x[1, 600] = number

@@ -50,11 +50,12 @@ void outputs(Few& few, const Operands& p, const float* x, int64_t j, int64_t apa
         few.template tile<R, rows>(j, apart, x, m, p.m, first, least(p.k, first + depth), sums + m);
       });
     }
+  int64_t output = j, row = 0;
   for (int64_t i = 0; i < R * p.m; i += W) {
     const vfloat totals = qwenvl::QWENVL_ISA::sums(sums + i);
-    for (int64_t l = i; l < least(R * p.m, i + W); ++l) {
-      const int64_t output = j + l / p.m * apart;
-      p.y[l % p.m * p.n + output] = p.finish(totals[l - i], output);
+    for (int64_t l = 0; l < least(R * p.m - i, W); ++l) {
+      p.y[row * p.n + output] = p.finish(totals[l], output);
+      if (++row == p.m) row = 0, output += apart;
     }
   }
 }

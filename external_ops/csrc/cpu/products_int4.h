@@ -86,9 +86,9 @@ INLINE void widen_piece(const uint8_t* q, int zero, int16_t* to) {
 // take off is, for each group, scale * zero times the sum of its x: a product of its own, with a lane for each group.
 class Int4FewRows : Int4Rows {
  public:
-  static constexpr int64_t MOST = IntegerProducts<Int8>::MOST;
+  static constexpr int64_t MOST = W == 16 ? 12 : QWENVL_FEW_ROWS;
   static constexpr int TILE = W == 16 ? 6 : 2;
-  static constexpr int64_t TILE_DEPTH = 1024;
+  static constexpr int64_t TILE_DEPTH = 2048;
 
   explicit Int4FewRows(const QwenvlInt4Weight* w)
       : Int4Rows(w), slot_(w->group % UNIT == 0 ? UNIT : w->group % (UNIT / 2) == 0 ? UNIT / 2 : PIECE) {}
@@ -134,8 +134,9 @@ class Int4FewRows : Int4Rows {
  private:
   typedef uint16_t vwords __attribute__((vector_size(4 * W)));
   static constexpr int64_t UNIT = 8 * W, BLOCK = IntegerLimits<Int8>::depth;
-  static constexpr int64_t SPAN = 2 * BLOCK;  // inputs whose scales are loaded at a time
-  const int64_t slot_;                        // inputs for which a register has one scale
+  static constexpr int64_t SPAN = TILE_DEPTH;  // inputs whose scales are loaded at a time
+  static constexpr int64_t AHEAD = 2048;       // bytes: those of the rows to come where there is one tile
+  const int64_t slot_;                         // inputs for which a register has one scale
 
   static int64_t blocks(int64_t k) { return (k + BLOCK - 1) / BLOCK; }
   float* steps_of(const float* arranged, int64_t total) const { return (float*)arranged + whole_groups(groups) * total; }
@@ -235,7 +236,10 @@ class Int4FewRows : Int4Rows {
       for (int64_t u = 0; u < whole; ++u) {
         multiply(u, rows);
 #pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) rows[r] += UNIT / 2;
+        for (int r = 0; r < R; ++r) {
+          if (total == M) __builtin_prefetch(rows[r] + AHEAD);
+          rows[r] += UNIT / 2;
+        }
       }
       if (const int64_t left = least(BLOCK, last - block) % UNIT) {
         uint8_t parts[R][UNIT / 2] = {};
@@ -252,7 +256,8 @@ class Int4FewRows : Int4Rows {
   // Adds to totals [M] what a unit of a weight's row gives.
   template <int M>
   static INLINE void add_unit(const uint8_t* unit, vfloat scale, const int16_t* x, vfloat* totals) {
-    const vwords words = load_as<vwords>(unit);
+    vwords words = load_as<vwords>(unit);
+    __asm__("" : "+v"(words));  // they are read once
     const vshort weights[4] = {(vshort)(words & 15), (vshort)(words >> 4 & 15), (vshort)(words >> 8 & 15), (vshort)(words >> 12)};
 #pragma GCC unroll 6
     for (int l = 0; l < M; ++l) {
