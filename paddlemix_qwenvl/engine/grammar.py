@@ -14,6 +14,7 @@ Source: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md, json
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import takewhile
@@ -28,6 +29,8 @@ from paddlemix_qwenvl.models.tokenizer import Tokenizer
 MAX_BYTES = 64 << 10
 """Of a grammar's text."""
 _TRIED = 64  # grammars of a vocabulary that are known to compile
+_BOUNDS = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+_LITTLE, _EXACT = 1e-9, 2**40
 _EXAMPLE = '{"type": "object"}'
 _BLANK = r"[ \t]|\r?\n[ \t]{0,32}"
 _SEPARATORS = {"item_separator": ",", "key_separator": ":", "whitespace_flexible": True, "whitespace_pattern": _BLANK}
@@ -225,7 +228,7 @@ def json_rule(schema: dict | str) -> str:
     kind, found = "JSON schema", schema
     try:
         found = json.loads(schema) if isinstance(schema, str) else schema
-        text = json.dumps(found, allow_nan=False)
+        text = json.dumps(_with_closed_ranges(found), allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
         raise GenerationError(f"the {kind} is no JSON ({error}): give an object such as {_EXAMPLE}.") from error
     if not isinstance(found, dict):
@@ -235,6 +238,28 @@ def json_rule(schema: dict | str) -> str:
         raise GenerationError(f"x-guidance of the {kind} is {options!r:.100}: give an object or leave it out.")
     _check_size(text, kind)
     return f"%json {json.dumps(json.loads(text) | {'x-guidance': options | _SEPARATORS})}"
+
+
+def _with_closed_ranges(schema: Any) -> Any:
+    """A schema whose ranges of less than 1 that leave an end out begin or end a little further in: llguidance 1.9 lets such an end
+    be written where it is a whole number.
+    """
+    if isinstance(schema, list):
+        return [*map(_with_closed_ranges, schema)]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: each if key in ("const", "enum") else _with_closed_ranges(each) for key, each in schema.items()}
+    lows, highs = ([found[name] for name in names if name in found] for names in _BOUNDS)
+    if not lows or not highs or {*map(type, lows + highs)} - {int, float}:
+        return found
+    largest = max(map(abs, lows + highs))
+    if largest < _EXACT and 0 < (width := min(highs) - max(lows)) < 1:
+        little = min(max(_LITTLE, 4 * math.ulp(largest)), width / 4)
+        if "exclusiveMinimum" in found:
+            found["minimum"] = max(found.pop("exclusiveMinimum") + little, *lows)
+        if "exclusiveMaximum" in found:
+            found["maximum"] = min(found.pop("exclusiveMaximum") - little, *highs)
+    return found
 
 
 def _words(token_ids: Iterable[int], size: int) -> np.ndarray:

@@ -186,6 +186,31 @@ def test_every_answer_of_a_random_model_is_valid(tokens, untried):
         fuzz_schemas.check(schema, text)
 
 
+RANGES = [
+    ({"exclusiveMinimum": 1, "maximum": 1.3}, ["1", "1.0", "1.4"], ["1.3", "1.25", "1.0001"]),
+    ({"exclusiveMinimum": 0, "exclusiveMaximum": 0.3}, ["0", "0.0", "0.3"], ["0.1", "0.001"]),
+    ({"minimum": -1.3, "exclusiveMaximum": -1.0}, ["-1", "-1.0", "-1.31"], ["-1.3", "-1.001"]),
+    ({"exclusiveMinimum": 0, "exclusiveMaximum": 1}, ["0", "1", "1.0"], ["0.5", "0.999"]),
+    ({"minimum": 0, "exclusiveMinimum": -1, "maximum": 0.2, "exclusiveMaximum": 0.3}, ["0.21", "0.3"], ["0", "0.2"]),
+    ({"exclusiveMinimum": 4e9, "maximum": 4e9 + 0.5}, ["4000000000"], ["4000000000.5"]),
+    ({"exclusiveMinimum": 3, "maximum": 5}, ["3", "5.1"], ["3.001", "4", "5"]),
+]
+
+
+@pytest.mark.parametrize(("bounds", "wrong", "right"), RANGES, ids=str)
+def test_an_end_that_is_left_out_is_not_written(bounds, wrong, right, of_demo, untried):
+    """Neither on its own nor within, while a constant that looks like a range stays as it is."""
+    tokenizer, _ = guided.demo()
+    number = {"type": "number", **bounds}
+    for schema, form in ((number, "{}"), ({"prefixItems": [{"anyOf": [number]}], "items": False}, "[{}]")):
+        grammar = Grammar.json_schema(schema, of_demo)
+        ends = [tokenizer.encode(form.format(text)) for text in (*wrong, *right)]
+        accepted = [grammar.matcher().accepted([*ids, of_demo.end_ids[0]]) == len(ids) + 1 for ids in ends]
+        assert accepted == [False] * len(wrong) + [True] * len(right)
+    constant = Grammar.json_schema({"const": {"exclusiveMinimum": 0, "maximum": 0.5}}, of_demo)
+    assert json.loads(guided.answer(constant, tokenizer, 0)[1]) == {"exclusiveMinimum": 0, "maximum": 0.5}
+
+
 def test_any_object(tokens):
     tokenizer, vocabulary = tokens
     grammar = Grammar.json_object(vocabulary)
@@ -247,6 +272,8 @@ WRONG = {
     "a keyword": (Grammar.json_schema, {"not": {}}, "Unimplemented keys"),
     "nothing fits": (Grammar.json_schema, {"type": "integer", "minimum": 3, "maximum": 2}, "Unsatisfiable"),
     "nothing ends": (Grammar.json_schema, {"$ref": "#"}, "no answer fits it"),
+    "a bound": (Grammar.json_schema, {"type": "number", "minimum": "1", "exclusiveMaximum": 1.5}, "cannot be compiled"),
+    "large bounds": (Grammar.json_schema, {"type": "number", "minimum": 10**400, "maximum": 0.5}, "cannot be compiled"),
     "options": (Grammar.json_schema, {"x-guidance": 5}, "x-guidance of the JSON schema is 5: give an object"),
     "half a character": (Grammar.json_schema, {"const": "\ud800"}, "cannot be compiled: .*hex escape"),
     "an expression": (Grammar.regex, "(", "the regular expression cannot be compiled: .*unclosed group"),
