@@ -29,7 +29,7 @@ def test_copies_and_operations():
         assert counts.log[1:] == ["blocking download"] * 3
         counts.log.clear()
         pinned = paddle.to_tensor(np.arange(3), place=paddle.CUDAPinnedPlace())
-        pinned.set_value(np.arange(3))
+        pinned.get_tensor().set(np.arange(3), paddle.CUDAPinnedPlace())
         assert not counts.log
         paddle.zeros([2]).set_value(np.ones(2, np.float32))
         assert counts.log.pop() == "blocking upload"

@@ -22,7 +22,7 @@ class Captured:
         output: of `run`; written anew by each `replay`.
 
     Raises:
-        RuntimeError, OSError, ValueError: something of it cannot be captured.
+        RuntimeError, OSError, ValueError, MemoryError: something of it cannot be captured.
     """
 
     def __init__(self, run: Callable[[], paddle.Tensor], tensors: Sequence[paddle.Tensor]):
@@ -64,7 +64,7 @@ class Captures:
             return
         try:
             self._found[key] = Captured(run, tensors)
-        except (AssertionError, OSError, RuntimeError, ValueError) as error:
+        except (AssertionError, MemoryError, OSError, RuntimeError, ValueError) as error:
             self._is_on = False
             reason = str(error).strip().split("\n")[-1]
             _LOG.warning("decode steps are queued operation by operation, since they cannot be captured: %s", reason)

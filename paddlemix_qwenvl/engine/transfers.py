@@ -16,12 +16,12 @@ class Uploads:
 
     def upload(self, array: np.ndarray) -> paddle.Tensor:
         """A flat int32 array on the GPU."""
-        pieces = self._pinned.setdefault(array.size, [])
+        pieces, place = self._pinned.setdefault(array.size, []), paddle.CUDAPinnedPlace()
         if len(pieces) < 2:
-            pinned = paddle.to_tensor(array, place=paddle.CUDAPinnedPlace())
+            pinned = paddle.to_tensor(array, place=place)
         else:
             pinned = pieces.pop(0)
-            pinned.set_value(array)
+            pinned.get_tensor().set(array, place)  # `set_value` would move it to the GPU
         pieces.append(pinned)
         return pinned.cuda(blocking=False)
 
