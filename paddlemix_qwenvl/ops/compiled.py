@@ -50,6 +50,7 @@ _LINEAR_INT4 = _kernel("linear_int4")
 _RMS_NORM, _ADD_RMS_NORM = map(_kernel, ("rms_norm", "add_rms_norm"))
 _LAYER_NORM, _ADD_LAYER_NORM = map(_kernel, ("layer_norm", "add_layer_norm"))
 _VARLEN_ATTENTION, _QKV_ATTENTION = map(_kernel, ("varlen_attention", "qkv_attention"))
+_NARROW_QKV_ATTENTION = _kernel("narrow_qkv_attention")
 _CACHED_ATTENTION, _DECODE_ATTENTION = map(_kernel, ("cached_attention", "decode_attention"))
 _SAMPLE = _kernel("sample")
 
@@ -80,9 +81,10 @@ def varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=False, scale=No
     return _run(_VARLEN_ATTENTION, q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)[0]
 
 
-def qkv_attention(qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal=False):
+def qkv_attention(qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal=False, narrow=False):
     scale = (2 * cos.shape[-1]) ** -0.5
-    return _run(_QKV_ATTENTION, qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal, scale)[0]
+    kernel = _NARROW_QKV_ATTENTION if narrow else _QKV_ATTENTION
+    return _run(kernel, qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal, scale)[0]
 
 
 def cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths):

@@ -75,7 +75,7 @@ def _asks_for_gradient(args, kwargs) -> bool:
     return not all(x.stop_gradient for x in (*args, *kwargs.values()) if isinstance(x, paddle.Tensor))
 
 
-def _qkv_attention(qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal=False):
+def _qkv_attention(qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal=False, narrow=False):
     q, k, v = FASTEST["qkv_transpose_split"](qkv, cos, sin, num_heads, num_kv_heads)
     return FASTEST["varlen_attention"](q, k, v, cu_seqlens, cu_seqlens, causal)
 

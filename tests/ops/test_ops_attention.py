@@ -37,6 +37,15 @@ def test_varlen_attention(way, lengths, head_dim, causal):
     close(found, attention(*map(float64, (q, k, v)), *lengths, causal, head_dim**-0.5))
 
 
+def rounding_of_attention(q, k, wanted):
+    """What rounding queries and weights to bfloat16 may come to; `wanted` is of the values' magnitudes. A query's changes a
+    score, which is in the exponents of a weight and of their sum; a weight's counts by itself. Keys and values are as much again.
+    """
+    largest = np.abs(k).max(0).max(0) if len(k) else np.zeros(q.shape[-1])
+    scores = (np.abs(q) @ largest)[..., None] * q.shape[-1] ** -0.5
+    return 1e-5 + 2**-9 * (2 + 2 * scores) * wanted
+
+
 def test_varlen_attention_in_bfloat16_with_a_scale(way):
     q, k, v = (draw((23, 4, 64), "bfloat16", seed) for seed in range(3))
     lengths = [9, 14]
@@ -44,17 +53,24 @@ def test_varlen_attention_in_bfloat16_with_a_scale(way):
     close(found, attention(*map(float64, (q, k, v)), lengths, lengths, False, 0.3), "bfloat16")
 
 
+@pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("head_dim", [20, 64, 80, 128])
-def test_qkv_attention(way, head_dim, causal, dtype):
+def test_qkv_attention(way, head_dim, causal, dtype, narrow):
     (heads, kv_heads), lengths = HEADS[head_dim % 3], [5, 0, 1, 300, 33]
     qkv, angles = draw((sum(lengths), (heads + 2 * kv_heads) * head_dim), dtype), draw((sum(lengths), head_dim // 2))
     cos, sin = angles.cos(), angles.sin()
-    found = way.qkv_attention(qkv, cos, sin, running_totals(lengths), heads, kv_heads, causal)
+    found = way.qkv_attention(qkv, cos, sin, running_totals(lengths), heads, kv_heads, causal, narrow)
     q, k, v = np.split(float64(qkv).reshape(len(qkv), -1, head_dim), [heads, heads + kv_heads], axis=1)
     q, k = (rotate(x, float64(cos), float64(sin)) for x in (q, k))
-    close(found, attention(q, k, v, lengths, lengths, causal, head_dim**-0.5), dtype)
+    wanted = attention(q, k, v, lengths, lengths, causal, head_dim**-0.5)
+    if narrow and way.product("bfloat16", 512) == "bfloat16":
+        bound = rounding_of_attention(q, k, wanted=attention(q, k, np.abs(v), lengths, lengths, causal, head_dim**-0.5))
+        slack = 1e-5 if dtype == "float32" else 2**-8 * np.abs(wanted)
+        assert (np.abs(float64(found) - wanted) <= 2 * bound + slack).all()
+    else:
+        close(found, wanted, dtype)
 
 
 def test_qkv_attention_trains():
@@ -109,14 +125,10 @@ class Cached:
         return attention(float64(self.q), k, values(v), self.new, self.rows.lengths, True, scale)
 
     def bound(self, way):
-        """What rounding may come to: where bfloat16 is multiplied, that of queries changes a score, which is in the exponent of
-        two weights, and that of weights counts by itself."""
+        """What rounding may come to."""
         if self.k.dtype != paddle.bfloat16 or way.product("bfloat16", 512) != "bfloat16":
             return 1e-5 * (1 + np.abs(self.wanted()))
-        q, k = float64(self.q), self.rows.tokens(float64(self.k))
-        largest = np.abs(k).max(0).max(0) if len(k) else np.zeros(q.shape[-1])
-        scores = (np.abs(q) @ largest)[..., None] * q.shape[-1] ** -0.5
-        return 1e-5 + 2**-9 * (2 + 2 * scores) * self.wanted(np.abs)
+        return rounding_of_attention(float64(self.q), self.rows.tokens(float64(self.k)), self.wanted(np.abs))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

@@ -70,7 +70,7 @@ def test_compiled_on_demand_says_what_to_do(tmp_path):
     assert "python setup.py install" in done.stderr and "PYTHONPATH" in done.stderr
 
 
-KERNELS = {*definitions.__all__, "add_bias", "add_layer_norm", "add_rms_norm"}
+KERNELS = {*definitions.__all__, "add_bias", "add_layer_norm", "add_rms_norm", "narrow_qkv_attention"}
 FULL = "HAS_CUDA = False\nrun = set_threads = print\nINTERFACE = {}\nOPERATIONS = {}\n"
 
 

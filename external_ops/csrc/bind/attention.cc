@@ -31,8 +31,8 @@ std::vector<Tensor> varlen_attention(const Tensor& q, const Tensor& k, const Ten
   return {narrow(out, q)};
 }
 
-std::vector<Tensor> qkv_attention(const Tensor& qkv, const Tensor& cos, const Tensor& sin, const Tensor& cu_seqlens,
-                                  int num_heads, int num_kv_heads, bool causal, float scale) {
+std::vector<Tensor> attention_of_qkv(const Tensor& qkv, const Tensor& cos, const Tensor& sin, const Tensor& cu_seqlens,
+                                     int num_heads, int num_kv_heads, bool causal, float scale, bool narrow_products) {
   const int64_t tokens = qkv.shape()[0];
   PD_CHECK(num_kv_heads > 0 && num_heads % num_kv_heads == 0, num_heads, " query heads do not share ", num_kv_heads,
            " kv heads evenly");
@@ -43,8 +43,19 @@ std::vector<Tensor> qkv_attention(const Tensor& qkv, const Tensor& cos, const Te
   Tensor out = empty({tokens, num_heads, head_dim}, DataType::FLOAT32, qkv);
   qwenvl_cpu_kernels()->qkv_attention(in.data<float>(), c.data<float>(), s.data<float>(), cu_seqlens.data<int32_t>(),
                                       cu_seqlens.numel() - 1, num_heads, num_kv_heads, head_dim, causal, scale,
-                                      out.data<float>());
+                                      narrow_products, out.data<float>());
   return {narrow(out, qkv)};
+}
+
+std::vector<Tensor> qkv_attention(const Tensor& qkv, const Tensor& cos, const Tensor& sin, const Tensor& cu_seqlens,
+                                  int num_heads, int num_kv_heads, bool causal, float scale) {
+  return attention_of_qkv(qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal, scale, false);
+}
+
+std::vector<Tensor> narrow_qkv_attention(const Tensor& qkv, const Tensor& cos, const Tensor& sin,
+                                         const Tensor& cu_seqlens, int num_heads, int num_kv_heads, bool causal,
+                                         float scale) {
+  return attention_of_qkv(qkv, cos, sin, cu_seqlens, num_heads, num_kv_heads, causal, scale, true);
 }
 
 std::vector<Tensor> varlen_attention_gradient(const Tensor& q, const Tensor& k, const Tensor& v,
@@ -134,6 +145,11 @@ std::vector<Shape> qkv_attention_shape(Shape qkv, Shape, Shape, Shape, int num_h
   return {{qkv[0], num_heads, qkv[1] / (num_heads + 2 * num_kv_heads)}};
 }
 std::vector<DataType> qkv_attention_dtype(DataType qkv, DataType, DataType, DataType) { return {qkv}; }
+std::vector<Shape> narrow_qkv_attention_shape(Shape qkv, Shape, Shape, Shape, int num_heads, int num_kv_heads, bool,
+                                              float) {
+  return {{qkv[0], num_heads, qkv[1] / (num_heads + 2 * num_kv_heads)}};
+}
+std::vector<DataType> narrow_qkv_attention_dtype(DataType qkv, DataType, DataType, DataType) { return {qkv}; }
 std::vector<Shape> cached_attention_shape(Shape q, Shape, Shape, Shape, Shape, Shape) { return {q}; }
 std::vector<DataType> cached_attention_dtype(DataType q, DataType, DataType, DataType, DataType, DataType) { return {q}; }
 std::vector<Shape> decode_attention_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
@@ -147,6 +163,11 @@ QWENVL_BUILD_OP(varlen_attention)
     .Attrs({"causal: bool", "scale: float"});
 
 QWENVL_BUILD_OP(qkv_attention)
+    .Inputs({"qkv", "cos", "sin", "cu_seqlens"})
+    .Outputs({"out"})
+    .Attrs({"num_heads: int", "num_kv_heads: int", "causal: bool", "scale: float"});
+
+QWENVL_BUILD_OP(narrow_qkv_attention)
     .Inputs({"qkv", "cos", "sin", "cu_seqlens"})
     .Outputs({"out"})
     .Attrs({"num_heads: int", "num_kv_heads: int", "causal: bool", "scale: float"});

@@ -87,12 +87,13 @@ void load_rows(const void* x, int64_t first, int64_t stride, int64_t rows, int64
 struct InFloat32 {
   typedef Numbers Lanes;
   static int64_t lanes(int64_t size) { return size; }
+  static void round_rows(const Problem&, int64_t, float*) {}
   static void pair_rows(float*, int64_t) {}
   static const float* pair_values(const Problem&, const float* values, int64_t, float*) { return values; }
 };
 
 #ifdef QWENVL_BFLOAT16_PRODUCTS
-// Or in bfloat16, in which keys and values lie in a cache: queries and weights are rounded to it. Sums are float32.
+// Or in bfloat16: what is not in it already, weights among it, is rounded. Sums are float32.
 struct InBfloat16 {
   typedef Pairs Lanes;
   static int64_t lanes(int64_t size) { return (size + 1) / 2; }
@@ -107,7 +108,16 @@ struct InBfloat16 {
       }
     return pairs;
   }
-  // As load_rows, but left in bfloat16.
+  // Rows of float32 in their places, as copy_rows gives them.
+  static void round_rows(const Problem& p, int64_t rows, float* x) {
+    for (int64_t r = 0; r < rows; ++r, x += p.row()) round_to_bfloat16(x, p.head_dim, (uint16_t*)x);
+  }
+  // As load_rows, but to bfloat16.
+  static void load_rounded(const void* x, int64_t first, int64_t stride, int64_t rows, int64_t size, int64_t to_stride,
+                           float* to) {
+    const float* from = (const float*)x + first;
+    for (int64_t r = 0; r < rows; ++r, from += stride, to += to_stride) round_to_bfloat16(from, size, (uint16_t*)to);
+  }
   static void copy_rows(const void* x, int64_t first, int64_t stride, int64_t rows, int64_t size, int64_t to_stride,
                         float* to) {
     for (int64_t r = 0; r < rows; ++r, to += to_stride) {
@@ -209,10 +219,11 @@ void attend(const Problem& p, Task task, int64_t head, float* work) {
   }
   for (int64_t first = 0; first < end; first += KEYS) {
     const int64_t keys = least(KEYS, end - first);
-    if (int64_t run; p.turns.cos)
+    if (int64_t run; p.turns.cos) {
       turn(p, (const float*)p.keys.k + p.keys.place(task.segment, kv_head, first, run), p.keys.stride,
            p.keys.cu[task.segment] + first, keys, keys_block);
-    else
+      Products::round_rows(p, keys, keys_block);
+    } else
       p.keys.copy(p.keys.k, task.segment, kv_head, first, keys, p.head_dim, p.row(), keys_block);
     p.keys.copy(p.keys.v, task.segment, kv_head, first, keys, p.head_dim, p.row(), values);
     const float* const paired = Products::pair_values(p, values, keys, pairs);
@@ -274,11 +285,19 @@ void varlen_attention(const float* q, const float* k, const float* v, const int3
 }
 
 void qkv_attention(const float* qkv, const float* cos, const float* sin, const int32_t* cu, int64_t segments,
-                   int64_t heads, int64_t kv_heads, int64_t head_dim, int causal, float scale, float* out) {
+                   int64_t heads, int64_t kv_heads, int64_t head_dim, int causal, float scale, int narrow,
+                   float* out) {
   const int64_t width = (heads + 2 * kv_heads) * head_dim;
   const float *k = qkv + heads * head_dim, *v = k + kv_heads * head_dim;
   const Keys keys{k, v, width, head_dim, cu, nullptr, nullptr, load_rows<Float32>};
-  solve({qkv, width, cu, keys, {cos, sin}, heads, kv_heads, head_dim, causal != 0, scale, out, 1}, segments);
+  Problem p{qkv, width, cu, keys, {cos, sin}, heads, kv_heads, head_dim, causal != 0, scale, out, 1};
+#ifdef QWENVL_BFLOAT16_PRODUCTS
+  if (narrow) {
+    p.keys.load = InBfloat16::load_rounded;
+    return solve<InBfloat16>(p, segments);
+  }
+#endif
+  solve(p, segments);
 }
 
 void cached_attention(const float* q, const QwenvlKvCache* cache, const QwenvlRows* rows, const int32_t* cu_q,

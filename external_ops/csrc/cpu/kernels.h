@@ -52,9 +52,11 @@ struct QwenvlCpuKernels {
   void (*varlen_attention)(const float* q, const float* k, const float* v, const int32_t* cu_q, const int32_t* cu_k,
                            int64_t segments, int64_t heads, int64_t kv_heads, int64_t head_dim, int causal,
                            float scale, float* out);
-  // The same of packed qkv [T, (H + 2 Hkv) D], whose queries and keys are turned by tables [T, D/2] on the way.
+  // The same of packed qkv [T, (H + 2 Hkv) D], whose queries and keys are turned by tables [T, D/2] on the way. If `narrow`,
+  // both products may be computed in bfloat16.
   void (*qkv_attention)(const float* qkv, const float* cos, const float* sin, const int32_t* cu, int64_t segments,
-                        int64_t heads, int64_t kv_heads, int64_t head_dim, int causal, float scale, float* out);
+                        int64_t heads, int64_t kv_heads, int64_t head_dim, int causal, float scale, int narrow,
+                        float* out);
   void (*attention_gradient)(const float* q, const float* k, const float* v, const float* d_out, const int32_t* cu_q,
                              const int32_t* cu_k, int64_t segments, int64_t heads, int64_t kv_heads, int64_t head_dim,
                              int causal, float scale, float* dq, float* dk, float* dv);

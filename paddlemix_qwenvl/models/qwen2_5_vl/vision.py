@@ -56,8 +56,8 @@ class VisionAttention(nn.Layer):
         self.proj = RowParallelLinear(width, width, start, stop, bias=True)
 
     def forward(self, stream: ResidualStream, norm: RMSNorm, cos, sin, cu_seqlens):
-        qkv, heads = self.qkv(stream.normalised(norm)), self.num_heads
-        attended = ops.qkv_attention(qkv, cos, sin, cu_seqlens, heads, heads).flatten(1)
+        qkv, heads, narrow = self.qkv(stream.normalised(norm)), self.num_heads, norm.weight.dtype == paddle.bfloat16
+        attended = ops.qkv_attention(qkv, cos, sin, cu_seqlens, heads, heads, narrow=narrow).flatten(1)
         del qkv  # most of what a block holds
         return self.proj(attended)
 

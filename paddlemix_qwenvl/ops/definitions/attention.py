@@ -50,6 +50,7 @@ def qkv_attention(
     num_heads: int,
     num_kv_heads: int,
     causal: bool = False,
+    narrow: bool = False,
 ) -> Tensor:
     """`qkv_transpose_split` and `varlen_attention` in one: queries and keys turn where they are read.
 
@@ -57,6 +58,7 @@ def qkv_attention(
         qkv: [T, (H + 2 Hkv) D], heads of queries, keys and values in this order.
         cos, sin: [T, D/2].
         cu_seqlens: [B + 1] int32, where each segment begins.
+        narrow: the model's numbers are bfloat16, to which a CPU may then round the factors of both products.
 
     Returns:
         [T, H, D] in the dtype of `qkv`.
