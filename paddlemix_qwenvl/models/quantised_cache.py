@@ -143,15 +143,15 @@ class Entry:
             needed, free = saved_bytes(model), shutil.disk_usage(self._path).free
             if needed > free:
                 raise OSError(
-                    f"they take {needed / 1e9:.2f} GB and {self._path} has {free / 1e9:.2f} GB left ({VARIABLE} names another "
+                    f"they take {_size(needed)} and {self._path} has {_size(free)} left ({VARIABLE} names another "
                     f"folder)"
                 )
             with whole_folder(self._weights) as new:
                 save_weights(model, new)
                 write_json(new / _RECORD, {QUANTIZATION: quantization_config(model), **self._state(new)})
         _LOG.warning(
-            "The %s weights are kept for the next load, %.2f GB in %s (%s=off keeps none).",
-            *(self._name, needed / 1e9, self._path, VARIABLE),
+            "The %s weights are kept for the next load, %s in %s (%s=off keeps none).",
+            *(self._name, _size(needed), self._path, VARIABLE),
         )
 
     def _is_of_the_source(self) -> bool:
@@ -171,6 +171,10 @@ class Entry:
             "source": source,
             "kept": {path.name: path.stat().st_size for path in _weight_files(kept)},
         }
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _weight_files(folder: Path) -> list[Path]:
