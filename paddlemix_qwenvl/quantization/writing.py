@@ -88,9 +88,12 @@ class Quantiser:
         folded = weight if self.scales is None else self.scales.applied(name, weight)
         with np.errstate(over="ignore"):
             narrow = self._checked(name, cast(folded, False, self.dtype))
-        kept = None if self.scales is None else self.scales.kept(module)
-        made, values = self.method.made(as_tensor(narrow), kept)
-        values = values.numpy() if self.scales is None else self.scales.undone(module, values.numpy())
+        if self.scales is None:
+            made, values = self.method.made(as_tensor(narrow))
+            values = values.numpy()
+        else:
+            made, values = self.method.laid(self.scales.rounded(module))
+            values = self.scales.undone(module, values.numpy())
         self.errors[module] = float(np.linalg.norm(values - weight) / max(np.linalg.norm(weight), 1e-30))
         return made
 
