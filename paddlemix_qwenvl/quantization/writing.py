@@ -98,6 +98,11 @@ class Quantiser:
         return made
 
 
+def is_written(quantiser: Quantiser, record: Record, shard_bytes: int = SHARD_BYTES) -> bool:
+    """Whether all files of weights are there."""
+    return all(map(record.has, shard_names(len(dealt_out(quantiser.entries(), shard_bytes)))))
+
+
 def write_weights(quantiser: Quantiser, record: Record, progress: Progress, shard_bytes: int = SHARD_BYTES) -> None:
     """All files of weights that are not there yet, and their index."""
     folder, shards = record.path.parent, dealt_out(quantiser.entries(), shard_bytes)
@@ -114,7 +119,7 @@ def write_weights(quantiser: Quantiser, record: Record, progress: Progress, shar
         return replace(entry, values=values)
 
     for name, shard in zip(shard_names(len(shards)), shards, strict=True):
-        if name in record.files and (folder / name).is_file():
+        if record.has(name):
             done += sum(entry.bytes for entry in shard.values())
             progress(done, total)
             continue
