@@ -22,7 +22,7 @@ from paddlemix_qwenvl.quantization.running import answer_logits
 from paddlemix_qwenvl.quantization.scales import Scales
 from paddlemix_qwenvl.quantization.search import ROWS
 from paddlemix_qwenvl.quantization.source import Source
-from paddlemix_qwenvl.quantization.writing import SHARD_BYTES, Quantiser, write_weights
+from paddlemix_qwenvl.quantization.writing import SHARD_BYTES, Quantiser, is_written, write_weights
 
 SCALES = "awq_scales"
 
@@ -88,7 +88,7 @@ def quantize(
         settings["calibration"] = read.sha256
     with open_record(folder, settings) as record:
         watch = {}
-        if method == "awq":
+        if method == "awq" and not is_written(quantiser, record, shard_bytes):
             quantiser.scales = Scales(folder / SCALES)
             tokens = sum(len(each.prompt.token_ids) for each in samples)
             every = max(1, tokens // ROWS)
@@ -97,6 +97,7 @@ def quantize(
         listener.says("writing the weights")
         write_weights(quantiser, record, listener.progress, shard_bytes)
         _write_others(opened, quantiser, folder)
+        shutil.rmtree(folder / SCALES, ignore_errors=True)
         after = _logits("running the quantised model", Source.open(folder), samples, listener)
         likeness = None if samples is None else Likeness.of(before, after)
         report = Report(f"{Path(hub.locate(model_path)).name}, quantised by {method}", record.errors(), likeness)

@@ -39,12 +39,8 @@ class Method(Protocol):
     def tensors(self, shape: tuple[int, int], dtype: str) -> Kinds:
         """Names, dtypes as safetensors calls them, and shapes of what is written of a weight; `dtype` of the numbers beside."""
 
-    def made(self, weight: Tensor, kept: Tensor | None = None) -> tuple[Made, Tensor]:
-        """These tensors of a weight `[out, in]` in the dtype of the numbers beside, and what they stand for, in float32.
-
-        Args:
-            kept: as in `to_int4`, where there are groups.
-        """
+    def made(self, weight: Tensor) -> tuple[Made, Tensor]:
+        """These tensors of a weight `[out, in]` in the dtype of the numbers beside, and what they stand for, in float32."""
 
     def settings(self) -> dict[str, Any]:
         """The `quantization_config`."""
@@ -62,6 +58,9 @@ class _Groups:
             return f"{inputs} inputs are no whole groups of {self.group_size}"
         return f"{outputs} outputs are no whole words of 8" if outputs % 8 else ""
 
+    def made(self, weight):
+        return self.laid(to_int4(weight, self.group_size))
+
 
 class AwqGroups(_Groups):
     """Those laid out as AutoAWQ does, which has no numbers but float16."""
@@ -77,8 +76,8 @@ class AwqGroups(_Groups):
             "scales": (SAFETENSORS_DTYPES[dtype], (groups, outputs)),
         }
 
-    def made(self, weight, kept=None):
-        found = to_int4(weight, self.group_size, kept)
+    def laid(self, found: dict[str, Tensor]) -> tuple[Made, Tensor]:
+        """As `made`, of the tensors of `to_int4`."""
         values, zeros, scale = numbers(found["weight"].numpy()), found["zeros"].numpy(), found["scale"].numpy()
         return {"qweight": _laid(values), "qzeros": _laid(zeros), "scales": scale.T}, widened(found)
 
@@ -108,13 +107,14 @@ class PackedGroups(_Groups):
             "weight_shape": ("I64", (2,)),
         }
 
-    def made(self, weight, kept=None):
-        found = to_int4(weight, self.group_size, kept)
+    def laid(self, found: dict[str, Tensor]) -> tuple[Made, Tensor]:
+        """As `made`, of the tensors of `to_int4`."""
+        outputs, half = found["weight"].shape
         tensors = {
             "weight_packed": words(found["weight"].numpy()),
             "weight_scale": found["scale"].numpy(),
             "weight_zero_point": words(halves(found["zeros"].numpy().T)).T,
-            "weight_shape": np.array(weight.shape),
+            "weight_shape": np.array([outputs, 2 * half]),
         }
         return tensors, widened(found)
 
@@ -141,7 +141,7 @@ class Rows:
         kind = "I8" if self.type == "int" else "F8_E4M3"
         return {"weight": (kind, shape), "weight_scale": (SAFETENSORS_DTYPES[dtype], (shape[0], 1))}
 
-    def made(self, weight, kept=None):
+    def made(self, weight):
         found = to_int8(weight) if self.type == "int" else to_fp8(weight, None)
         values, scale = found["weight"], found["scale"].unsqueeze(-1)
         tensors = {"weight": values.numpy(), "weight_scale": scale.numpy()}

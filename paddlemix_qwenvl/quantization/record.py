@@ -40,6 +40,10 @@ class Record:
         """Write it."""
         write_json(self.path, {"settings": self.settings, "files": self.files})
 
+    def has(self, file: str) -> bool:
+        """Whether a weight file is written."""
+        return file in self.files and (self.path.parent / file).is_file()
+
     def errors(self) -> dict[str, float]:
         """The relative error of each module."""
         return {name: error for errors in self.files.values() for name, error in errors.items()}

@@ -1,4 +1,4 @@
-"""What AWQ makes of a model before it is rounded: factors that change no product, and ranges; found block by block, and kept."""
+"""What AWQ makes of a model: factors that change no product, and the rounded weights; found block by block, and kept."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from paddle import Tensor, nn
 from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.files import whole_file
 from paddlemix_qwenvl.quantization.folds import Fold, folds_of
-from paddlemix_qwenvl.quantization.search import SHARES, Inputs, best_factors, best_ranges
+from paddlemix_qwenvl.quantization.rounding import rounded
+from paddlemix_qwenvl.quantization.search import Inputs, best_factors
 
-_KINDS = ("columns", "rows", "ranges")
+_FACTORS = ("columns", "rows")
+_ROUNDED = ("weight", "scale", "zeros")
 
 
 @dataclass
@@ -27,13 +29,13 @@ class Scales:
     Attributes:
         columns: module -> float32 factors of its weight's inputs, `[in]`.
         rows: module or norm -> what its weight and bias are divided by, float32 `[out]`.
-        ranges: module -> uint8 `[out, groups]`, place in SHARES of the share of each range that is kept.
+        files: module -> the file that holds its rounded weight.
     """
 
     folder: Path
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     rows: dict[str, np.ndarray] = field(default_factory=dict)
-    ranges: dict[str, np.ndarray] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
 
     def applied(self, name: str, values: np.ndarray) -> np.ndarray:
         """A tensor of the model whose products are the same."""
@@ -55,45 +57,59 @@ class Scales:
             weight = weight / self.columns[module]
         return weight * self.rows[module][:, None] if module in self.rows else weight
 
-    def kept(self, module: str) -> Tensor:
-        """The share of each group's range that is kept, as `to_int4` takes it."""
-        return paddle.to_tensor(np.array(SHARES, np.float32)[self.ranges[module]])
+    def rounded(self, module: str) -> dict[str, Tensor]:
+        """The tensors of `to_int4` of a module's weight."""
+        with _opened(self.files[module]) as file:
+            return {name: paddle.to_tensor(file[f"{name} {module}"]) for name in _ROUNDED}
 
     @contextmanager
     def watch(self, path: str, block: nn.Layer, group_size: int, every: int = 1) -> Iterator[None]:
-        """Look for those of a block that is run within, unless its file is there; `every` as in `Inputs`."""
+        """Look for what is AWQ's of a block that is run within, unless its file is there; `every` as in `Inputs`."""
         file = self.folder / f"{path}.npz"
         if file.is_file():
             yield
-            self._load(file)
-            return
-        watched = [(fold, Inputs(fold, every)) for fold in folds_of(path, block)]
-        yield
-        found: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in _KINDS}
-        for fold, inputs in watched:
-            _search(fold, *inputs.stop(), group_size, **found)
-        self.folder.mkdir(exist_ok=True)
-        with whole_file(file) as unfinished, unfinished.open("wb") as opened:
-            np.savez(opened, **{f"{kind} {name}": x for kind, all in found.items() for name, x in all.items()})
+        else:
+            watched = [(fold, Inputs(fold, every)) for fold in folds_of(path, block)]
+            yield
+            self._search(file, watched, group_size)
         self._load(file)
 
-    def _load(self, file: Path) -> None:
-        try:
-            with np.load(file, allow_pickle=False) as opened:
-                for key in opened.files:
-                    kind, _, name = key.partition(" ")
-                    {kind: getattr(self, kind) for kind in _KINDS}[kind][name] = opened[key]
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-            raise CheckpointError(f"{file} cannot be read ({error}): delete it, and start again.") from error
+    def _search(self, file: Path, watched: list[tuple[Fold, Inputs]], group_size: int) -> None:
+        found = Scales(self.folder)
+        for fold, inputs in watched:
+            inputs.stop()
+            if not bool(paddle.isfinite(inputs.sizes()).all()):
+                raise CheckpointError(f"what {file.stem} computes is not finite: download the model again.")
+            factors = best_factors(fold, inputs.calls(), inputs.sizes(), group_size).numpy()
+            found.columns |= dict.fromkeys(fold.modules, factors[fold.share])
+            name, size = fold.before
+            found.rows.setdefault(name, np.ones(size, np.float32))[fold.rows] = factors
+        kept = {f"{kind} {name}": x for kind in _FACTORS for name, x in getattr(found, kind).items()}
+        for fold, inputs in watched:
+            columns = paddle.to_tensor(found.columns[next(iter(fold.modules))])
+            products = [(part, x / columns[part] / columns[part].unsqueeze(-1)) for part, x in inputs.products]
+            for module, rows in fold.modules.items():
+                weight = paddle.to_tensor(found.applied(f"{module}.weight", fold.layer.weight[rows].numpy()))
+                tensors = rounded(weight, products, group_size)
+                kept |= {f"{name} {module}": x.numpy() for name, x in tensors.items()}
+        self.folder.mkdir(exist_ok=True)
+        with whole_file(file) as unfinished, unfinished.open("wb") as opened:
+            np.savez(opened, **kept)
+
+    def _load(self, path: Path) -> None:
+        with _opened(path) as file:
+            for key in file.files:
+                kind, _, name = key.partition(" ")
+                if kind in _FACTORS:
+                    getattr(self, kind)[name] = file[key]
+                else:
+                    self.files[name] = path
 
 
-def _search(
-    fold: Fold, calls: list, x: Tensor, sizes: Tensor, group_size: int, columns: dict, rows: dict, ranges: dict
-):
-    factors = best_factors(fold, calls, sizes, group_size)
-    scaled = factors.index_select(paddle.to_tensor(fold.share))
-    found = best_ranges(fold.layer.weight * scaled, x / scaled, group_size).numpy()
-    for module, part in fold.modules.items():
-        columns[module], ranges[module] = scaled.numpy(), found[part]
-    name, size = fold.before
-    rows.setdefault(name, np.ones(size, np.float32))[fold.rows] = factors.numpy()
+@contextmanager
+def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            yield file
+    except (OSError, EOFError, TypeError, ValueError, KeyError, AttributeError, BadZipFile) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): delete it, and start again.") from error

@@ -88,11 +88,19 @@ class Quantiser:
         folded = weight if self.scales is None else self.scales.applied(name, weight)
         with np.errstate(over="ignore"):
             narrow = self._checked(name, cast(folded, False, self.dtype))
-        kept = None if self.scales is None else self.scales.kept(module)
-        made, values = self.method.made(as_tensor(narrow), kept)
-        values = values.numpy() if self.scales is None else self.scales.undone(module, values.numpy())
+        if self.scales is None:
+            made, values = self.method.made(as_tensor(narrow))
+            values = values.numpy()
+        else:
+            made, values = self.method.laid(self.scales.rounded(module))
+            values = self.scales.undone(module, values.numpy())
         self.errors[module] = float(np.linalg.norm(values - weight) / max(np.linalg.norm(weight), 1e-30))
         return made
+
+
+def is_written(quantiser: Quantiser, record: Record, shard_bytes: int = SHARD_BYTES) -> bool:
+    """Whether all files of weights are there."""
+    return all(map(record.has, shard_names(len(dealt_out(quantiser.entries(), shard_bytes)))))
 
 
 def write_weights(quantiser: Quantiser, record: Record, progress: Progress, shard_bytes: int = SHARD_BYTES) -> None:
@@ -111,7 +119,7 @@ def write_weights(quantiser: Quantiser, record: Record, progress: Progress, shar
         return replace(entry, values=values)
 
     for name, shard in zip(shard_names(len(shards)), shards, strict=True):
-        if name in record.files and (folder / name).is_file():
+        if record.has(name):
             done += sum(entry.bytes for entry in shard.values())
             progress(done, total)
             continue

@@ -157,11 +157,14 @@ def test_a_folder_without_a_processor(folder, tmp_path):
     assert Fp8() in model.formats()
 
 
-def test_a_folder_that_is_finished_is_left_as_it_is(folder, tmp_path, monkeypatch):
-    quantize(str(folder), tmp_path / "out", "int8")
+@pytest.mark.parametrize("method", ["int8", "awq"])
+def test_a_folder_that_is_finished_is_left_as_it_is(folder, lines, tmp_path, monkeypatch, method):
+    how = (method, lines, size(method))
+    quantize(str(folder), tmp_path / "out", *how)
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     monkeypatch.setattr(writing, "write_safetensors", lambda *_: pytest.fail("written again"))
-    quantize(str(folder), tmp_path / "out", "int8")
+    monkeypatch.setattr(scales, "best_factors", lambda *_: pytest.fail("searched again"))
+    quantize(str(folder), tmp_path / "out", *how)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
