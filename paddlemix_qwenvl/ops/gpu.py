@@ -92,8 +92,9 @@ def rms_norm(x, weight, epsilon, residual=None):
 
 
 def linear(x, weight, bias=None):
-    """With a bias in the product, where it may be there."""
-    if bias is None or any(size % _BIAS_SIZES for size in weight.shape) or refusal("linear"):
+    """With a bias in the product, where it may be there; graphs have passes of Paddle's for that."""
+    fits = bias is not None and paddle.in_dynamic_mode() and not any(size % _BIAS_SIZES for size in weight.shape)
+    if not fits or refusal("linear"):
         return definitions.linear(x, weight, bias)
     return _with_bias(x, cast(weight, x.dtype), cast(bias, x.dtype))
 

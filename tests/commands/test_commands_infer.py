@@ -192,9 +192,9 @@ def test_a_card_that_is_told_of_each_operation(monkeypatch, command):
         raise CheckpointError("no")
 
     monkeypatch.setattr(Assistant, "load", load)
-    assert run(*command, "--no_cuda_graph").exit_code == 1 and given == {"no_cuda_graph": True}
+    assert run(*command, "--no_cuda_graph").exit_code == 1 and given["no_cuda_graph"] is True
     given.clear()
-    assert run(*command).exit_code == 1 and given == {}
+    assert run(*command).exit_code == 1 and given and "no_cuda_graph" not in given
 
 
 @pytest.mark.parametrize("arguments", [["--dtype", "float8"], ["--quantization", "int3"], ["--temperature", -1]])
