@@ -25,9 +25,11 @@ struct Operands {
 constexpr int STREAMS = 4;             // weight rows read side by side, far apart: memory is faster in several streams
 constexpr int64_t STRIP = 144;         // weight rows that are widened together: a multiple of every MICRO_ROWS
 constexpr int64_t ROWS_AT_ONCE = 1024;
+constexpr int64_t LARGE_PANEL = 8192;  // floats; while a larger one is multiplied by, the next comes by itself
 
+template <int NEARNESS = 3>  // 3: to the first cache, 2: to the second
 INLINE void prefetch(const void* p, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)p + i);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)p + i, 0, NEARNESS);
 }
 
 // Calls f with the number of rows as a constant, `rows` of M at most.
@@ -114,6 +116,9 @@ void strip_of_many(const Many& many, const Operands& p, int64_t strip, const flo
       const float* panel = xt + (i * blocks + block) * many.panel_size();
       float* to = sums + i * STRIP * MICRO_COLUMNS;
       for (int64_t r = 0; r < count; r += MICRO_ROWS) {
+        const float* const next = panel + blocks * many.panel_size();  // too far away for the CPU to foresee
+        if (many.panel_size() < LARGE_PANEL && (i + 1) * MICRO_COLUMNS < rows)
+          prefetch<2>(next + many.panel_size() * r / count, many.panel_size() * MICRO_ROWS / count * sizeof(float));
         if (i == 0)  // what these rows give to the next block
           for (int64_t l = r; l < least(count, r + MICRO_ROWS); ++l) many.prefetch(row(l), first + depth, most);
         const auto multiply = rows - i * MICRO_COLUMNS > W ? Many::template multiply<2> : Many::template multiply<1>;
