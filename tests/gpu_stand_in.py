@@ -26,7 +26,7 @@ from paddle.nn import quant
 
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.engine import capture
-from paddlemix_qwenvl.ops import compiled, definitions, dispatch, gpu
+from paddlemix_qwenvl.ops import definitions, dispatch, gpu
 from paddlemix_qwenvl.ops.version import Version
 
 FACTS = json.loads((Path(__file__).parent / "ops" / "paddle_signatures.json").read_text(encoding="utf-8"))
@@ -117,7 +117,7 @@ def card(capability: tuple[int, int], version: str = NEWEST, kernels: bool = Fal
         watch(patch)
         own = Own(capability, version)
         patch.setattr(gpu, "_paddle", SimpleNamespace(**{name: own.function(name) for name in gpu.FUNCTIONS}))
-        ours = {name: version_of(name) for name in compiled.GPU} if kernels else {}
+        ours = {name: version_of(name) for name in dispatch._compiled.GPU} if kernels else {}
         patch.setattr(dispatch, "GPU", gpu.versions(ours))
         for name in definitions.__all__:
             patch.setitem(dispatch.FASTEST, name, dispatch.fastest(name))
