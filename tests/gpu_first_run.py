@@ -23,8 +23,11 @@ from paddlemix_qwenvl.engine.device_runner import runner_of
 from paddlemix_qwenvl.engine.engine import Engine
 from paddlemix_qwenvl.engine.sequence import Request
 from paddlemix_qwenvl.engine.settings import GenerationSettings
+from paddlemix_qwenvl.layers.rounding import to_fp8, to_int4
 from paddlemix_qwenvl.models.prompts import Prompt
 from paddlemix_qwenvl.ops import definitions
+from paddlemix_qwenvl.ops.fp8 import Fp8Weight
+from paddlemix_qwenvl.ops.int4 import Int4Weight
 
 NEAR = {"float32": 3e-3, "bfloat16": 0.03, "float16": 0.004}
 """Relative to the largest number; of float32 on tensor cores."""
@@ -52,6 +55,8 @@ def cases(dtype: str) -> dict[str, tuple]:
         "layer_norm": (x, weight[0], weight[1], 1e-6, x),
         "swiglu": (wide,),
         "linear": (x, weight, weight[:, 0]),
+        "linear_int4": (x, Int4Weight(*to_int4(weight, 64).values())),
+        "linear_fp8": (x, Fp8Weight(*to_fp8(weight, None).values())),
         "encode_rotary_qk": (q, k, cos, sin),
         "qkv_transpose_split": (qkv, cos, sin, 8, 2),
         "qkv_attention": (qkv, cos, sin, integers(0, 3, 7), 8, 2, True),
