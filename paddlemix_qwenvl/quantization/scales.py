@@ -15,8 +15,9 @@ from paddle import Tensor, nn
 from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.files import whole_file
 from paddlemix_qwenvl.quantization.folds import Fold, folds_of
+from paddlemix_qwenvl.quantization.methods import widened
 from paddlemix_qwenvl.quantization.rounding import rounded
-from paddlemix_qwenvl.quantization.search import Inputs, best_factors
+from paddlemix_qwenvl.quantization.search import Inputs, Trial, best_factors
 
 _FACTORS = ("columns", "rows")
 _ROUNDED = ("weight", "scale", "zeros")
@@ -75,23 +76,21 @@ class Scales:
         self._load(file)
 
     def _search(self, file: Path, watched: list[tuple[Fold, Inputs]], group_size: int) -> None:
-        found = Scales(self.folder)
+        found, kept = Scales(self.folder), {}
         for fold, inputs in watched:
             inputs.stop()
             if not bool(paddle.isfinite(inputs.sizes()).all()):
                 raise CheckpointError(f"what {file.stem} computes is not finite: download the model again.")
-            factors = best_factors(fold, inputs.calls(), inputs.sizes(), group_size).numpy()
+            factors, tensors = _best(fold, inputs, group_size)
             found.columns |= dict.fromkeys(fold.modules, factors[fold.share])
             name, size = fold.before
             found.rows.setdefault(name, np.ones(size, np.float32))[fold.rows] = factors
-        kept = {f"{kind} {name}": x for kind in _FACTORS for name, x in getattr(found, kind).items()}
-        for fold, inputs in watched:
-            columns = paddle.to_tensor(found.columns[next(iter(fold.modules))])
-            products = [(part, x / columns[part] / columns[part].unsqueeze(-1)) for part, x in inputs.products]
             for module, rows in fold.modules.items():
-                weight = paddle.to_tensor(found.applied(f"{module}.weight", fold.layer.weight[rows].numpy()))
-                tensors = rounded(weight, products, group_size)
-                kept |= {f"{name} {module}": x.numpy() for name, x in tensors.items()}
+                kept |= {f"{name} {module}": x[rows].numpy() for name, x in tensors.items()}
+        for module in set(found.rows).intersection(found.columns):  # numbers and zeros stay as they are
+            scale = kept[f"scale {module}"]
+            kept[f"scale {module}"] = (scale / found.rows[module][:, None]).astype(scale.dtype)
+        kept |= {f"{kind} {name}": x for kind in _FACTORS for name, x in getattr(found, kind).items()}
         self.folder.mkdir(exist_ok=True)
         with whole_file(file) as unfinished, unfinished.open("wb") as opened:
             np.savez(opened, **kept)
@@ -104,6 +103,21 @@ class Scales:
                     getattr(self, kind)[name] = file[key]
                 else:
                     self.files[name] = path
+
+
+def _best(fold: Fold, inputs: Inputs, group_size: int) -> tuple[np.ndarray, dict[str, Tensor]]:
+    """AWQ's factors or none, with which the output is nearer, and the rounded weight with them."""
+    trial, share, least = Trial(fold, inputs.calls()), paddle.to_tensor(fold.share), float("inf")
+    found = best_factors(trial, inputs.sizes(), group_size)
+    best = None
+    for factors in (paddle.ones_like(found), found):
+        columns = factors.index_select(share)
+        products = [(part, x / columns[part] / columns[part].unsqueeze(-1)) for part, x in inputs.products]
+        tensors = rounded(trial.weight * columns, products, group_size)
+        error = trial.error(widened(tensors) / columns)
+        if best is None or error < least:
+            best, least = (factors.numpy(), tensors), error
+    return best
 
 
 @contextmanager

@@ -67,26 +67,40 @@ class Inputs:
         return self._total / self._count
 
 
-def best_factors(fold: Fold, calls: list[tuple], sizes: Tensor, group_size: int) -> Tensor:
-    """Of the grid, the factors with which the output is nearest to what it was.
+class Trial:
+    """How far a layer's output, or that of the layer it begins, is from what it was when its weight is another one.
 
     Args:
         calls: arguments of the inspected layer.
+    """
+
+    def __init__(self, fold: Fold, calls: list[tuple]):
+        self.fold, self.weight = fold, fold.layer.weight.clone()
+        self._pairs = [(each, fold.inspected(*each)) for each in calls]
+
+    def error(self, weight: Tensor) -> float:
+        """The sum of squares."""
+        self.fold.layer.weight.set_value(weight)
+        found = sum(float((self.fold.inspected(*each) - wanted).square().sum()) for each, wanted in self._pairs)
+        self.fold.layer.weight.set_value(self.weight)
+        return found
+
+
+def best_factors(trial: Trial, sizes: Tensor, group_size: int) -> Tensor:
+    """Of the grid, the factors with which the output is nearest to what it was, all rounded to the nearest.
+
+    Args:
         sizes: float32 `[in]`, the mean magnitude of the layer's inputs.
     """
-    share, weight = paddle.to_tensor(fold.share), fold.layer.weight.clone()
-    count = int(fold.share.max()) + 1
+    share = paddle.to_tensor(trial.fold.share)
+    count = int(trial.fold.share.max()) + 1
     totals = paddle.zeros([count]).index_add(share, 0, sizes)
-    sizes, best, least = (totals * count / len(fold.share)).clip(min=1e-4), paddle.ones([count]), float("inf")
-    wanted = [fold.inspected(*each) for each in calls]
+    sizes, best, least = (totals * count / len(share)).clip(min=1e-4), paddle.ones([count]), float("inf")
     for step in range(GRID):
         factors = sizes ** (step / GRID)
         factors = factors / (factors.max() * factors.min()).sqrt()
         columns = factors.index_select(share)
-        fold.layer.weight.set_value(widened(to_int4((weight * columns).astype("float16"), group_size)) / columns)
-        pairs = zip(calls, wanted, strict=True)
-        error = sum(float((fold.inspected(*each) - output).square().sum()) for each, output in pairs)
-        if error < least:
+        nearest = to_int4((trial.weight * columns).astype("float16"), group_size)
+        if (error := trial.error(widened(nearest) / columns)) < least:
             best, least = factors, error
-    fold.layer.weight.set_value(weight)
     return best
