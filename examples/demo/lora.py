@@ -5,11 +5,11 @@ from paddle import nn
 
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.layers.embedding import ParallelLMHead
-from paddlemix_qwenvl.layers.linear import Linear
+from paddlemix_qwenvl.layers.linear import GatedLinear, Linear
 
 
 class LoRA(nn.Layer):
-    """`base(x) + alpha / rank * x A^T B^T`; `B` starts at zero, so nothing changes at first."""
+    """The product of `base` and `alpha / rank * x A^T B^T`; `B` starts at zero, so nothing changes at first."""
 
     def __init__(self, base: Linear, rank: int, alpha: float):
         super().__init__()
@@ -24,7 +24,10 @@ class LoRA(nn.Layer):
         return self.base.weight
 
     def forward(self, x):
-        return self.base(x) + ops.linear(ops.linear(x, self.down), self.up) * self.scale
+        added = ops.linear(ops.linear(x, self.down), self.up) * self.scale
+        if isinstance(self.base, GatedLinear):  # what it gives is no sum any more
+            return ops.swiglu(self.base.product(x, self.base.bias) + added)
+        return self.base(x) + added
 
     @paddle.no_grad()
     def merge(self, sign: float = 1.0) -> None:

@@ -12,7 +12,6 @@ from paddlemix_qwenvl.commands import options, terminal
 from paddlemix_qwenvl.dtypes import BYTES
 from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
 from paddlemix_qwenvl.models.family import Family, families
-from paddlemix_qwenvl.models.loading import check_quantization
 from paddlemix_qwenvl.parallel import DEGREES, TensorParallel, using
 
 # Left free on a card for activations, the collectives' buffers and the framework itself.
@@ -75,6 +74,8 @@ def plan_lines(
         ConfigurationError: no such model, or a quantization or dtype that its weights cannot have.
         DownloadError: no such model.
     """
+    from paddlemix_qwenvl.models.loading import check_quantization
+
     family, config = config_of(model_path, **source)
     check_quantization(config, quantization, dtype)
     if vision_parallel is not None:
