@@ -12,20 +12,15 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import torch
-
-STANDIN = torch.library.Library("torchvision", "DEF")  # see theirs.py
-for operation in ("nms", "qnms"):
-    STANDIN.define(f"{operation}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-import transformers  # noqa: E402
-from conversations import CONVERSATIONS, OPTIONS, PLAIN_OPTIONS  # noqa: E402
-from prompts import every_prompt  # noqa: E402
-from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLProcessor  # noqa: E402
+import torchvision_stand_in  # noqa: F401, before transformers
+import transformers
+from conversations import CONVERSATIONS, OPTIONS, PLAIN_OPTIONS
+from prompts import every_prompt
+from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLProcessor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from cases import TEXTS  # noqa: E402
-from tokenizer_files import write_tokenizer_files  # noqa: E402
+from cases import TEXTS
+from tokenizer_files import write_tokenizer_files
 
 VERSION = tuple(map(int, transformers.__version__.split(".")[:2]))
 if VERSION < (5, 0):

@@ -11,15 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-# torchvision's build for CPUs is on no index; of the other one, whose operations do not load, the video processor needs none.
-STANDIN = torch.library.Library("torchvision", "DEF")
-for operation in ("nms", "qnms"):
-    STANDIN.define(f"{operation}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-import transformers  # noqa: E402
-from prompts import CHECKPOINTS, CLEAR_GAP, TOKENS, every_prompt, largest_differences  # noqa: E402
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor  # noqa: E402
+import torchvision_stand_in  # noqa: F401, before transformers
+import transformers
+from prompts import CHECKPOINTS, CLEAR_GAP, TOKENS, every_prompt, largest_differences
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 
 IS_5 = transformers.__version__.startswith("5.")
 

@@ -2,12 +2,13 @@
 
 Needs PyTorch, safetensors, transformers 5 and compressed-tensors. Of the demo by method rtn, int8 and fp8:
 
-    python check_folders.py FOLDER ...
+    python quantised_folders.py FOLDER ...
 """
 
 import sys
 
 import torch
+import torchvision_stand_in  # noqa: F401, before transformers
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, CompressedTensorsConfig
 
