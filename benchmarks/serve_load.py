@@ -12,6 +12,7 @@ own, behind serve_openvino.py; llama.cpp's server with text alone. PYTHON and PR
 
 import asyncio
 import itertools
+import os
 import statistics
 import subprocess
 import sys
@@ -183,8 +184,8 @@ def is_ready() -> bool:
 
 def compare(peers: dict, folder: Path, load: Workload, work: options.Work, clients: int, seconds: float) -> None:
     """Ask each server by turns, `work.repeats` times, and print a table."""
-    quantized = ["--dtype", "bfloat16", "--quantization", "int8", "--threads", str(work.threads)]
-    sides = {"ours": lambda: ours(folder, *quantized)}
+    os.environ["OMP_NUM_THREADS"] = str(work.threads)
+    sides = {"ours": lambda: ours(folder, "--dtype", "bfloat16", "--quantization", "int8")}
     sides |= {name: partial(running, command) for name, command in peers.items()}
     print(f"\n{cpu_name()}, {work.threads} threads, {clients} clients at a time, {load}")
     print_head()
