@@ -5,10 +5,18 @@ package: numbers of 4 bits are put in their places one at a time.
 import json
 from pathlib import Path
 
+import hub_model
 import numpy as np
 
 DTYPES = {"float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "int8": "I8", "uint8": "F8_E4M3"}
 ONES = {4: 0x11111111, 8: 0x01010101}
+CONFIG = hub_model.config(
+    hidden_size=64,
+    intermediate_size=96,
+    rope_scaling={"type": "mrope", "mrope_section": [2, 3, 3]},
+    vision_config={"out_hidden_size": 64},
+)
+"""Of a small model whose groups of 32 inputs fit."""
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 

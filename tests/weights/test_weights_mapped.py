@@ -16,12 +16,6 @@ from paddlemix_qwenvl.weights.checkpoint import open_folder
 from paddlemix_qwenvl.weights.files import SafetensorsFile
 
 MODEL = Qwen2_5_VLForConditionalGeneration
-CONFIG = hub_model.config(
-    hidden_size=64,
-    intermediate_size=96,
-    rope_scaling={"type": "mrope", "mrope_section": [2, 3, 3]},
-    vision_config={"out_hidden_size": 64},
-)
 
 
 @pytest.fixture
@@ -52,8 +46,8 @@ def test_parts_that_follow_one_upon_the_other(tmp_path):
 
 
 def test_a_checkpoint_of_the_dtype_that_is_asked_for(tmp_path, copied):
-    tensors = hub_model.tensors(CONFIG)
-    hub_model.write(tmp_path, CONFIG, tensors)
+    tensors = hub_model.tensors(files.CONFIG)
+    hub_model.write(tmp_path, files.CONFIG, tensors)
     model = MODEL.from_pretrained(tmp_path)
     assert copied and [*model.lm_head.weight.shape] not in copied and [64, 96] not in copied
     np.testing.assert_array_equal(model.lm_head.weight.numpy(), tensors["lm_head.weight"])
@@ -70,7 +64,7 @@ def test_a_checkpoint_of_the_dtype_that_is_asked_for(tmp_path, copied):
 @pytest.mark.parametrize("quantization", ["int8", "int4", "fp8"])
 def test_what_the_package_saves_is_mapped(tmp_path, copied, quantization):
     """All but zeros, which lie in words of eight outputs."""
-    files.write(tmp_path / "wide", CONFIG, hub_model.tensors(CONFIG))
+    files.write(tmp_path / "wide", files.CONFIG, hub_model.tensors(files.CONFIG))
     MODEL.from_pretrained(tmp_path / "wide", quantization=quantization, dtype="bfloat16").save_pretrained(tmp_path)
     copied.clear()
     again = MODEL.from_pretrained(tmp_path)
@@ -83,7 +77,7 @@ def test_what_the_package_saves_is_mapped(tmp_path, copied, quantization):
 
 def test_columns_of_a_rank_are_put_together(tmp_path, copied):
     """Columns of a weight are no stretch of a file."""
-    narrow, _ = files.converted(hub_model.tensors(CONFIG), lambda name, w: files.int8(w), files.in_decoder)
-    folder = files.write(tmp_path, {**CONFIG, "quantization_config": files.METHODS["int8"]}, narrow)
+    narrow, _ = files.converted(hub_model.tensors(files.CONFIG), lambda name, w: files.int8(w), files.in_decoder)
+    folder = files.write(tmp_path, {**files.CONFIG, "quantization_config": files.METHODS["int8"]}, narrow)
     split_model(folder, 2)
     assert copied.count([64, 48]) == 4

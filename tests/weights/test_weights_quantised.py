@@ -20,12 +20,6 @@ from paddlemix_qwenvl.static.loading import load_export
 from paddlemix_qwenvl.weights.checkpoint import open_folder
 
 MODEL = Qwen2_5_VLForConditionalGeneration
-CONFIG = hub_model.config(
-    hidden_size=64,
-    intermediate_size=96,
-    rope_scaling={"type": "mrope", "mrope_section": [2, 3, 3]},
-    vision_config={"out_hidden_size": 64},
-)
 IDS = np.array([[5, 77, 200, 31, 8, 9, 41]])
 ACT_ORDER = {width: np.random.default_rng(width).permutation(width) for width in (64, 96)}
 
@@ -92,7 +86,7 @@ def assert_alike(narrow, wide):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_quantised_checkpoint_is_the_model_its_numbers_stand_for(tmp_path, case):
-    narrow, wide = folders(tmp_path, *CASES[case], CONFIG)
+    narrow, wide = folders(tmp_path, *CASES[case], files.CONFIG)
     assert_alike(MODEL.from_pretrained(narrow), MODEL.from_pretrained(wide))
 
 
@@ -123,7 +117,11 @@ def test_what_is_not_converted_is_read_from_the_config(tmp_path, case):
     name, fields, wanted = MIXED[case]
     method, quantise = CASES[name]
     narrow, wide = folders(
-        tmp_path, {**method, **fields}, quantise, CONFIG, lambda module: files.in_decoder(module) and wanted(module)
+        tmp_path,
+        {**method, **fields},
+        quantise,
+        files.CONFIG,
+        lambda module: files.in_decoder(module) and wanted(module),
     )
     assert_alike(MODEL.from_pretrained(narrow), MODEL.from_pretrained(wide))
 
@@ -135,7 +133,7 @@ def test_groups_of_other_sizes_and_orders_are_held_apart(tmp_path):
         order = np.roll(ACT_ORDER[weight.shape[1]], 3 * name.endswith("v_proj"))
         return files.gptq(weight, 64 if name.endswith("k_proj") else 32, act_order=order)
 
-    narrow, wide = folders(tmp_path, method, quantise, CONFIG)
+    narrow, wide = folders(tmp_path, method, quantise, files.CONFIG)
     model = MODEL.from_pretrained(narrow)
     assert model.model.layers[0].self_attn.qkv_proj.format.heights == (64, 32, 32)
     assert model.model.layers[0].mlp.gate_up_proj.format == Int4(32, has_order=True)
@@ -144,7 +142,7 @@ def test_groups_of_other_sizes_and_orders_are_held_apart(tmp_path):
 
 def test_every_linear_of_the_model(tmp_path):
     """The head and the vision tower, whose qkv is one tensor; the convolution is none."""
-    config = {**CONFIG, "vision_config": {**CONFIG["vision_config"], "intermediate_size": 64}}
+    config = {**files.CONFIG, "vision_config": {**files.CONFIG["vision_config"], "intermediate_size": 64}}
     method = {**files.METHODS["packed"], "ignore": []}
 
     def wanted(module):
@@ -160,14 +158,14 @@ def test_a_bias_that_the_model_has_not(tmp_path):
     """AutoGPTQ writes one of zeros; another one counts."""
     method, quantise = CASES["gptq"]
     path, draws = "model.layers.1.mlp.down_proj.bias", np.random.default_rng(1)
-    narrow, _ = files.converted(hub_model.tensors(CONFIG), quantise, files.in_decoder)
+    narrow, _ = files.converted(hub_model.tensors(files.CONFIG), quantise, files.in_decoder)
     narrow |= {f"model.layers.0.mlp.{name}_proj.bias": np.zeros(96, np.float16) for name in ("gate", "up")}
     narrow[path] = draws.standard_normal(64).astype(np.float16)
-    files.write(tmp_path, {**CONFIG, "quantization_config": method}, narrow)
+    files.write(tmp_path, {**files.CONFIG, "quantization_config": method}, narrow)
     model = MODEL.from_pretrained(tmp_path)
     assert model.model.layers[0].mlp.gate_up_proj.bias is None
     np.testing.assert_array_equal(model.model.layers[1].mlp.down_proj.bias.numpy(), narrow[path].astype(np.float32))
-    assert model(paddle.to_tensor(IDS)).logits.shape == [1, 7, CONFIG["vocab_size"]]
+    assert model(paddle.to_tensor(IDS)).logits.shape == [1, 7, files.CONFIG["vocab_size"]]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +179,7 @@ def test_a_graph_of_a_quantised_checkpoint(tmp_path, case, dtype):
         tmp_path,
         method,
         quantise,
-        CONFIG,
+        files.CONFIG,
         lambda name: files.in_decoder(name) and (case != "apart" or "q_proj" not in name),
     )
     hub_model.write_processor(narrow)
@@ -195,7 +193,7 @@ def test_a_graph_of_a_quantised_checkpoint(tmp_path, case, dtype):
 @pytest.mark.parametrize("case", ["awq", "gptq, act-order", "gptq, 8 bits", "int8", "fp8"])
 def test_a_card_answers_as_the_cpu_does(tmp_path, case):
     """Activations in bfloat16 beside scales in float16."""
-    narrow, wide = folders(tmp_path, *CASES[case], CONFIG)
+    narrow, wide = folders(tmp_path, *CASES[case], files.CONFIG)
     ids = paddle.to_tensor(IDS)
     with card((8, 0)):
         found = MODEL.from_pretrained(narrow, dtype="bfloat16")(ids).logits.numpy().ravel()
@@ -204,7 +202,7 @@ def test_a_card_answers_as_the_cpu_does(tmp_path, case):
 
 
 def test_the_doctor_knows_what_belongs_to_a_quantised_checkpoint(tmp_path):
-    narrow, _ = folders(tmp_path, *CASES["gptq, act-order"], CONFIG)
+    narrow, _ = folders(tmp_path, *CASES["gptq, act-order"], files.CONFIG)
     model = MODEL.without_memory(MODEL.config_class.from_pretrained(narrow), "float32")
     findings = list(examine_weights(model, open_folder(narrow, prefixes=MODEL.weight_prefixes)))
     assert [finding.fatal for finding in findings] == [False] and "tensors, names and shapes" in findings[0].found
@@ -216,7 +214,7 @@ def test_the_doctor_knows_what_belongs_to_a_quantised_checkpoint(tmp_path):
 @pytest.mark.parametrize("case", CASES)
 def test_saved_and_loaded_again(tmp_path, case):
     """As compressed-tensors has it, the very same numbers."""
-    narrow, _ = folders(tmp_path, *CASES[case], CONFIG)
+    narrow, _ = folders(tmp_path, *CASES[case], files.CONFIG)
     model = MODEL.from_pretrained(narrow)
     model.save_pretrained(tmp_path / "saved", max_shard_size=60_000)
     saved = json.loads((tmp_path / "saved" / "config.json").read_text())["quantization_config"]
@@ -230,7 +228,7 @@ def test_saved_and_loaded_again(tmp_path, case):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("quantization", ["int8", "int4", "fp8"])
 def test_our_own_saved_and_loaded_again(tmp_path, quantization, dtype):
-    files.write(tmp_path / "wide", CONFIG, hub_model.tensors(CONFIG))
+    files.write(tmp_path / "wide", files.CONFIG, hub_model.tensors(files.CONFIG))
     model = MODEL.from_pretrained(tmp_path / "wide", quantization=quantization, dtype=dtype)
     model.save_pretrained(tmp_path / "saved")
     again = MODEL.from_pretrained(tmp_path / "saved")
@@ -243,7 +241,7 @@ def test_our_own_saved_and_loaded_again(tmp_path, quantization, dtype):
 
 @pytest.mark.parametrize("how", ["awq", "fp8"])
 def test_a_tied_head_is_named_among_what_is_not_quantised(tmp_path, how):
-    config = {**CONFIG, "tie_word_embeddings": True}
+    config = {**files.CONFIG, "tie_word_embeddings": True}
     if how == "awq":
         folder, _ = folders(tmp_path, *CASES["awq"], config)
         model = MODEL.from_pretrained(folder)
@@ -258,7 +256,7 @@ def test_a_tied_head_is_named_among_what_is_not_quantised(tmp_path, how):
 
 def test_a_tied_int8_embedding_is_saved_in_the_models_dtype(tmp_path):
     """Other readers know no embedding of int8 that is a head, too; the values are the same."""
-    config = {**CONFIG, "tie_word_embeddings": True}
+    config = {**files.CONFIG, "tie_word_embeddings": True}
     files.write(tmp_path / "wide", config, hub_model.tensors(config))
     model = MODEL.from_pretrained(tmp_path / "wide", quantization="int8")
     model.save_pretrained(tmp_path / "saved")
@@ -276,7 +274,9 @@ def test_a_tied_int8_embedding_is_saved_in_the_models_dtype(tmp_path):
 def test_what_is_held_apart_is_saved_apart(tmp_path):
     name, fields, wanted = MIXED["q_proj apart"]
     method, quantise = CASES[name]
-    narrow, _ = folders(tmp_path, {**method, **fields}, quantise, CONFIG, lambda m: files.in_decoder(m) and wanted(m))
+    narrow, _ = folders(
+        tmp_path, {**method, **fields}, quantise, files.CONFIG, lambda m: files.in_decoder(m) and wanted(m)
+    )
     model = MODEL.from_pretrained(narrow)
     model.save_pretrained(tmp_path / "saved")
     again, ids = MODEL.from_pretrained(tmp_path / "saved"), paddle.to_tensor(IDS)
