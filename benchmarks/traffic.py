@@ -169,22 +169,21 @@ def by_turns(sides: Sequence[Callable[[], Any]], repeats: int) -> list:
     return [[*zip(*figures, strict=True)] if isinstance(figures[0], tuple) else figures for figures in kept]
 
 
-class Scripted:
-    """A runner whose model computes each step as it is; of its logits, the one that follows by a script is then raised.
+class Scripted(ModelRunner):
+    """Computes each step as it is; of the logits, the one that follows by a script is then raised.
 
     Args:
         prompt, answer: tokens; each of the answer's follows the one before it, the first one the prompt's last.
     """
 
     def __init__(self, runner: ModelRunner, prompt: np.ndarray, answer: np.ndarray):
-        self._runner, self.facts = runner, runner.facts
+        super().__init__(runner.model)
         self._following = np.zeros(runner.facts.vocab_size, np.int64)
         self._following[[prompt[-1], *answer[:-1]]] = answer
-        self.allocate, self.copy_blocks, self.encode = runner.allocate, runner.copy_blocks, runner.encode
 
     def step(self, inputs, features):
         """As in `engine.runner.Runner`."""
-        logits = self._runner.step(inputs, features)
+        logits = super().step(inputs, features)
         following = paddle.to_tensor(self._following[inputs.ids[inputs.wanted]])
         return paddle.put_along_axis(logits, following[:, None], paddle.to_tensor(RAISED), axis=1)
 
