@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,6 +119,11 @@ def missing(compiler: str, paddle, cuda: Path | None) -> list[str]:
             f"Built without kernels for {', '.join(sorted(unknown))}, whose flags {compiler} does not know: answers take longer on "
             "CPUs that have these. Install g++ 10 or newer, or set CXX, and build again."
         )
+    if not python_headers():
+        lines.append(
+            "Built without Python's headers: each operation takes some 10 us longer to call. Install them (python3-dev, "
+            "python3-devel) and build again."
+        )
     if paddle.cuda and cuda is None:
         lines.append(
             f"Built for the CPU alone: Paddle has CUDA {paddle.cuda}, but no CUDA toolkit was found (CUDA_HOME, nvcc on the PATH, "
@@ -136,11 +142,19 @@ def objects(compiler: str, paddle, cuda: Path | None):
         yield f"{name}.o", cpu / f"{name}.cc", [compiler, *FLAGS, *(["-DQWENVL_ONEDNN"] if onednn(paddle) else [])]
     include = paddle.home / "include"
     flags = [f"-I{include}", f"-I{include / 'third_party'}", "-DPADDLE_WITH_CUSTOM_KERNEL", "-w"]
+    if headers := python_headers():
+        flags += ["-DQWENVL_PYTHON", f"-I{headers}"]
     if cuda:
         headers = [include / "paddle/phi/api/include/compat", cuda / "include", cuda / "include/cccl"]
         flags += ["-DPADDLE_WITH_CUDA", *(f"-I{path}" for path in headers)]
     for source in sorted(bind.glob("*.cc")):
         yield f"bind_{source.stem}.o", source, [compiler, *FLAGS, "-O2", "-D_GLIBCXX_USE_CXX11_ABI=1", *flags]
+
+
+def python_headers() -> Path | None:
+    """The folder of Python.h, which a Python may come without."""
+    folder = Path(sysconfig.get_path("include"))
+    return folder if (folder / "Python.h").exists() else None
 
 
 def instruction_sets(compiler: str) -> dict[str, list[str]]:

@@ -15,6 +15,12 @@ _LIBRARY = str(Path(__file__).with_name("_ops.so"))
 
 OPERATIONS = frozenset(load_op_meta_info_and_register_op(_LIBRARY))
 run = _C_ops._run_custom_op  # run(name, *inputs, *attributes) -> list of outputs
+try:
+    from . import _ops
+except ImportError:  # it was built without Python's headers
+    _ops = None
+# The same as functions (*inputs, *attributes) by their names, for tensors that are there and of which no gradient is asked.
+DIRECT = {name: getattr(_ops, name) for name in OPERATIONS if hasattr(_ops, name)}
 _c = ctypes.CDLL(_LIBRARY)
 _c.qwenvl_cpu_isa.restype = ctypes.c_char_p
 

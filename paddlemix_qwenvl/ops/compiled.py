@@ -8,7 +8,6 @@ from collections.abc import Callable
 import paddle
 import paddlemix_qwenvl_ops as library
 from paddle import Tensor
-from paddlemix_qwenvl_ops import run as _run
 
 from ..threads import thread_count
 from . import definitions
@@ -22,6 +21,13 @@ if getattr(library, "INTERFACE", 1) != INTERFACE:
 CPU: dict[str, Version] = {}
 GPU: dict[str, Version] = {}  # of a library that HAS_CUDA
 HAS_CUDA = library.HAS_CUDA
+
+
+def _run(kernel: str, *args) -> list[Tensor]:
+    """What an operation gives: at once where no gradient is asked for and no graph is traced, otherwise by Paddle's way."""
+    if kernel in library.DIRECT and paddle.in_dynamic_mode() and not paddle.is_grad_enabled():
+        return library.DIRECT[kernel](*args)
+    return library.run(kernel, *args)
 
 
 def _kernel(name: str) -> str:
@@ -72,8 +78,10 @@ def layer_norm(x, weight, bias, epsilon, residual=None):
 
 
 def _for_now(weight: Tensor) -> Tensor:
-    """Operations with a gradient keep what they need for it, even under `no_grad`, if a weight looks trainable."""
-    return weight if paddle.is_grad_enabled() or not paddle.in_dynamic_mode() else weight.detach()
+    """By Paddle's way operations with a gradient keep what they need for it, even under `no_grad`, if a weight looks trainable."""
+    if library.DIRECT or paddle.is_grad_enabled() or not paddle.in_dynamic_mode():
+        return weight
+    return weight.detach()
 
 
 def varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=False, scale=None):

@@ -11,6 +11,11 @@
 
 #include "../cpu/kernels.h"
 #include "paddle/phi/api/all.h"
+#ifdef QWENVL_PYTHON
+#include "direct.h"
+#else
+#define QWENVL_DIRECT(name)
+#endif
 
 namespace qwenvl {
 
@@ -108,6 +113,7 @@ inline QwenvlKvCache kv_cache(const Tensor& k_cache, const Tensor& v_cache) {
 
 // Declares the op qwenvl_NAME: NAME runs it, NAME_shape and NAME_dtype infer what it gives, all in namespace qwenvl.
 #define QWENVL_BUILD_OP(name)                                \
+  QWENVL_DIRECT(name)                                        \
   PD_BUILD_OP(qwenvl_##name)                                 \
       .SetKernelFn(PD_KERNEL(qwenvl::name))                  \
       .SetInferShapeFn(PD_INFER_SHAPE(qwenvl::name##_shape)) \
