@@ -24,7 +24,7 @@ namespace direct {
 using paddle::Tensor;
 
 inline Tensor whole(PyObject* object, int position) {
-  const Tensor& x = paddle::pybind::CastPyArg2Tensor(object, position);
+  Tensor& x = paddle::pybind::CastPyArg2Tensor(object, position);
   return x.is_contiguous() ? x : x.contiguous();
 }
 
