@@ -43,8 +43,7 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         folder = checkpoint or Path(scratch) / "checkpoint"
         make_once(folder, config)
-        weights = {"dtype": "bfloat16", "quantization": "int8"} if dtype is DType.int8 else {"dtype": dtype.value}
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(str(folder), **weights)
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(str(folder), **dtype.given())
     rate, bandwidth = product_rate(paddle), read_rate()
     print(f"\n{cpu_name()}, {thread_count()} threads, Paddle {paddle.__version__}, {dtype.value}, {layers} layers")
     print(f"products {rate / 1e9:.0f} GFLOP/s, memory read at {bandwidth / 1e9:.1f} GB/s; medians of {repeats}\n")
