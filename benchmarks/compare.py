@@ -41,7 +41,6 @@ from paddlemix_qwenvl.media import preprocess_images
 
 HERE = Path(__file__).parent
 QUANTIZED = (DType.int8, DType.int4)
-BYTES = {DType.float32: 4, DType.bfloat16: 2, DType.int8: 1, DType.int4: 0.5}
 
 
 @partial(with_defaults, repeats=1)
@@ -82,7 +81,7 @@ def main(
     print(f"\none {image_side} x {image_side} image, prompt of {prompt} tokens, {work.new_tokens} new")
     print(f"{cpu_name()}, {work.threads} threads, {rounds} rounds by turns, {work.repeats} repeats in each process")
     for dtype in dtypes:
-        print(f"\n{count / 1e9:.2f} B parameters, {count * BYTES[dtype] / 1e9:.2f} GB in {dtype.value}")
+        print(f"\n{count / 1e9:.2f} B parameters, {count * dtype.width / 1e9:.2f} GB in {dtype.value}")
         for peer in peers:
             theirs = peer_dtype(peer, dtype)
             print(f"\n{peer.value} in {theirs.value}")

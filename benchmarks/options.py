@@ -17,6 +17,11 @@ class DType(str, Enum):
     int8 = "int8"
     int4 = "int4"
 
+    @property
+    def width(self) -> float:
+        """Bytes of a weight."""
+        return {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5}[self.value]
+
     def given(self) -> dict[str, str]:
         """Arguments of a model's `from_pretrained`."""
         return (

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,16 +144,32 @@ def _patches(clips: list[list[_Picture]], cut: PatchSettings) -> tuple[np.ndarra
         grid = grids[index]
         frames = pixels[ends[index] - grid.prod() : ends[index]].reshape(grid[0], -1, *shape)
         picture = clips[index][frame]
-        cells = patch_cells(np.asarray(picture.image.resize(sizes[index], Image.Resampling.BICUBIC)), cut)
+        resized = _resized(picture.image, sizes[index])
         temporal, offset = divmod(frame, cut.temporal_patch_size)
-        last = frame == len(clips[index]) - 1
-        for channel, values in enumerate(tables[picture.scaled]):
-            frames[temporal, :, channel, offset] = values[cells[:, channel]]
-        if last:  # stands in for the frames that are missing from the last temporal patch
-            frames[temporal, :, :, offset + 1 :] = frames[temporal, :, :, offset, None]
+        last = frame == len(clips[index]) - 1  # stands in for the frames that are missing from the last temporal patch
+        for strip, rows in zip(
+            _strips(resized, cut), np.split(frames[temporal], grid[1] // cut.merge_size), strict=True
+        ):
+            cells = patch_cells(strip, cut)
+            for channel, values in enumerate(tables[picture.scaled]):
+                found = values.take(cells[:, channel], mode="clip")
+                rows[:, channel, offset : None if last else offset + 1] = found[:, None]
 
     thread_map(lambda where: fill(*where), [(i, f) for i, clip in enumerate(clips) for f in range(len(clip))])
     return pixels.reshape(len(pixels), math.prod(shape)), grids, sizes
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """`image` at `size`, (width, height); itself where that is its own."""
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _strips(image: Image.Image, cut: PatchSettings) -> Iterator[np.ndarray]:
+    """The picture in rows of the merger's cells, uint8 [patch_size * merge_size, W, 3]: what is made of one stays in the
+    processor's cache until it is written."""
+    height = cut.patch_size * cut.merge_size
+    for top in range(0, image.height, height):
+        yield np.asarray(image.crop((0, top, image.width, top + height)))
 
 
 def patch_cells(frame: np.ndarray, cut: PatchSettings) -> np.ndarray:

@@ -24,7 +24,8 @@ def describe(source: Any) -> str:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """A copy in RGB: what is transparent, in whatever way, lies on white; other depths become 8 bits by `eight_bits`.
+    """The picture in RGB: what is transparent, in whatever way, lies on white; other depths become 8 bits by `eight_bits`. One in
+    RGB without transparency is returned itself.
 
     Source: `to_rgb` of qwen_vl_utils 0.0.14, which does so for RGBA alone. Raises MediaError that names the range of
     values without a scale, and for modes without a way to RGB.
@@ -36,7 +37,7 @@ def on_white(image: Image.Image) -> Image.Image:
         if image.mode.startswith(("I", "F")):
             image = _grey(image)
         if not image.has_transparency_data:
-            return image.convert("RGB")
+            return image if image.mode == "RGB" else image.convert("RGB")
         layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(layer, mask=layer)
