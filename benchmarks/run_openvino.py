@@ -5,7 +5,6 @@ takes to prepare its embeddings (resizing and normalizing the picture, the visio
 rest up to the first token, with tokenizing, and "decode" its time per output token.
 """
 
-import re
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import openvino as ov
 import openvino_genai as genai
 from measure import loaded, report
-from words import SPECIAL, token_texts
+from words import text_of
 
 PRECISIONS = {"float32": {"INFERENCE_PRECISION_HINT": "f32"}, "bfloat16": {"INFERENCE_PRECISION_HINT": "bf16"}}
 
@@ -33,15 +32,9 @@ class Tokens(genai.StreamerBase):
         return None
 
 
-def prompt_text(ids: list[int]) -> str:
-    """The words, with the picture's place once, as the pipeline wants it."""
-    texts = token_texts(SPECIAL + 22)
-    return re.sub(r"(<\|image_pad\|>)+", r"\1", "".join(texts[token] for token in ids))
-
-
 def main(model: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
     ids, count = np.load(inputs)["input_ids"][0].tolist(), int(tokens)
-    text, picture = prompt_text(ids), ov.Tensor(np.load(Path(inputs).with_name("picture.npy"))[None])
+    text, picture = text_of(ids), ov.Tensor(np.load(Path(inputs).with_name("picture.npy"))[None])
     settings = genai.GenerationConfig(max_new_tokens=count, min_new_tokens=count, ignore_eos=True)
     settings.do_sample, settings.apply_chat_template = False, False
     properties = {"INFERENCE_NUM_THREADS": int(threads), **PRECISIONS.get(dtype, {})}

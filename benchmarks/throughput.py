@@ -126,7 +126,7 @@ def report(
     print("|" + "---|" * 8)
     for each in found:
         whole, limits = statistics.median(each["seconds"]), [each["operations"], each["bytes"]]
-        cells = [f"{1000 * value / each['tokens']:.3g}" for value in (whole, *limits)]
+        cells = [f"{1000 * value / each['size']:.3g}" for value in (whole, *limits)]
         print(
             f"| {each['kind']} | {each['dtype']} | {each['threads']} | {each['size']} {UNITS[each['kind']]} | "
             f"{' | '.join(cells)} | {max(limits) / whole:.0%} |"

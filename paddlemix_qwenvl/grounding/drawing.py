@@ -64,8 +64,9 @@ def _canvas(image: Image.Image) -> tuple[Image.Image, int]:
     picture = on_white(upright(image))
     wanted = math.ceil(_SHORT_SIDE / min(picture.size))
     factor = max(1, min(wanted, _LONG_SIDE // max(picture.size)))
-    size = (picture.width * factor, picture.height * factor)
-    return picture.resize(size, Image.Resampling.LANCZOS), factor  # a copy, where the size stays
+    if factor > 1:
+        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.LANCZOS)
+    return picture, factor
 
 
 def _draw_shape(pen: ImageDraw.ImageDraw, kind: str, coords: list[float], line: int, ink: tuple[int, int, int]):

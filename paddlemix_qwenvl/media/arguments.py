@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import MediaError
 from .images import ImageSource, decode
-from .pixels import describe, on_white
+from .pixels import describe, in_rgb
 from .video import Video
 
 
@@ -66,4 +66,4 @@ def _is_frames(given: Any, kinds: Any) -> bool:
 
 
 def _plain(image: ImageSource) -> ImageSource:
-    return on_white(decode(image, image)) if isinstance(image, Image.Image) else image
+    return in_rgb(decode(image, image)) if isinstance(image, Image.Image) else image

@@ -24,8 +24,7 @@ def describe(source: Any) -> str:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """The picture in RGB: what is transparent, in whatever way, lies on white; other depths become 8 bits by `eight_bits`. One in
-    RGB without transparency is returned itself.
+    """A copy in RGB: what is transparent, in whatever way, lies on white; other depths become 8 bits by `eight_bits`.
 
     Source: `to_rgb` of qwen_vl_utils 0.0.14, which does so for RGBA alone. Raises MediaError that names the range of
     values without a scale, and for modes without a way to RGB.
@@ -37,7 +36,7 @@ def on_white(image: Image.Image) -> Image.Image:
         if image.mode.startswith(("I", "F")):
             image = _grey(image)
         if not image.has_transparency_data:
-            return image if image.mode == "RGB" else image.convert("RGB")
+            return image.convert("RGB")
         layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(layer, mask=layer)
@@ -45,6 +44,11 @@ def on_white(image: Image.Image) -> Image.Image:
         return white
     except Exception as error:  # palettes and transparent colours may be damaged in as many ways as files
         raise MediaError(f"Cannot read {describe(image)}: {error}") from error
+
+
+def in_rgb(image: Image.Image) -> Image.Image:
+    """As `on_white`, and without a copy where the picture is in RGB already."""
+    return image if image.mode == "RGB" and not image.has_transparency_data else on_white(image)
 
 
 def _grey(image: Image.Image) -> Image.Image:
