@@ -65,7 +65,6 @@ def main(
         folder, inputs = work.checkpoint or Path(scratch) / "checkpoint", Path(scratch) / "inputs.npz"
         count = make_once(folder, config)
         prompt = write_inputs(inputs, config, image_side, text_tokens)
-        os.environ.setdefault("QWENVL_CACHE", str(folder / "quantized"))
         sides = {}
         for dtype in dtypes:
             ours = [str(folder), str(inputs), dtype.value, *work.given()]
@@ -94,7 +93,9 @@ def peer_dtype(peer: Peer, dtype: DType) -> DType:
 
 
 def make_once(folder: Path, config: dict, shapes: dict | None = None) -> int:
-    """Write the checkpoint unless one with this config is there; returns its number of parameters."""
+    """Write the checkpoint unless one with this config is there; returns its number of parameters. What a load quantizes of it
+    is kept below it from now on."""
+    os.environ.setdefault("QWENVL_CACHE", str(folder / "quantized"))
     if (folder / "config.json").is_file():
         if json.loads((folder / "config.json").read_text()) != config:
             raise typer.BadParameter(f"{folder} holds another model", param_hint="--checkpoint")

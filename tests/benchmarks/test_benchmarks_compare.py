@@ -61,7 +61,6 @@ def asked(monkeypatch) -> list[tuple]:
     monkeypatch.setattr(compare, "make_once", lambda folder, config: 1000)
     monkeypatch.setattr(compare, "write_inputs", lambda *_: 10)
     monkeypatch.setattr(compare, "openvino_model", lambda folder, dtype, python: folder / f"ir-{dtype.value}")
-    monkeypatch.setenv("QWENVL_CACHE", "off")
     return calls
 
 
