@@ -122,7 +122,9 @@ def report(
 ) -> None:
     """The table, the plot and the calculation."""
     found = sorted(read(file), key=lambda each: [each[name] for name in PIECE])
-    print("| | dtype | threads | size | ms a token | by operations | by bytes read | share of the larger limit |")
+    print(
+        "| | dtype | threads | size | ms a token or patch | by operations | by bytes read | share of the larger limit |"
+    )
     print("|" + "---|" * 8)
     for each in found:
         whole, limits = statistics.median(each["seconds"]), [each["operations"], each["bytes"]]
@@ -145,7 +147,7 @@ def print_calculation(found: list[dict]) -> None:
     if not pairs:
         return
     print(
-        "\nA calculation, not a measurement: ms a token on more cores by Amdahl's law, as if memory grew with them.\n"
+        "\nA calculation, not a measurement: ms a token or patch on more cores by Amdahl's law, as if memory grew with them.\n"
     )
     print(
         "| | dtype | size | 1 thread | measured on several | " + " | ".join(f"{cores} cores" for cores in CORES) + " |"
@@ -169,7 +171,9 @@ def draw(found: list[dict], path: Path) -> None:
 
     figure = Figure((12, 4), layout="constrained")
     for panel, (kind, unit) in zip(figure.subplots(1, len(UNITS)), UNITS.items(), strict=True):
-        panel.set(xscale="log", yscale="log", title=kind, xlabel=unit, ylabel="ms a token")
+        panel.set(title=kind, xlabel=unit, ylabel="ms a patch" if kind == "vision" else "ms a token")
+        panel.set_xscale("log", base=2)
+        panel.set_yscale("log")
         own = [each for each in found if each["kind"] == kind]
         for dtype, threads in sorted({(each["dtype"], each["threads"]) for each in own}):
             line = [each for each in own if (each["dtype"], each["threads"]) == (dtype, threads)]
