@@ -20,11 +20,13 @@ from typing import Annotated
 import numpy as np
 import options
 import typer
-from compare import HERE, cpu_name, make_once, run, versions
+from compare import HERE, cpu_name, make_once, run
 from options import DType
+from peers import openvino_model
 from random_checkpoint import config_3b
+from turns import in_rounds, ratios, spread, versions
 from typer import Option
-from words import tokenizer_json, write_tokenizer
+from words import tokenizer_json
 
 from paddlemix_qwenvl.commands.options import grouped, with_defaults
 
@@ -51,9 +53,7 @@ def openvino_genai(
 ) -> None:
     """A picture and text in each request, int8 against int8."""
     with trace(work, requests, text_tokens, pictures=True) as (folder, file):
-        model = folder / "openvino-int8"
-        if not model.is_dir():
-            export_openvino(folder, model, peer_python)
+        model = openvino_model(folder, DType.int8, peer_python)
         sides = {
             "ours": ("run_trace.py", sys.executable, [folder, file, "int8"]),
             "OpenVINO GenAI": ("run_openvino_genai.py", peer_python, [folder, file, model]),
@@ -102,26 +102,13 @@ def trace(work: options.Work, requests: int, text_tokens: int, pictures: bool):
         yield folder, file
 
 
-def export_openvino(folder: Path, target: Path, peer_python: Path) -> None:
-    """The checkpoint, with a tokenizer beside it, as OpenVINO's IR with int8 weights."""
-    with tempfile.TemporaryDirectory(dir=folder) as source:
-        for path in [*folder.glob("*.safetensors*"), folder / "config.json"]:
-            (Path(source) / path.name).symlink_to(path.resolve())
-        write_tokenizer(Path(source))
-        unfinished = target.with_suffix(".part")
-        how = ["--task", "image-text-to-text", "--weight-format", "int8"]
-        command = [peer_python.parent / "optimum-cli", "export", "openvino", "--model", source, *how, unfinished]
-        subprocess.run(command, check=True)
-    unfinished.rename(target)
-
-
 def alternate(sides: dict, work: options.Work, processes: int) -> None:
     """Run the sides' scripts by turns and print a table."""
-    found = {name: [] for name in sides}
-    for number in range(processes):
-        for name in list(sides) if number % 2 == 0 else [*sides][::-1]:
-            script, python, arguments = sides[name]
-            found[name].append(run(script, str(python), [*map(str, arguments), *work.given()]))
+    runs = {
+        name: partial(run, script, str(python), [*map(str, arguments), *work.given()])
+        for name, (script, python, arguments) in sides.items()
+    }
+    found = in_rounds(runs, processes)
     print(
         f"\n{cpu_name()}, {work.threads} threads, {processes} processes each by turns, {work.repeats} repeats in each\n"
     )
@@ -129,11 +116,9 @@ def alternate(sides: dict, work: options.Work, processes: int) -> None:
     for name, results in found.items():
         rates = [rate for result in results for rate in result["rates"]]
         load, memory = (statistics.median(result[part] for result in results) for part in ("load", "memory"))
-        figures = f"{statistics.median(rates):.2f} [{min(rates):.2f} to {max(rates):.2f}]"
-        print(f"| {name} | {versions(results[0])} | {figures} | {load:.2f} | {memory:.2f} |")
+        print(f"| {name} | {versions(results[0])} | {spread(rates)} | {load:.2f} | {memory:.2f} |")
     ours, theirs = ([statistics.median(result["rates"]) for result in results] for results in found.values())
-    ratios = [mine / peer for mine, peer in zip(ours, theirs, strict=True)]
-    print(f"\nours / theirs: {statistics.median(ratios):.2f} [{min(ratios):.2f} to {max(ratios):.2f}]")
+    print(f"\nours / theirs: {spread(ratios(ours, theirs))}")
     print("tokens of a prompt:", ", ".join(f"{name} {results[0]['prompt']}" for name, results in found.items()))
 
 

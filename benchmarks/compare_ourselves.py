@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ import typer
 from compare import HERE, cpu_name, make_once, warm_up, write_inputs
 from options import DType
 from random_checkpoint import config_3b
+from turns import in_rounds, ratios, spread
 
 from paddlemix_qwenvl.environment import cpu_count
 
@@ -43,28 +45,24 @@ def main(
     sides = [(path, "paddle", path) for path in paths or ()]
     sides = sides or [(f"import {first} first", first, "") for first in ("paddle", "paddlemix_qwenvl")]
     config = config_3b(12, 8)
-    found: dict[str, list[dict]] = {label: [] for label, _, _ in sides}
     with tempfile.TemporaryDirectory() as scratch:
         folder, inputs = checkpoint or Path(scratch) / "checkpoint", Path(scratch) / "inputs.npz"
         make_once(folder, config)
         write_inputs(inputs, config, 784, 76)
         arguments = [folder, inputs, dtype.value, cpu_count(), new_tokens, 1]
-        for number in range(rounds):
-            for label, first, path in sides if number % 2 == 0 else sides[::-1]:
-                warm_up(folder)
-                found[label].append(run(first, path, list(map(str, arguments))))
+        runs = {label: partial(run, first, path, list(map(str, arguments))) for label, first, path in sides}
+        found = in_rounds(runs, rounds)
     print(f"\n{cpu_name()}, {cpu_count()} CPUs, {dtype.value}, medians of {rounds} rounds, the sides by turns\n")
     one, other = found
     print(f"| | {one} | {other} | the first over the second, least to largest |\n|---|---|---|---|")
     for part in ("load", "vision", "prefill", "decode", "memory"):
         ours, theirs = ([result[part] for result in results] for results in found.values())
-        ratios = [mine / peer for mine, peer in zip(ours, theirs, strict=True)]
-        middle = statistics.median(ratios)
         figures = f"{statistics.median(ours):.4g} | {statistics.median(theirs):.4g}"
-        print(f"| {part} | {figures} | {middle:.3f} [{min(ratios):.3f} to {max(ratios):.3f}] |")
+        print(f"| {part} | {figures} | {spread(ratios(ours, theirs), 3)} |")
 
 
 def run(first: str, path: str, arguments: list[str]) -> dict:
+    warm_up(Path(arguments[0]))
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [path, os.environ.get("PYTHONPATH"), str(HERE)]))
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM.format(first=first), str(HERE / "run_ours.py"), *arguments]

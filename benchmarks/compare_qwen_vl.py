@@ -10,14 +10,16 @@ first of its repeats does not count, figures are medians of the rest.
 import sys
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import options
 import typer
-from compare import cpu_name, make_once, print_both, run
+from compare import cpu_name, make_once, run
 from options import DType
+from turns import in_rounds, print_both
 
 from paddlemix_qwenvl.commands.options import grouped, with_defaults
 
@@ -29,6 +31,7 @@ def main(
     dtype: Annotated[DType, typer.Option("--dtype", help="of both")] = DType.float32,
     vocab_size: Annotated[int, typer.Option("--vocab_size", help="less for machines with little memory")] = 151936,
     text_tokens: Annotated[int, typer.Option("--text_tokens", help="beside the picture's 258")] = 64,
+    rounds: options.Rounds = 5,
     *,
     work: options.Work,
 ) -> None:
@@ -39,10 +42,12 @@ def main(
         inputs = Path(scratch) / "inputs.npz"
         prompt = write_inputs(inputs, config, text_tokens)
         given = [str(folder), str(inputs), dtype.value, *work.given()]
-        ours = run("run_ours.py", sys.executable, given)
-        peer = run("run_qwen_vl_original.py", str(peer_python), [str(code.resolve()), *given])
+        original = [str(code.resolve()), *given]
+        sides = [partial(run, "run_ours.py", sys.executable, given)]
+        sides += [partial(run, "run_qwen_vl_original.py", str(peer_python), original)]
+        ours, peer = in_rounds(dict(enumerate(sides)), rounds).values()
     print(f"\n{count / 1e9:.2f} B parameters, one 448 x 448 image, prompt of {prompt} tokens, {work.new_tokens} new")
-    print(f"{cpu_name()}, {work.threads} threads, medians of {work.repeats}, {dtype.value}")
+    print(f"{cpu_name()}, {work.threads} threads, {rounds} rounds by turns, {dtype.value}")
     print_both(ours, peer, "original")
 
 
@@ -87,4 +92,4 @@ def write_inputs(path: Path, config: dict, text_tokens: int) -> int:
 
 
 if __name__ == "__main__":
-    typer.run(with_defaults(main, layers=4, vision_blocks=4, new_tokens=16))
+    typer.run(with_defaults(main, layers=4, vision_blocks=4, new_tokens=16, repeats=1))

@@ -20,7 +20,8 @@ import numpy as np
 import options
 import traffic
 import typer
-from traffic import by_turns, engine_for, print_row, prompt_of, ratios, request_of, runners, spread
+from traffic import by_turns, engine_for, print_row, prompt_of, request_of, runners
+from turns import ratios, spread
 from typer import Option
 from words import write_tokenizer
 

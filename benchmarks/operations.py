@@ -40,8 +40,7 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         folder = checkpoint or Path(scratch) / "checkpoint"
         make_once(folder, config)
-        weights = {"dtype": "bfloat16", "quantization": "int8"} if dtype is DType.int8 else {"dtype": dtype.value}
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(str(folder), **weights)
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(str(folder), **dtype.given())
     print(f"\n{cpu_name()}, {thread_count()} threads, {dtype.value}, ms, medians of {repeats}")
     clock, generator = Clock(), np.random.default_rng(0)
     side = round(patches**0.5)

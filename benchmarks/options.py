@@ -15,6 +15,18 @@ class DType(str, Enum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     int8 = "int8"
+    int4 = "int4"
+
+    @property
+    def width(self) -> float:
+        """Bytes of a weight."""
+        return {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5}[self.value]
+
+    def given(self) -> dict[str, str]:
+        """Arguments of a model's `from_pretrained`."""
+        return (
+            {"dtype": "bfloat16", "quantization": self.value} if self.value.startswith("int") else {"dtype": self.value}
+        )
 
 
 Layers = Annotated[int, Option("--layers", help="language layers")]
@@ -22,6 +34,7 @@ VisionBlocks = Annotated[int, Option("--vision_blocks", help="of the checkpoint"
 NewTokens = Annotated[int, Option("--new_tokens")]
 Threads = Annotated[int, Option("--threads")]
 Repeats = Annotated[int, Option("--repeats", min=1, help="beside a first one that does not count")]
+Rounds = Annotated[int, Option("--rounds", min=1, help="of a process of each engine, by turns")]
 Checkpoint = Annotated[Path | None, Option("--checkpoint", help="made there, and kept for the next run")]
 Dtypes = Annotated[list[DType], Option("--dtype", help="of the weights; may be given several times")]
 

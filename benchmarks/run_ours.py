@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 from measure import generated, loaded, report
+from options import DType
 
 
 def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
@@ -12,9 +13,8 @@ def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeat
 
     import paddlemix_qwenvl  # noqa: F401, registers the model
 
-    weights = {"dtype": "bfloat16", "quantization": "int8"} if dtype == "int8" else {"dtype": dtype}
     arguments = {name: paddle.to_tensor(value) for name, value in np.load(inputs).items()}
-    load, model = loaded(lambda: AutoModelForConditionalGeneration.from_pretrained(folder, **weights))
+    load, model = loaded(lambda: AutoModelForConditionalGeneration.from_pretrained(folder, **DType(dtype).given()))
     count = int(tokens)
     runs = []
     for _ in range(int(repeats) + 1):

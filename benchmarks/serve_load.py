@@ -30,8 +30,9 @@ from urllib.request import urlopen
 import options
 import typer
 from compare import HERE, cpu_name, make_once
-from compare_engines import IMAGE_SIDE, IMAGE_TOKENS, PeerPython, export_openvino
+from compare_engines import IMAGE_SIDE, IMAGE_TOKENS, PeerPython
 from load_client import Clients, Told, Workload, firsts, gaps, percentiles
+from peers import openvino_model
 from random_checkpoint import config_3b
 from typer import Option
 from words import write_tokenizer
@@ -93,9 +94,7 @@ def openvino_genai(
     """A picture in every second request, int8 against int8."""
     load = Workload(256, work.new_tokens, side=IMAGE_SIDE, leaving=0.0)
     with checkpoint(work) as folder:
-        model = folder / "openvino-int8"
-        if not model.is_dir():
-            export_openvino(folder, model, peer_python)
+        model = openvino_model(folder, options.DType.int8, peer_python)
         command = [peer_python, HERE / "serve_openvino.py", model, PORT, work.threads]
         compare({"OpenVINO GenAI": command}, folder, load, work, clients, minutes * 60)
 

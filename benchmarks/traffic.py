@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,8 +45,7 @@ def checkpoint(model: Model):
 
 
 def load(folder: Path, dtype: DType) -> ModelRunner:
-    weights = {"dtype": "bfloat16", "quantization": "int8"} if dtype is DType.int8 else {"dtype": dtype.value}
-    return ModelRunner(Qwen2_5_VLForConditionalGeneration.from_pretrained(str(folder), **weights))
+    return ModelRunner(Qwen2_5_VLForConditionalGeneration.from_pretrained(str(folder), **dtype.given()))
 
 
 def runners(model: Model, *head: str) -> Iterable[tuple[str, ModelRunner]]:
@@ -211,16 +209,6 @@ def watched_masks():
     finally:
         for name, function in own.items():
             setattr(Matcher, name, function)
-
-
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Median, least and largest."""
-    return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f} to {max(values):.{digits}f}]"
-
-
-def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
-    """Of figures that belong together."""
-    return [one / other for one, other in zip(over, under, strict=True)]
 
 
 def print_row(*cells) -> None:

@@ -4,6 +4,7 @@ special ones, which stand where the released ones do. Imports nothing that peers
 
 import json
 import random
+import re
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def token_texts(size: int) -> list[str]:
     found = tokenizer_json()
     texts = [*found["model"]["vocab"], *(token["content"] for token in found["added_tokens"])]
     return texts + [f"unused{number}" for number in range(len(texts), size)]
+
+
+def text_of(ids: list[int]) -> str:
+    """What is tokenized to `ids`, digits and special tokens, with a picture's place once instead of once for each of its tokens."""
+    texts = token_texts(max(ids) + 1)
+    return re.sub(r"(<\|image_pad\|>)+", r"\1", "".join(texts[token] for token in ids))
 
 
 def write_tokenizer(folder: Path) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import MediaError
 from .images import ImageSource, decode
-from .pixels import describe, on_white
+from .pixels import describe, in_rgb
 from .video import Video
 
 
@@ -66,6 +66,4 @@ def _is_frames(given: Any, kinds: Any) -> bool:
 
 
 def _plain(image: ImageSource) -> ImageSource:
-    if not isinstance(image, Image.Image) or (image.mode == "RGB" and not image.has_transparency_data):
-        return image
-    return on_white(decode(image, image))
+    return in_rgb(decode(image, image)) if isinstance(image, Image.Image) else image

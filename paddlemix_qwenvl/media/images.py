@@ -99,8 +99,9 @@ def upright(image: Image.Image) -> Image.Image:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """The picture in RGB as Pillow, and with it transformers 4.51.3 and Qwen-VL, convert it: transparency is dropped and
-    values over 255 are cut, where `on_white` keeps what people see. Raises MediaError for modes without a way."""
+    values over 255 are cut, where `on_white` keeps what people see. A picture in RGB is returned itself. Raises MediaError for
+    modes without a way."""
     try:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:  # as in `on_white`
         raise MediaError(f"Cannot read {describe(image)}: {error}") from error

@@ -15,7 +15,7 @@ from .arguments import frames_of
 from .content_cache import ContentCache, content_key
 from .images import MAX_BYTES, TIMEOUT, ImageSource, open_image, read_image
 from .parts import Message, check_parts
-from .pixels import on_white
+from .pixels import in_rgb
 from .resize import image_pixel_limits, requested_size, resize_frame
 from .sampling import FPS, FRAME_FACTOR, check_numbers, frame_size
 from .threads import thread_map
@@ -107,7 +107,7 @@ def _resized(image: Image.Image, element: Message, factor: int) -> Image.Image:
     height, width = requested_size(
         element, image.height, image.width, factor, element.get("min_pixels", least), element.get("max_pixels", most)
     )
-    resized = on_white(image).resize((width, height), Image.Resampling.BICUBIC)
+    resized = in_rgb(image).resize((width, height), Image.Resampling.BICUBIC)
     resized.info = {"original_size": image.size}
     return resized
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from .arguments import frames_of
 from .images import ImageSource, decode, load_image, to_rgb
-from .pixels import from_array, on_white
+from .pixels import from_array, in_rgb
 from .resize import MAX_PIXELS, MIN_PIXELS, smart_resize
 from .threads import thread_map
 from .video import Video
@@ -112,9 +112,9 @@ def _picture(source: ImageSource) -> _Picture:
         image = to_rgb(decode(source, source))
     elif isinstance(source, np.ndarray):
         image, scaled = from_array(source)
-        image = on_white(image)
+        image = in_rgb(image)
     else:
-        image = on_white(load_image(source))
+        image = in_rgb(load_image(source))
     original_size = image.info.get("original_size")
     if not isinstance(original_size, tuple):  # a PNG may hold a text of that name
         original_size = image.size
@@ -141,24 +141,45 @@ def _patches(clips: list[list[_Picture]], cut: PatchSettings) -> tuple[np.ndarra
     tables = {scaled: cut.table(scaled) for scaled in {picture.scaled for clip in clips for picture in clip}}
 
     def fill(index: int, frame: int) -> None:
-        grid = grids[index]
-        frames = pixels[ends[index] - grid.prod() : ends[index]].reshape(grid[0], -1, *shape)
-        picture = clips[index][frame]
-        cells = patch_cells(np.asarray(picture.image.resize(sizes[index], Image.Resampling.BICUBIC)), cut)
+        grid, picture = grids[index], clips[index][frame]
+        strips = pixels[ends[index] - grid.prod() : ends[index]].reshape(grid[0], grid[1] // cut.merge_size, -1, *shape)
         temporal, offset = divmod(frame, cut.temporal_patch_size)
-        last = frame == len(clips[index]) - 1
-        for channel, values in enumerate(tables[picture.scaled]):
-            frames[temporal, :, channel, offset] = values[cells[:, channel]]
-        if last:  # stands in for the frames that are missing from the last temporal patch
-            frames[temporal, :, :, offset + 1 :] = frames[temporal, :, :, offset, None]
+        last = frame == len(clips[index]) - 1  # stands in for the frames that are missing from the last temporal patch
+        places = strips[temporal, :, :, :, offset : None if last else offset + 1]
+        _write(_resized(picture.image, sizes[index]), tables[picture.scaled], places, cut)
 
     thread_map(lambda where: fill(*where), [(i, f) for i, clip in enumerate(clips) for f in range(len(clip))])
     return pixels.reshape(len(pixels), math.prod(shape)), grids, sizes
 
 
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """`image` at `size`, (width, height); itself where that is its own."""
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _write(image: Image.Image, table: np.ndarray, places: np.ndarray, cut: PatchSettings) -> None:
+    """Put a picture's values by the table into `places`, float32 [rows of the merger's cells, patches, 3, frames, patch_size,
+    patch_size]. What is made of such a row stays in buffers that the processor's cache holds until it is written."""
+    side = cut.patch_size * cut.merge_size
+    indices = np.empty(
+        (1, image.width // side, cut.merge_size, cut.merge_size, cut.patch_size, cut.patch_size), np.intp
+    )
+    values = np.empty(indices.shape, np.float32)
+    for row, patches in enumerate(places):
+        cells = _cells(np.asarray(image.crop((0, row * side, image.width, (row + 1) * side))), cut)
+        for channel, normalized in enumerate(table):
+            indices[:] = cells[:, :, :, :, channel]
+            normalized.take(indices, out=values, mode="clip")  # the mode that needs no buffer; all are from 0 to 255
+            patches[:, channel] = values.reshape(-1, 1, cut.patch_size, cut.patch_size)
+
+
 def patch_cells(frame: np.ndarray, cut: PatchSettings) -> np.ndarray:
     """uint8 [H, W, 3] -> [H * W / patch_size**2, 3, patch_size, patch_size], one merger's cells after the other."""
+    return np.ascontiguousarray(_cells(frame, cut)).reshape(-1, 3, cut.patch_size, cut.patch_size)
+
+
+def _cells(frame: np.ndarray, cut: PatchSettings) -> np.ndarray:
+    """A view of uint8 [H, W, 3] as [rows, columns, merge_size, merge_size, 3, patch_size, patch_size]."""
     patch, merge = cut.patch_size, cut.merge_size
     rows, columns = frame.shape[0] // (patch * merge), frame.shape[1] // (patch * merge)
-    cells = frame.reshape(rows, merge, patch, columns, merge, patch, 3).transpose(0, 3, 1, 4, 6, 2, 5)
-    return np.ascontiguousarray(cells).reshape(-1, 3, patch, patch)
+    return frame.reshape(rows, merge, patch, columns, merge, patch, 3).transpose(0, 3, 1, 4, 6, 2, 5)

@@ -5,6 +5,7 @@ from PIL import Image
 
 from paddlemix_qwenvl.errors import MediaError
 from paddlemix_qwenvl.media import preprocess_images, preprocess_videos
+from paddlemix_qwenvl.media.patches import IMAGE_MEAN, IMAGE_STD
 
 GOLDEN = np.load(samples.GOLDEN)
 HUB = {"min_pixels": samples.MIN_PIXELS, "max_pixels": samples.MAX_PIXELS}
@@ -116,3 +117,21 @@ def test_videos_without_frames_or_not_yet_sampled_are_refused():
         preprocess_videos([[]])
     with pytest.raises(MediaError, match=r"a.mp4: .*load_video"):
         preprocess_videos(["a.mp4"])
+
+
+def test_values_are_those_of_the_definition_to_the_last_bit():
+    """float32 of the value times 1 / 255, minus the mean, over the deviation; patches in the order of the merger's cells."""
+    frames = [samples.texture(112, 84, 3, seed) for seed in range(3)]
+    mean, deviation = np.float32(IMAGE_MEAN), np.float32(IMAGE_STD)
+    values = [((frame * (1 / 255)).astype(np.float32) - mean) / deviation for frame in [*frames, frames[-1]]]
+    cells = np.stack(values).reshape(2, 2, 3, 2, 14, 4, 2, 14, 3).transpose(0, 2, 5, 3, 6, 8, 1, 4, 7)
+    assert np.array_equal(preprocess_videos([frames])["pixel_values_videos"], cells.reshape(-1, 1176))
+
+
+def test_pictures_stay_as_they_were():
+    """A picture that is taken without a copy is not written to."""
+    for size in ((112, 84), (130, 90)):  # as it is, and to be resized
+        picture = Image.fromarray(samples.texture(*size, 3))
+        before = picture.tobytes()
+        preprocess_images([picture])
+        assert picture.tobytes() == before and picture.size == size
