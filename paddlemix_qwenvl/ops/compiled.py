@@ -52,6 +52,7 @@ _LAYER_NORM, _ADD_LAYER_NORM = map(_kernel, ("layer_norm", "add_layer_norm"))
 _VARLEN_ATTENTION, _QKV_ATTENTION = map(_kernel, ("varlen_attention", "qkv_attention"))
 _NARROW_QKV_ATTENTION = _kernel("narrow_qkv_attention")
 _CACHED_ATTENTION, _DECODE_ATTENTION = map(_kernel, ("cached_attention", "decode_attention"))
+_QKV_DECODE_ATTENTION = _kernel("qkv_decode_attention")
 _SAMPLE = _kernel("sample")
 
 
@@ -93,6 +94,12 @@ def cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths):
 
 def decode_attention(q, k_cache, v_cache, block_tables, lengths):
     return _run(_DECODE_ATTENTION, q, k_cache, v_cache, block_tables, lengths, q.shape[-1] ** -0.5)[0]
+
+
+def qkv_decode_attention(qkv, cos, sin, k_cache, v_cache, slot_mapping, block_tables, lengths, num_heads):
+    scale = k_cache.shape[-1] ** -0.5
+    tensors = qkv, cos, sin, k_cache, v_cache, slot_mapping, block_tables, lengths
+    return tuple(_run(_QKV_DECODE_ATTENTION, *tensors, num_heads, scale))
 
 
 def linear(x, weight, bias=None):
@@ -175,6 +182,7 @@ _register("linear_int4", linear_int4, cuda=True, describe=_products)
 _register("linear_swiglu", linear_swiglu, describe=_products)
 _register("log_probability", cuda=True)
 _register("qkv_attention", qkv_attention)
+_register("qkv_decode_attention", qkv_decode_attention, cuda=True)
 _register("qkv_transpose_split", differentiable=True, cuda=True)
 _register("qkv_write_cache", cuda=True)
 _register("quantize_int8", quantize_int8)

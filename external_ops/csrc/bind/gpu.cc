@@ -164,6 +164,19 @@ Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& ca
   return narrow(out, q);
 }
 
+std::vector<Tensor> qkv_decode_attention(const Tensor& qkv, const Tensor& cos, const Tensor& sin,
+                                         const Tensor& k_cache, const QwenvlKvCache& cache, const Tensor& slot_mapping,
+                                         const QwenvlRows& rows, int num_heads, float scale) {
+  const Tensor in = as(qkv, k_cache.dtype()), c = as(cos, DataType::FLOAT32), s = as(sin, DataType::FLOAT32);
+  Tensor scratch = empty({qwenvl_cuda_attention_scratch(&cache, &rows, rows.count, num_heads)}, DataType::UINT8, qkv);
+  Tensor out = empty({rows.count, num_heads * cache.head_dim}, in.dtype(), qkv);
+  check(qwenvl_cuda_qkv_decode_attention(in.data(), c.data<float>(), s.data<float>(), &cache,
+                                         slot_mapping.data<int32_t>(), &rows, num_heads, scale, scratch.data(),
+                                         out.data(), stream_of(qkv)),
+        "qkv_decode_attention");
+  return {narrow(out, qkv)};
+}
+
 Tensor sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
               const QwenvlTokenMarks* marks, const int32_t* allowed) {
   const Tensor in = as(logits, DataType::FLOAT32);

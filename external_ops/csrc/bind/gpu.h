@@ -33,6 +33,9 @@ std::vector<Tensor> get_padding_offset(const Tensor& mask);
 Tensor gather_rows(const Tensor& x, const Tensor& indices, int64_t rows, const Shape& shape);
 Tensor scatter_rows(const Tensor& x, const Tensor& indices, int64_t rows, const Shape& shape);
 
+std::vector<Tensor> qkv_decode_attention(const Tensor& qkv, const Tensor& cos, const Tensor& sin,
+                                         const Tensor& k_cache, const QwenvlKvCache& cache, const Tensor& slot_mapping,
+                                         const QwenvlRows& rows, int num_heads, float scale);
 // cu_seqlens is none where token t is the only one of row t.
 Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& cache, const QwenvlRows& rows,
                  const OptionalTensor& cu_seqlens, float scale);

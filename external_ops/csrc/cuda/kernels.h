@@ -44,12 +44,18 @@ int qwenvl_cuda_gather_rows(const void* x, const int64_t* indices, int64_t token
 int qwenvl_cuda_scatter_rows(const void* x, const int64_t* indices, int64_t tokens, int64_t rows, int64_t row_bytes,
                              void* y, void* stream);
 
-// Bytes of scratch memory that the two below need for `tokens` queries, on the current device.
+// Bytes of scratch memory that the three below need for `tokens` queries, on the current device.
 int64_t qwenvl_cuda_attention_scratch(const struct QwenvlKvCache* cache, const struct QwenvlRows* rows, int64_t tokens,
                                       int64_t heads);
 // q and out [rows, H, D]; each row sees all of its tokens, but for those in a block that the cache has not got.
 int qwenvl_cuda_decode_attention(const void* q, const struct QwenvlKvCache* cache, const struct QwenvlRows* rows,
                                  int64_t heads, float scale, void* scratch, void* out, void* stream);
+// qkv_write_cache and decode_attention in one kernel: qkv [rows, (H + 2 Hkv) D] of each row's last token, for which slots [rows]
+// say what its block table does. No row may see a token that another one writes.
+int qwenvl_cuda_qkv_decode_attention(const void* qkv, const float* cos, const float* sin,
+                                     const struct QwenvlKvCache* cache, const int32_t* slots,
+                                     const struct QwenvlRows* rows, int64_t heads, float scale, void* scratch,
+                                     void* out, void* stream);
 // Row b's new queries, rows cu_q[b] .. cu_q[b + 1] of q and out [tokens, H, D], are the last of its tokens; causal. Reads
 // the keys once a query: for a few new tokens a row.
 int qwenvl_cuda_cached_attention(const void* q, const struct QwenvlKvCache* cache, const struct QwenvlRows* rows,
