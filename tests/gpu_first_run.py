@@ -65,7 +65,6 @@ def cases(dtype: str) -> dict[str, tuple]:
         "varlen_attention": (q, k, k, integers(0, 3, 7), integers(0, 3, 7), True),
         "cached_attention": (q, *caches, *rows),
         "decode_attention": (q[:2], *caches, *rows[1:]),
-        "log_probability": (numbers(3, 1000), paddle.to_tensor([1, 5, 999])),
         "sample": (numbers(3, 1000), paddle.to_tensor([[0.0, 0, 1, 0, 1, 0, 0]] * 3), paddle.zeros([3])),
         "get_padding_offset": (paddle.to_tensor([[0, 1, 1], [1, 1, 1]]),),
     }

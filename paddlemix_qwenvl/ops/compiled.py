@@ -15,7 +15,7 @@ from . import definitions
 from .int8 import Int8Weight
 from .version import Version
 
-INTERFACE = 5
+INTERFACE = 6
 if getattr(library, "INTERFACE", 1) != INTERFACE:
     raise ImportError("it was built from another version of external_ops")
 
@@ -142,7 +142,7 @@ def quantize_int8(weight, largest=None):
 
 
 def sample(logits, settings, uniform, marks=None, allowed=None):
-    return _run(_SAMPLE, logits, settings, uniform, *(marks or [None] * 4), allowed)[0]
+    return tuple(_run(_SAMPLE, logits, settings, uniform, *(marks or [None] * 4), allowed))
 
 
 def _kernels() -> str:
@@ -180,7 +180,6 @@ _register("linear_fp8", linear_fp8, cuda=True, describe=_products)
 _register("linear_int8_swiglu", linear_int8_swiglu, describe=_products)
 _register("linear_int4", linear_int4, cuda=True, describe=_products)
 _register("linear_swiglu", linear_swiglu, describe=_products)
-_register("log_probability", cuda=True)
 _register("qkv_attention", qkv_attention)
 _register("qkv_decode_attention", qkv_decode_attention, cuda=True)
 _register("qkv_transpose_split", differentiable=True, cuda=True)

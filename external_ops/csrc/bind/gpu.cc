@@ -177,24 +177,16 @@ std::vector<Tensor> qkv_decode_attention(const Tensor& qkv, const Tensor& cos, c
   return {narrow(out, qkv)};
 }
 
-Tensor sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
-              const QwenvlTokenMarks* marks, const int32_t* allowed) {
+std::vector<Tensor> sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
+                           const QwenvlTokenMarks* marks, const int32_t* allowed) {
   const Tensor in = as(logits, DataType::FLOAT32);
+  const int64_t batch = logits.shape()[0];
   Tensor scratch = empty(marks ? logits.shape() : Shape{0}, DataType::FLOAT32, logits);
-  Tensor drawn = empty({logits.shape()[0]}, DataType::INT64, logits);
-  check(qwenvl_cuda_sample(in.data<float>(), settings, uniform.data<float>(), marks, allowed, logits.shape()[0],
-                           logits.shape()[1], scratch.data<float>(), drawn.data<int64_t>(), stream_of(logits)),
+  Tensor drawn = empty({batch}, DataType::INT64, logits), logs = empty({batch}, DataType::FLOAT32, logits);
+  check(qwenvl_cuda_sample(in.data<float>(), settings, uniform.data<float>(), marks, allowed, batch, logits.shape()[1],
+                           scratch.data<float>(), drawn.data<int64_t>(), logs.data<float>(), stream_of(logits)),
         "sample");
-  return drawn;
-}
-
-Tensor log_probability(const Tensor& logits, const Tensor& tokens) {
-  const Tensor in = as(logits, DataType::FLOAT32);
-  Tensor y = empty({logits.shape()[0]}, DataType::FLOAT32, logits);
-  check(qwenvl_cuda_log_probability(in.data<float>(), tokens.data<int64_t>(), logits.shape()[0], logits.shape()[1],
-                                    y.data<float>(), stream_of(logits)),
-        "log_probability");
-  return y;
+  return {drawn, logs};
 }
 
 }  // namespace gpu

@@ -40,9 +40,8 @@ std::vector<Tensor> qkv_decode_attention(const Tensor& qkv, const Tensor& cos, c
 Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& cache, const QwenvlRows& rows,
                  const OptionalTensor& cu_seqlens, float scale);
 
-Tensor sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
-              const QwenvlTokenMarks* marks, const int32_t* allowed);
-Tensor log_probability(const Tensor& logits, const Tensor& tokens);
+std::vector<Tensor> sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
+                           const QwenvlTokenMarks* marks, const int32_t* allowed);
 
 }  // namespace gpu
 }  // namespace qwenvl

@@ -62,14 +62,12 @@ int qwenvl_cuda_cached_attention(const void* q, const struct QwenvlKvCache* cach
                                  const int32_t* cu_q, int64_t tokens, int64_t heads, float scale, void* scratch,
                                  void* out, void* stream);
 
-// One token a row of logits [batch, vocabulary], by settings [batch]. marks, on the host with arrays on the device, may be
-// null; with them scratch is [batch, vocabulary]. allowed may be null. Marks of no row and no token are left out.
+// One token a row of logits [batch, vocabulary], by settings [batch], and the logarithm of its probability under softmax(logits).
+// marks, on the host with arrays on the device, may be null; with them scratch is [batch, vocabulary]. allowed may be null. Marks
+// of no row and no token are left out.
 int qwenvl_cuda_sample(const float* logits, const struct QwenvlSampling* settings, const float* uniform,
                        const struct QwenvlTokenMarks* marks, const int32_t* allowed, int64_t batch, int64_t vocabulary,
-                       float* scratch, int64_t* tokens, void* stream);
-// Logarithms of the probabilities that softmax(logits [batch, vocabulary]) gives tokens [batch]; not a number for what is none.
-int qwenvl_cuda_log_probability(const float* logits, const int64_t* tokens, int64_t batch, int64_t vocabulary, float* y,
-                                void* stream);
+                       float* scratch, int64_t* tokens, float* log_probabilities, void* stream);
 
 // y [rows, n] = x [rows, k] times the transposed weight, plus bias [n] if there is one; sums are float32. Reads the weight once
 // for up to QWENVL_FEW_CUDA_ROWS rows; has none for more. x has its columns in the weight's order.
