@@ -55,6 +55,7 @@ def cases(dtype: str) -> dict[str, tuple]:
         "layer_norm": (x, weight[0], weight[1], 1e-6, x),
         "swiglu": (wide,),
         "linear": (x, weight, weight[:, 0]),
+        "linear_int8": (x, definitions.quantize_int8(weight)),
         "linear_int4": (x, Int4Weight(*to_int4(weight, 64).values())),
         "linear_fp8": (x, Fp8Weight(*to_fp8(weight, None).values())),
         "encode_rotary_qk": (q, k, cos, sin),

@@ -8,7 +8,9 @@ from op_definitions import SAMPLING, bit_masks, draw_marks, log_probabilities, s
 
 
 def sample(machine, logits, how, uniform, marks=None, allowed=None):
-    """Tokens; the logarithms of their probabilities are right. `how` for each row or for all, `marks` (token, count, bias) of each row, or their arrays."""
+    """Tokens, whose probabilities are right, too. `how` for each row or for all, `marks` (token, count, bias) of each row, or their
+    arrays.
+    """
     rows, vocabulary = np.shape(logits)
     tokens, logs, given, scratch = machine.empty([rows], "int64"), machine.empty([rows]), None, None
     logits = machine.put(logits)

@@ -68,9 +68,11 @@ Tensor linear_int4(const Tensor& x, const QwenvlInt4Weight& weight, const Option
   return product(qwenvl_cuda_linear_int4, qwenvl_cuda_dequantize_int4, in, weight, bias);
 }
 
-Tensor linear_fp8(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& bias) {
-  const QwenvlFp8Weight weight{values.data<uint8_t>(), scale.data(), kernel_dtype("scale", scale), values.shape()[0],
-                               values.shape()[1]};
+Tensor linear_bytes(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& bias) {
+  const QwenvlByteWeight weight{(const uint8_t*)values.data(), scale.data(), kernel_dtype("scale", scale),
+                                values.shape()[0], values.shape()[1]};
+  if (values.dtype() == DataType::INT8)
+    return product(qwenvl_cuda_linear_int8, qwenvl_cuda_dequantize_int8, x, weight, bias);
   return product(qwenvl_cuda_linear_fp8, qwenvl_cuda_dequantize_fp8, x, weight, bias);
 }
 

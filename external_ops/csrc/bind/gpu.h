@@ -19,7 +19,8 @@ std::vector<Tensor> layer_norm(const Tensor& x, const OptionalTensor& residual, 
                                const Tensor& bias, float epsilon);
 
 Tensor linear_int4(const Tensor& x, const QwenvlInt4Weight& weight, const OptionalTensor& bias);
-Tensor linear_fp8(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& bias);
+// int8 values, or the bits of fp8 ones.
+Tensor linear_bytes(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& bias);
 
 std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin);
 std::vector<Tensor> qkv_transpose_split(const Tensor& qkv, const Tensor& cos, const Tensor& sin, int num_heads,

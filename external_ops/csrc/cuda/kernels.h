@@ -73,12 +73,16 @@ int qwenvl_cuda_sample(const float* logits, const struct QwenvlSampling* setting
 // for up to QWENVL_FEW_CUDA_ROWS rows; has none for more. x has its columns in the weight's order.
 int qwenvl_cuda_linear_int4(const void* x, const struct QwenvlInt4Weight* weight, const void* bias,
                             enum QwenvlDtype dtype, int64_t rows, void* y, void* stream);
-int qwenvl_cuda_linear_fp8(const void* x, const struct QwenvlFp8Weight* weight, const void* bias,
+int qwenvl_cuda_linear_int8(const void* x, const struct QwenvlByteWeight* weight, const void* bias,
+                            enum QwenvlDtype dtype, int64_t rows, void* y, void* stream);
+int qwenvl_cuda_linear_fp8(const void* x, const struct QwenvlByteWeight* weight, const void* bias,
                            enum QwenvlDtype dtype, int64_t rows, void* y, void* stream);
 // A weight's numbers [n, k], its columns as they lie.
 int qwenvl_cuda_dequantize_int4(const struct QwenvlInt4Weight* weight, enum QwenvlDtype dtype, void* numbers,
                                 void* stream);
-int qwenvl_cuda_dequantize_fp8(const struct QwenvlFp8Weight* weight, enum QwenvlDtype dtype, void* numbers,
+int qwenvl_cuda_dequantize_int8(const struct QwenvlByteWeight* weight, enum QwenvlDtype dtype, void* numbers,
+                                void* stream);
+int qwenvl_cuda_dequantize_fp8(const struct QwenvlByteWeight* weight, enum QwenvlDtype dtype, void* numbers,
                                void* stream);
 // Column i of y is column order[i] of x [rows, columns]; zeros if it has no such column.
 int qwenvl_cuda_gather_columns(const void* x, const int32_t* order, enum QwenvlDtype dtype, int64_t rows,

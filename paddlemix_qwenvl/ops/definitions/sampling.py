@@ -41,8 +41,8 @@ def sample(
             that allows none is drawn as if it allowed all. One of those allowed is drawn even if all have logits of minus infinity.
 
     Returns:
-        tokens [B] int64, and the logarithms of their probabilities under softmax(logits), float32 [B]: before bias, penalties, masks
-        and temperature.
+        tokens [B] int64, and the logarithms of their probabilities under softmax(logits), float32 [B]: before bias,
+        penalties, masks and temperature.
     """
     logits = to_float32(logits)
     tokens = _drawn(logits, settings, uniform, marks, allowed)
