@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import paddle
-from gpu.machine import Array, Emulator, fp8_weight, int4_weight
+from gpu.machine import Array, Emulator, byte_weight, int4_weight
 
 from paddlemix_qwenvl.dtypes import dtype_name
 from paddlemix_qwenvl.ops.version import Version
@@ -23,12 +23,15 @@ class Kernels:
     def __init__(self):
         self.emulator, self.calls = Emulator(), Counter()
         self.emulator.choose("first come")
-        runs = {"linear_fp8": self.linear_fp8, "linear_int4": self.linear_int4}
+        runs = {f"linear_{kind}": getattr(self, f"linear_{kind}") for kind in ("fp8", "int4", "int8")}
         self.versions = {name: Version(run, False, lambda: "compiled for CUDA, on a GPU") for name, run in runs.items()}
 
-    def linear_fp8(self, x, weight, bias=None):
+    def linear_fp8(self, x, weight, bias=None, kind="fp8"):
         arrays = self.put(weight.values), self.put(weight.scale)
-        return self.product("fp8", x, fp8_weight(*arrays), bias)
+        return self.product(kind, x, byte_weight(*arrays), bias)
+
+    def linear_int8(self, x, weight, bias=None):
+        return self.linear_fp8(x, weight, bias, "int8")
 
     def linear_int4(self, x, weight, bias=None):
         arrays = [self.put(tensor) for tensor in weight[:3]]  # which keep the memory of the structure

@@ -152,6 +152,7 @@ def _device(patch: pytest.MonkeyPatch, capability: tuple[int, int], version: str
     patch.setattr(paddle.Tensor, "place", property(lambda x: place))
     patch.setattr(paddle, "CUDAPinnedPlace", paddle.CPUPlace)
     patch.setattr(paddle.Tensor, "cuda", copying("upload", lambda x, device_id=None, blocking=True: x.clone()))
+    patch.setattr(paddle.Tensor, "_copy_to", copying("upload", paddle.Tensor._copy_to))
     patch.setattr(paddle.Tensor, "pin_memory", copying("download", _pinned))
     patch.setattr(paddle.device.cuda, "Event", Event)
     patch.setattr(paddle, "CUDAPlace", lambda index: place)

@@ -19,7 +19,7 @@ def test_operations(capsys):
     """Every one that has a version for GPUs is among them."""
     with card((8, 0), kernels=True):
         assert first_run.operations()
-        others = {"linear_int8", "quantize_int8", "rebuild_padding", "transpose_remove_padding", "write_cache_kv"}
+        others = {"quantize_int8", "rebuild_padding", "transpose_remove_padding", "write_cache_kv"}
         assert set(dispatch.GPU) - others <= set(first_run.cases("float32"))
     table = capsys.readouterr().out
     assert "| rms_norm | float16 | " in table and "played by its definition" in table

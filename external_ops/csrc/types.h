@@ -11,8 +11,8 @@ enum QwenvlDtype { QWENVL_FLOAT32, QWENVL_BFLOAT16, QWENVL_FLOAT16, QWENVL_INT8,
 
 enum { QWENVL_LARGEST_HEAD = 512, QWENVL_LARGEST_CUDA_HEAD = 256 };  // of decode_attention and cached_attention
 enum { QWENVL_LARGEST_CUDA_ROW = 16384 };                            // of layer_norm
-enum { QWENVL_FEW_CUDA_ROWS = 32 };                                  // of linear_int4 and linear_fp8
-enum { QWENVL_CUDA_FP8_INPUTS_OF = 32 };                             // what the inputs of linear_fp8 are a multiple of
+enum { QWENVL_FEW_CUDA_ROWS = 32 };                                  // of products with narrow weights
+enum { QWENVL_CUDA_BYTE_INPUTS_OF = 32 };                            // what the inputs of linear_int8 and linear_fp8 are a multiple of
 
 // [n, k], numbers (q - zero) * scale in groups of inputs, whose number is a multiple of QWENVL_INT4_GROUPS_OF and divides k.
 struct QwenvlInt4Weight {
@@ -25,9 +25,9 @@ struct QwenvlInt4Weight {
 };
 enum { QWENVL_INT4_GROUPS_OF = 32 };
 
-struct QwenvlFp8Weight {  // [n, k], numbers value * scale
-  const uint8_t* values;  // [n, k], the bits of float8 e4m3
-  const void* scales;     // [n], of scale_dtype: float32, bfloat16 or float16
+struct QwenvlByteWeight {   // [n, k], numbers value * scale
+  const uint8_t* values;    // [n, k], int8, or the bits of float8 e4m3
+  const void* scales;       // [n], of scale_dtype: float32, bfloat16 or float16
   enum QwenvlDtype scale_dtype;
   int64_t n, k;
 };

@@ -75,8 +75,8 @@ class DeviceRunner(ModelRunner):
         alpha = parts["ntk_alpha"] if self.facts.stretches else None
         given = {name: parts[name] for name in names}
         logits = self.model.step(self._cache, ids, **given, wanted=None, ntk_alpha=alpha, decoding=True)
-        tokens = ops.sample(logits, parts["settings"], parts["uniform"], marks_of(parts, newest))
-        scores, tokens = ops.log_probability(logits, tokens), tokens.astype("int32")
+        tokens, scores = ops.sample(logits, parts["settings"], parts["uniform"], marks_of(parts, newest))
+        tokens = tokens.astype("int32")
         paddle.assign(paddle.concat([tokens, drawn[sizes.rows :]]), drawn)
         return paddle.stack([tokens, scores.view("int32")])
 

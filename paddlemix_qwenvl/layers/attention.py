@@ -107,19 +107,16 @@ def causal_attention(qkv, heads: HeadSplit, context: AttentionContext, layer: in
         q, k, v = ops.qkv_transpose_split(qkv, context.cos, context.sin, heads.num_heads, heads.num_kv_heads)
         q = _scaled(q, context)
         return ops.varlen_attention(q, k, v, context.cu_seqlens, context.cu_seqlens, causal=True).flatten(1)
-    q, keys, values = ops.qkv_write_cache(
-        qkv,
-        context.cos,
-        context.sin,
-        cache.keys[layer],
-        cache.values[layer],
-        context.slot_mapping,
-        heads.num_heads,
-    )
+    tokens = qkv, context.cos, context.sin, cache.keys[layer], cache.values[layer], context.slot_mapping
+    rows = context.block_tables, context.lengths
+    if context.decoding and context.query_scale is None:
+        out, cache.keys[layer], cache.values[layer] = ops.qkv_decode_attention(*tokens, *rows, heads.num_heads)
+        return out
+    q, keys, values = ops.qkv_write_cache(*tokens, heads.num_heads)
     cache.keys[layer], cache.values[layer], q = keys, values, _scaled(q, context)
     if context.decoding:
-        return ops.decode_attention(q, keys, values, context.block_tables, context.lengths).flatten(1)
-    return ops.cached_attention(q, keys, values, context.cu_seqlens, context.block_tables, context.lengths).flatten(1)
+        return ops.decode_attention(q, keys, values, *rows).flatten(1)
+    return ops.cached_attention(q, keys, values, context.cu_seqlens, *rows).flatten(1)
 
 
 def _scaled(q, context: AttentionContext):

@@ -11,7 +11,7 @@ from paddle import nn
 from paddlemix_qwenvl.layers.linear import RowParallelLinear, gate_up_linear
 from paddlemix_qwenvl.parallel import tensor_parallel
 
-ROWS_AT_ONCE = 512  # enough for products at full speed
+ROWS_AT_ONCE, ROWS_AT_ONCE_ON_GPU = 512, 4096  # enough for products at full speed
 
 
 class SwiGLU(nn.Layer):
@@ -30,8 +30,8 @@ class SwiGLU(nn.Layer):
 def feed_forward(x, up: Callable, down: nn.Layer):
     """`down(up(x))` of packed rows `[T, width]`; `up` ends with the activation.
 
-    On CPU, where nothing is to be differentiated, ROWS_AT_ONCE rows at a time: the inner width of a long prompt or of a large
-    picture would otherwise be most of what a model needs beside its weights.
+    Where nothing is to be differentiated, ROWS_AT_ONCE rows at a time, on a GPU ROWS_AT_ONCE_ON_GPU: the inner width of a long
+    prompt or of a large picture would otherwise be most of what a model needs beside its weights.
     """
 
     def mlp(rows):
@@ -40,8 +40,8 @@ def feed_forward(x, up: Callable, down: nn.Layer):
     if not paddle.in_dynamic_mode():  # a graph's rows are not known
         return mlp(x)
     trains = paddle.is_grad_enabled() and not x.stop_gradient
-    parts = -(-x.shape[0] // ROWS_AT_ONCE)
-    if parts <= 1 or trains or not x.place.is_cpu_place():
+    parts = -(-x.shape[0] // (ROWS_AT_ONCE if x.place.is_cpu_place() else ROWS_AT_ONCE_ON_GPU))
+    if parts <= 1 or trains:
         return mlp(x)
     bounds = [x.shape[0] * i // parts for i in range(parts + 1)]
     y = paddle.empty_like(x)  # not a list of parts, which would be there twice while they are joined

@@ -58,6 +58,7 @@ _LAYER_NORM, _ADD_LAYER_NORM = map(_kernel, ("layer_norm", "add_layer_norm"))
 _VARLEN_ATTENTION, _QKV_ATTENTION = map(_kernel, ("varlen_attention", "qkv_attention"))
 _NARROW_QKV_ATTENTION = _kernel("narrow_qkv_attention")
 _CACHED_ATTENTION, _DECODE_ATTENTION = map(_kernel, ("cached_attention", "decode_attention"))
+_QKV_DECODE_ATTENTION = _kernel("qkv_decode_attention")
 _SAMPLE = _kernel("sample")
 
 
@@ -103,6 +104,12 @@ def decode_attention(q, k_cache, v_cache, block_tables, lengths):
     return _run(_DECODE_ATTENTION, q, k_cache, v_cache, block_tables, lengths, q.shape[-1] ** -0.5)[0]
 
 
+def qkv_decode_attention(qkv, cos, sin, k_cache, v_cache, slot_mapping, block_tables, lengths, num_heads):
+    scale = k_cache.shape[-1] ** -0.5
+    tensors = qkv, cos, sin, k_cache, v_cache, slot_mapping, block_tables, lengths
+    return tuple(_run(_QKV_DECODE_ATTENTION, *tensors, num_heads, scale))
+
+
 def linear(x, weight, bias=None):
     if paddle.in_dynamic_mode() and paddle.is_grad_enabled() and not (x.stop_gradient and weight.stop_gradient):
         y = definitions.linear(x, weight)
@@ -143,7 +150,7 @@ def quantize_int8(weight, largest=None):
 
 
 def sample(logits, settings, uniform, marks=None, allowed=None):
-    return _run(_SAMPLE, logits, settings, uniform, *(marks or [None] * 4), allowed)[0]
+    return tuple(_run(_SAMPLE, logits, settings, uniform, *(marks or [None] * 4), allowed))
 
 
 def _kernels() -> str:
@@ -176,13 +183,13 @@ _register("encode_rotary_qk", cuda=True)
 _register("get_padding_offset", cuda=True)
 _register("layer_norm", layer_norm, differentiable=True, cuda=True)
 _register("linear", linear, differentiable=True, describe=_products)
-_register("linear_int8", linear_int8, describe=_products)
+_register("linear_int8", linear_int8, cuda=True, describe=_products)
 _register("linear_fp8", linear_fp8, cuda=True, describe=_products)
 _register("linear_int8_swiglu", linear_int8_swiglu, describe=_products)
 _register("linear_int4", linear_int4, cuda=True, describe=_products)
 _register("linear_swiglu", linear_swiglu, describe=_products)
-_register("log_probability", cuda=True)
 _register("qkv_attention", qkv_attention)
+_register("qkv_decode_attention", qkv_decode_attention, cuda=True)
 _register("qkv_transpose_split", differentiable=True, cuda=True)
 _register("qkv_write_cache", cuda=True)
 _register("quantize_int8", quantize_int8)

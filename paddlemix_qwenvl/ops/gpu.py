@@ -36,7 +36,7 @@ _HALVES = (paddle.float16, paddle.bfloat16)
 _LARGEST = 65504.0  # of float16
 _FLASH_CAPABILITY = (8, 0)  # Ampere
 _FLASH_LARGEST_HEAD = 256
-_FP8_INPUTS = 32  # what the inputs of an fp8 weight are a multiple of in CUDA
+_BYTE_INPUTS = 32  # what the inputs of an int8 or fp8 weight are a multiple of in CUDA
 _FEW = 4  # new tokens a row
 _INT8_OUTPUTS, _INT8_INPUTS = 16, 64  # what the sizes of an arranged weight are multiples of
 _BIAS_SIZES = 8  # what the sizes of a product that adds its bias itself are multiples of
@@ -183,9 +183,14 @@ def _try_flash() -> tuple[Tensor, Tensor]:
     return _flash(*arguments), definitions.varlen_attention(*arguments)
 
 
-def quantize_int8(weight, largest=None):
-    """Arranged for this card where Paddle has a kernel; each rank then goes by its own `largest`, whose steps are no wider."""
-    fits = weight.dtype in _HALVES and weight.shape[0] % _INT8_OUTPUTS == 0
+def quantize_int8(weight, largest=None, kernel=None):
+    """Arranged for this card where Paddle has a kernel; each rank then goes by its own `largest`, whose steps are no wider.
+
+    Paddle keeps steps in the dtype of the weight. Of bfloat16 they would be up to 0.2 % off, all a row's numbers alike: these are
+    left to the `kernel` of `linear_int8` in CUDA, where there is one.
+    """
+    dtypes = _HALVES if kernel is None else (paddle.float16,)
+    fits = weight.dtype in dtypes and weight.shape[0] % _INT8_OUTPUTS == 0
     if not fits or refusal("quantize_int8"):
         return definitions.quantize_int8(weight, largest)
     return _arranged(weight)
@@ -204,9 +209,12 @@ def _filled(x: Tensor, size: int) -> Tensor:
     return paddle.concat([x, paddle.zeros([*x.shape[:-1], size - x.shape[-1]], x.dtype)], axis=-1)
 
 
-def linear_int8(x, weight, bias=None):
+def linear_int8(x, weight, bias=None, kernel=None):
+    """By Paddle's kernel if the weight is arranged for it, else by the `kernel` in CUDA, which has no gradient."""
     if not weight.arranged:
-        return definitions.linear_int8(x, weight, bias)
+        trains = paddle.in_dynamic_mode() and paddle.is_grad_enabled() and not x.stop_gradient
+        fits = kernel is not None and not trains and weight.values.shape[1] % _BYTE_INPUTS == 0
+        return (kernel if fits else definitions.linear_int8)(x, weight, bias)
     if x.dtype not in _HALVES:  # float32 sums beside float16
         x = x.clip(-_LARGEST, _LARGEST)
         return linear_int8(x.astype(weight.scale.dtype), weight, bias).astype("float32")
@@ -217,7 +225,7 @@ def linear_int8(x, weight, bias=None):
 
 def linear_fp8(x, weight, bias=None, kernel=None):
     """By the `kernel` in CUDA, which has a scale for each output."""
-    fits = weight.scale.ndim == 1 and weight.values.shape[1] % _FP8_INPUTS == 0
+    fits = weight.scale.ndim == 1 and weight.values.shape[1] % _BYTE_INPUTS == 0
     return (kernel if fits else definitions.linear_fp8)(x, weight, bias)
 
 
@@ -248,12 +256,22 @@ _OWN = {
 }
 
 
+_WITH_KERNELS = (
+    ("cached_attention", cached_attention, "cached_attention"),
+    ("linear_fp8", linear_fp8, "linear_fp8"),
+    ("linear_int8", linear_int8, "linear_int8"),
+    ("quantize_int8", quantize_int8, "linear_int8"),
+)
+"""Operations that use one of our kernels beside Paddle's functions, and the operation that the kernel is of."""
+
+
 def versions(kernels: dict[str, Version]) -> dict[str, Version]:
     """By the operation's name, beside `kernels` in CUDA. Where this Paddle lacks what one needs, the definition, which says why."""
     found = kernels | {name: _version(name, own) for name, own in _OWN.items()}
-    for name, run in (("cached_attention", cached_attention), ("linear_fp8", linear_fp8)):
-        if kernel := kernels.get(name):
-            found[name] = kernel._replace(run=functools.partial(run, kernel=kernel.run))
+    for name, run, of in _WITH_KERNELS:
+        if kernel := kernels.get(of):
+            differentiable = name in _OWN and _OWN[name].differentiable
+            found[name] = Version(functools.partial(run, kernel=kernel.run), differentiable, kernel.describe)
     return found
 
 

@@ -294,7 +294,7 @@ class Sample(Case):
         return {"logits": logits, "settings": how, "uniform": torch.rand(8, device=DEVICE)}
 
     def outputs(self, x):
-        return [poisoned(8, dtype=torch.int64)]
+        return [poisoned(8, dtype=torch.int64), poisoned(8, dtype=torch.float32)]
 
     def kernel(self, x, out):
         self.run("sample", *x.values(), None, None, *x["logits"].shape, None, *out)
@@ -307,7 +307,9 @@ class Sample(Case):
         kept = ranked.cumsum(-1) - ranked < self.TOP_P
         weights = weights.where(weights >= ranked.where(kept, 2.0).amin(-1, keepdim=True), 0.0)
         cumulative = weights.cumsum(-1)
-        return [(cumulative <= x["uniform"].double().unsqueeze(-1) * cumulative[:, -1:]).sum(-1)]
+        tokens = (cumulative <= x["uniform"].double().unsqueeze(-1) * cumulative[:, -1:]).sum(-1)
+        logs = x["logits"].log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        return [tokens, logs]
 
 
 CASES = [

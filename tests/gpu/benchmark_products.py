@@ -2,7 +2,7 @@
 
 import torch
 from benchmark_cases import DEVICE, Case, Named, poisoned
-from machine import fp8_weight, int4_weight
+from machine import byte_weight, int4_weight
 
 
 class LinearInt4(Case):
@@ -60,7 +60,7 @@ class LinearFp8(LinearInt4):
         return {"x": self.draw(self.ROWS, self.INPUTS), "values": values, "scale": scale}
 
     def kernel(self, x, out):
-        weight = fp8_weight(Named(x["values"], "uint8"), Named(x["scale"], "float16"))
+        weight = byte_weight(Named(x["values"], "uint8"), Named(x["scale"], "float16"))
         self.run("linear_fp8", x["x"], weight, None, self.name, self.ROWS, *out)
 
 

@@ -51,7 +51,7 @@ class Int4Weight(ctypes.Structure):
     ]
 
 
-class Fp8Weight(ctypes.Structure):
+class ByteWeight(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("values", "scales")),
         ("scale_dtype", ctypes.c_int),
@@ -179,9 +179,9 @@ def int4_weight(values: Array, scale: Array, zeros: Array | None = None) -> Int4
     return Int4Weight(*pointers, DTYPES[scale.dtype], n, 2 * half, 2 * half // groups)
 
 
-def fp8_weight(values: Array, scale: Array) -> Fp8Weight:
+def byte_weight(values: Array, scale: Array) -> ByteWeight:
     """The structure for values [n, k] and a scale [n]."""
-    return Fp8Weight(values.pointer, scale.pointer, DTYPES[scale.dtype], *values.shape)
+    return ByteWeight(values.pointer, scale.pointer, DTYPES[scale.dtype], *values.shape)
 
 
 class Gpu(Machine):

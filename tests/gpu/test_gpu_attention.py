@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from machine import INVALID_VALUE, kv_cache, rows_of
 from near import close
-from op_definitions import attention
+from op_definitions import attention, rotate
 from paged import Paged
 
 DTYPES = ["float32", "float16", "bfloat16"]
@@ -43,6 +43,30 @@ class Cached:
         self.machine.run("cached_attention", self.q, self.cache, self.rows, cu_q, *arguments)
         scratch.read()
 
+    def write_and_decode(self):
+        """Of packed tokens whose keys and values are not in the cache yet; all as two kernels do it, bit for bit."""
+        rows, heads, head_dim = self.q.shape
+        kv_heads, dtype = self.cache.kv_heads, self.q.dtype
+        qkv = draw(self.machine, (rows, (heads + 2 * kv_heads) * head_dim), dtype, 5)
+        angles = np.random.default_rng(6).uniform(-6, 6, (rows, head_dim // 2))
+        tables = [self.machine.put(turned(angles)) for turned in (np.cos, np.sin)]
+        ends = enumerate(self.paged.lengths)
+        last = [self.paged.slots(row, length - 1, length)[0] if length else -1 for row, length in ends]
+        slots = self.machine.put(last, "int32")
+        caches = [self.machine.put(cache.read(), dtype) for cache in (self.k, self.v)]  # for the two
+        wanted, scale = self.machine.empty(self.out.shape, dtype), head_dim**-0.5
+        self.machine.run("qkv_write_cache", qkv, *tables, kv_cache(*caches), slots, rows, heads, self.q)
+        arguments = heads, scale, self.scratch(), wanted
+        self.machine.run("decode_attention", self.q, kv_cache(*caches), self.rows, *arguments)
+        scratch = self.scratch()
+        arguments = slots, self.rows, heads, scale, scratch, self.out
+        self.machine.run("qkv_decode_attention", qkv, *tables, self.cache, *arguments)
+        scratch.read()
+        for found, same in zip((self.k, self.v, self.out), (*caches, wanted), strict=True):
+            np.testing.assert_array_equal(found.read(), same.read())
+        q = qkv.read()[:, : heads * head_dim].reshape(self.q.shape)
+        close(self.q, rotate(q, *(table.read() for table in tables)))
+
     def check(self):
         k, v = (self.paged.tokens(cache.read()) for cache in (self.k, self.v))
         close(self.out, attention(self.q.read(), k, v, self.new, self.paged.lengths, True, self.q.shape[-1] ** -0.5))
@@ -56,6 +80,36 @@ def test_decode_attention(machine, head_dim, dtype):
         cached = Cached(machine, [1] * 4, [1, 300, 0, 37], heads, head_dim, dtype)
         cached.decode()
         cached.check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("head_dim", [20, 64, 80, 128, 256])
+def test_qkv_decode_attention(machine, head_dim, dtype):
+    for heads in (HEADS[head_dim // 4 % 3], HEADS[3 + head_dim // 16 % 3]):
+        cached = Cached(machine, [1] * 4, [1, 300, 0, 65], heads, head_dim, dtype)
+        cached.write_and_decode()
+        cached.check()
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (7, 5), (8, 0), (9, 0)], ids=str)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("block_size", [1, 48, 64])
+def test_qkv_decode_attention_of_rows_that_share_blocks(emulator, block_size, dtype, capability):
+    """Of 11 heads a kv head, which two blocks share that both write its key and value."""
+    emulator.choose("random", 24, capability)
+    cached = Cached(emulator, [1] * 3, [150, 65, 129], (11, 1), 128, dtype, block_size, shared=1, junk=-7)
+    cached.write_and_decode()
+    cached.check()
+
+
+def test_a_token_without_a_slot_is_written_nowhere(machine):
+    cached = Cached(machine, [1], [40], (2, 1), 64, "float16", 16)
+    before, qkv = cached.k.read(), draw(machine, (1, 4 * 64), "float16")
+    tables = [machine.put(np.zeros((1, 32))) for _ in range(2)]
+    for slot in (-1, before[:, 0, :, 0].size):
+        arguments = machine.put([slot], "int32"), cached.rows, 2, 0.125, cached.scratch(), cached.out
+        machine.run("qkv_decode_attention", qkv, *tables, cached.cache, *arguments)
+    np.testing.assert_array_equal(cached.k.read(), before)
 
 
 @pytest.mark.parametrize("block_size", [1, 16, 48, 64, 120])
@@ -131,3 +185,10 @@ def test_caches_that_have_no_kernel(emulator, name, value):
     setattr(cached.cache, name, value)
     arguments = cached.q, cached.cache, cached.rows, 3, 1.0, None, cached.out
     assert emulator.status("decode_attention", *arguments) == INVALID_VALUE
+
+
+def test_an_odd_head_is_not_turned(emulator):
+    cached = Cached(emulator, [1], [3], (2, 1), 5, "float32")
+    x, slots = cached.q, emulator.put([2], "int32")
+    arguments = x, x, x, cached.cache, slots, cached.rows, 2, 1.0, None, cached.out
+    assert emulator.status("qkv_decode_attention", *arguments) == INVALID_VALUE

@@ -1,14 +1,14 @@
-"""The CUDA products with int4 and fp8 weights against their definitions in float64."""
+"""The CUDA products with int4, int8 and fp8 weights against their definitions in float64."""
 
 import numpy as np
 import pytest
-from machine import INVALID_VALUE, fp8_weight, int4_weight
+from machine import INVALID_VALUE, byte_weight, int4_weight
 from near import TOLERANCE, close
 
 DTYPES = ["float32", "float16", "bfloat16"]
 INT4 = [(32, 32, 5), (96, 32, 1), (128, 128, 40), (288, 96, 17), (1184, 1184, 6), (2560, 128, 19), (1088, 64, 33)]
 """Inputs, inputs of a group, outputs."""
-FP8 = [(32, 5), (96, 1), (128, 40), (2208, 19)]
+BYTES = [(32, 5), (96, 1), (128, 40), (2208, 19)]
 """Inputs, outputs."""
 
 
@@ -55,6 +55,17 @@ class Int4(Weight):
         self.numbers = (steps - zeros.repeat(group_size, 1)) * self.scale.read().repeat(group_size, 1)
 
 
+class Int8(Weight):
+    kind = "int8"
+
+    def __init__(self, machine, values, dtype="float32"):
+        outputs, inputs = values.shape
+        scale = np.random.default_rng(inputs).uniform(0.5, 1.5, outputs) / 64
+        self.values, self.scale = machine.put(values, "int8"), machine.put(scale, dtype)
+        self.structure = byte_weight(self.values, self.scale)
+        self.numbers = values * self.scale.read()[:, None]
+
+
 class Fp8(Weight):
     kind = "fp8"
 
@@ -62,7 +73,7 @@ class Fp8(Weight):
         outputs, inputs = bits.shape
         scale = np.random.default_rng(inputs).uniform(0.5, 1.5, outputs) / 64
         self.values, self.scale = machine.put(bits, "uint8"), machine.put(scale, dtype)
-        self.structure = fp8_weight(self.values, self.scale)
+        self.structure = byte_weight(self.values, self.scale)
         self.numbers = e4m3(bits) * self.scale.read()[:, None]
 
 
@@ -78,6 +89,10 @@ def draw_fp8(machine, inputs, outputs, dtype="float16"):
     return Fp8(machine, np.random.default_rng(outputs).choice(bits[(bits & 127) != 127], (outputs, inputs)), dtype)
 
 
+def draw_int8(machine, inputs, outputs, dtype="float32"):
+    return Int8(machine, np.random.default_rng(outputs).integers(-128, 128, (outputs, inputs)), dtype)
+
+
 CASES = [(0, False, "float16"), (1, True, "float16"), (9, False, "float32"), (19, True, "bfloat16")]
 """Rows, whether with zeros or a bias, what scales are in."""
 
@@ -90,10 +105,11 @@ def test_few_rows_by_int4(machine, inputs, group_size, outputs, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("inputs, outputs", FP8)
-def test_few_rows_by_fp8(machine, inputs, outputs, dtype):
+@pytest.mark.parametrize("draw", [draw_int8, draw_fp8])
+@pytest.mark.parametrize("inputs, outputs", BYTES)
+def test_few_rows_by_bytes(machine, draw, inputs, outputs, dtype):
     for rows, more, scale in CASES:
-        draw_fp8(machine, inputs, outputs, scale).check(machine, dtype, rows, more)
+        draw(machine, inputs, outputs, scale).check(machine, dtype, rows, more)
 
 
 @pytest.mark.parametrize("capability, dtype", [((7, 0), "float16"), ((7, 5), "float16"), ((7, 5), "bfloat16")])
@@ -102,6 +118,7 @@ def test_few_rows_on_older_gpus(emulator, capability, dtype):
     for rows in (1, 8, 32):
         Int4(emulator, 288, 96, 17).check(emulator, dtype, rows, True)
         draw_fp8(emulator, 288, 17).check(emulator, dtype, rows, True)
+        draw_int8(emulator, 288, 17).check(emulator, dtype, rows, True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -114,6 +131,14 @@ def test_every_number_of_fp8(machine, dtype):
     found = weight.product(machine, x)
     np.testing.assert_allclose(found[:, ~spoiled], finite.T[:, ~spoiled], rtol=TOLERANCE[dtype] / 2)
     assert np.isnan(found[:, spoiled]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_number_of_int8(machine, dtype):
+    weight = Int8(machine, np.arange(-128, 128).reshape(8, 32))
+    np.testing.assert_allclose(weight.dequantized(machine, dtype), weight.numbers, rtol=TOLERANCE[dtype] / 2)
+    found = weight.product(machine, machine.put(np.eye(32), dtype))
+    np.testing.assert_allclose(found, weight.numbers.T, rtol=TOLERANCE[dtype] / 2)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -131,10 +156,12 @@ def test_gather_columns(machine):
 
 
 @pytest.mark.parametrize(
-    "kind, changes", [("int4", {"group": 16}), ("int4", {"group": 96}), ("int4", {"k": 48}), ("fp8", {"k": 48})]
+    "kind, changes",
+    [("int4", {"group": 16}), ("int4", {"group": 96}), *((kind, {"k": 48}) for kind in ("int4", "int8", "fp8"))],
 )
 def test_what_there_is_no_kernel_for(machine, kind, changes):
-    weight = Int4(machine, 64, 32, 3) if kind == "int4" else draw_fp8(machine, 64, 3)
+    draw = {"int4": lambda *_: Int4(machine, 64, 32, 3), "int8": draw_int8, "fp8": draw_fp8}[kind]
+    weight = draw(machine, 64, 3)
     x, y = machine.put(np.zeros((33, 64))), machine.empty((33, 64))
     assert machine.status(f"linear_{kind}", x, weight.structure, None, "float32", 33, y) == INVALID_VALUE
     for name, value in changes.items():

@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 from machine import TokenMarks
 from near import close
-from op_definitions import SAMPLING, bit_masks, draw_marks, sample_row, settings, token_marks
+from op_definitions import SAMPLING, bit_masks, draw_marks, log_probabilities, sample_row, settings, token_marks
 
 
 def sample(machine, logits, how, uniform, marks=None, allowed=None):
-    """`how` for each row or for all, `marks` (token, count, bias) of each row, or their arrays."""
+    """Tokens, whose probabilities are right, too. `how` for each row or for all, `marks` (token, count, bias) of each row, or their
+    arrays.
+    """
     rows, vocabulary = np.shape(logits)
-    tokens, given, scratch = machine.empty([rows], "int64"), None, None
+    tokens, logs, given, scratch = machine.empty([rows], "int64"), machine.empty([rows]), None, None
+    logits = machine.put(logits)
     if marks is not None:
         arrays = token_marks(marks) if isinstance(marks, list) else marks
         arrays = [machine.put(x, str(x.dtype)) for x in arrays]
@@ -18,7 +21,7 @@ def sample(machine, logits, how, uniform, marks=None, allowed=None):
         scratch = machine.empty([rows, vocabulary])
     machine.run(
         "sample",
-        machine.put(logits),
+        logits,
         machine.put(np.broadcast_to(how, (rows, 7))),
         machine.put(np.broadcast_to(uniform, rows)),
         given,
@@ -27,8 +30,12 @@ def sample(machine, logits, how, uniform, marks=None, allowed=None):
         vocabulary,
         scratch,
         tokens,
+        logs,
     )
-    return tokens.read().tolist()
+    found = tokens.read()
+    with np.errstate(invalid="ignore"):
+        close(logs, log_probabilities(logits.read(), found))
+    return found.tolist()
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["bare", "marks and masks"])
@@ -107,23 +114,6 @@ def test_one_token(machine):
 
 def test_nothing_is_possible(machine):
     assert sample(machine, [[-np.inf] * 5, [np.nan] * 5], settings(1, 2, 0.5), 0.5) == [0, 0]
-
-
-@pytest.mark.parametrize("vocabulary", [1, 33, 5000])
-def test_log_probability(machine, vocabulary):
-    draws = np.random.default_rng(4)
-    logits, tokens = machine.put(draws.normal(50, 9, (3, vocabulary))), [0, vocabulary // 2, vocabulary - 1]
-    found = machine.empty([3])
-    machine.run("log_probability", logits, machine.put(tokens, "int64"), 3, vocabulary, found)
-    exact = logits.read()
-    wanted = exact - np.log(np.exp(exact).sum(-1, keepdims=True))
-    close(found, wanted[range(3), tokens])
-
-
-def test_the_log_probability_of_what_is_no_token(machine):
-    found = machine.empty([3])
-    machine.run("log_probability", machine.put(np.zeros((3, 4))), machine.put([-1, 4, 0], "int64"), 3, 4, found)
-    np.testing.assert_allclose(found.read(), [np.nan, np.nan, -np.log(4)], rtol=1e-6)
 
 
 def test_a_vocabulary_of_qwen(emulator):

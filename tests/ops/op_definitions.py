@@ -124,6 +124,11 @@ def sampling_weights(logits, how, marks=(), allowed=None):
     return np.where(probabilities < max(least, min_p), 0, probabilities)
 
 
+def log_probabilities(logits, tokens):
+    """Of a token of each row; not a number where no logit is above minus infinity."""
+    return logits[np.arange(len(logits)), tokens] - np.logaddexp.reduce(logits, axis=-1)
+
+
 def sample_row(logits, how, uniform, marks=(), allowed=None) -> int:
     """The inverse distribution function by vocabulary order."""
     weights = sampling_weights(logits, how, marks, allowed)

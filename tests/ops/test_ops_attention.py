@@ -145,6 +145,26 @@ def test_decode_attention_of_blocks_that_rows_share(way, block_size):
     close(cached.decode(way), cached.wanted())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("head_dim", [20, 64, 128])
+@pytest.mark.parametrize("heads", HEADS, ids=str)
+def test_qkv_decode_attention(way, heads, head_dim, dtype):
+    cached = Cached([1] * 3, [1, 150, 37], heads, head_dim, 16, dtype)
+    qkv, angles = draw((3, (heads[0] + 2 * heads[1]) * head_dim)), draw((3, head_dim // 2), seed=1)
+    slots = int32([cached.rows.slots(row, length - 1, length)[0] for row, length in enumerate(cached.rows.lengths)])
+    arguments = qkv, angles.cos(), angles.sin(), cached.k, cached.v, slots, cached.block_tables, cached.lengths
+    out, *caches = way.qkv_decode_attention(*arguments, heads[0])
+    assert [x.data_ptr() for x in caches] == [cached.k.data_ptr(), cached.v.data_ptr()], "written in place"
+    q, k, v = np.split(float64(qkv).reshape(3, -1, head_dim), [heads[0], sum(heads)], axis=1)
+    q, k = (rotate(x, float64(angles.cos()), float64(angles.sin())) for x in (q, k))
+    for cache, values in ((cached.k, k), (cached.v, v)):
+        block, offset = np.divmod(slots.numpy(), 16)
+        bound = {"float32": 1e-6, "bfloat16": 2**-8, "float16": 2**-11}[dtype] * (1 + np.abs(values))
+        assert (np.abs(float64(cache)[block, :, offset] - values) <= bound).all()
+    cached.q = tensor(q)
+    close(out.reshape(q.shape), cached.wanted())
+
+
 NEW = {
     "prompts": [5, 20, 0, 7],
     "one each": [1, 1, 1, 1],

@@ -7,6 +7,7 @@ installed Paddle, which infers shapes and dtypes without a kernel.
 import numpy as np
 import paddle
 import pytest
+from emulated_kernels import Kernels
 from gpu_stand_in import FACTS, card
 from numpy_ops import TOLERANCE, close, float64, int32, running_totals, tensor
 from op_definitions import attention, rms_norm, swiglu
@@ -203,6 +204,43 @@ def test_linear_int8(version, capability, inputs, filled, rows, with_bias):
     assert y.dtype == x.dtype and (np.abs(float64(y) - wanted) <= int8_error(x, weight)).all()
     assert quantizer.replay(2) == [[32, filled], [32]]
     product.refuses_only_the_device()
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0), (12, 0)])
+@pytest.mark.parametrize("inputs, kernel", [(64, "linear_int8"), (96, "linear_int8"), (100, None)])
+@pytest.mark.parametrize("rows", [1, 5, 40])
+def test_linear_int8_of_bfloat16_keeps_its_steps_exact(capability, inputs, kernel, rows):
+    """By our kernel in CUDA: no step is rounded, so that errors of a row do not all have one sign."""
+    weight, x = draw((32, inputs)), paddle.ones([rows, inputs], "bfloat16")
+    kernels = Kernels()
+    with card(capability) as patch:
+        patch.setattr(dispatch, "GPU", gpu.versions(kernels.versions))
+        quantized = dispatch.fastest("quantize_int8")(weight.abs())
+        y = dispatch.fastest("linear_int8")(x, quantized)
+    assert not quantized.arranged and quantized.scale.dtype == paddle.float32
+    assert set(kernels.calls) == ({"dequantize_int8" if rows > 32 else kernel} if kernel else set())
+    exact = float64(x) @ (float64(quantized.values) * float64(quantized.scale)[:, None]).T
+    assert y.dtype == x.dtype and (np.abs(float64(y) / exact - 1) < 2**-8).all()
+    np.testing.assert_allclose(float64(quantized.scale), float64(weight.abs()).max(1) / 127, rtol=1e-7)
+
+
+def test_int8_of_float16_stays_with_paddle_beside_our_kernel():
+    weight, x, kernels = draw((32, 64), "float16"), draw((3, 64), "float16", 1), Kernels()
+    with card((8, 0)) as patch:
+        patch.setattr(dispatch, "GPU", gpu.versions(kernels.versions))
+        quantized = dispatch.fastest("quantize_int8")(weight)
+        y = dispatch.fastest("linear_int8")(x, quantized)
+    assert quantized.arranged and not kernels.calls
+    assert (np.abs(float64(y) - float64(x) @ float64(weight).T) <= int8_error(x, weight)).all()
+
+
+def test_a_gradient_through_int8_beside_our_kernel():
+    weight, x, kernels = draw((32, 64)), draw((3, 64), seed=1), Kernels()
+    x.stop_gradient = False
+    with card((8, 0)) as patch:
+        patch.setattr(dispatch, "GPU", gpu.versions(kernels.versions))
+        y = dispatch.fastest("linear_int8")(x, dispatch.fastest("quantize_int8")(weight))
+    assert not y.stop_gradient and not kernels.calls
 
 
 def test_an_arranged_weight_is_no_row_by_row_one():

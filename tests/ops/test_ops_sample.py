@@ -4,7 +4,16 @@ import numpy as np
 import paddle
 import pytest
 from numpy_ops import float64, tensor
-from op_definitions import SAMPLING, bit_masks, draw_marks, sample_row, sampling_weights, settings, token_marks
+from op_definitions import (
+    SAMPLING,
+    bit_masks,
+    draw_marks,
+    log_probabilities,
+    sample_row,
+    sampling_weights,
+    settings,
+    token_marks,
+)
 from ways import PLAIN_ONLY, Way
 
 from paddlemix_qwenvl.ops.marks import SETTINGS, TokenMarks
@@ -18,8 +27,11 @@ def sample(way, logits, how, uniform, marks=None, allowed=None) -> list[int]:
     how, uniform = (np.broadcast_to(x, shape).astype(np.float32) for x, shape in ((how, (rows, 7)), (uniform, rows)))
     given = None if marks is None else TokenMarks(*map(paddle.to_tensor, token_marks(marks)))
     masks = None if allowed is None else paddle.to_tensor(bit_masks(np.asarray(allowed)))
-    found = way.sample(tensor(logits), paddle.to_tensor(how), paddle.to_tensor(uniform), given, masks)
-    assert found.dtype == paddle.int64
+    found, logs = way.sample(tensor(logits), paddle.to_tensor(how), paddle.to_tensor(uniform), given, masks)
+    assert (found.dtype, logs.dtype) == (paddle.int64, paddle.float32)
+    with np.errstate(invalid="ignore"):
+        wanted = log_probabilities(float64(tensor(logits)), found.numpy())
+    np.testing.assert_allclose(logs.numpy(), wanted, atol=2e-6, rtol=1e-6)
     return found.tolist()
 
 
@@ -73,7 +85,7 @@ def test_narrow_logits(way, how):
     given = TokenMarks(*map(paddle.to_tensor, token_marks(marks)))
     row_settings = paddle.to_tensor(np.tile(how, (ROWS, 1)))
     found = way.sample(narrow, row_settings, paddle.to_tensor(uniform), given, paddle.to_tensor(bit_masks(allowed)))
-    assert found.tolist() == sample(way, narrow.astype("float32").numpy(), how, uniform, marks, allowed)
+    assert found[0].tolist() == sample(way, narrow.astype("float32").numpy(), how, uniform, marks, allowed)
 
 
 def test_what_each_mark_does(way):
@@ -184,22 +196,25 @@ def sample_many(way, logits, how, uniform, marks, allowed):
     )
     masks = paddle.to_tensor(np.tile(bit_masks(allowed[None]), (rows, 1)))
     wide = tensor(np.tile(logits, (rows, 1)))
-    return way.sample(wide, paddle.to_tensor(np.tile(how, (rows, 1))), paddle.to_tensor(uniform), given, masks).numpy()
+    return way.sample(wide, paddle.to_tensor(np.tile(how, (rows, 1))), paddle.to_tensor(uniform), given, masks)[
+        0
+    ].numpy()
 
 
 @pytest.mark.parametrize("batch, vocabulary", [(1, 1), (1, 5), (3, 1000), (2, 5001)])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_log_probability(way, batch, vocabulary, dtype):
+def test_log_probabilities(way, batch, vocabulary, dtype):
+    """Of tokens that are drawn for their marks alone, which do not count here."""
     draws = np.random.default_rng(0)
     logits = tensor(draws.normal(0, 5, (batch, vocabulary)), dtype)
     logits[0, 1:3] = -np.inf  # as the end token's is where more tokens are asked for
     token_ids = draws.integers(0, vocabulary, batch)
     token_ids[0] = 0
-    wide = float64(logits)
-    wanted = wide[np.arange(batch), token_ids] - np.logaddexp.reduce(wide, axis=-1)
-    found = way.log_probability(logits, paddle.to_tensor(token_ids))
-    assert found.dtype == paddle.float32
-    np.testing.assert_allclose(found.numpy(), wanted, atol=2e-6, rtol=1e-6)
+    marks = TokenMarks(*map(paddle.to_tensor, token_marks([[(int(token), -1, 99.0)] for token in token_ids])))
+    how = paddle.to_tensor(np.tile(settings(0.5), (batch, 1)))
+    found, logs = way.sample(logits, how, paddle.full([batch], 0.5), marks)
+    assert found.tolist() == token_ids.tolist()
+    np.testing.assert_allclose(logs.numpy(), log_probabilities(float64(logits), token_ids), atol=2e-6, rtol=1e-6)
 
 
 GOOD = {

@@ -78,10 +78,12 @@ struct Cached {
 
   Cached(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& block_tables,
          const Tensor& lengths)
+      : Cached(q, heads_of(q), k_cache, v_cache, block_tables, lengths) {
+    expect_shape("q", q, {q.shape()[0], q.shape()[1], cache.head_dim});
+  }
+  Cached(const Tensor& q, int64_t heads, const Tensor& k_cache, const Tensor& v_cache, const Tensor& block_tables,
+         const Tensor& lengths)
       : cache(kv_cache(k_cache, v_cache)) {
-    PD_CHECK(q.shape().size() == 3, "q has shape ", text(q.shape()), ", expected [T, H, D]");
-    const int64_t heads = q.shape()[1];
-    expect_shape("q", q, {q.shape()[0], heads, cache.head_dim});
     PD_CHECK(cache.kv_heads > 0 && heads % cache.kv_heads == 0, heads, " query heads do not share ", cache.kv_heads,
              " kv heads evenly");
     PD_CHECK(cache.head_dim <= QWENVL_LARGEST_HEAD, "heads of at most ", (int)QWENVL_LARGEST_HEAD,
@@ -95,6 +97,11 @@ struct Cached {
     expect_together("lengths", lengths, q);
     rows = {block_tables.data<int32_t>(), lengths.data<int32_t>(), shape[0], shape[1]};
     if (q.is_cpu()) expect_blocks();
+  }
+
+  static int64_t heads_of(const Tensor& q) {
+    PD_CHECK(q.shape().size() == 3, "q has shape ", text(q.shape()), ", expected [T, H, D]");
+    return q.shape()[1];
   }
 
   void expect_blocks() const {
@@ -139,6 +146,20 @@ std::vector<Tensor> decode_attention(const Tensor& q, const Tensor& k_cache, con
   return {narrow(out, q)};
 }
 
+std::vector<Tensor> qkv_decode_attention(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k_cache,
+                                         Tensor& v_cache, const Tensor& slot_mapping, const Tensor& block_tables,
+                                         const Tensor& lengths, int num_heads, float scale) {
+  const Cached cached(qkv, num_heads, k_cache, v_cache, block_tables, lengths);
+  const int64_t rows = cached.rows.count, head_dim = cached.cache.head_dim;
+  expect_shape("qkv", qkv, {rows, (num_heads + 2 * cached.cache.kv_heads) * head_dim});
+  expect_tables(cos, sin, rows, head_dim);
+  expect_slots(cached.cache, slot_mapping, qkv);
+  QWENVL_IF_ON_GPU(qkv, gpu::qkv_decode_attention(qkv, cos, sin, k_cache, cached.cache, slot_mapping, cached.rows,
+                                                  num_heads, scale));
+  const Tensor q = qkv_write_cache(qkv, cos, sin, k_cache, v_cache, slot_mapping, num_heads)[0];
+  return {paddle::reshape(decode_attention(q, k_cache, v_cache, block_tables, lengths, scale)[0], {rows, num_heads * head_dim})};
+}
+
 std::vector<Shape> varlen_attention_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
 std::vector<DataType> varlen_attention_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
 std::vector<Shape> qkv_attention_shape(Shape qkv, Shape, Shape, Shape, int num_heads, int num_kv_heads, bool, float) {
@@ -154,6 +175,14 @@ std::vector<Shape> cached_attention_shape(Shape q, Shape, Shape, Shape, Shape, S
 std::vector<DataType> cached_attention_dtype(DataType q, DataType, DataType, DataType, DataType, DataType) { return {q}; }
 std::vector<Shape> decode_attention_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }
 std::vector<DataType> decode_attention_dtype(DataType q, DataType, DataType, DataType, DataType) { return {q}; }
+std::vector<Shape> qkv_decode_attention_shape(Shape qkv, Shape, Shape, Shape k_cache, Shape v_cache, Shape, Shape, Shape,
+                                              int num_heads, float) {
+  return {{qkv[0], num_heads * k_cache[3]}, k_cache, v_cache};
+}
+std::vector<DataType> qkv_decode_attention_dtype(DataType qkv, DataType, DataType, DataType k_cache, DataType v_cache,
+                                                 DataType, DataType, DataType) {
+  return {qkv, k_cache, v_cache};
+}
 
 }  // namespace qwenvl
 
@@ -181,6 +210,12 @@ QWENVL_BUILD_OP(decode_attention)
     .Inputs({"q", "k_cache", "v_cache", "block_tables", "lengths"})
     .Outputs({"out"})
     .Attrs({"scale: float"});
+
+QWENVL_BUILD_OP(qkv_decode_attention)
+    .Inputs({"qkv", "cos", "sin", "k_cache", "v_cache", "slot_mapping", "block_tables", "lengths"})
+    .Outputs({"out", "k_cache_out", "v_cache_out"})
+    .SetInplaceMap({{"k_cache", "k_cache_out"}, {"v_cache", "v_cache_out"}})
+    .Attrs({"num_heads: int", "scale: float"});
 
 QWENVL_BUILD_GRADIENT(varlen_attention)
     .Inputs({"q", "k", "v", "cu_seqlens_q", "cu_seqlens_k", paddle::Grad("out")})

@@ -109,6 +109,11 @@ inline QwenvlKvCache kv_cache(const Tensor& k_cache, const Tensor& v_cache) {
           shape[3]};
 }
 
+// Of rotary.cc.
+void expect_slots(const QwenvlKvCache& cache, const Tensor& slot_mapping, const Tensor& x);
+std::vector<Tensor> qkv_write_cache(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k_cache,
+                                    Tensor& v_cache, const Tensor& slot_mapping, int num_heads);
+
 }  // namespace qwenvl
 
 // Declares the op qwenvl_NAME: NAME runs it, NAME_shape and NAME_dtype infer what it gives, all in namespace qwenvl.

@@ -68,9 +68,11 @@ Tensor linear_int4(const Tensor& x, const QwenvlInt4Weight& weight, const Option
   return product(qwenvl_cuda_linear_int4, qwenvl_cuda_dequantize_int4, in, weight, bias);
 }
 
-Tensor linear_fp8(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& bias) {
-  const QwenvlFp8Weight weight{values.data<uint8_t>(), scale.data(), kernel_dtype("scale", scale), values.shape()[0],
-                               values.shape()[1]};
+Tensor linear_bytes(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& bias) {
+  const QwenvlByteWeight weight{(const uint8_t*)values.data(), scale.data(), kernel_dtype("scale", scale),
+                                values.shape()[0], values.shape()[1]};
+  if (values.dtype() == DataType::INT8)
+    return product(qwenvl_cuda_linear_int8, qwenvl_cuda_dequantize_int8, x, weight, bias);
   return product(qwenvl_cuda_linear_fp8, qwenvl_cuda_dequantize_fp8, x, weight, bias);
 }
 
@@ -164,24 +166,29 @@ Tensor attention(const Tensor& q, const Tensor& k_cache, const QwenvlKvCache& ca
   return narrow(out, q);
 }
 
-Tensor sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
-              const QwenvlTokenMarks* marks, const int32_t* allowed) {
-  const Tensor in = as(logits, DataType::FLOAT32);
-  Tensor scratch = empty(marks ? logits.shape() : Shape{0}, DataType::FLOAT32, logits);
-  Tensor drawn = empty({logits.shape()[0]}, DataType::INT64, logits);
-  check(qwenvl_cuda_sample(in.data<float>(), settings, uniform.data<float>(), marks, allowed, logits.shape()[0],
-                           logits.shape()[1], scratch.data<float>(), drawn.data<int64_t>(), stream_of(logits)),
-        "sample");
-  return drawn;
+std::vector<Tensor> qkv_decode_attention(const Tensor& qkv, const Tensor& cos, const Tensor& sin,
+                                         const Tensor& k_cache, const QwenvlKvCache& cache, const Tensor& slot_mapping,
+                                         const QwenvlRows& rows, int num_heads, float scale) {
+  const Tensor in = as(qkv, k_cache.dtype()), c = as(cos, DataType::FLOAT32), s = as(sin, DataType::FLOAT32);
+  Tensor scratch = empty({qwenvl_cuda_attention_scratch(&cache, &rows, rows.count, num_heads)}, DataType::UINT8, qkv);
+  Tensor out = empty({rows.count, num_heads * cache.head_dim}, in.dtype(), qkv);
+  check(qwenvl_cuda_qkv_decode_attention(in.data(), c.data<float>(), s.data<float>(), &cache,
+                                         slot_mapping.data<int32_t>(), &rows, num_heads, scale, scratch.data(),
+                                         out.data(), stream_of(qkv)),
+        "qkv_decode_attention");
+  return {narrow(out, qkv)};
 }
 
-Tensor log_probability(const Tensor& logits, const Tensor& tokens) {
+std::vector<Tensor> sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
+                           const QwenvlTokenMarks* marks, const int32_t* allowed) {
   const Tensor in = as(logits, DataType::FLOAT32);
-  Tensor y = empty({logits.shape()[0]}, DataType::FLOAT32, logits);
-  check(qwenvl_cuda_log_probability(in.data<float>(), tokens.data<int64_t>(), logits.shape()[0], logits.shape()[1],
-                                    y.data<float>(), stream_of(logits)),
-        "log_probability");
-  return y;
+  const int64_t batch = logits.shape()[0];
+  Tensor scratch = empty(marks ? logits.shape() : Shape{0}, DataType::FLOAT32, logits);
+  Tensor drawn = empty({batch}, DataType::INT64, logits), logs = empty({batch}, DataType::FLOAT32, logits);
+  check(qwenvl_cuda_sample(in.data<float>(), settings, uniform.data<float>(), marks, allowed, batch, logits.shape()[1],
+                           scratch.data<float>(), drawn.data<int64_t>(), logs.data<float>(), stream_of(logits)),
+        "sample");
+  return {drawn, logs};
 }
 
 }  // namespace gpu

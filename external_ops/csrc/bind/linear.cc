@@ -11,7 +11,7 @@ std::vector<Tensor> multiply(decltype(qwenvl_linear)* product, int64_t columns, 
   PD_CHECK(!!scale == (fp8 || weight.dtype() == DataType::INT8), "a scale goes with an int8 weight or the bits of an fp8 one");
   if (scale) expect_shape("scale", *scale, {n});
   if (bias) expect_shape("bias", *bias, {n});
-  if (fp8) QWENVL_IF_ON_GPU(x, {gpu::linear_fp8(x, weight, *scale, bias)});
+  if (scale) QWENVL_IF_ON_GPU(x, {gpu::linear_bytes(x, weight, *scale, bias)});
   const Tensor in = wide(x);
   const OptionalTensor scales = wide(scale), added = wide(bias);
   Tensor y = empty(with_last(x.shape(), columns), DataType::FLOAT32, x);

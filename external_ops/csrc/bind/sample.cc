@@ -46,43 +46,24 @@ std::vector<Tensor> sample(const Tensor& logits, const Tensor& settings, const T
   const QwenvlSampling* how = (const QwenvlSampling*)settings.data<float>();
   const QwenvlTokenMarks* given = offsets ? &marks : nullptr;
   const int32_t* bits = allowed ? allowed->data<int32_t>() : nullptr;
-  QWENVL_IF_ON_GPU(logits, {gpu::sample(logits, how, uniform, given, bits)});
+  QWENVL_IF_ON_GPU(logits, gpu::sample(logits, how, uniform, given, bits));
   const Tensor in = wide(logits);
-  Tensor drawn = empty({batch}, DataType::INT64, logits);
+  Tensor drawn = empty({batch}, DataType::INT64, logits), logs = empty({batch}, DataType::FLOAT32, logits);
   qwenvl_cpu_kernels()->sample(in.data<float>(), how, uniform.data<float>(), given, bits, batch, vocabulary,
                                drawn.data<int64_t>());
-  return {drawn};
+  qwenvl_cpu_kernels()->log_probability(in.data<float>(), drawn.data<int64_t>(), batch, vocabulary, logs.data<float>());
+  return {drawn, logs};
 }
 
-std::vector<Tensor> log_probability(const Tensor& logits, const Tensor& tokens) {
-  PD_CHECK(logits.shape().size() == 2, "logits are [B, V], not ", text(logits.shape()));
-  const int64_t batch = logits.shape()[0], vocabulary = logits.shape()[1];
-  expect_shape("tokens", tokens, {batch});
-  expect_dtype("tokens", tokens, DataType::INT64);
-  expect_together("tokens", tokens, logits);
-  QWENVL_IF_ON_GPU(logits, {gpu::log_probability(logits, tokens)});
-  const int64_t* token = tokens.data<int64_t>();
-  for (int64_t b = 0; b < batch; ++b) expect_token(token[b], vocabulary);
-  const Tensor in = wide(logits);
-  Tensor y = empty({batch}, DataType::FLOAT32, logits);
-  qwenvl_cpu_kernels()->log_probability(in.data<float>(), token, batch, vocabulary, y.data<float>());
-  return {y};
+std::vector<Shape> sample_shape(Shape logits, Shape, Shape, Shape, Shape, Shape, Shape, Shape) {
+  return {{logits[0]}, {logits[0]}};
 }
-
-std::vector<Shape> sample_shape(Shape logits, Shape, Shape, Shape, Shape, Shape, Shape, Shape) { return {{logits[0]}}; }
 std::vector<DataType> sample_dtype(DataType, DataType, DataType, DataType, DataType, DataType, DataType, DataType) {
-  return {DataType::INT64};
+  return {DataType::INT64, DataType::FLOAT32};
 }
-std::vector<Shape> log_probability_shape(Shape logits, Shape) { return {{logits[0]}}; }
-std::vector<DataType> log_probability_dtype(DataType, DataType) { return {DataType::FLOAT32}; }
-
 }  // namespace qwenvl
 
 QWENVL_BUILD_OP(sample)
     .Inputs({"logits", "settings", "uniform", paddle::Optional("offsets"), paddle::Optional("tokens"),
              paddle::Optional("counts"), paddle::Optional("bias"), paddle::Optional("allowed")})
-    .Outputs({"drawn"});
-
-QWENVL_BUILD_OP(log_probability)
-    .Inputs({"logits", "tokens"})
-    .Outputs({"log_probability"});
+    .Outputs({"drawn", "log_probabilities"});

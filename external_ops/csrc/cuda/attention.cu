@@ -49,10 +49,12 @@ __global__ void __launch_bounds__(THREADS) attend(Attention<T> a) {
   const Block<T> block(a, H);
   if (block.idle()) return;
   const int lane = threadIdx.x % WARP, stream = threadIdx.x / L, d = threadIdx.x % L * E;
+  alignas(16) __shared__ T turned[H * L * E];
+  const T* given = queries(a, block, turned);
   float q[H][E], out[H][E] = {}, highest = LOWEST, total = 0;
 #pragma unroll
   for (int h = 0; h < H; ++h) {
-    const Pack<T, E> some = fetch(a, a.q + (block.token * a.heads + block.head + (h < block.count ? h : 0)) * a.head_dim, d);
+    const Pack<T, E> some = fetch(a, given + (h < block.count ? h : 0) * a.head_dim, d);
 #pragma unroll
     for (int e = 0; e < E; ++e) q[h][e] = widen(some.at[e]) * a.scale * LOG2E;
   }
@@ -173,18 +175,27 @@ int with_heads(const Attention<T>& a, int64_t tokens, void* stream) {
   }
 }
 
-int attention(const void* q, const QwenvlKvCache& cache, const QwenvlRows& rows, const int32_t* cu_q, int64_t tokens,
-              int64_t heads, float scale, void* scratch, void* out, void* stream) {
+// Of tokens that are not in the cache yet: their tables, and the slots they take.
+struct Packed {
+  const float *cos, *sin;
+  const int32_t* slots;
+};
+
+int attention(const void* q, const Packed& packed, const QwenvlKvCache& cache, const QwenvlRows& rows,
+              const int32_t* cu_q, int64_t tokens, int64_t heads, float scale, void* scratch, void* out, void* stream) {
   if (cache.head_dim < 1 || cache.head_dim > QWENVL_LARGEST_CUDA_HEAD || cache.kv_heads < 1 || heads < 1 ||
-      heads % cache.kv_heads || heads > UINT16_MAX || tokens * heads > INT32_MAX || cache.block_size < 1 ||
+      heads % cache.kv_heads || (packed.cos && cache.head_dim % 2) || heads > UINT16_MAX || tokens * heads > INT32_MAX || cache.block_size < 1 ||
       cache.blocks * cache.kv_heads * cache.block_size > INT32_MAX || rows.blocks * cache.block_size > INT32_MAX / 2)
     return cudaErrorInvalidValue;
   return with_type(cache.dtype, [&](auto zero) {
     typedef decltype(zero) T;
     const int64_t splits = splits_of(cache, rows, tokens, heads);
     const Attention<T> a{(const T*)q,
-                         (const T*)cache.k,
-                         (const T*)cache.v,
+                         (T*)cache.k,
+                         (T*)cache.v,
+                         packed.cos,
+                         packed.sin,
+                         places_in(cache, packed.slots),
                          rows,
                          cu_q,
                          Divisor(cache.block_size),
@@ -222,11 +233,17 @@ int64_t qwenvl_cuda_attention_scratch(const QwenvlKvCache* cache, const QwenvlRo
 
 int qwenvl_cuda_decode_attention(const void* q, const QwenvlKvCache* cache, const QwenvlRows* rows, int64_t heads,
                                  float scale, void* scratch, void* out, void* stream) {
-  return attention(q, *cache, *rows, nullptr, rows->count, heads, scale, scratch, out, stream);
+  return attention(q, {}, *cache, *rows, nullptr, rows->count, heads, scale, scratch, out, stream);
+}
+
+int qwenvl_cuda_qkv_decode_attention(const void* qkv, const float* cos, const float* sin, const QwenvlKvCache* cache,
+                                     const int32_t* slots, const QwenvlRows* rows, int64_t heads, float scale,
+                                     void* scratch, void* out, void* stream) {
+  return attention(qkv, {cos, sin, slots}, *cache, *rows, nullptr, rows->count, heads, scale, scratch, out, stream);
 }
 
 int qwenvl_cuda_cached_attention(const void* q, const QwenvlKvCache* cache, const QwenvlRows* rows,
                                  const int32_t* cu_q, int64_t tokens, int64_t heads, float scale, void* scratch,
                                  void* out, void* stream) {
-  return attention(q, *cache, *rows, cu_q, tokens, heads, scale, scratch, out, stream);
+  return attention(q, {}, *cache, *rows, cu_q, tokens, heads, scale, scratch, out, stream);
 }

@@ -14,7 +14,10 @@ constexpr float LOWEST = -1e30f;
 
 template <class T>
 struct Attention {
-  const T *q, *k, *v;  // q [tokens, H, D], k and v [blocks, Hkv, block size, D]
+  const T* q;  // [tokens, H, D], or packed qkv [tokens, (H + 2 Hkv) D] of tokens that are not in the cache yet, where there are tables
+  T *k, *v;    // [blocks, Hkv, block size, D]
+  const float *cos, *sin;  // [tokens, D/2], or null
+  Places places;           // of the packed tokens, each its row's last
   QwenvlRows rows;
   const int32_t* cu_q;  // null where token t is the only one of row t
   Divisor block_size;
@@ -47,6 +50,7 @@ struct Block {
   int64_t token;
   const int32_t* table;
   int kv_head, head, count, start, end;
+  bool last;  // the row's last token is among the slots
 
   __device__ Block(const Attention<T>& a, int together) {
     const int group = a.heads / a.kv_heads, chunks = (group + together - 1) / together;
@@ -57,6 +61,7 @@ struct Block {
     kv_head = blockIdx.y / chunks;
     head = kv_head * group + blockIdx.y % chunks * together, count = left < together ? left : together;
     start = blockIdx.z * a.span(visible), end = start + a.span(visible);
+    last = start < visible && visible <= end;
     end = end < visible ? end : visible;
   }
   __device__ bool idle() const { return start >= end && blockIdx.z > 0; }
@@ -69,6 +74,27 @@ struct Block {
     return (block * a.kv_heads + kv_head) * a.block_size.divisor + offset;
   }
 };
+
+// The queries of a block. Packed ones are turned to `turned` [count, D], and of the row's last token key and value go to the
+// cache, where this block reads them: blocks that share a kv head write the same.
+template <class T>
+__device__ inline const T* queries(const Attention<T>& a, const Block<T>& block, T* turned) {
+  if (!a.cos) return a.q + (block.token * a.heads + block.head) * a.head_dim;
+  const int half = a.head_dim / 2, key = block.count, value = key + 1;
+  const T* heads = a.q + block.token * (a.heads + 2 * a.kv_heads) * a.head_dim;
+  const bool writes = block.last && a.places.hold(block.token);
+  const int64_t place = writes ? a.places.at(block.token, a.kv_heads, block.kv_head) * a.head_dim : 0;
+  for (int i = threadIdx.x; i < (writes ? value + 1 : key) * half; i += THREADS) {
+    const int h = i / half, n = i % half;
+    const int from = h < key ? block.head + h : a.heads + block.kv_head + (h == key ? 0 : a.kv_heads);
+    T first = heads[from * a.head_dim + n], second = heads[from * a.head_dim + half + n];
+    if (h < value) turn(first, second, a.cos[block.token * half + n], a.sin[block.token * half + n]);
+    T* to = h < key ? turned + h * a.head_dim : (h == key ? a.k : a.v) + place;
+    to[n] = first, to[half + n] = second;
+  }
+  __syncthreads();
+  return turned;
+}
 
 // What the PARTS of a block have of its H heads: sums of values, highest scores, sums of weights.
 template <int PARTS, int H, int SIZE>

@@ -33,9 +33,11 @@ __global__ void __launch_bounds__(THREADS, 3) attend_mma(Attention<T> a) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, g = lane / 4, t = lane % 4;
   auto fetch = [](bool real, const T* from) { return real ? load<unsigned, 4>((const unsigned*)from) : Quad{}; };
 
+  alignas(16) __shared__ T turned[H * D];
+  const T* given = queries(a, block, turned);
   Quad q[4];  // of head g: numbers 32 b + 8 t to + 8
 #pragma unroll
-  for (int b = 0; b < 4; ++b) q[b] = fetch(g < block.count, a.q + (block.token * a.heads + block.head + g) * D + b * 32 + t * 8);
+  for (int b = 0; b < 4; ++b) q[b] = fetch(g < block.count, given + g * D + b * 32 + t * 8);
   float out[16][2] = {}, highest = LOWEST, total = 0;  // out[j][e] is number 16 (2t + e) + j of head g
   int places = block.place(a, block.start + warp * SLOTS + lane % SLOTS);  // of the slots that come next, one a lane
   for (int first = block.start + warp * SLOTS; first < block.end; first += WARPS * SLOTS) {

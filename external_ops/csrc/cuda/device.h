@@ -75,6 +75,34 @@ struct Divisor {
   }
 };
 
+// Places in a cache [blocks, Hkv, block size, D]; token t's keys and values go to slot slots[t].
+struct Places {
+  const int32_t* slots;
+  int64_t count;
+  Divisor block_size;
+
+  __device__ bool hold(int64_t token) const { return slots[token] >= 0 && slots[token] < count; }
+  // Where head h of `heads` begins, counted in heads' sizes.
+  __device__ int64_t at(int64_t token, int heads, int h) const {
+    int offset;
+    const int64_t block = block_size.divide(slots[token], offset);
+    return (block * heads + h) * block_size.divisor + offset;
+  }
+};
+inline const Places NOWHERE{nullptr, 0, Divisor(1)};
+
+inline Places places_in(const QwenvlKvCache& cache, const int32_t* slots) {
+  return {slots, cache.blocks * cache.block_size, Divisor(cache.block_size)};
+}
+
+// Turns number i of a head with number i + D/2 (RoFormer, Su et al. 2021).
+template <class T>
+__device__ inline void turn(T& first, T& second, float cos, float sin) {
+  const float a = widen(first), b = widen(second);
+  first = narrow<T>(a * cos - b * sin);
+  second = narrow<T>(b * cos + a * sin);
+}
+
 // Calls f(T{}) with the C++ type of a dtype; cudaErrorInvalidValue if it is none of the three.
 template <class F>
 inline int with_type(QwenvlDtype dtype, F f) {

@@ -44,37 +44,45 @@ int qwenvl_cuda_gather_rows(const void* x, const int64_t* indices, int64_t token
 int qwenvl_cuda_scatter_rows(const void* x, const int64_t* indices, int64_t tokens, int64_t rows, int64_t row_bytes,
                              void* y, void* stream);
 
-// Bytes of scratch memory that the two below need for `tokens` queries, on the current device.
+// Bytes of scratch memory that the three below need for `tokens` queries, on the current device.
 int64_t qwenvl_cuda_attention_scratch(const struct QwenvlKvCache* cache, const struct QwenvlRows* rows, int64_t tokens,
                                       int64_t heads);
 // q and out [rows, H, D]; each row sees all of its tokens, but for those in a block that the cache has not got.
 int qwenvl_cuda_decode_attention(const void* q, const struct QwenvlKvCache* cache, const struct QwenvlRows* rows,
                                  int64_t heads, float scale, void* scratch, void* out, void* stream);
+// qkv_write_cache and decode_attention in one kernel: qkv [rows, (H + 2 Hkv) D] of each row's last token, for which slots [rows]
+// say what its block table does. No row may see a token that another one writes.
+int qwenvl_cuda_qkv_decode_attention(const void* qkv, const float* cos, const float* sin,
+                                     const struct QwenvlKvCache* cache, const int32_t* slots,
+                                     const struct QwenvlRows* rows, int64_t heads, float scale, void* scratch,
+                                     void* out, void* stream);
 // Row b's new queries, rows cu_q[b] .. cu_q[b + 1] of q and out [tokens, H, D], are the last of its tokens; causal. Reads
 // the keys once a query: for a few new tokens a row.
 int qwenvl_cuda_cached_attention(const void* q, const struct QwenvlKvCache* cache, const struct QwenvlRows* rows,
                                  const int32_t* cu_q, int64_t tokens, int64_t heads, float scale, void* scratch,
                                  void* out, void* stream);
 
-// One token a row of logits [batch, vocabulary], by settings [batch]. marks, on the host with arrays on the device, may be
-// null; with them scratch is [batch, vocabulary]. allowed may be null. Marks of no row and no token are left out.
+// One token a row of logits [batch, vocabulary], by settings [batch], and the logarithm of its probability under softmax(logits).
+// marks, on the host with arrays on the device, may be null; with them scratch is [batch, vocabulary]. allowed may be null. Marks
+// of no row and no token are left out.
 int qwenvl_cuda_sample(const float* logits, const struct QwenvlSampling* settings, const float* uniform,
                        const struct QwenvlTokenMarks* marks, const int32_t* allowed, int64_t batch, int64_t vocabulary,
-                       float* scratch, int64_t* tokens, void* stream);
-// Logarithms of the probabilities that softmax(logits [batch, vocabulary]) gives tokens [batch]; not a number for what is none.
-int qwenvl_cuda_log_probability(const float* logits, const int64_t* tokens, int64_t batch, int64_t vocabulary, float* y,
-                                void* stream);
+                       float* scratch, int64_t* tokens, float* log_probabilities, void* stream);
 
 // y [rows, n] = x [rows, k] times the transposed weight, plus bias [n] if there is one; sums are float32. Reads the weight once
 // for up to QWENVL_FEW_CUDA_ROWS rows; has none for more. x has its columns in the weight's order.
 int qwenvl_cuda_linear_int4(const void* x, const struct QwenvlInt4Weight* weight, const void* bias,
                             enum QwenvlDtype dtype, int64_t rows, void* y, void* stream);
-int qwenvl_cuda_linear_fp8(const void* x, const struct QwenvlFp8Weight* weight, const void* bias,
+int qwenvl_cuda_linear_int8(const void* x, const struct QwenvlByteWeight* weight, const void* bias,
+                            enum QwenvlDtype dtype, int64_t rows, void* y, void* stream);
+int qwenvl_cuda_linear_fp8(const void* x, const struct QwenvlByteWeight* weight, const void* bias,
                            enum QwenvlDtype dtype, int64_t rows, void* y, void* stream);
 // A weight's numbers [n, k], its columns as they lie.
 int qwenvl_cuda_dequantize_int4(const struct QwenvlInt4Weight* weight, enum QwenvlDtype dtype, void* numbers,
                                 void* stream);
-int qwenvl_cuda_dequantize_fp8(const struct QwenvlFp8Weight* weight, enum QwenvlDtype dtype, void* numbers,
+int qwenvl_cuda_dequantize_int8(const struct QwenvlByteWeight* weight, enum QwenvlDtype dtype, void* numbers,
+                                void* stream);
+int qwenvl_cuda_dequantize_fp8(const struct QwenvlByteWeight* weight, enum QwenvlDtype dtype, void* numbers,
                                void* stream);
 // Column i of y is column order[i] of x [rows, columns]; zeros if it has no such column.
 int qwenvl_cuda_gather_columns(const void* x, const int32_t* order, enum QwenvlDtype dtype, int64_t rows,

@@ -1,4 +1,4 @@
-// Products with int4 and fp8 weights: few rows read the weight once, for many it is dequantised for a product of Paddle's.
+// Products with int4, int8 and fp8 weights: few rows read the weight once, for many it is dequantised for a product of Paddle's.
 #include "linear_mma.h"
 
 namespace qwenvl {
@@ -43,6 +43,10 @@ template <class T>
 struct Int4Steps {
   typedef Int4Step<T, true> Of;
   typedef Int4Step<T, false> Else;
+};
+template <class T>
+struct Int8Steps {
+  typedef Int8Step<T> Of, Else;
 };
 template <class T>
 struct Fp8Steps {
@@ -105,12 +109,15 @@ bool holds(const QwenvlInt4Weight& w) {
   return w.n <= INT32_MAX && w.k <= MOST_INPUTS && w.group > 0 && w.group % QWENVL_INT4_GROUPS_OF == 0 &&
          w.k % w.group == 0 && w.scale_dtype <= QWENVL_FLOAT16 && packs<uint8_t>(w.k / 2, {w.values});
 }
-bool holds(const QwenvlFp8Weight& w) {
-  return w.n <= INT32_MAX && w.k <= MOST_INPUTS && w.k % QWENVL_CUDA_FP8_INPUTS_OF == 0 && w.scale_dtype <= QWENVL_FLOAT16 &&
+bool holds(const QwenvlByteWeight& w) {
+  return w.n <= INT32_MAX && w.k <= MOST_INPUTS && w.k % QWENVL_CUDA_BYTE_INPUTS_OF == 0 && w.scale_dtype <= QWENVL_FLOAT16 &&
          packs<uint8_t>(w.k, {w.values});
 }
 
-Fp8 of(const QwenvlFp8Weight& w) { return {w.values, {w.scales, w.scale_dtype}, (int)w.n, (int)w.k}; }
+template <class Weight>
+Weight of(const QwenvlByteWeight& w) {
+  return {{w.values, {w.scales, w.scale_dtype}, (int)w.n, (int)w.k}};
+}
 
 // A block takes a row.
 template <class T>
@@ -136,14 +143,24 @@ int qwenvl_cuda_dequantize_int4(const QwenvlInt4Weight* weight, QwenvlDtype dtyp
   return holds(*weight) ? dequantize_all(Int4(*weight), dtype, numbers, stream) : cudaErrorInvalidValue;
 }
 
-int qwenvl_cuda_linear_fp8(const void* x, const QwenvlFp8Weight* weight, const void* bias, QwenvlDtype dtype,
-                           int64_t rows, void* y, void* stream) {
+int qwenvl_cuda_linear_int8(const void* x, const QwenvlByteWeight* weight, const void* bias, QwenvlDtype dtype,
+                            int64_t rows, void* y, void* stream) {
   if (!holds(*weight)) return cudaErrorInvalidValue;
-  return multiply_few<Fp8Steps>(of(*weight), true, x, bias, dtype, rows, y, stream);
+  return multiply_few<Int8Steps>(of<Int8>(*weight), true, x, bias, dtype, rows, y, stream);
 }
 
-int qwenvl_cuda_dequantize_fp8(const QwenvlFp8Weight* weight, QwenvlDtype dtype, void* numbers, void* stream) {
-  return holds(*weight) ? dequantize_all(of(*weight), dtype, numbers, stream) : cudaErrorInvalidValue;
+int qwenvl_cuda_dequantize_int8(const QwenvlByteWeight* weight, QwenvlDtype dtype, void* numbers, void* stream) {
+  return holds(*weight) ? dequantize_all(of<Int8>(*weight), dtype, numbers, stream) : cudaErrorInvalidValue;
+}
+
+int qwenvl_cuda_linear_fp8(const void* x, const QwenvlByteWeight* weight, const void* bias, QwenvlDtype dtype,
+                           int64_t rows, void* y, void* stream) {
+  if (!holds(*weight)) return cudaErrorInvalidValue;
+  return multiply_few<Fp8Steps>(of<Fp8>(*weight), true, x, bias, dtype, rows, y, stream);
+}
+
+int qwenvl_cuda_dequantize_fp8(const QwenvlByteWeight* weight, QwenvlDtype dtype, void* numbers, void* stream) {
+  return holds(*weight) ? dequantize_all(of<Fp8>(*weight), dtype, numbers, stream) : cudaErrorInvalidValue;
 }
 
 int qwenvl_cuda_gather_columns(const void* x, const int32_t* order, QwenvlDtype dtype, int64_t rows, int64_t columns,

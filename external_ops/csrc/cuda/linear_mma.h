@@ -1,4 +1,4 @@
-// Products of a few rows with int4 and fp8 weights on the tensor cores. Rows of A are outputs, columns of B rows of x. A
+// Products of a few rows with int4, int8 and fp8 weights on the tensor cores. Rows of A are outputs, columns of B rows of x. A
 // weight's numbers become float16 or bfloat16 before they are scaled, which is exact; sums are scaled in float32.
 #pragma once
 
@@ -77,16 +77,14 @@ struct Int4Step {
   }
 };
 
-// The same of fp8.
-template <class T>
-struct Fp8Step {
-  static constexpr bool HALF = std::is_same<T, __half>::value;
+// The same of numbers of a byte each.
+struct ByteStep {
   static constexpr bool ONE_GROUP = false;
   Pack<unsigned, 2> words[2][UNITS] = {};
   float scale[2];
 
   __device__ static int column(int unit, int t) { return interleaved(unit, t); }
-  __device__ void load(const Fp8& weight, const int64_t (&outputs)[2], int step, int t) {
+  __device__ void load(const Bytes& weight, const int64_t (&outputs)[2], int step, int t) {
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
@@ -94,6 +92,28 @@ struct Fp8Step {
         if (step + column(u, 0) < weight.k)
           words[i][u] = cuda::load<unsigned, 2>(weight.words(outputs[i], step + column(u, t)));
   }
+};
+
+template <class T>
+struct Int8Step : ByteStep {
+  // 7 bits, put into the last ones of BASE, less BASE, and less 128 where the sign is set, which is the next bit of minus BASE.
+  static constexpr unsigned BASE = Int4Step<T, true>::BASE, ONE = Int4Step<T, true>::ONE;
+
+  __device__ void begin(const Int8& weight, const int64_t (&outputs)[2], int, int) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) scale[i] = weight.scales[outputs[i]];
+  }
+  __device__ unsigned pair(int i, int unit, int j) const {
+    const Pack<unsigned, 2>& both = words[i][unit];
+    const unsigned bits = __byte_perm(both.at[0], both.at[1], (j + 4) << 8 | j);  // in the lower bytes of two
+    return multiply_add<T>((bits & 0x007f007fu) | BASE, ONE, 0x80008000u | BASE | (bits & 0x00800080u));
+  }
+};
+
+template <class T>
+struct Fp8Step : ByteStep {
+  static constexpr bool HALF = std::is_same<T, __half>::value;
+
   __device__ void begin(const Fp8& weight, const int64_t (&outputs)[2], int, int) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) scale[i] = 256 * weight.scales[outputs[i]];  // what `pair` leaves out

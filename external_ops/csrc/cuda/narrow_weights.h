@@ -1,4 +1,4 @@
-// int4 and fp8 weights as the CUDA kernels see them.
+// int4, int8 and fp8 weights as the CUDA kernels see them.
 #pragma once
 
 #include "device.h"
@@ -50,8 +50,8 @@ struct Int4 {
   }
 };
 
-// [n, k]: bits of float8 e4m3, by a scale a row.
-struct Fp8 {
+// [n, k]: a byte a number, by a scale a row.
+struct Bytes {
   const uint8_t* values;
   Scales scales;
   int n, k;
@@ -59,6 +59,19 @@ struct Fp8 {
   __device__ const unsigned* words(int64_t row, int column) const {
     return (const unsigned*)(values + row * k + column);
   }
+};
+
+struct Int8 : Bytes {
+  __device__ float numbers(int64_t row, int column, float (&x)[N]) const {
+    const Pack<int8_t, N> some = load<int8_t, N>((const int8_t*)words(row, column));
+#pragma unroll
+    for (int j = 0; j < N; ++j) x[j] = (float)some.at[j];
+    return scales[row];
+  }
+};
+
+// Bits of float8 e4m3.
+struct Fp8 : Bytes {
   __device__ static float number(unsigned bits) {  // float32's exponent has a bias of 127, this one of 7
     const float magnitude = __uint_as_float((bits & 127) << 20) * 0x1p120f;
     return (bits & 127) == 127 ? NAN : bits & 128 ? -magnitude : magnitude;

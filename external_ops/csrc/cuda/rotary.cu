@@ -7,26 +7,6 @@ namespace {
 
 constexpr int TOGETHER = 4;  // tokens of a block whose warps have one each
 
-// Places in a cache [blocks, Hkv, block size, D]; token t's keys and values go to slot slots[t].
-struct Places {
-  const int32_t* slots;
-  int64_t count;
-  Divisor block_size;
-
-  __device__ bool hold(int64_t token) const { return slots[token] >= 0 && slots[token] < count; }
-  // Where head h of `heads` begins, counted in heads' sizes.
-  __device__ int64_t at(int64_t token, int heads, int h) const {
-    int offset;
-    const int64_t block = block_size.divide(slots[token], offset);
-    return (block * heads + h) * block_size.divisor + offset;
-  }
-};
-const Places NOWHERE{nullptr, 0, Divisor(1)};
-
-Places places_in(const QwenvlKvCache& cache, const int32_t* slots) {
-  return {slots, cache.blocks * cache.block_size, Divisor(cache.block_size)};
-}
-
 // Heads [D] of a token: where they come from and go to. Keys and values go to a cache if `places` has slots, and to
 // [T, Hkv, D] otherwise; there may be no values.
 template <class T>
@@ -55,11 +35,7 @@ __global__ void move_heads(Heads<T> all, const float* cos, const float* sin) {
     if (!value) {
       const Pack<float, N> c = load<float, N>(cos + token * half + i), s = load<float, N>(sin + token * half + i);
 #pragma unroll
-      for (int j = 0; j < N; ++j) {
-        const float a = widen(first.at[j]), b = widen(second.at[j]);
-        first.at[j] = narrow<T>(a * c.at[j] - b * s.at[j]);
-        second.at[j] = narrow<T>(b * c.at[j] + a * s.at[j]);
-      }
+      for (int j = 0; j < N; ++j) turn(first.at[j], second.at[j], c.at[j], s.at[j]);
     }
     if (!query && !placed) continue;
     const int64_t place = query    ? token * all.heads + h

@@ -174,10 +174,20 @@ __device__ int sample_row(Row row, const QwenvlSampling& how, float uniform) {
   return draw(row, fmaxf(least, how.min_p), uniform);
 }
 
+// The logarithm of a token's probability under softmax(logits), in float32 as the definition.
+__device__ float log_probability(const float* logits, int size, int token) {
+  float highest = -INFINITY, own = 0, total;
+  for (int i = threadIdx.x; i < size; i += BLOCK) highest = fmaxf(highest, logits[i]);
+  highest = largest(highest);
+  for (int i = threadIdx.x; i < size; i += BLOCK) own += exp2f((logits[i] - highest) * LOG2E);
+  scan(own, total);
+  return logits[token] - highest - logf(total);
+}
+
 // A block draws a row's token.
 __global__ void __launch_bounds__(BLOCK) sample(const float* logits, const QwenvlSampling* settings,
                                                 const float* uniform, QwenvlTokenMarks marks, const int32_t* allowed,
-                                                int vocabulary, float* scratch, int64_t* tokens) {
+                                                int vocabulary, float* scratch, int64_t* tokens, float* log_probabilities) {
   const int b = blockIdx.x;
   const int64_t offset = (int64_t)b * vocabulary;
   const QwenvlSampling how = settings[b];
@@ -188,20 +198,8 @@ __global__ void __launch_bounds__(BLOCK) sample(const float* logits, const Qwenv
     if (allows_any(allowed, vocabulary)) row.allowed = allowed;
   }
   const int token = sample_row(row, how, uniform[b]);
-  if (threadIdx.x == 0) tokens[b] = token;
-}
-
-// A block computes a row's, in float32 as the definition.
-__global__ void __launch_bounds__(BLOCK) log_probability(const float* logits, const int64_t* tokens, int vocabulary, float* y) {
-  const float* row = logits + (int64_t)blockIdx.x * vocabulary;
-  float highest = -INFINITY, own = 0, total;
-  for (int i = threadIdx.x; i < vocabulary; i += BLOCK) highest = fmaxf(highest, row[i]);
-  highest = largest(highest);
-  for (int i = threadIdx.x; i < vocabulary; i += BLOCK) own += exp2f((row[i] - highest) * LOG2E);
-  scan(own, total);
-  const int64_t token = tokens[blockIdx.x];
-  if (threadIdx.x == 0)
-    y[blockIdx.x] = token >= 0 && token < vocabulary ? row[token] - highest - logf(total) : NAN;
+  const float log = log_probability(logits + offset, vocabulary, token);
+  if (threadIdx.x == 0) tokens[b] = token, log_probabilities[b] = log;
 }
 
 }  // namespace
@@ -212,14 +210,8 @@ using namespace qwenvl::cuda;
 
 int qwenvl_cuda_sample(const float* logits, const QwenvlSampling* settings, const float* uniform,
                        const QwenvlTokenMarks* marks, const int32_t* allowed, int64_t batch, int64_t vocabulary,
-                       float* scratch, int64_t* tokens, void* stream) {
+                       float* scratch, int64_t* tokens, float* log_probabilities, void* stream) {
   if (vocabulary < 1 || vocabulary > LARGEST_VOCABULARY || batch > INT32_MAX) return cudaErrorInvalidValue;
   return launch(sample, dim3((unsigned)batch), BLOCK, stream, logits, settings, uniform,
-                marks ? *marks : QwenvlTokenMarks{}, allowed, (int)vocabulary, scratch, tokens);
-}
-
-int qwenvl_cuda_log_probability(const float* logits, const int64_t* tokens, int64_t batch, int64_t vocabulary, float* y,
-                                void* stream) {
-  if (vocabulary < 1 || vocabulary > LARGEST_VOCABULARY || batch > INT32_MAX) return cudaErrorInvalidValue;
-  return launch(log_probability, dim3((unsigned)batch), BLOCK, stream, logits, tokens, (int)vocabulary, y);
+                marks ? *marks : QwenvlTokenMarks{}, allowed, (int)vocabulary, scratch, tokens, log_probabilities);
 }

@@ -6,7 +6,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
-from ..cast import activation_dtype, cast
+from ..cast import activation_dtype, cast, to_float32
 from ..int8 import Int8Weight
 from .activation import swiglu
 
@@ -47,7 +47,8 @@ def quantize_int8(weight: Tensor, largest: Tensor | None = None) -> Int8Weight:
 
 
 def linear_int8(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Tensor:
-    """`linear` with an int8 weight. Its values are scaled before they are summed: float16 ends at 65 504.
+    """`linear` with an int8 weight. Its values are scaled before they are summed, as float16 ends at 65 504, by steps that are not
+    rounded to the dtype of `x`, which would move all of a row alike.
 
     Args:
         x: [..., in].
@@ -57,7 +58,8 @@ def linear_int8(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Te
     Returns:
         [..., out] in the dtype of `x`.
     """
-    return linear(x, weight.values.astype(x.dtype) * cast(weight.scale, x.dtype).unsqueeze(-1), bias)
+    numbers = to_float32(weight.values) * to_float32(weight.scale).unsqueeze(-1)
+    return linear(x, cast(numbers, x.dtype), bias)
 
 
 def linear_swiglu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -65,6 +65,35 @@ def decode_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, block_tables: 
     return out.squeeze(1).astype(q.dtype)
 
 
+def qkv_decode_attention(
+    qkv: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    slot_mapping: Tensor,
+    block_tables: Tensor,
+    lengths: Tensor,
+    num_heads: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`qkv_write_cache` and `decode_attention` in one pass, of one new token a row.
+
+    Args:
+        qkv: [B, (H + 2 Hkv) D], heads of queries, keys and values in this order.
+        cos, sin: [B, D/2].
+        k_cache, v_cache: [N, Hkv, block, D], of any float dtype; written in place.
+        slot_mapping: [B] int32, where the block tables have each row's last token; no other row sees it.
+        block_tables: [B, blocks] int32, as in `decode_attention`.
+        lengths: [B] int32, tokens of each row, the new one among them.
+        num_heads: H.
+
+    Returns:
+        [B, H D] in the dtype of `qkv`, and the two caches.
+    """
+    q, k_cache, v_cache = qkv_write_cache(qkv, cos, sin, k_cache, v_cache, slot_mapping, num_heads)
+    return decode_attention(q, k_cache, v_cache, block_tables, lengths).flatten(1), k_cache, v_cache
+
+
 def cached_attention(
     q: Tensor, k_cache: Tensor, v_cache: Tensor, cu_seqlens: Tensor, block_tables: Tensor, lengths: Tensor
 ) -> Tensor:

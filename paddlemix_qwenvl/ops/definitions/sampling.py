@@ -17,7 +17,7 @@ def sample(
     uniform: Tensor,
     marks: TokenMarks | None = None,
     allowed: Tensor | None = None,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Draw one token a row, each row by settings of its own.
 
     In this order: bias, repetition penalty (Keskar et al. 2019), presence and frequency penalties, allowed tokens, temperature,
@@ -41,9 +41,16 @@ def sample(
             that allows none is drawn as if it allowed all. One of those allowed is drawn even if all have logits of minus infinity.
 
     Returns:
-        [B] int64.
+        tokens [B] int64, and the logarithms of their probabilities under softmax(logits), float32 [B]: before bias,
+        penalties, masks and temperature.
     """
     logits = to_float32(logits)
+    tokens = _drawn(logits, settings, uniform, marks, allowed)
+    chosen = paddle.take_along_axis(logits, tokens.unsqueeze(-1), axis=-1)
+    return tokens, (chosen - paddle.logsumexp(logits, axis=-1, keepdim=True)).squeeze(-1)
+
+
+def _drawn(logits: Tensor, settings: Tensor, uniform: Tensor, marks, allowed) -> Tensor:
     if marks is not None:
         logits = _marked(logits, settings, marks)
     if allowed is not None:
@@ -63,21 +70,6 @@ def sample(
     least = paddle.maximum(least.astype("float32"), min_p)
     drawn = _draw(paddle.where(weights < least, paddle.zeros_like(weights), weights), uniform)
     return paddle.where(greedy.squeeze(-1), logits.argmax(-1), drawn)
-
-
-def log_probability(logits: Tensor, token_ids: Tensor) -> Tensor:
-    """Logarithms of tokens' probabilities under softmax(logits).
-
-    Args:
-        logits: [B, V].
-        token_ids: [B] int64.
-
-    Returns:
-        [B] float32.
-    """
-    logits = to_float32(logits)
-    chosen = paddle.take_along_axis(logits, token_ids.unsqueeze(-1), axis=-1)
-    return (chosen - paddle.logsumexp(logits, axis=-1, keepdim=True)).squeeze(-1)
 
 
 def _marked(logits: Tensor, settings: Tensor, marks: TokenMarks) -> Tensor:
