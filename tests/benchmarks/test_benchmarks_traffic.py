@@ -1,19 +1,14 @@
 """benchmarks/traffic.py on a small model: a script is followed, with drafts and without."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from paddlemix_qwenvl.engine.runner import ModelRunner
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.mark.parametrize("drafts", [0, 4])
 @pytest.mark.parametrize("repeats", [True, False])
 def test_an_answer_follows_its_script(model, monkeypatch, drafts, repeats):
-    monkeypatch.syspath_prepend(BENCHMARKS)
     import traffic
 
     monkeypatch.setattr(traffic, "END", 289)
