@@ -64,9 +64,8 @@ def draw(logits, rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
     These are NaN where the logits are no numbers.
     """
     settings, uniform = map(to_device, settings_of(rows))
-    found = ops.sample(logits, settings, uniform, _marks(rows), _masks(rows, logits.shape[-1]))
-    tokens, scores = (x.numpy() for x in found)
-    return tokens, scores
+    tokens, scores = ops.sample(logits, settings, uniform, _marks(rows), _masks(rows, logits.shape[-1]))
+    return tokens.numpy(), scores.numpy()
 
 
 def likeliest(logits, rows: list[Row]) -> list[tuple[tuple[int, float], ...]]:

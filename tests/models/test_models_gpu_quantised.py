@@ -59,3 +59,23 @@ def test_prompts_and_single_tokens_are_what_the_cpu_makes_of_them(tmp_path, way,
     scores = cpu(paddle.concat([IDS, tokens], axis=1)).logits.numpy()[0, -NEW - 1 : -1]
     chosen = np.take_along_axis(scores, tokens.numpy().T, -1)[:, 0]
     assert (scores.max(-1) - chosen < 8 * limit).all()
+
+
+def test_int8_of_bfloat16_by_our_kernel(tmp_path):
+    """Whose steps are float32, so that it is for any card; Paddle's product is not asked."""
+    files.write(tmp_path, CONFIG, hub_model.tensors(CONFIG))
+    kernels = Kernels()
+    with card((8, 0)) as patch, paddle.no_grad():
+        patch.setattr(dispatch, "GPU", gpu.versions(kernels.versions))
+        for name in ("linear_int8", "quantize_int8"):
+            patch.setattr(ops, name, dispatch.fastest(name))
+        patch.setattr(gpu._paddle, "weight_only_linear", None)
+        model = Model.from_pretrained(tmp_path, dtype="bfloat16", quantization="int8")
+        found = model(IDS).logits.numpy().astype(np.float64)
+        before = kernels.calls["linear_int8"]
+        model.generate(IDS, max_new_tokens=NEW, eos_token_id=[])
+    assert kernels.calls["dequantize_int8"] >= 2 * PRODUCTS
+    assert kernels.calls["linear_int8"] - before >= PRODUCTS * (NEW - 1)
+    assert {layer.scale.dtype for layer in model.sublayers() if hasattr(layer, "scale")} == {paddle.float32}
+    wanted = Model.from_pretrained(tmp_path, quantization="int8")(IDS).logits.numpy()
+    assert np.sqrt(((found - wanted) ** 2).mean()) < LIMITS["bfloat16"] * np.sqrt((wanted**2).mean())

@@ -79,7 +79,7 @@ FULL = "HAS_CUDA = False\nrun = set_threads = print\nINTERFACE = {}\nOPERATIONS 
     [
         ("run = None\n", ""),
         (FULL.format(2, {f"qwenvl_{name}" for name in KERNELS}), ""),
-        (FULL.format(5, {f"qwenvl_{name}" for name in KERNELS - {"write_cache_kv"}}), ", without write_cache_kv"),
+        (FULL.format(6, {f"qwenvl_{name}" for name in KERNELS - {"write_cache_kv"}}), ", without write_cache_kv"),
     ],
     ids=["before it was counted", "another interface", "without an operation"],
 )

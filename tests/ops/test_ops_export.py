@@ -42,13 +42,7 @@ class Step(paddle.nn.Layer):
         out = own + way.cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths)
         last = paddle.gather(q, cu_seqlens[1:] - 1)
         out = out + way.decode_attention(last, k_cache, v_cache, block_tables, lengths).mean(0)
-        decoded, k_cache, v_cache = way.qkv_decode_attention(
-            paddle.gather(qkv, cu_seqlens[1:] - 1),
-            *(paddle.gather(table, cu_seqlens[1:] - 1) for table in (cos, sin)),
-            *(k_cache, v_cache, paddle.gather(slot_mapping, cu_seqlens[1:] - 1)),
-            *(block_tables, lengths, HEADS),
-        )
-        y = total + way.linear_int8(out.flatten(1) + decoded.mean(0), Int8Weight(self.down, self.scale), self.bias)
+        y = total + way.linear_int8(out.flatten(1), Int8Weight(self.down, self.scale), self.bias)
         return way.swiglu(way.linear(y, self.up)) + way.linear_swiglu(y, self.up), k_cache, v_cache
 
 

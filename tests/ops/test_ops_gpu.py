@@ -215,13 +215,13 @@ def test_linear_int8_of_bfloat16_keeps_its_steps_exact(capability, inputs, kerne
     kernels = Kernels()
     with card(capability) as patch:
         patch.setattr(dispatch, "GPU", gpu.versions(kernels.versions))
-        quantized = dispatch.fastest("quantize_int8")(weight.abs())
+        quantized = dispatch.fastest("quantize_int8")(weight.abs())  # so that errors would add up
         y = dispatch.fastest("linear_int8")(x, quantized)
     assert not quantized.arranged and quantized.scale.dtype == paddle.float32
     assert set(kernels.calls) == ({"dequantize_int8" if rows > 32 else kernel} if kernel else set())
     exact = float64(x) @ (float64(quantized.values) * float64(quantized.scale)[:, None]).T
     assert y.dtype == x.dtype and (np.abs(float64(y) / exact - 1) < 2**-8).all()
-    np.testing.assert_allclose(float64(quantized.scale), float64(weight.abs()).max(1) / 127, rtol=1e-7)
+    np.testing.assert_allclose(float64(quantized.scale), np.abs(float64(weight)).max(1) / 127, rtol=2e-7)
 
 
 def test_int8_of_float16_stays_with_paddle_beside_our_kernel():
