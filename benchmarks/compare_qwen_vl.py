@@ -3,8 +3,8 @@
     python benchmarks/compare_qwen_vl.py --code FOLDER --peer_python PYTHON [--dtype bfloat16] [--layers 4] [--threads 2]
 
 FOLDER holds modeling_qwen.py and its neighbours (Hub: Qwen/Qwen-VL-Chat), PYTHON is an interpreter with the packages of
-tests/reference/qwen_vl/requirements.txt. Widths are the 7B's. Each engine has a process of its own, one after the other; the
-first of its repeats does not count, figures are medians of the rest.
+tests/reference/qwen_vl/requirements.txt. Widths are the 7B's. Each round has a process of each engine, by turns; the
+first of a process's repeats does not count.
 """
 
 import sys

@@ -7,8 +7,8 @@
 --dtype, or other threads by OMP_NUM_THREADS. A short pass goes before and does not count. Two limits are measured in each piece:
 the fastest large product of the libraries in use, and the rate at which all threads read memory, at which all weights, and keys
 and values, are read once a pass. --kind leaves the others out. A picture is the square of merged patches that is nearest.
-`report` prints the table, and, where FILE has a figure on one thread and on several, what more
-cores would give by Amdahl's law, which is a calculation; --plot needs matplotlib.
+`report` prints the table, and, where FILE has a figure on one thread and on several, what more cores would give by Amdahl's law,
+which is a calculation; --plot needs matplotlib.
 """
 
 import json
