@@ -1,6 +1,6 @@
 // Products with int4 weights.
 #include "product_loops.h"
-#include "products_int4.h"
+#include "products_int4_lanes.h"
 
 namespace qwenvl {
 namespace QWENVL_ISA {
@@ -8,7 +8,11 @@ namespace QWENVL_ISA {
 void linear_int4(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y) {
   if (m == 0) return;
   const Operands operands{x, nullptr, bias, m, weight->k, weight->n, y};
-  m > Int4FewRows::MOST ? many_rows(Int4ManyRows(weight), operands) : few_rows(Int4FewRows(weight), operands);
+  if (m <= Int4FewRows::MOST) return few_rows(Int4FewRows(weight), operands);
+#if defined(__AVX2__)
+  if (m <= Int4Lanes::MOST) return Int4Lanes(weight, operands).run();
+#endif
+  many_rows(Int4ManyRows(weight), operands);
 }
 
 void int4_to_bfloat16(const QwenvlInt4Weight* weight, int64_t first, int64_t count, uint16_t* y) {

@@ -81,17 +81,47 @@ INLINE void widen_piece(const uint8_t* q, int zero, int16_t* to) {
   _mm256_storeu_si256((__m256i*)(to + PIECE / 2), _mm256_sub_epi16(second, middle));
 }
 
+// Numbers of a row's groups, many at a time.
+struct Int4Groups : Int4Rows {
+  using Int4Rows::Int4Rows;
+
+  // `count` scales of groups from `first` on, and what fills up whole numbers of GROUP: the next row's, or zeros.
+  INLINE void load_scales(int64_t row, int64_t first, int64_t count, float* scales) const {
+    const int64_t start = row * groups + first, left = weight->n * groups - start;
+    with_cache_format(weight->scale_dtype, [&](auto format) __attribute__((always_inline)) {
+      typedef decltype(format) Format;
+      const auto* from = (const typename Format::Type*)weight->scales + start;
+      for (int64_t i = 0; i < count; i += GROUP) {
+        vfloat a, b;
+        left - i >= GROUP ? Format::widen(from + i, a, b) : widen_part<Format>(from + i, left - i, a, b);
+        Format::restore(a, b);
+        store(scales + i, a), store(scales + i + W, b);
+      }
+    });
+  }
+
+  INLINE void load_zeros(int64_t row, int64_t first, vfloat& a, vfloat& b) const {
+    a = b = splat(8.0f);
+    if (!weight->zeros) return;
+    const int64_t start = row * groups + first, left = weight->n * groups - start;
+    uint8_t part[GROUP] = {};
+    if (left < GROUP) memcpy(part, weight->zeros + start, left);
+    const uint8_t* from = left < GROUP ? part : weight->zeros + start;
+    a = __builtin_convertvector(widen_bytes(from), vfloat), b = __builtin_convertvector(widen_bytes(from + W), vfloat);
+  }
+};
+
 // Few rows. A register holds UNIT inputs; its words hold four each, and four shifts give four vectors of integers: number j
 // of vector t is input 4 j + t. The products that a lane adds up are of eight neighbours, which share a group. What the zeros
 // take off is, for each group, scale * zero times the sum of its x: a product of its own, with a lane for each group.
-class Int4FewRows : Int4Rows {
+class Int4FewRows : Int4Groups {
  public:
-  static constexpr int64_t MOST = W == 16 ? 12 : QWENVL_FEW_ROWS;
-  static constexpr int TILE = W == 16 ? 6 : 2;
+  static constexpr int64_t MOST = 3;  // products_int4_lanes.h is faster with more
+  static constexpr int TILE = W == 16 ? 3 : 2;
   static constexpr int64_t TILE_DEPTH = 2048;
 
   explicit Int4FewRows(const QwenvlInt4Weight* w)
-      : Int4Rows(w), slot_(w->group % UNIT == 0 ? UNIT : w->group % (UNIT / 2) == 0 ? UNIT / 2 : PIECE) {}
+      : Int4Groups(w), slot_(w->group % UNIT == 0 ? UNIT : w->group % (UNIT / 2) == 0 ? UNIT / 2 : PIECE) {}
   using Int4Rows::prefetch;
 
   // Of x: sums [group / GROUP][total][GROUP], steps [block][total], numbers [unit][total][UNIT].
@@ -144,21 +174,6 @@ class Int4FewRows : Int4Rows {
     return (int16_t*)(steps_of(arranged, total) + (blocks(k) * total + W - 1) / W * W);
   }
 
-  // `count` scales of groups from `first` on, and what fills up whole numbers of GROUP: the next row's, or zeros.
-  INLINE void load_scales(int64_t row, int64_t first, int64_t count, float* scales) const {
-    const int64_t start = row * groups + first, left = weight->n * groups - start;
-    with_cache_format(weight->scale_dtype, [&](auto format) __attribute__((always_inline)) {
-      typedef decltype(format) Format;
-      const auto* from = (const typename Format::Type*)weight->scales + start;
-      for (int64_t i = 0; i < count; i += GROUP) {
-        vfloat a, b;
-        left - i >= GROUP ? Format::widen(from + i, a, b) : widen_part<Format>(from + i, left - i, a, b);
-        Format::restore(a, b);
-        store(scales + i, a), store(scales + i + W, b);
-      }
-    });
-  }
-
   // Scales of slots: of inputs first .. first + SPAN, and of what fills up the last register.
   INLINE void load_slots(int64_t row, int64_t first, int64_t last, float* scales) const {
     if (slot_ == weight->group) return load_scales(row, first / slot_, (last - first + slot_ - 1) / slot_, scales);
@@ -172,15 +187,6 @@ class Int4FewRows : Int4Rows {
     const int64_t size = weight->scale_dtype == QWENVL_FLOAT32 ? 4 : 2;
     qwenvl::QWENVL_ISA::prefetch((const char*)weight->scales + row * groups * size, groups * size);
     if (weight->zeros) qwenvl::QWENVL_ISA::prefetch(weight->zeros + row * groups, groups);
-  }
-  INLINE void load_zeros(int64_t row, int64_t first, vfloat& a, vfloat& b) const {
-    a = b = splat(8.0f);
-    if (!weight->zeros) return;
-    const int64_t start = row * groups + first, left = weight->n * groups - start;
-    uint8_t part[GROUP] = {};
-    if (left < GROUP) memcpy(part, weight->zeros + start, left);
-    const uint8_t* from = left < GROUP ? part : weight->zeros + start;
-    a = __builtin_convertvector(widen_bytes(from), vfloat), b = __builtin_convertvector(widen_bytes(from + W), vfloat);
   }
 
   template <int R, int M>

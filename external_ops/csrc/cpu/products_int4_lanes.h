@@ -1,0 +1,191 @@
+// Products of some rows of x with int4 weights, in integers as in products_int4.h, with rows of the weight in the lanes of the
+// vectors: a block of their inputs is transposed once for all rows of x, of which a pair of numbers is repeated in every lane.
+#pragma once
+
+#include "product_loops.h"
+#include "products_int4.h"
+
+#if defined(__AVX2__)
+
+namespace qwenvl {
+namespace QWENVL_ISA {
+
+// A lane holds NUMBERS inputs: its two words hold half of them each, the first four bits the first.
+class Int4Lanes : Int4Groups {
+ public:
+  static constexpr int64_t MOST = W == 16 ? 32 : 16;
+
+  Int4Lanes(const QwenvlInt4Weight* w, const Operands& p)
+      : Int4Groups(w),
+        operands_(p),
+        blocks_((p.k + BLOCK - 1) / BLOCK),
+        segments_(groups + blocks_),
+        x_(p.m * (blocks_ * BLOCK / 2 + blocks_ + segments_)),
+        numbers_((int16_t*)x_.data),
+        steps_(x_.data + p.m * blocks_ * BLOCK / 2),
+        sums_(steps_ + p.m * blocks_) {
+    for (int64_t m = 0; m < p.m; ++m) arrange(m);
+  }
+
+  void run() const {
+#pragma omp parallel num_threads(qwenvl_threads())
+    {
+      const Scratch scales(2 * whole_groups(groups) * ROWS);
+      const int64_t parts = (operands_.n + ROWS - 1) / ROWS, threads = omp_get_num_threads();
+      const int64_t last = parts * (thread_index() + 1) / threads;
+      for (int64_t i = parts * thread_index() / threads; i < last; ++i) outputs(i * ROWS, scales.data);
+    }
+  }
+
+ private:
+  typedef uint16_t vwords __attribute__((vector_size(4 * W)));
+  static constexpr int V = 2;                         // vectors of weight rows: x is repeated for both
+  static constexpr int TILE = W == 16 ? 8 : 4;        // rows of x at a time
+  static constexpr int64_t ROWS = V * W, NUMBERS = 8, BLOCK = IntegerLimits<Int8>::depth;
+  typedef vint Column[V];
+
+  const Operands operands_;
+  const int64_t blocks_, segments_;  // a segment: inputs of a block that share a scale
+  const Scratch x_;
+  int16_t* const numbers_;           // [block][m][BLOCK], in the order of a lane's
+  float *const steps_, *const sums_;  // [block][m], what a step is worth; [segment][m], sums of numbers
+
+  int64_t segment_end(int64_t i, int64_t last) const { return least(last, (i / weight->group + 1) * weight->group); }
+
+  void arrange(int64_t m) {
+    vshort order;  // what is multiplied together: input t of a lane's first word and of its second
+    for (int i = 0; i < GROUP; ++i) order[i] = i / NUMBERS * NUMBERS + i % 2 * (NUMBERS / 2) + i % NUMBERS / 2;
+    for (int64_t block = 0, segment = 0; block < blocks_; ++block) {
+      int16_t rounded[BLOCK] = {};
+      const int64_t first = block * BLOCK, size = least(BLOCK, operands_.k - first), place = block * operands_.m + m;
+      steps_[place] = round_block<Float32>(operands_.x + m * operands_.k + first, size, IntegerLimits<Int8>::x, rounded);
+      for (int64_t i = 0; i < BLOCK; i += GROUP) {
+        const vshort ordered = __builtin_shuffle(load_as<vshort>(rounded + i), order);
+        memcpy(numbers_ + place * BLOCK + i, &ordered, sizeof(ordered));
+      }
+      for (int64_t i = 0; i < size; ++segment) {
+        int sum = 0;
+        for (const int64_t end = segment_end(first + i, first + size) - first; i < end; i += PIECE)
+          for (int64_t l = 0; l < PIECE; ++l) sum += rounded[i + l];
+        sums_[segment * operands_.m + m] = sum;
+      }
+    }
+  }
+
+  // Outputs j .. j + ROWS, as far as there are, of all rows of x; `scales` is for load_groups.
+  void outputs(int64_t j, float* scales) const {
+    const Operands& p = operands_;
+    const int64_t tiles = (p.m + TILE - 1) / TILE, width = (p.m + tiles - 1) / tiles;
+    int64_t rows[ROWS];
+    for (int64_t i = 0; i < ROWS; ++i) rows[i] = least(j + i, p.n - 1);
+    load_groups(rows, scales);
+    vfloat totals[MOST][V];
+    Column columns[BLOCK / NUMBERS];
+    for (int64_t block = 0, segment = 0; block < blocks_; ++block) {
+      load_columns(rows, block, columns);
+      int64_t next = segment;
+      for (int64_t m = 0; m < p.m; m += width)
+        with_rows<TILE>(least(width, p.m - m), [&](auto count) {
+          next = tile<count>(columns, scales, block, segment, m, totals + m);
+        });
+      segment = next;
+    }
+    for (int64_t m = 0; m < p.m; ++m)
+      for (int64_t i = 0; i < least(ROWS, p.n - j); ++i)
+        p.y[m * p.n + j + i] = p.finish(totals[m][i / W][i % W], j + i);
+  }
+
+  // Scales [group][ROWS], then zeros.
+  void load_groups(const int64_t* rows, float* scales) const {
+    float* const zeros = scales + whole_groups(groups) * ROWS;
+    for (int64_t g = 0; g < groups; g += GROUP)
+      for (int64_t first = 0; first < ROWS; first += W) {
+        float of_rows[2][W][GROUP];
+        for (int r = 0; r < W; ++r) {
+          load_scales(rows[first + r], g, GROUP, of_rows[0][r]);
+          vfloat a, b;
+          load_zeros(rows[first + r], g, a, b);
+          store(of_rows[1][r], a), store(of_rows[1][r] + W, b);
+        }
+        for (int64_t i = 0; i < GROUP && g + i < groups; i += W) {
+          store_columns(of_rows[0][0] + i, scales + (g + i) * ROWS + first);
+          store_columns(of_rows[1][0] + i, zeros + (g + i) * ROWS + first);
+        }
+      }
+  }
+  static INLINE void store_columns(const float* rows, float* to) {
+    vfloat lanes[W];
+    for (int r = 0; r < W; ++r) lanes[r] = load(rows + r * GROUP);
+    transpose(lanes);
+    for (int r = 0; r < W; ++r) store(to + r * ROWS, lanes[r]);
+  }
+
+  INLINE void load_columns(const int64_t* rows, int64_t block, Column* columns) const {
+    const int64_t first = block * BLOCK, count = least(BLOCK, operands_.k - first) / NUMBERS;
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v)
+      for (int64_t c = 0; c < count; c += W) {
+        vfloat lanes[W];
+#pragma GCC unroll 16
+        for (int r = 0; r < W; ++r) {
+          const float* const from = (const float*)at(rows[v * W + r], first + c * NUMBERS);
+          lanes[r] = count - c < W ? load_part(from, count - c) : load(from);
+          __builtin_prefetch((const char*)from + ROWS * bytes, 0, 2);  // for the outputs to come
+        }
+        transpose(lanes);
+#pragma GCC unroll 16
+        for (int r = 0; r < W; ++r) columns[c + r][v] = (vint)lanes[r];
+      }
+  }
+
+  // Adds to sums [M] what a block gives of the rows of x from m on. Returns the segment that comes after.
+  template <int M>
+  INLINE int64_t tile(const Column* column, const float* scales, int64_t block, int64_t segment, int64_t m,
+                      vfloat (*sums)[V]) const {
+    const int64_t total = operands_.m, first = block * BLOCK, last = least(operands_.k, first + BLOCK);
+    const int16_t* x = numbers_ + (block * total + m) * BLOCK;
+    vfloat totals[M][V] = {};
+    for (int64_t i = first; i < last; ++segment) {
+      const float *const scale = scales + i / weight->group * ROWS, *const zero = scale + whole_groups(groups) * ROWS;
+      const int64_t end = segment_end(i, last);
+      vint acc[M][V] = {};
+      for (; i < end; i += NUMBERS, x += NUMBERS) add_column<M>(*column++, x, acc);
+#pragma GCC unroll 8
+      for (int l = 0; l < M; ++l)
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) {
+          const vfloat sum = __builtin_convertvector(acc[l][v], vfloat);
+          totals[l][v] += (sum - load(zero + v * W) * sums_[segment * total + m + l]) * load(scale + v * W);
+        }
+    }
+#pragma GCC unroll 8
+    for (int l = 0; l < M; ++l)
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) {
+        const vfloat of_block = totals[l][v] * steps_[block * total + m + l];
+        sums[l][v] = block ? sums[l][v] + of_block : of_block;
+      }
+    return segment;
+  }
+
+  template <int M>
+  static INLINE void add_column(const Column& column, const int16_t* x, vint (*acc)[V]) {
+#pragma GCC unroll 4
+    for (int t = 0; t < NUMBERS / 2; ++t) {
+      vshort words[V];
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) words[v] = (vshort)(t == 3 ? (vwords)column[v] >> 12 : (vwords)column[v] >> 4 * t & 15);
+#pragma GCC unroll 8
+      for (int l = 0; l < M; ++l) {
+        const vshort pair = repeat((const float*)(x + l * BLOCK + 2 * t));
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) acc[l][v] = add_products(acc[l][v], words[v], pair);
+      }
+    }
+  }
+};
+
+}  // namespace QWENVL_ISA
+}  // namespace qwenvl
+
+#endif
