@@ -74,7 +74,7 @@ def test_int8_of_bfloat16_by_our_kernel(tmp_path):
         found = model(IDS).logits.numpy().astype(np.float64)
         before = kernels.calls["linear_int8"]
         model.generate(IDS, max_new_tokens=NEW, eos_token_id=[])
-    assert kernels.calls["dequantize_int8"] >= 2 * PRODUCTS
+    assert kernels.calls["dequantize_int8"] >= PRODUCTS
     assert kernels.calls["linear_int8"] - before >= PRODUCTS * (NEW - 1)
     assert {layer.scale.dtype for layer in model.sublayers() if hasattr(layer, "scale")} == {paddle.float32}
     wanted = Model.from_pretrained(tmp_path, quantization="int8")(IDS).logits.numpy()
