@@ -28,7 +28,10 @@ def quantize(
         ),
     ] = None,
     group_size: Annotated[
-        int | None, typer.Option("--group_size", help="inputs that share a scale, of awq and rtn (default: 128)")
+        int | None,
+        typer.Option(
+            "--group_size", help="inputs that share a scale, of awq and rtn (default: 128, less in a narrow model)"
+        ),
     ] = None,
     device: options.Device = None,
     *,

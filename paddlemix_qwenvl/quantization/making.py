@@ -60,7 +60,7 @@ def quantize(
         output_path: a new folder, or one that the same call has begun.
         method: "awq" (AutoAWQ's files) or "rtn" (compressed-tensors') for 4 bits in groups, "int8" or "fp8" for a scale an output.
         calibration: as in `Calibration.read`. "awq" needs it; the others are tried on it before and after.
-        group_size: inputs that share a scale, of "awq" and "rtn"; None for 128.
+        group_size: inputs that share a scale, of "awq" and "rtn"; None for 128, or less in a narrow model (`method_of`).
         shard_bytes: of a weight file, at most.
         source: where a name is looked up, as in `from_pretrained`; `allow_pickle`.
 
@@ -68,7 +68,8 @@ def quantize(
         ConfigurationError: arguments that cannot be, a folder that is not empty, a model that is quantised already.
         CheckpointError, DownloadError: weights that cannot be had or used.
     """
-    how, folder = method_of(method, group_size), Path(output_path)
+    method_of(method, group_size)  # raises before anything is read
+    folder = Path(output_path)
     if method == "awq" and calibration is None:
         raise ConfigurationError(
             "method awq goes by what the model computes: give conversations, pictures or texts as it will see them as "
@@ -80,6 +81,7 @@ def quantize(
         raise ConfigurationError(
             f"{model_path} is quantised already, by {opened.config.quantization.method}: give the model that it was made of."
         )
+    how = method_of(method, group_size, opened.inputs)
     quantiser = Quantiser(opened, how)
     quantiser.check()
     samples = None if read is None else read.samples(opened)

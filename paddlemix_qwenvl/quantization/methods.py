@@ -6,6 +6,7 @@ Sources: AutoAWQ (`awq/utils/packing_utils.py`), compressed-tensors (`compressor
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Protocol
@@ -19,7 +20,8 @@ from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.layers.rounding import to_fp8, to_int4, to_int8
 from paddlemix_qwenvl.weights.groups import AWQ_ORDER, GROUPS_OF, halves, numbers, words
 
-GROUP_SIZE = 128
+GROUP_SIZES = (128, 64, 32)
+GROUPS = 8  # of a row, at least
 Kinds = dict[str, tuple[str, tuple[int, ...]]]
 Made = dict[str, np.ndarray]
 
@@ -195,11 +197,12 @@ METHODS = {
 }
 
 
-def method_of(name: str, group_size: int | None = None) -> Method:
+def method_of(name: str, group_size: int | None = None, inputs: Collection[int] = ()) -> Method:
     """The method of one of the names `METHODS`.
 
     Args:
-        group_size: inputs that share a scale, of "awq" and "rtn" alone; None for 128.
+        group_size: inputs that share a scale, of "awq" and "rtn" alone; None for 128, or for less where rows of `inputs` would
+            have fewer than eight groups, or no whole ones.
 
     Raises:
         ConfigurationError: no such method, or a group size that it cannot have.
@@ -210,7 +213,12 @@ def method_of(name: str, group_size: int | None = None) -> Method:
         if group_size is not None:
             raise ConfigurationError(f"group_size is {group_size}, but {name} has a scale an output: leave it out.")
         return METHODS[name]()
-    size = GROUP_SIZE if group_size is None else group_size
+    size = _fitting(inputs) if group_size is None else group_size
     if size < GROUPS_OF or size % GROUPS_OF:
         raise ConfigurationError(f"group_size is {size}: give a multiple of {GROUPS_OF}.")
     return METHODS[name](size)
+
+
+def _fitting(inputs: Collection[int]) -> int:
+    fits = [size for size in GROUP_SIZES if all(width % size == 0 and width >= GROUPS * size for width in inputs)]
+    return next(iter(fits), GROUP_SIZES[-1])

@@ -87,6 +87,11 @@ class Source:
         """The model, with parameters that have no values yet."""
         return self.family.load("model").without_memory(self.config, dtype)
 
+    @property
+    def inputs(self) -> set[int]:
+        """Widths of what the modules take."""
+        return {self.pieces[f"{module}.weight"].shape[1] for module in self.modules}
+
     def values(self, name: str, dtype: str) -> np.ndarray:
         """A tensor as the Hub has it, in another dtype."""
         piece = self.pieces[name]

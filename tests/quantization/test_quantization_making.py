@@ -15,6 +15,7 @@ from paddlemix_qwenvl.layers.formats import Fp8
 from paddlemix_qwenvl.models.auto import find_family
 from paddlemix_qwenvl.quantization import scales, writing
 from paddlemix_qwenvl.quantization.making import Listener, quantize
+from paddlemix_qwenvl.quantization.methods import method_of
 from paddlemix_qwenvl.weights.checkpoint import open_folder
 
 FAMILIES = ("qwen2_5_vl", "qwen2_vl", "qwen_vl")
@@ -211,7 +212,7 @@ def test_what_cannot_be(folder, lines, tmp_path):
         ((folder, "new", "gguf"), "method is 'gguf': it must be one of awq, rtn, int8, fp8"),
         ((folder, "new", "awq"), "method awq goes by what the model computes: give conversations"),
         (
-            (folder, "new", "rtn"),
+            (folder, "new", "rtn", None, 128),
             r"down_proj of \[64, 96\] cannot be quantised: 96 inputs are no whole groups of 128. Give --group_size 32",
         ),
         ((folder, "new", "rtn", None, 48), "group_size is 48: give a multiple of 32"),
@@ -266,3 +267,20 @@ def test_a_model_by_name(folder, tmp_path, monkeypatch, source):
     for name in names - {"quantization_report.json", "quantization_report.md", "quantization_report.png"}:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
         assert not (tmp_path / "out" / name).is_symlink()
+
+
+@pytest.mark.parametrize(
+    "inputs, size",
+    [
+        ((2048, 11008), 128),
+        ((3584, 18944), 128),
+        ((1024, 768), 64),
+        ((512, 1536), 64),
+        ((128, 384), 32),
+        ((96,), 32),
+        ((), 128),
+    ],
+)
+def test_rows_have_eight_groups_at_least_where_they_can(inputs, size):
+    assert {method_of(name, None, inputs).group_size for name in ("awq", "rtn")} == {size}
+    assert method_of("awq", 128, inputs).group_size == 128

@@ -44,7 +44,7 @@ def test_logits_are_those_of_the_model(folders, lines, family):
 
 @pytest.mark.parametrize("method", ["rtn", "int8", "fp8"])
 def test_logits_of_a_quantised_model(folder, lines, tmp_path, method):
-    quantize(str(folder), tmp_path / "out", method, group_size=32 if method == "rtn" else None)
+    quantize(str(folder), tmp_path / "out", method)
     source = Source.open(tmp_path / "out")
     samples = Calibration.read(lines).samples(source)[1:]
     found = answer_logits(source, samples, lambda *_: None).numpy()
