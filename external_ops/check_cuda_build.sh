@@ -3,7 +3,7 @@
 # nvcc for sm_75, sm_80 and sm_90a, and the Paddle side with PADDLE_WITH_CUDA against the headers of NVIDIA's packages.
 #   ARCHS="80"             other architectures
 #   KERNELS_ONLY=yes       without the Paddle side
-#   PYTHON=python3         a Python with Paddle of any kind and pip
+#   PYTHON=python3         a Python with its headers, Paddle of any kind and pip
 set -eu
 cd "$(dirname "$0")"
 PYTHON=${PYTHON:-python3}
@@ -24,9 +24,10 @@ done
     nvidia-cuda-runtime==13.0.* nvidia-cuda-crt==13.0.* nvidia-cuda-cccl==13.0.* nvidia-nvtx==13.0.*
 cuda=$work/packages/nvidia/cu13/include
 paddle=$("$PYTHON" -c 'import os, importlib.util as u; print(os.path.dirname(u.find_spec("paddle").origin))')/include
+python=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 for source in csrc/bind/*.cc; do
     echo "$CXX PADDLE_WITH_CUDA $source"
-    "$CXX" -std=c++17 -w -fsyntax-only -DPADDLE_WITH_CUDA -DPADDLE_WITH_CUSTOM_KERNEL "-I$paddle" "-I$paddle/third_party" \
+    "$CXX" -std=c++17 -w -fsyntax-only -DPADDLE_WITH_CUDA -DPADDLE_WITH_CUSTOM_KERNEL -DQWENVL_PYTHON "-I$python" "-I$paddle" "-I$paddle/third_party" \
         "-I$paddle/paddle/phi/api/include/compat" "-I$cuda" "-I$cuda/cccl" "$source"
 done
 echo "all of it compiles"
