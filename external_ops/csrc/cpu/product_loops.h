@@ -40,27 +40,31 @@ INLINE void with_rows(int64_t rows, F f) {
   f(std::integral_constant<int, M>{});
 }
 
-// R outputs, `apart` from each other, from output j on, of all rows of x.
+// R outputs, `apart` from each other, from output j on, of all rows of x, and the same of the `count` - 1 outputs after j: as
+// many sums as a vector has lanes are added up together.
 template <int R, class Few>
-void outputs(Few& few, const Operands& p, const float* x, int64_t j, int64_t apart) {
+void outputs(Few& few, const Operands& p, const float* x, int64_t j, int64_t count, int64_t apart) {
   const int64_t tiles = (p.m + Few::TILE - 1) / Few::TILE, width = (p.m + tiles - 1) / tiles;
   const int64_t depth = tiles == 1 ? p.k : Few::TILE_DEPTH;  // few enough numbers that the cache keeps them for the next tile
   vfloat sums[(R * Few::MOST + W - 1) / W * W];
-  for (int64_t i = 0; i < (R * p.m + W - 1) / W * W; ++i) sums[i] = vfloat{};
-  for (int64_t first = 0; first < p.k; first += depth)
-    for (int64_t m = 0; m < p.m; m += width) {
-      if (tiles > 1)  // what this tile's share of the next numbers is
-        for (int r = 0; r < R; ++r) few.prefetch(j + r * apart, first + depth + m * depth / p.m, depth / tiles);
-      with_rows<Few::TILE>(least(width, p.m - m), [&](auto rows) {
-        few.template tile<R, rows>(j, apart, x, m, p.m, first, least(p.k, first + depth), sums + m);
-      });
-    }
+  for (int64_t i = 0; i < (count * R * p.m + W - 1) / W * W; ++i) sums[i] = vfloat{};
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t first = 0; first < p.k; first += depth)
+      for (int64_t m = 0; m < p.m; m += width) {
+        if (tiles > 1)  // what this tile's share of the next numbers is
+          for (int r = 0; r < R; ++r) few.prefetch(j + i + r * apart, first + depth + m * depth / p.m, depth / tiles);
+        with_rows<Few::TILE>(least(width, p.m - m), [&](auto rows) {
+          few.template tile<R, rows>(j + i, apart, x, m, p.m, first, least(p.k, first + depth), sums + i * R * p.m + m);
+        });
+      }
   int64_t output = j, row = 0;
-  for (int64_t i = 0; i < R * p.m; i += W) {
+  for (int64_t i = 0; i < count * R * p.m; i += W) {
     const vfloat totals = qwenvl::QWENVL_ISA::sums(sums + i);
-    for (int64_t l = 0; l < least(R * p.m - i, W); ++l) {
+    for (int64_t l = 0; l < least(count * R * p.m - i, W); ++l) {
       p.y[row * p.n + output] = p.finish(totals[l], output);
-      if (++row == p.m) row = 0, output += apart;
+      if (++row < p.m) continue;
+      row = 0, output += apart;
+      if (output >= j + R * apart) output = ++j;
     }
   }
 }
@@ -69,13 +73,15 @@ template <class Few>
 void few_rows(const Few& shared, const Operands& p) {
   Scratch x(p.m * shared.row_size(p.k));
   for (int64_t m = 0; m < p.m; ++m) shared.arrange(p.x + m * p.k, p.k, m, p.m, x.data);
+  const int64_t together = STREAMS * p.m < W ? W / (STREAMS * p.m) : 1;
 #pragma omp parallel num_threads(qwenvl_threads())
   {
     Few few = shared;  // which may hold weights that it has widened
     const int64_t threads = omp_get_num_threads(), first = p.n * thread_index() / threads;
     const int64_t count = p.n * (thread_index() + 1) / threads - first, rows = count / STREAMS;
-    for (int64_t j = 0; j < rows; ++j) outputs<STREAMS>(few, p, x.data, first + j, rows);
-    for (int64_t j = rows * STREAMS; j < count; ++j) outputs<1>(few, p, x.data, first + j, 1);
+    for (int64_t j = 0; j < rows; j += together)
+      outputs<STREAMS>(few, p, x.data, first + j, least(together, rows - j), rows);
+    for (int64_t j = rows * STREAMS; j < count; ++j) outputs<1>(few, p, x.data, first + j, 1, 1);
   }
 }
 
