@@ -3,7 +3,7 @@
     python benchmarks/compare_llama_cpp.py --peer_python PYTHON [--dtype int8] [--layers 12] [--prompt 860] [--threads 2]
 
 PYTHON is an interpreter with llama-cpp-python (built on this machine, for this machine's instructions) and gguf. int8 is
-held against Q8_0, int4 against Q4_0. Each round has a process of each engine, by turns; the first of a process's repeats does
+held against Q8_0, int4 against Q4_K_M. Each round has a process of each engine, by turns; the first of a process's repeats does
 not count.
 """
 

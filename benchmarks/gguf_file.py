@@ -18,7 +18,6 @@ TYPES = {
     "float32": gguf.GGMLQuantizationType.F32,
     "bfloat16": gguf.GGMLQuantizationType.BF16,
     "int8": gguf.GGMLQuantizationType.Q8_0,
-    "int4": gguf.GGMLQuantizationType.Q4_0,
 }
 TOKEN_TYPES = (gguf.TokenType.NORMAL, gguf.TokenType.CONTROL)
 NAMES = {  # in a layer, Hub -> GGUF

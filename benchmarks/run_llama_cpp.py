@@ -13,6 +13,22 @@ from gguf_file import write_gguf
 from measure import loaded, report, timed
 
 
+def model_file(folder: Path, dtype: str) -> Path:
+    """The language model in GGUF; in 4 bits what llama.cpp itself makes of bfloat16 as Q4_K_M."""
+    if dtype != "int4":
+        return write_gguf(folder, dtype)
+    path = folder / "text-int4.gguf"
+    if not path.exists():
+        part = path.with_suffix(".part")
+        parameters = llama.llama_model_quantize_default_params()
+        parameters.ftype = llama.LLAMA_FTYPE_MOSTLY_Q4_K_M
+        source = str(write_gguf(folder, "bfloat16")).encode()
+        if llama.llama_model_quantize(source, str(part).encode(), parameters):
+            raise SystemExit("llama_model_quantize failed")
+        part.rename(path)
+    return path
+
+
 def open_model(path: Path, context: int, threads: int):
     parameters = llama.llama_context_default_params()
     parameters.n_ctx, parameters.n_batch = context, context
@@ -32,7 +48,7 @@ def next_token(context, ids: list[int], vocabulary: int) -> int:
 def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
     ids, count = np.load(inputs)["input_ids"][0].tolist(), int(tokens)
     vocabulary = json.loads((Path(folder) / "config.json").read_text())["vocab_size"]
-    path = write_gguf(Path(folder), dtype)
+    path = model_file(Path(folder), dtype)
     load, context = loaded(lambda: open_model(path, len(ids) + count, int(threads)))
     runs = []
     for _ in range(int(repeats) + 1):

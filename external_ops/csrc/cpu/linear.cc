@@ -30,7 +30,7 @@ struct ManyRows<Fp8> : IntegerProducts<Fp8> {};
 
 // Products with the rows of such a weight.
 template <class Products>
-struct RowMajor : Products {
+struct RowMajor : Products, NothingBefore {
   typedef typename Products::Format::Type Type;
   static constexpr int TILE = W == 16 ? 6 : 3;  // rows of x at a time: STREAMS x TILE of the registers accumulate
   static constexpr int64_t TILE_DEPTH = 512;    // numbers of a weight row that one tile after the other uses: whole blocks

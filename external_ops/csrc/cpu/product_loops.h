@@ -40,6 +40,12 @@ INLINE void with_rows(int64_t rows, F f) {
   f(std::integral_constant<int, M>{});
 }
 
+// For a `Few` that has nothing to do before the tiles of some outputs.
+struct NothingBefore {
+  template <int R>
+  INLINE void start(int64_t, int64_t, int64_t, const float*, int64_t, vfloat*) const {}
+};
+
 // R outputs, `apart` from each other, from output j on, of all rows of x, and the same of the `count` - 1 outputs after j: as
 // many sums as a vector has lanes are added up together.
 template <int R, class Few>
@@ -48,6 +54,7 @@ void outputs(Few& few, const Operands& p, const float* x, int64_t j, int64_t cou
   const int64_t depth = tiles == 1 ? p.k : Few::TILE_DEPTH;  // few enough numbers that the cache keeps them for the next tile
   vfloat sums[(R * Few::MOST + W - 1) / W * W];
   for (int64_t i = 0; i < (count * R * p.m + W - 1) / W * W; ++i) sums[i] = vfloat{};
+  few.template start<R>(j, count, apart, x, p.m, sums);
   for (int64_t i = 0; i < count; ++i)
     for (int64_t first = 0; first < p.k; first += depth)
       for (int64_t m = 0; m < p.m; m += width) {

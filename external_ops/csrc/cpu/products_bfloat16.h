@@ -116,7 +116,7 @@ struct Bfloat16Products {
 
 // 2 to MOST rows with fp8 weights: each thread holds some inputs of a few weight rows in bfloat16 for one tile of x after the
 // other.
-class Fp8FewRows : public Bfloat16Products<Fp8> {
+class Fp8FewRows : public Bfloat16Products<Fp8>, public NothingBefore {
  public:
   static constexpr int TILE = 6;
   static constexpr int64_t TILE_DEPTH = 512;

@@ -69,6 +69,13 @@ INLINE vint widen_bytes(const uint8_t* p) {
   return (vint)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
 #endif
 }
+INLINE vint widen_words(const uint16_t* p) {
+#if defined(__AVX512F__)
+  return (vint)_mm512_cvtepu16_epi32(load_as<__m256i>(p));
+#else
+  return (vint)_mm256_cvtepu16_epi32(load_as<__m128i>(p));
+#endif
+}
 
 // PIECE numbers less `zero`, in natural order.
 INLINE void widen_piece(const uint8_t* q, int zero, int16_t* to) {
@@ -81,33 +88,31 @@ INLINE void widen_piece(const uint8_t* q, int zero, int16_t* to) {
   _mm256_storeu_si256((__m256i*)(to + PIECE / 2), _mm256_sub_epi16(second, middle));
 }
 
-// Numbers of a row's groups, many at a time.
+// Numbers of a row's groups, W at a time: from group `first` on, and after its last what comes next in memory, or zeros.
 struct Int4Groups : Int4Rows {
   using Int4Rows::Int4Rows;
 
-  // `count` scales of groups from `first` on, and what fills up whole numbers of GROUP: the next row's, or zeros.
-  INLINE void load_scales(int64_t row, int64_t first, int64_t count, float* scales) const {
-    const int64_t start = row * groups + first, left = weight->n * groups - start;
-    with_cache_format(weight->scale_dtype, [&](auto format) __attribute__((always_inline)) {
-      typedef decltype(format) Format;
-      const auto* from = (const typename Format::Type*)weight->scales + start;
-      for (int64_t i = 0; i < count; i += GROUP) {
-        vfloat a, b;
-        left - i >= GROUP ? Format::widen(from + i, a, b) : widen_part<Format>(from + i, left - i, a, b);
-        Format::restore(a, b);
-        store(scales + i, a), store(scales + i + W, b);
-      }
-    });
+  INLINE vfloat load_scales(int64_t row, int64_t first) const {
+    float floats[W];
+    uint16_t halves[W];
+    if (weight->scale_dtype == QWENVL_FLOAT32) return load(whole_vector(weight->scales, row, first, floats));
+    const uint16_t* const from = whole_vector(weight->scales, row, first, halves);
+    return weight->scale_dtype == QWENVL_FLOAT16 ? widen_float16(from) : (vfloat)(widen_words(from) << 16);
+  }
+  INLINE vfloat load_zeros(int64_t row, int64_t first) const {
+    uint8_t bytes[W];
+    if (!weight->zeros) return splat(8.0f);
+    return __builtin_convertvector(widen_bytes(whole_vector(weight->zeros, row, first, bytes)), vfloat);
   }
 
-  INLINE void load_zeros(int64_t row, int64_t first, vfloat& a, vfloat& b) const {
-    a = b = splat(8.0f);
-    if (!weight->zeros) return;
+ private:
+  template <class Number>
+  INLINE const Number* whole_vector(const void* all, int64_t row, int64_t first, Number* part) const {
     const int64_t start = row * groups + first, left = weight->n * groups - start;
-    uint8_t part[GROUP] = {};
-    if (left < GROUP) memcpy(part, weight->zeros + start, left);
-    const uint8_t* from = left < GROUP ? part : weight->zeros + start;
-    a = __builtin_convertvector(widen_bytes(from), vfloat), b = __builtin_convertvector(widen_bytes(from + W), vfloat);
+    const Number* const from = (const Number*)all + start;
+    if (left >= W) return from;
+    for (int i = 0; i < W; ++i) part[i] = i < left ? from[i] : 0;
+    return part;
   }
 };
 
@@ -121,24 +126,29 @@ class Int4FewRows : Int4Groups {
   static constexpr int64_t TILE_DEPTH = 2048;
 
   explicit Int4FewRows(const QwenvlInt4Weight* w)
-      : Int4Groups(w), slot_(w->group % UNIT == 0 ? UNIT : w->group % (UNIT / 2) == 0 ? UNIT / 2 : PIECE) {}
+      : Int4Groups(w),
+        slot_(w->group % UNIT == 0 ? UNIT : w->group % (UNIT / 2) == 0 ? UNIT / 2 : PIECE),
+        slots_((w->k / slot_ + W - 1) / W * W),
+        scales_(W * slots_ + W) {
+    for (int i = 0; i < W; ++i) group_of_slot_[i] = i * slot_ / w->group;
+  }
+  Int4FewRows(const Int4FewRows& other) : Int4FewRows(other.weight) {}
   using Int4Rows::prefetch;
 
-  // Of x: sums [group / GROUP][total][GROUP], steps [block][total], numbers [unit][total][UNIT].
-  int64_t row_size(int64_t k) const { return whole_groups(groups) + blocks(k) + (k + UNIT - 1) / UNIT * (UNIT / 2) + W; }
+  // Of x: sums [slot / W][total][W], steps [block][total], numbers [unit][total][UNIT].
+  int64_t row_size(int64_t k) const { return slots_ + blocks(k) + (k + UNIT - 1) / UNIT * (UNIT / 2) + W; }
   void arrange(const float* x, int64_t k, int64_t m, int64_t total, float* to) const {
-    float* sums = to + m * GROUP;
-    for (int64_t g = 0; g < whole_groups(groups); ++g) sums[g / GROUP * total * GROUP + g % GROUP] = 0;
+    for (int64_t slot = 0; slot < slots_; slot += W) store(to + slot * total + m * W, vfloat{});
     for (int64_t first = 0; first < k; first += BLOCK) {
       int16_t numbers[BLOCK] = {};
       const int64_t size = least(BLOCK, k - first);
       const float step = round_block<Float32>(x + first, size, IntegerLimits<Int8>::x, numbers);
       steps_of(to, total)[first / BLOCK * total + m] = step;
-      for (int64_t i = 0; i < size; i += PIECE) {
-        const int64_t g = (first + i) / weight->group;
+      for (int64_t i = 0; i < size; i += slot_) {
+        const int64_t slot = (first + i) / slot_;
         int sum = 0;
-        for (int64_t l = 0; l < PIECE; ++l) sum += numbers[i + l];
-        sums[g / GROUP * total * GROUP + g % GROUP] += sum * step;
+        for (int64_t l = 0; l < slot_; ++l) sum += numbers[i + l];
+        to[slot / W * total * W + m * W + slot % W] = sum * step;
       }
       for (int64_t i = 0; i < size; i += UNIT) {
         int16_t* unit = numbers_of(to, k, total) + ((first + i) / UNIT * total + m) * UNIT;
@@ -148,11 +158,28 @@ class Int4FewRows : Int4Groups {
     }
   }
 
+  // Before the tiles of `count` times R rows, W at most: their scales, and what the zeros take off sums [count][R][total]. The
+  // rows are many because one would wait for its scales.
+  template <int R>
+  INLINE void start(int64_t j, int64_t count, int64_t apart, const float* x, int64_t total, vfloat* sums) {
+    first_ = j;
+    float* scales = scales_.data;
+    for (int64_t i = j; i < j + count; ++i)
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r, sums += total, scales += slots_)
+        for (int64_t slot = 0; slot < slots_; slot += W) {
+          vfloat scale, zero;
+          load_slots(i + r * apart, slot, scale, zero);
+          store(scales + slot, scale);
+          scale *= zero;
+          for (int64_t l = 0; l < total; ++l) sums[l] -= scale * load(x + slot * total + l * W);
+        }
+  }
+
   // As Float32Products' `tile`, of rows j, j + apart, ...
   template <int R, int M>
   INLINE void tile(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, int64_t first, int64_t last,
                    vfloat* sums) const {
-    if (first == 0) subtract_zeros<R, M>(j, apart, x, m, total, sums);
     if (slot_ == UNIT)
       blocks<1, R, M>(j, apart, x, m, total, first, last, sums);
     else if (UNIT / PIECE == 2 || slot_ > PIECE)
@@ -164,47 +191,34 @@ class Int4FewRows : Int4Groups {
  private:
   typedef uint16_t vwords __attribute__((vector_size(4 * W)));
   static constexpr int64_t UNIT = 8 * W, BLOCK = IntegerLimits<Int8>::depth;
-  static constexpr int64_t SPAN = TILE_DEPTH;  // inputs whose scales are loaded at a time
-  static constexpr int64_t AHEAD = 2048;       // bytes: those of the rows to come where there is one tile
-  const int64_t slot_;                         // inputs for which a register has one scale
+  static constexpr int64_t AHEAD = 4096;  // bytes, to the second cache: the first has too few places for lines on their way
+  const int64_t slot_, slots_;            // inputs for which a register has one scale: a group, or a part of one
+  const Scratch scales_;                  // [count][R][slots_] from row first_ on
+  int64_t first_ = 0;
+  vint group_of_slot_;                    // in a vector of slots whose first group begins there
 
   static int64_t blocks(int64_t k) { return (k + BLOCK - 1) / BLOCK; }
-  float* steps_of(const float* arranged, int64_t total) const { return (float*)arranged + whole_groups(groups) * total; }
+  float* steps_of(const float* arranged, int64_t total) const { return (float*)arranged + slots_ * total; }
   int16_t* numbers_of(const float* arranged, int64_t k, int64_t total) const {
     return (int16_t*)(steps_of(arranged, total) + (blocks(k) * total + W - 1) / W * W);
   }
 
-  // Scales of slots: of inputs first .. first + SPAN, and of what fills up the last register.
-  INLINE void load_slots(int64_t row, int64_t first, int64_t last, float* scales) const {
-    if (slot_ == weight->group) return load_scales(row, first / slot_, (last - first + slot_ - 1) / slot_, scales);
-    int64_t slot = 0, input = first;
-    for (int64_t g = first / weight->group; g < groups && input < last; ++g)
-      for (const float s = scale(row, g); input < least(last, (g + 1) * weight->group); input += slot_) scales[slot++] = s;
-    for (int64_t i = 0; i < UNIT / PIECE; ++i) scales[slot + i] = 0;
-  }
-
-  INLINE void prefetch_groups(int64_t row) const {
-    const int64_t size = weight->scale_dtype == QWENVL_FLOAT32 ? 4 : 2;
-    qwenvl::QWENVL_ISA::prefetch((const char*)weight->scales + row * groups * size, groups * size);
-    if (weight->zeros) qwenvl::QWENVL_ISA::prefetch(weight->zeros + row * groups, groups);
-  }
-
-  template <int R, int M>
-  INLINE void subtract_zeros(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, vfloat* sums) const {
-    for (int r = 0; r < R; ++r) {
-      prefetch_groups(j + r * apart + 4);
-      for (int64_t g = 0; g < groups; g += GROUP) {
-        float scales[GROUP];
-        vfloat a, b;
-        load_scales(j + r * apart, g, GROUP, scales);
-        load_zeros(j + r * apart, g, a, b);
-        a *= load(scales), b *= load(scales + W);
-        const float* of_x = x + g * total + m * GROUP;
-#pragma GCC unroll 6
-        for (int l = 0; l < M; ++l)
-          sums[r * total + l] -= a * load(of_x + l * GROUP) + b * load(of_x + l * GROUP + W);
-      }
+  // Of W slots from `slot` on.
+  INLINE void load_slots(int64_t row, int64_t slot, vfloat& scale, vfloat& zero) const {
+    if (slot_ == weight->group) {
+      scale = load_scales(row, slot), zero = load_zeros(row, slot);
+      return;
     }
+    const int64_t of_group = weight->group / slot_, group = slot / of_group;
+    if (W % of_group && of_group % W) {
+      for (int64_t i = 0; i < W; ++i) {
+        const int64_t own = least((slot + i) / of_group, groups - 1);
+        scale[i] = this->scale(row, own), zero[i] = this->zero(row, own);
+      }
+      return;
+    }
+    scale = __builtin_shuffle(load_scales(row, group), group_of_slot_);
+    zero = __builtin_shuffle(load_zeros(row, group), group_of_slot_);
   }
 
   // A vector of what G slots have, each as often as the next.
@@ -215,63 +229,70 @@ class Int4FewRows : Int4Groups {
     return G == 1 ? splat(*slots) : __builtin_shuffle(load(slots), index);
   }
 
-  // `tile`, less the zeros, where a register holds G slots.
+  // `tile`, where a register holds G slots.
   template <int G, int R, int M>
   INLINE void blocks(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, int64_t first, int64_t last,
                      vfloat* sums) const {
-    const int16_t* numbers = numbers_of(x, weight->k, total) + m * UNIT;
-    const float* steps = steps_of(x, total) + m;
-    float scales[R][SPAN / PIECE + GROUP];
+    const int16_t* numbers = numbers_of(x, weight->k, total) + (first / UNIT * total + m) * UNIT;
+    const float *steps = steps_of(x, total) + m, *slot = scales_.data + (j - first_) * R * slots_ + first / slot_;
+    const uint8_t* row = at(j, first);
+    const int64_t stride = apart * bytes;
     for (int64_t block = first; block < last; block += BLOCK) {
-      if ((block - first) % SPAN == 0)
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) load_slots(j + r * apart, block, least(last, block + SPAN), scales[r]);
-      const int64_t loaded = (block - first) % SPAN / UNIT, whole = least(BLOCK, last - block) / UNIT;
       vfloat totals[R][M] = {};
-      auto multiply = [&](int64_t u, const uint8_t* const* units) __attribute__((always_inline)) {
-        const int16_t* unit = numbers + (block / UNIT + u) * total * UNIT;
+      auto multiply = [&](const uint8_t* units, int64_t next) __attribute__((always_inline)) {
+        constexpr int TURNS = W == 16 && M < 3 ? R : 1;
 #pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) {
-          __asm__("" : "+r"(unit));  // x is read again: the registers are for totals
-          add_unit<M>(units[r], spread<G>(scales[r] + (loaded + u) * G), unit, totals[r]);
+        for (int r = 0; r < R; r += TURNS) {
+          __asm__("" : "+r"(numbers));  // x is read again: the registers are for totals
+          add_units<G, TURNS, M>(units + r * next, next, slot + r * slots_, numbers, totals + r);
         }
+        slot += G, numbers += total * UNIT;
       };
-      const uint8_t* rows[R];
+      const int64_t size = least(BLOCK, last - block);
+      for (const uint8_t* const end = row + size / UNIT * (UNIT / 2); row < end; row += UNIT / 2) {
+        multiply(row, stride);
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) rows[r] = at(j + r * apart, block);
-      for (int64_t u = 0; u < whole; ++u) {
-        multiply(u, rows);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) {
-          if (total == M) __builtin_prefetch(rows[r] + AHEAD);
-          rows[r] += UNIT / 2;
-        }
+        for (int r = 0; r < R; ++r)
+          if (total == M) __builtin_prefetch(row + r * stride + AHEAD, 0, 2);
       }
-      if (const int64_t left = least(BLOCK, last - block) % UNIT) {
+      if (const int64_t left = size % UNIT) {
         uint8_t parts[R][UNIT / 2] = {};
-        for (int r = 0; r < R; ++r) rows[r] = (const uint8_t*)memcpy(parts[r], rows[r], left / 2);
-        multiply(whole, rows);
+        for (int r = 0; r < R; ++r) memcpy(parts[r], row + r * stride, left / 2);
+        multiply(parts[0], UNIT / 2);
       }
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
-#pragma GCC unroll 6
+#pragma GCC unroll 3
         for (int l = 0; l < M; ++l) sums[r * total + l] += totals[r][l] * steps[block / BLOCK * total + l];
     }
   }
 
-  // Adds to totals [M] what a unit of a weight's row gives.
-  template <int M>
-  static INLINE void add_unit(const uint8_t* unit, vfloat scale, const int16_t* x, vfloat* totals) {
-    vwords words = load_as<vwords>(unit);
-    __asm__("" : "+v"(words));  // they are read once
-    const vshort weights[4] = {(vshort)(words & 15), (vshort)(words >> 4 & 15), (vshort)(words >> 8 & 15), (vshort)(words >> 12)};
-#pragma GCC unroll 6
-    for (int l = 0; l < M; ++l) {
-      vint sum = products(weights[0], load_as<vshort>(x + l * UNIT));
-#pragma GCC unroll 3
-      for (int t = 1; t < 4; ++t) sum = add_products(sum, weights[t], load_as<vshort>(x + l * UNIT + t * UNIT / 4));
-      totals[l] += __builtin_convertvector(sum, vfloat) * scale;
+  // Adds to totals what units of R of the weight's rows, `next` bytes apart, give. The rows take turns: none waits for its sums.
+  template <int G, int R, int M>
+  INLINE void add_units(const uint8_t* units, int64_t next, const float* slots, const int16_t* x, vfloat (*totals)[M]) const {
+    vwords words[R];
+    vint sums[R][M];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      words[r] = load_as<vwords>(units + r * next);
+      __asm__("" : "+v"(words[r]));  // they are read once
     }
+#pragma GCC unroll 4
+    for (int t = 0; t < 4; ++t)
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        const vshort weights = (vshort)(t == 3 ? words[r] >> 12 : words[r] >> 4 * t & 15);
+#pragma GCC unroll 3
+        for (int l = 0; l < M; ++l) {
+          const vshort numbers = load_as<vshort>(x + l * UNIT + t * UNIT / 4);
+          sums[r][l] = t ? add_products(sums[r][l], weights, numbers) : products(weights, numbers);
+        }
+      }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 3
+      for (int l = 0; l < M; ++l)
+        totals[r][l] += __builtin_convertvector(sums[r][l], vfloat) * spread<G>(slots + r * slots_);
   }
 };
 
@@ -299,7 +320,7 @@ class Int4ManyRows : public IntegerProducts<Int8>, Int4Rows {
 
 #else
 
-class Int4FewRows : public Float32Products<Float32>, Int4Rows {
+class Int4FewRows : public Float32Products<Float32>, Int4Rows, public NothingBefore {
  public:
   static constexpr int TILE = 3;
   static constexpr int64_t TILE_DEPTH = 512;

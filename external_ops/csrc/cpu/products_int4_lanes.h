@@ -98,26 +98,20 @@ class Int4Lanes : Int4Groups {
   // Scales [group][ROWS], then zeros.
   void load_groups(const int64_t* rows, float* scales) const {
     float* const zeros = scales + whole_groups(groups) * ROWS;
-    for (int64_t g = 0; g < groups; g += GROUP)
+    for (int64_t g = 0; g < groups; g += W)
       for (int64_t first = 0; first < ROWS; first += W) {
-        float of_rows[2][W][GROUP];
+        vfloat of_rows[2][W];
         for (int r = 0; r < W; ++r) {
-          load_scales(rows[first + r], g, GROUP, of_rows[0][r]);
-          vfloat a, b;
-          load_zeros(rows[first + r], g, a, b);
-          store(of_rows[1][r], a), store(of_rows[1][r] + W, b);
+          of_rows[0][r] = load_scales(rows[first + r], g);
+          of_rows[1][r] = load_zeros(rows[first + r], g);
         }
-        for (int64_t i = 0; i < GROUP && g + i < groups; i += W) {
-          store_columns(of_rows[0][0] + i, scales + (g + i) * ROWS + first);
-          store_columns(of_rows[1][0] + i, zeros + (g + i) * ROWS + first);
-        }
+        store_columns(of_rows[0], scales + g * ROWS + first);
+        store_columns(of_rows[1], zeros + g * ROWS + first);
       }
   }
-  static INLINE void store_columns(const float* rows, float* to) {
-    vfloat lanes[W];
-    for (int r = 0; r < W; ++r) lanes[r] = load(rows + r * GROUP);
-    transpose(lanes);
-    for (int r = 0; r < W; ++r) store(to + r * ROWS, lanes[r]);
+  static INLINE void store_columns(vfloat* rows, float* to) {
+    transpose(rows);
+    for (int r = 0; r < W; ++r) store(to + r * ROWS, rows[r]);
   }
 
   INLINE void load_columns(const int64_t* rows, int64_t block, Column* columns) const {
