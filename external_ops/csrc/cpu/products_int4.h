@@ -163,6 +163,7 @@ class Int4FewRows : Int4Groups {
   template <int R>
   INLINE void start(int64_t j, int64_t count, int64_t apart, const float* x, int64_t total, vfloat* sums) {
     first_ = j;
+    for (int r = 0; r < R; ++r) prefetch_groups(j + count + r * apart, count);
     float* scales = scales_.data;
     for (int64_t i = j; i < j + count; ++i)
 #pragma GCC unroll 4
@@ -201,6 +202,12 @@ class Int4FewRows : Int4Groups {
   float* steps_of(const float* arranged, int64_t total) const { return (float*)arranged + slots_ * total; }
   int16_t* numbers_of(const float* arranged, int64_t k, int64_t total) const {
     return (int16_t*)(steps_of(arranged, total) + (blocks(k) * total + W - 1) / W * W);
+  }
+
+  INLINE void prefetch_groups(int64_t row, int64_t rows) const {
+    const int64_t size = weight->scale_dtype == QWENVL_FLOAT32 ? 4 : 2;
+    qwenvl::QWENVL_ISA::prefetch<2>((const char*)weight->scales + row * groups * size, rows * groups * size);
+    if (weight->zeros) qwenvl::QWENVL_ISA::prefetch<2>(weight->zeros + row * groups, rows * groups);
   }
 
   // Of W slots from `slot` on.
