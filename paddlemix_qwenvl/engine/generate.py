@@ -29,6 +29,7 @@ from paddlemix_qwenvl.models.family import family_of_config
 from paddlemix_qwenvl.models.inputs import check_ids, check_tensors
 
 _MAKING = threading.Lock()
+_SHARED = (paddle.float32, paddle.float16, paddle.int64, paddle.int32)  # dtypes
 _PLAIN_INPUTS = ("input_ids", "second_per_grid_ts")  # of which the first is looked at before
 
 
@@ -297,7 +298,11 @@ def seeded(settings: GenerationSettings, rows: int) -> list[GenerationSettings]:
 
 
 def _numpy(value):
-    return value.numpy() if isinstance(value, paddle.Tensor) else value
+    """An array of a tensor's numbers: in its own memory on the CPU, where NumPy has the dtype."""
+    if not isinstance(value, paddle.Tensor):
+        return value
+    in_place = value.place.is_cpu_place() and value.dtype in _SHARED
+    return np.from_dlpack(value.detach()) if in_place else value.numpy()
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from paddlemix_qwenvl.engine.sampling import Row
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.models.prompts import Media, joined
+from paddlemix_qwenvl.weights.casts import as_tensor
 
 
 @dataclass
@@ -158,13 +159,13 @@ class ModelRunner(Runner):
 
     def encode(self, media: Sequence[Media]) -> list:
         """As in `Runner`."""
-        inputs = {name: to_device(array) for name, array in joined(media).items()}
+        inputs = {name: as_tensor(array) for name, array in joined(media).items()}
         with paddle.no_grad():  # as a decorator it would keep one state for all threads
             return split_features(self.model.encode(**inputs), media)
 
     def encoding(self, media: Media) -> Iterator:
         """As in `Runner`."""
-        inputs = {name: to_device(array) for name, array in media.inputs.items()}
+        inputs = {name: as_tensor(array) for name, array in media.inputs.items()}
         pieces, features = self.model.encoding(**inputs), None
         while features is None:
             with paddle.no_grad():

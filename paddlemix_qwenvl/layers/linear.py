@@ -6,12 +6,14 @@ layers split `out`, row layers split `in` and add the ranks' results up (Megatro
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
 import paddle
 from paddle import nn
 
+from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.layers.formats import Dense, Format, quantization, take
 from paddlemix_qwenvl.layers.parameter import Piece, whole
 from paddlemix_qwenvl.parallel import tensor_parallel
@@ -94,6 +96,7 @@ class MergedColumnParallelLinear(Linear):
     def __init__(self, in_features: int, shares: list[tuple[str | None, int, int, int]], bias: bool):
         nn.Layer.__init__(self)
         merged = sum(total for name, total, _, _ in shares if name is None)
+        self._heights = [stop - start for _, _, start, stop in shares]
         weight, biases, row, before = [], [], 0, 0
         for name, total, start, stop in shares:
             rows = slice(row, row + stop - start)
@@ -103,6 +106,18 @@ class MergedColumnParallelLinear(Linear):
             biases.append(Piece((size,), (source,), rows, name))
             row, before = rows.stop, before + total
         self._make(in_features, row, weight, biases if bias else None)
+
+    def part(self, x, first: int, last: int, count: int):
+        """Of each layer's product, `count` equal parts of its outputs, those from `first` to `last`; the weight is dense."""
+        ends = itertools.accumulate(self._heights)
+        rows = [
+            slice(end - height + height * first // count, end - height + height * last // count)
+            for end, height in zip(ends, self._heights, strict=True)
+        ]
+        weight = paddle.concat([self.weight[some] for some in rows])
+        return ops.linear(
+            x, weight, self.bias if self.bias is None else paddle.concat([self.bias[some] for some in rows])
+        )
 
 
 class GatedLinear(MergedColumnParallelLinear):

@@ -46,9 +46,11 @@ class Prompt:
 
 
 def joined(media: Iterable[Media]) -> dict[str, np.ndarray]:
-    """The encoder's inputs for all of these at once."""
-    inputs = [each.inputs for each in media]
-    return {name: np.concatenate([each[name] for each in inputs]) for name in inputs[0]}
+    """The encoder's inputs for all of these at once; those of one as they are."""
+    first, *others = (each.inputs for each in media)
+    if not others:
+        return dict(first)
+    return {name: np.concatenate([first[name], *(each[name] for each in others)]) for name in first}
 
 
 def rows_of(inputs: Mapping[str, Any], vocab_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import astuple
+from itertools import pairwise
 
 import numpy as np
 import paddle
@@ -13,6 +14,7 @@ from paddle.static import InputSpec
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.device import to_device
 from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
+from paddlemix_qwenvl.layers.formats import Dense
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear
 from paddlemix_qwenvl.layers.mlp import SwiGLU
 from paddlemix_qwenvl.layers.norm import RMSNorm
@@ -23,6 +25,7 @@ from paddlemix_qwenvl.parallel import TensorParallel, tensor_parallel, using
 
 ROPE_THETA = 10000.0
 NORM_EPSILON = 1e-6
+MANY_PATCHES, HEADS_IN_PARTS = 1024, 4
 
 
 class PatchEmbed(nn.Layer):
@@ -56,10 +59,26 @@ class VisionAttention(nn.Layer):
         self.proj = RowParallelLinear(width, width, start, stop, bias=True)
 
     def forward(self, stream: ResidualStream, norm: RMSNorm, cos, sin, cu_seqlens):
-        qkv, heads, narrow = self.qkv(stream.normalised(norm)), self.num_heads, norm.weight.dtype == paddle.bfloat16
-        attended = ops.qkv_attention(qkv, cos, sin, cu_seqlens, heads, heads, narrow=narrow).flatten(1)
-        del qkv  # most of what a block holds
-        return self.proj(attended)
+        narrow = norm.weight.dtype == paddle.bfloat16
+
+        def attended(qkv, heads: int):
+            return ops.qkv_attention(qkv, cos, sin, cu_seqlens, heads, heads, narrow=narrow).flatten(1)
+
+        if self._goes_by_heads(stream.x):
+            return self.proj(self._by_heads(stream.normalised(norm), attended))
+        return self.proj(attended(self.qkv(stream.normalised(norm)), self.num_heads))
+
+    def _goes_by_heads(self, x) -> bool:
+        """Whether queries, keys and values of all heads at once would be most of what a block holds, and need not be."""
+        if not paddle.in_dynamic_mode() or paddle.is_grad_enabled() or not x.place.is_cpu_place():
+            return False
+        return x.shape[0] >= MANY_PATCHES and self.num_heads >= HEADS_IN_PARTS and self.qkv.format == Dense()
+
+    def _by_heads(self, x, attended: Callable):
+        bounds = [self.num_heads * part // HEADS_IN_PARTS for part in range(HEADS_IN_PARTS + 1)]
+        parts = [attended(self.qkv.part(x, *some, self.num_heads), some[1] - some[0]) for some in pairwise(bounds)]
+        del x
+        return paddle.concat(parts, axis=-1)
 
 
 class VisionBlock(nn.Layer):
