@@ -95,6 +95,18 @@ def test_prompts_by_flash_attention(flash_folder, processor, tmp_path, kernels):
             assert [answer.token_ids for answer in predictor.answer_all(batch, **GREEDY)] == expected
 
 
+def test_copies_of_a_step(flash_folder, processor, tmp_path):
+    """One to the card for the graph and one for the draw; back come the tokens and their probabilities."""
+    with card((8, 0), kernels=True):
+        export(load(flash_folder, dtype="bfloat16"), processor, tmp_path / "export", say=quiet)
+        predictor = load_export(tmp_path / "export")
+        predictor.ask("Hi", **GREEDY)
+        with counting() as counts:
+            answer = predictor.ask("Hi", **GREEDY)
+    step = ["blocking upload"] * 2 + ["blocking download"] * 2
+    assert counts.log == step * len(answer.token_ids)
+
+
 @pytest.mark.parametrize("capability, recorded", [((7, 0), "7.0"), ((12, 0), None)])
 def test_int8_in_float16(flash_folder, processor, tmp_path, capability, recorded):
     """It is traced and not run: Paddle's CPU build misses kernels. Weights that lie row by row are for any card."""
