@@ -10,6 +10,7 @@ import functools
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import local
 
 import paddle
 import pytest
@@ -40,7 +41,7 @@ class Counts:
 
 
 _counting: list[Counts] = []  # of the blocks that count
-_depth = 0  # of calls that play something
+_own = local()  # of a thread: `depth` of calls that play something
 refused: list[str] = []
 """Why nothing can be copied now in a way that is waited for, if so."""
 
@@ -55,16 +56,16 @@ def counted(function, note):
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        global _depth
-        if not _depth:
+        depth = getattr(_own, "depth", 0)
+        if not depth:
             for counts in _counting or [Counts()]:
                 note(counts, *args, **kwargs)
-        before, _depth = _dispatched() if _counting else 0, _depth + 1
+        before, _own.depth = _dispatched() if _counting else 0, depth + 1
         try:
             return function(*args, **kwargs)
         finally:
-            _depth -= 1
-            for counts in _counting if not _depth else ():
+            _own.depth = depth
+            for counts in _counting if not depth else ():
                 counts.hidden += _dispatched() - before
 
     return call

@@ -1,8 +1,11 @@
 """Devices, and what they can compute in."""
 
+import numpy as np
 import pytest
+from gpu_counts import counting
+from gpu_stand_in import card
 
-from paddlemix_qwenvl.device import peak_memory, usable_dtype, use_device
+from paddlemix_qwenvl.device import peak_memory, to_device_together, usable_dtype, use_device
 from paddlemix_qwenvl.errors import ConfigurationError
 
 
@@ -32,3 +35,19 @@ def test_peak_memory_of_the_process_and_of_a_gpu(monkeypatch):
     monkeypatch.setattr(paddle.device, "get_device", lambda: "gpu:0")
     monkeypatch.setattr(paddle.device.cuda, "max_memory_allocated", lambda: 3 << 29)
     assert peak_memory()["peak_gpu_memory_gib"] == 1.5
+
+
+def test_small_arrays_go_to_a_gpu_by_one_copy():
+    arrays = [
+        np.array([2**31 + 5, -7], np.int64),
+        np.array([[1.5], [-2.5]], np.float32),
+        np.array([], np.int32),
+        np.arange(6, dtype=np.int64).reshape(2, 3),
+        np.array([1, 2, 3], np.int32),
+    ]
+    with card((8, 0)), counting() as counts:
+        tensors = to_device_together(arrays)
+        assert counts.log == ["blocking upload"]
+    for tensor, array in zip(tensors, arrays, strict=True):
+        assert (str(tensor.numpy().dtype), tensor.shape) == (str(array.dtype), [*array.shape])
+        assert np.array_equal(tensor.numpy(), array)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddlemix_qwenvl.device import free_memory, to_device
+from paddlemix_qwenvl.device import free_memory, to_device, to_device_together
 from paddlemix_qwenvl.engine.sampling import Row
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.layers.kv_cache import KVCache
@@ -40,7 +40,8 @@ class StepInputs:
     def tensors(self) -> dict[str, Any]:
         """As arguments of `DecoderModel.step`."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {name: to_device(x) if isinstance(x, np.ndarray) else x for name, x in values.items()}
+        arrays = {name: x for name, x in values.items() if isinstance(x, np.ndarray)}
+        return values | dict(zip(arrays, to_device_together([*arrays.values()]), strict=True))
 
 
 @dataclass(frozen=True)

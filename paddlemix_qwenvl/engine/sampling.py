@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 
 from paddlemix_qwenvl import ops
-from paddlemix_qwenvl.device import to_device
+from paddlemix_qwenvl.device import to_device, to_device_together
 from paddlemix_qwenvl.engine.marks import Marks
 from paddlemix_qwenvl.engine.sequence import Sequence
 from paddlemix_qwenvl.engine.settings import GenerationSettings
@@ -63,8 +63,10 @@ def draw(logits, rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
 
     These are NaN where the logits are no numbers.
     """
-    settings, uniform = map(to_device, settings_of(rows))
-    tokens, scores = ops.sample(logits, settings, uniform, _marks(rows), _masks(rows, logits.shape[-1]))
+    marks, masks = _marks(rows), _masks(rows, logits.shape[-1])
+    settings, uniform, *others = to_device_together([*settings_of(rows), *marks, *masks])
+    given = TokenMarks(*others[: len(marks)]) if marks else None
+    tokens, scores = ops.sample(logits, settings, uniform, given, others[-1] if masks else None)
     return tokens.numpy(), scores.numpy()
 
 
@@ -81,21 +83,22 @@ def likeliest(logits, rows: list[Row]) -> list[tuple[tuple[int, float], ...]]:
     return found
 
 
-def _marks(rows: list[Row]) -> TokenMarks | None:
+def _marks(rows: list[Row]) -> list[np.ndarray]:
+    """The parts of `TokenMarks`; none where no row has any."""
     sizes = [row.marks.tokens.size for row in rows]
     if not any(sizes):
-        return None
-    parts = (
+        return []
+    return [
         np.cumsum([0, *sizes], dtype=np.int32),
         np.concatenate([row.marks.tokens for row in rows]),
         np.concatenate([row.marks.counts for row in rows]),
         np.concatenate([row.marks.biases(row.new_tokens, row.settings) for row in rows]),
-    )
-    return TokenMarks(*map(to_device, parts))
+    ]
 
 
-def _masks(rows: list[Row], vocab_size: int):
+def _masks(rows: list[Row], vocab_size: int) -> list[np.ndarray]:
+    """One array of bits of all rows; none where no row has any."""
     if all(row.mask is None for row in rows):
-        return None
+        return []
     every = np.full(-(-vocab_size // 32), -1, np.int32)
-    return to_device(np.stack([every if row.mask is None else row.mask for row in rows]))
+    return [np.stack([every if row.mask is None else row.mask for row in rows])]

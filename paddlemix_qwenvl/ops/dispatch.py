@@ -96,6 +96,13 @@ _OF_PARTS = {
 }
 
 
+def _converted(run: Callable) -> Callable:
+    """`run` for a graph: sizes that are free are tensors only in what Paddle has converted, and by itself it stops before this."""
+    if isinstance(run, functools.partial):  # at which it stops, too
+        return functools.partial(Call(run.func), *run.args, **run.keywords)
+    return Call(run)
+
+
 def fastest(name: str) -> Callable:
     """The function to call for `name`: the definition, or one that takes the fast version for its tensors' place.
 
@@ -113,10 +120,7 @@ def fastest(name: str) -> Callable:
             run = plain
         else:
             run = version.run
-        if not paddle.in_dynamic_mode():
-            # Sizes that are free are tensors only in what Paddle has converted, and by itself it stops at this function.
-            run = Call(run)
-        return run(*args, **kwargs)
+        return (run if paddle.in_dynamic_mode() else _converted(run))(*args, **kwargs)
 
     return call
 

@@ -68,7 +68,10 @@ def refusal(operation: str) -> str:
 
 @functools.cache
 def _tried(trial, device: str) -> str:
-    """What is wrong with a `trial`, which gives what Paddle's function makes of some numbers, and what it should."""
+    """What is wrong with a `trial`, which gives what Paddle's function makes of some numbers, and what it should.
+
+    While a graph is traced nothing can be tried: an export has asked for `ops.status()` before.
+    """
     if trial is None:
         return ""
     try:
@@ -123,12 +126,12 @@ def cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths, ker
     """Prompts by flash attention on keys and values taken out of their blocks.
 
     Args:
-        kernel: takes the others, and few new tokens a row: the one in CUDA, which reads the keys once a query.
+        kernel: takes the others, and, but in graphs, few new tokens a row: the one in CUDA, which reads the keys once a query.
     """
-    few = kernel is not None and (not _has_flash(q) or q.shape[0] <= _FEW * lengths.shape[0])
-    if few:
+    has_flash = _has_flash(q)
+    if kernel is not None and (not has_flash or _are_few(q, lengths)):
         return kernel(q, k_cache, v_cache, cu_seqlens, block_tables, lengths)
-    if not _has_flash(q):
+    if not has_flash:
         return definitions.cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths)
     heads, block, size = k_cache.shape[1:]
     index, cu_seqlens_k = _places(cu_seqlens, block_tables, lengths, heads, block)
@@ -139,39 +142,55 @@ def cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths, ker
     return _flash(q, k, v, cu_seqlens, cu_seqlens_k, True, size**-0.5)
 
 
+def _are_few(q: Tensor, lengths: Tensor) -> bool:
+    return paddle.in_dynamic_mode() and q.shape[0] <= _FEW * lengths.shape[0]
+
+
 def _places(cu_seqlens: Tensor, block_tables: Tensor, lengths: Tensor, heads: int, block: int) -> tuple[Tensor, Tensor]:
     """Where heads `[D]` of keys are in a cache, token by token of the rows that have new ones, and where each row's tokens begin.
 
     Remembered with the lengths, as `_longest` is.
     """
-    if getattr(lengths, "places", None) is None:
-        seen = paddle.where(cu_seqlens[1:] > cu_seqlens[:-1], lengths, paddle.zeros_like(lengths))
-        offsets = paddle.arange(block, dtype="int64")
-        slots = (block_tables.astype("int64").unsqueeze(-1) * (heads * block) + offsets).flatten(1)
-        filled = paddle.arange(slots.shape[1], dtype="int32") < seen.unsqueeze(1)
-        index = paddle.masked_select(slots, filled).unsqueeze(-1) + paddle.arange(heads, dtype="int64") * block
-        lengths.places = index.flatten(), F.pad(paddle.cumsum(seen, dtype="int32"), [1, 0])
-    return lengths.places
+    known = getattr(lengths, "places", None)
+    if known is not None:
+        return known
+    seen = paddle.where(cu_seqlens[1:] > cu_seqlens[:-1], lengths, paddle.zeros_like(lengths))
+    offsets = paddle.arange(block, dtype="int64")
+    slots = (block_tables.astype("int64").unsqueeze(-1) * (heads * block) + offsets).flatten(1)
+    filled = paddle.arange(slots.shape[1], dtype="int32") < seen.unsqueeze(1)
+    index = paddle.masked_select(slots, filled).unsqueeze(-1) + paddle.arange(heads, dtype="int64") * block
+    found = index.flatten(), F.pad(paddle.cumsum(seen, dtype="int32"), [1, 0])
+    if paddle.in_dynamic_mode():
+        lengths.places = found
+    return found
 
 
 def _has_flash(q: Tensor) -> bool:
     fits = q.dtype in _HALVES and q.shape[-1] % 8 == 0 and q.shape[-1] <= _FLASH_LARGEST_HEAD
-    return fits and paddle.in_dynamic_mode() and not refusal("varlen_attention")
+    return fits and not refusal("varlen_attention")
 
 
 def _flash(q, k, v, cu_seqlens_q, cu_seqlens_k, causal: bool, scale: float) -> Tensor:
     longest_q, longest_k = _longest(cu_seqlens_q), _longest(cu_seqlens_k)
+    training = paddle.in_dynamic_mode() and not q.stop_gradient
     return _paddle.flash_attn_unpadded(
-        q, k, v, cu_seqlens_q, cu_seqlens_k, longest_q, longest_k, scale, causal=causal, training=not q.stop_gradient
+        q, k, v, cu_seqlens_q, cu_seqlens_k, longest_q, longest_k, scale, causal=causal, training=training
     )[0]
 
 
-def _longest(cu_seqlens: Tensor) -> int:
-    """Tokens of the longest segment, remembered with the tensor: asking the device again in each layer would wait for it."""
-    longest = getattr(cu_seqlens, "longest", None)
-    if longest is None:
-        longest = cu_seqlens.longest = int((cu_seqlens[1:] - cu_seqlens[:-1]).max())
-    return longest
+def _longest(cu_seqlens: Tensor) -> int | Tensor:
+    """Tokens of the longest segment, remembered with the tensor: asking the device again in each layer would wait for it.
+
+    In a graph it is a tensor, which Paddle's kernel reads itself. Values of graphs remember nothing.
+    """
+    known = getattr(cu_seqlens, "longest", None)
+    if known is not None:
+        return known
+    longest = (cu_seqlens[1:] - cu_seqlens[:-1]).max()
+    if not paddle.in_dynamic_mode():
+        return longest
+    cu_seqlens.longest = int(longest)
+    return cu_seqlens.longest
 
 
 def _try_flash() -> tuple[Tensor, Tensor]:

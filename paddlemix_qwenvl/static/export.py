@@ -12,7 +12,7 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from paddlemix_qwenvl import hub
+from paddlemix_qwenvl import hub, ops
 from paddlemix_qwenvl.dtypes import DTYPES, QUANTIZATIONS
 from paddlemix_qwenvl.errors import ConfigurationError, DeployError
 from paddlemix_qwenvl.files import replace_folder
@@ -140,6 +140,7 @@ def save_graph(graph: nn.Layer, path: Path) -> None:
         DeployError: Paddle could not.
     """
     graph.eval()
+    ops.status()  # which tries the GPU's operations
     try:
         with paddle.no_grad():
             static = paddle.jit.to_static(graph, input_spec=graph.input_spec(), full_graph=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
@@ -9,7 +10,10 @@ from paddlemix_qwenvl.layers.kv_cache import KVCache
 
 
 class LanguageGraph(nn.Layer):
-    """`DecoderModel.step` with free lengths: prompts, parts of them and single tokens alike."""
+    """`DecoderModel.step` with free lengths: prompts, parts of them and single tokens alike.
+
+    On a GPU it is two graphs in one that share the weights, as steps of single tokens have an attention of their own there.
+    """
 
     def __init__(self, model):
         super().__init__()
@@ -24,11 +28,17 @@ class LanguageGraph(nn.Layer):
             keys, values: the caches of all layers, each `[blocks, kv_heads, block_size, head_dim]`; written in place.
 
         Returns:
-            Logits float32 `[R, vocab]`, and the caches.
+            Logits float32 `[R, vocab]`.
         """
-        cache = KVCache(list(keys), list(values))
-        logits = self.model.step(cache, **inputs)
-        return [logits, *cache.keys, *cache.values]
+        if not paddle.get_device().startswith("gpu"):
+            return self.model.step(KVCache(list(keys), list(values)), **inputs)
+        tokens, rows, wanted = (paddle.shape(inputs[name])[0] for name in ("ids", "lengths", "wanted"))
+        text = {name: x for name, x in inputs.items() if name not in ("features", "source")}
+        return paddle.static.nn.cond(
+            paddle.logical_and(tokens == rows, tokens == wanted),
+            lambda: self.model.step(KVCache(list(keys), list(values)), **text, decoding=True),
+            lambda: self.model.step(KVCache(list(keys), list(values)), **inputs),
+        )
 
     def input_spec(self) -> list:
         """Inputs with free lengths, each under its own name."""

@@ -36,16 +36,14 @@ class GraphRunner(Runner):
         return split_features(features.clone(), media)
 
     def step(self, inputs: StepInputs, features: list) -> paddle.Tensor:
-        """As in `Runner`. Caches are written in place: what the graph returns of them is what it was given."""
+        """As in `Runner`. The cache is written in place."""
         tensors, cache = inputs.tensors(), self._cache
         tensors["features"] = paddle.concat(features) if features else self._no_features
         if inputs.source is None:
             tensors["source"] = paddle.arange(inputs.ids.size)
         for kind, layers in (("keys", cache.keys), ("values", cache.values)):
             tensors |= {f"{kind}_{layer}": each for layer, each in enumerate(layers)}
-        logits, *caches = self._language.run(tensors)
-        cache.keys, cache.values = caches[: len(cache.keys)], caches[len(cache.keys) :]
-        return logits
+        return self._language.run(tensors)[0]
 
 
 class Graph:

@@ -7,6 +7,7 @@ mapped and tensors are read one at a time, only this rank's part.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
@@ -48,7 +49,7 @@ def load_weights(
     Raises:
         CheckpointError: tensors that are missing, not expected or of another shape; nothing was filled then.
     """
-    fill(plan(model, checkpoint, dtype), checkpoint, filled or (lambda path: None), filled is None, on_progress)
+    fill(plan(model, checkpoint, dtype), checkpoint, filled, filled is None, on_progress)
 
 
 def plan(model, checkpoint: Checkpoint, dtype: str) -> Plan:
@@ -70,19 +71,44 @@ def readings(parameters: dict[str, Any], checkpoint: Checkpoint, dtype: str) -> 
 def fill(
     plan: Plan,
     checkpoint: Checkpoint,
-    filled: Callable[[str], None] = lambda path: None,
+    filled: Callable[[str], None] | None = None,
     mapped: bool = True,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Do what a plan says, and empty it: what `filled` replaces is to give its memory back."""
+    """Do what a plan says, and empty it: what `filled` replaces is to give its memory back.
+
+    While a parameter is copied to a GPU the next is read, unless `filled` is to find nothing else on the card. The memory is not
+    pinned: Paddle fills such memory by a copy alone, of what has to be in other memory first.
+    """
+    by_turns = _one_by_one if on_cpu() or filled is not None else _two_at_a_time
     mapped, counter = mapped and on_cpu(), Counter(sum(size for _, size, *_ in plan), on_progress)
     with ThreadPoolExecutor(cpu_count()) as pool:
-        while plan:
-            path, size, read, *what = plan.pop(0)
-            read(*what, checkpoint, pool, mapped)
-            del read, what
-            filled(path)
+        for path, size in by_turns(plan, checkpoint, pool, mapped):
+            if filled is not None:
+                filled(path)
             counter.add(size)
+
+
+def _one_by_one(plan: Plan, *given) -> Iterator[tuple[str, int]]:
+    """Fill each parameter and give its path and count."""
+    while plan:
+        path, size, read, *what = plan.pop(0)
+        read(*what, *given)
+        del read, what
+        yield path, size
+
+
+def _two_at_a_time(plan: Plan, *given) -> Iterator[tuple[str, int]]:
+    """The same; each is begun before the one before it is done."""
+    begun: deque[tuple] = deque()
+    with ThreadPoolExecutor(2) as threads:
+        while plan or begun:
+            while plan and len(begun) < 2:
+                path, size, read, *what = plan.pop(0)
+                begun.append((path, size, threads.submit(read, *what, *given)))
+            path, size, done = begun.popleft()
+            done.result()
+            yield path, size
 
 
 def _reader(path: str, parameter, checkpoint: Checkpoint, dtype: str) -> tuple:
