@@ -136,6 +136,9 @@ class Int4(Format):
     def product(self, layer, x, bias):
         return ops.linear_int4(x, self._weight(layer), bias)
 
+    def swiglu(self, layer, x, bias):
+        return ops.linear_int4_swiglu(x, self._weight(layer), bias)
+
     def arrays(self, shape, number):
         groups = shape[0], shape[1] // self.group_size
         found = {"weight": ((shape[0], shape[1] // 2), np.uint8), "scale": (groups, number)}

@@ -52,7 +52,7 @@ def _forward(name: str) -> Callable:
 
 _ADD_BIAS, _LINEAR, _LINEAR_SWIGLU = map(_kernel, ("add_bias", "linear", "linear_swiglu"))
 _QUANTIZE_INT8 = _kernel("quantize_int8")
-_LINEAR_INT4 = _kernel("linear_int4")
+_LINEAR_INT4, _LINEAR_INT4_SWIGLU = map(_kernel, ("linear_int4", "linear_int4_swiglu"))
 _RMS_NORM, _ADD_RMS_NORM = map(_kernel, ("rms_norm", "add_rms_norm"))
 _LAYER_NORM, _ADD_LAYER_NORM = map(_kernel, ("layer_norm", "add_layer_norm"))
 _VARLEN_ATTENTION, _QKV_ATTENTION = map(_kernel, ("varlen_attention", "qkv_attention"))
@@ -140,6 +140,10 @@ def linear_int4(x, weight, bias=None):
     return _run(_LINEAR_INT4, x, *weight, bias)[0]
 
 
+def linear_int4_swiglu(x, weight, bias=None):
+    return _run(_LINEAR_INT4_SWIGLU, x, *weight, bias)[0]
+
+
 def quantize_int8(weight, largest=None):
     if largest is None:
         return Int8Weight(*_run(_QUANTIZE_INT8, weight))
@@ -187,6 +191,7 @@ _register("linear_int8", linear_int8, cuda=True, describe=_products)
 _register("linear_fp8", linear_fp8, cuda=True, describe=_products)
 _register("linear_int8_swiglu", linear_int8_swiglu, describe=_products)
 _register("linear_int4", linear_int4, cuda=True, describe=_products)
+_register("linear_int4_swiglu", linear_int4_swiglu, describe=_products)
 _register("linear_swiglu", linear_swiglu, describe=_products)
 _register("qkv_attention", qkv_attention)
 _register("qkv_decode_attention", qkv_decode_attention, cuda=True)

@@ -88,8 +88,13 @@ def _linear_int8_swiglu(x, weight, bias=None):
     return FASTEST["swiglu"](FASTEST["linear_int8"](x, weight, bias))
 
 
+def _linear_int4_swiglu(x, weight, bias=None):
+    return FASTEST["swiglu"](FASTEST["linear_int4"](x, weight, bias))
+
+
 # What an operation is made of runs as fast as it can where there is no kernel for the whole: on a GPU, and in training.
 _OF_PARTS = {
+    "linear_int4_swiglu": _linear_int4_swiglu,
     "linear_int8_swiglu": _linear_int8_swiglu,
     "linear_swiglu": _linear_swiglu,
     "qkv_attention": _qkv_attention,

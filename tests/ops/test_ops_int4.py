@@ -5,6 +5,7 @@ import paddle
 import pytest
 from cpu_paths import product_error
 from numpy_ops import close, float64, int32, tensor
+from ways import close_gated
 
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.errors import ConfigurationError
@@ -17,8 +18,11 @@ SIZES = [
     (288, 96, 7),
     (640, 128, 19),
     (768, 256, 5),
+    (1056, 96, 25),
+    (1088, 64, 290),
     (1152, 384, 6),
     (1184, 1184, 6),
+    (1536, 768, 13),
     (2048, 2048, 9),
     (4480, 128, 150),
 ]
@@ -68,6 +72,18 @@ def test_linear_int4(way, inputs, group_size, outputs, zeros, order, dtype):
             assert found.dtype == paddle.float32 and found.shape == [rows, outputs]
             bound = product_error(way.product("int4", rows), "int4", float64(x), exact)
             assert (np.abs(float64(found) - (float64(x) @ exact.T + added)) <= bound + 1e-6).all()
+
+
+@pytest.mark.parametrize("zeros, order", [(False, False), (True, True)])
+@pytest.mark.parametrize("inputs, group_size, outputs", [(32, 32, 2), (288, 96, 50), (640, 128, 614), (4480, 128, 18)])
+def test_linear_int4_swiglu(way, inputs, group_size, outputs, zeros, order):
+    weight, exact = int4(inputs, group_size, outputs, zeros, order)
+    bias = draw((outputs,), seed=1)
+    for rows in (0, 1, 7, 33, 70):
+        x = draw((rows, inputs), seed=2)
+        for added in (None, bias):
+            found = way.linear_int4_swiglu(x, weight, added)
+            close_gated(way, "int4", found, x, exact, 0.0 if added is None else float64(added))
 
 
 @pytest.mark.parametrize("number", [np.inf, np.nan])

@@ -5,7 +5,7 @@ import paddle
 import pytest
 from cpu_paths import product_error
 from numpy_ops import TOLERANCE, close, float64, tensor
-from ways import PLAIN_ONLY, Way
+from ways import PLAIN_ONLY, Way, close_gated
 
 from paddlemix_qwenvl import ops
 
@@ -94,16 +94,6 @@ def test_linear_int8(way, inputs, outputs):
         x = draw((rows, inputs), seed=2)
         close_product(way, "int8", way.linear_int8(x, quantized), x, exact)
         close_product(way, "int8", way.linear_int8(x, quantized, bias), x, exact, float64(bias))
-
-
-def close_gated(way, dtype, found, x, weight, bias):
-    """As `close_product`: the slope of silu is 1.1 at most, and the errors of both halves meet the other half."""
-    x = float64(x)
-    assert found.dtype == paddle.float32 and found.shape == [len(x), len(weight) // 2]
-    gate, up = np.split(x @ weight.T + bias, 2, axis=-1)
-    of_gate, of_up = np.split(product_error(way.product(dtype, len(x)), dtype, x, weight), 2, axis=-1)
-    bound = 1.1 * of_gate * (np.abs(up) + of_up) + np.abs(gate) * of_up + 1e-5
-    assert (np.abs(float64(found) - gate / (1 + np.exp(-gate)) * up) <= bound).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])

@@ -25,15 +25,21 @@ std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const Optional
   return multiply(qwenvl_linear, weight.shape()[0], x, weight, scale, bias);
 }
 
-std::vector<Tensor> linear_swiglu(const Tensor& x, const Tensor& weight, const OptionalTensor& scale,
-                                  const OptionalTensor& bias) {
+int64_t halves(const Tensor& weight) {
   const int64_t n = weight.shape()[0];
-  PD_CHECK(n % 2 == 0, "linear_swiglu halves its outputs, of which there are ", n);
-  return multiply(qwenvl_linear_swiglu, n / 2, x, weight, scale, bias);
+  PD_CHECK(n % 2 == 0, "swiglu halves the outputs, of which there are ", n);
+  return n / 2;
 }
 
-std::vector<Tensor> linear_int4(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& zeros,
-                                const OptionalTensor& order, const OptionalTensor& bias) {
+std::vector<Tensor> linear_swiglu(const Tensor& x, const Tensor& weight, const OptionalTensor& scale,
+                                  const OptionalTensor& bias) {
+  return multiply(qwenvl_linear_swiglu, halves(weight), x, weight, scale, bias);
+}
+
+// By `product`, qwenvl_linear_int4 or qwenvl_linear_int4_swiglu, whose y has `columns` columns.
+std::vector<Tensor> multiply_int4(decltype(qwenvl_linear_int4)* product, int64_t columns, const Tensor& x,
+                                  const Tensor& values, const Tensor& scale, const OptionalTensor& zeros,
+                                  const OptionalTensor& order, const OptionalTensor& bias) {
   const int64_t n = values.shape()[0], k = x.shape().back(), groups = scale.shape().back();
   const int64_t group = groups ? k / groups : 0, rows = k ? x.numel() / k : 0;
   PD_CHECK(group % QWENVL_INT4_GROUPS_OF == 0 && group * groups == k, "an int4 weight has groups of a multiple of ",
@@ -54,9 +60,19 @@ std::vector<Tensor> linear_int4(const Tensor& x, const Tensor& values, const Ten
   QWENVL_IF_ON_GPU(x, {gpu::linear_int4(x, weight, bias)});
   const Tensor in = wide(x);
   const OptionalTensor added = wide(bias);
-  Tensor y = empty(with_last(x.shape(), n), DataType::FLOAT32, x);
-  qwenvl_linear_int4(in.data<float>(), &weight, data(added), rows, y.data<float>());
+  Tensor y = empty(with_last(x.shape(), columns), DataType::FLOAT32, x);
+  product(in.data<float>(), &weight, data(added), rows, y.data<float>());
   return {narrow(y, x)};
+}
+
+std::vector<Tensor> linear_int4(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& zeros,
+                                const OptionalTensor& order, const OptionalTensor& bias) {
+  return multiply_int4(qwenvl_linear_int4, values.shape()[0], x, values, scale, zeros, order, bias);
+}
+
+std::vector<Tensor> linear_int4_swiglu(const Tensor& x, const Tensor& values, const Tensor& scale, const OptionalTensor& zeros,
+                                       const OptionalTensor& order, const OptionalTensor& bias) {
+  return multiply_int4(qwenvl_linear_int4_swiglu, halves(values), x, values, scale, zeros, order, bias);
 }
 
 void add_bias(Tensor& y, const Tensor& bias) {
@@ -90,7 +106,11 @@ std::vector<DataType> linear_swiglu_dtype(DataType x, DataType, DataType, DataTy
 std::vector<Shape> linear_int4_shape(Shape x, Shape values, Shape, Shape, Shape, Shape) {
   return {with_last(x, values[0])};
 }
+std::vector<Shape> linear_int4_swiglu_shape(Shape x, Shape values, Shape, Shape, Shape, Shape) {
+  return {with_last(x, values[0] / 2)};
+}
 std::vector<DataType> linear_int4_dtype(DataType x, DataType, DataType, DataType, DataType, DataType) { return {x}; }
+std::vector<DataType> linear_int4_swiglu_dtype(DataType x, DataType, DataType, DataType, DataType, DataType) { return {x}; }
 std::vector<Shape> add_bias_shape(Shape y, Shape) { return {y}; }
 std::vector<DataType> add_bias_dtype(DataType y, DataType) { return {y}; }
 std::vector<Shape> quantize_int8_shape(Shape weight) { return {weight, {weight[0]}}; }
@@ -107,6 +127,10 @@ QWENVL_BUILD_OP(linear_swiglu)
     .Outputs({"y"});
 
 QWENVL_BUILD_OP(linear_int4)
+    .Inputs({"x", "values", "scale", paddle::Optional("zeros"), paddle::Optional("order"), paddle::Optional("bias")})
+    .Outputs({"y"});
+
+QWENVL_BUILD_OP(linear_int4_swiglu)
     .Inputs({"x", "values", "scale", paddle::Optional("zeros"), paddle::Optional("order"), paddle::Optional("bias")})
     .Outputs({"y"});
 

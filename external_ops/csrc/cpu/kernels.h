@@ -75,6 +75,7 @@ struct QwenvlCpuKernels {
                         const float* bias, int64_t m, int64_t k, int64_t n, float* y);
   // `linear` with an int4 weight; x is in its order.
   void (*linear_int4)(const float* x, const struct QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y);
+  void (*linear_int4_swiglu)(const float* x, const struct QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y);
   // Rows first .. first + count of such a weight, rounded to bfloat16.
   void (*int4_to_bfloat16)(const struct QwenvlInt4Weight* weight, int64_t first, int64_t count, uint16_t* y);
   // weight [rows, size] of float32, bfloat16 or float16 to int8 y and the worth of a step, scales [rows].
@@ -116,6 +117,7 @@ void qwenvl_linear(const float* x, const void* weight, enum QwenvlDtype dtype, c
 void qwenvl_linear_swiglu(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales,
                           const float* bias, int64_t m, int64_t k, int64_t n, float* y);
 void qwenvl_linear_int4(const float* x, const struct QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y);
+void qwenvl_linear_int4_swiglu(const float* x, const struct QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y);
 // Whether this build was linked with Paddle's oneDNN, and whether that has AMX on this CPU.
 int qwenvl_has_onednn(void);
 int qwenvl_has_amx(void);

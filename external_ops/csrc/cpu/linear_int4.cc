@@ -15,6 +15,10 @@ void linear_int4(const float* x, const QwenvlInt4Weight* weight, const float* bi
   many_rows(Int4ManyRows(weight), operands);
 }
 
+void linear_int4_swiglu(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y) {
+  many_rows<Gated>(Int4ManyRows(weight), {x, nullptr, bias, m, weight->k, weight->n, y});
+}
+
 void int4_to_bfloat16(const QwenvlInt4Weight* weight, int64_t first, int64_t count, uint16_t* y) {
   const Int4Rows rows(weight);
 #pragma omp parallel for schedule(static) num_threads(qwenvl_threads())

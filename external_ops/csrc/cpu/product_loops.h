@@ -134,8 +134,10 @@ void strip_of_many(const Many& many, const Operands& p, int64_t strip, const flo
           prefetch<2>(next + many.panel_size() * r / count, many.panel_size() * MICRO_ROWS / count * sizeof(float));
         if (i == 0)  // what these rows give to the next block
           for (int64_t l = r; l < least(count, r + MICRO_ROWS); ++l) many.prefetch(row(l), first + depth, most);
-        const auto multiply = rows - i * MICRO_COLUMNS > W ? Many::template multiply<2> : Many::template multiply<1>;
-        multiply(least(MICRO_ROWS, count - r), depth, weights + r * Many::ROW, panel, to + r * MICRO_COLUMNS, first > 0);
+        with_rows<2>(rows - i * MICRO_COLUMNS > W ? 2 : 1, [&](auto vectors) {
+          many.template multiply<vectors>(least(MICRO_ROWS, count - r), depth, weights + r * Many::ROW, panel,
+                                          to + r * MICRO_COLUMNS, first > 0);
+        });
       }
     }
   }

@@ -3,6 +3,7 @@
 // in float32. x is in the weight's order.
 #pragma once
 
+#include "product_loops.h"
 #include "products_float32.h"
 #include "products_integer.h"
 
@@ -79,13 +80,11 @@ INLINE vint widen_words(const uint16_t* p) {
 
 // PIECE numbers less `zero`, in natural order.
 INLINE void widen_piece(const uint8_t* q, int zero, int16_t* to) {
-  const __m128i bytes = load_as<__m128i>(q), mask = _mm_set1_epi8(15);
-  const __m128i low = _mm_and_si128(bytes, mask), high = _mm_and_si128(_mm_srli_epi16(bytes, 4), mask);
-  const __m256i middle = _mm256_set1_epi16((int16_t)zero);
-  const __m256i first = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(low, high));
-  const __m256i second = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(low, high));
-  _mm256_storeu_si256((__m256i*)to, _mm256_sub_epi16(first, middle));
-  _mm256_storeu_si256((__m256i*)(to + PIECE / 2), _mm256_sub_epi16(second, middle));
+  for (int64_t i = 0; i < PIECE; i += GROUP) {
+    const vint bytes = widen_bytes(q + i / 2);  // to the two words of each
+    const vshort numbers = (vshort)((bytes | bytes << 12) & 0xf000f) - (int16_t)zero;
+    memcpy(to + i, &numbers, sizeof(numbers));
+  }
 }
 
 // Numbers of a row's groups, W at a time: from group `first` on, and after its last what comes next in memory, or zeros.
@@ -303,26 +302,72 @@ class Int4FewRows : Int4Groups {
   }
 };
 
-// Many rows, in blocks that have one scale.
-class Int4ManyRows : public IntegerProducts<Int8>, Int4Rows {
+// Many rows, in blocks of whole groups, or in parts of a group. The integers of a group and the block's sums, to which they are
+// added with the group's scale, are in registers together.
+class Int4ManyRows : public IntegerProducts<Int8>, Int4Groups {
  public:
-  explicit Int4ManyRows(const QwenvlInt4Weight* w) : Int4Rows(w) {
-    depth_ = DEPTH;
-    while (w->group % depth_) depth_ -= PIECE;
+  static constexpr int64_t ROW = DEPTH / 2 + GROUP;  // numbers, then a scale for each segment
+
+  explicit Int4ManyRows(const QwenvlInt4Weight* w) : Int4Groups(w), depth_(DEPTH) {
+    while (depth_ % w->group && w->group % depth_) depth_ -= PIECE;
+    segment_ = least(depth_, w->group);
   }
   using Int4Rows::prefetch;
 
   int64_t depth() const { return depth_; }
   int64_t panel_size() const { return MICRO_COLUMNS + depth_ * MICRO_COLUMNS / 2; }
   void load_row(int64_t row, int64_t first, int64_t depth, float* to) const {
-    const int64_t group = first / weight->group;
-    const int middle = zero(row, group);
-    for (int64_t i = 0; i < depth; i += PIECE) widen_piece(at(row, first + i), middle, (int16_t*)to + i);
-    to[DEPTH / 2] = scale(row, group);
+    load_scales(row, first / weight->group, depth / segment_, to + DEPTH / 2);
+    for (int64_t i = 0; i < depth; i += segment_) {
+      const int middle = zero(row, (first + i) / weight->group);
+      for (int64_t l = i; l < i + segment_; l += PIECE) widen_piece(at(row, first + l), middle, (int16_t*)to + l);
+    }
+  }
+
+  template <int N>
+  void multiply(int64_t rows, int64_t depth, const float* weights, const float* panel, float* sums,
+                bool accumulate) const {
+    for (int64_t r = 0; r < rows; r += TILE)
+      with_rows<TILE>(least(TILE, rows - r), [&](auto count) {
+        tile<count, N>(depth, weights + r * ROW, panel, sums + r * MICRO_COLUMNS, accumulate);
+      });
   }
 
  private:
-  int64_t depth_;
+  static constexpr int TILE = MICRO_ROWS / 2;
+  int64_t depth_, segment_;  // a segment: inputs of a block that share a scale
+
+  template <int R, int N>
+  void tile(int64_t depth, const float* weights, const float* panel, float* sums, bool accumulate) const {
+    vfloat totals[R][N] = {};
+    const float *pairs = panel + MICRO_COLUMNS, *numbers = weights, *scales = weights + DEPTH / 2;
+    for (const float* const last = scales + depth / segment_; scales < last; ++scales) {
+      vint acc[R][N] = {};
+      for (int64_t i = 0; i < segment_ / 2; ++i, pairs += MICRO_COLUMNS, ++numbers) {
+        vshort columns[N];
+#pragma GCC unroll 2
+        for (int j = 0; j < N; ++j) columns[j] = load_as<vshort>(pairs + j * W);
+#pragma GCC unroll 6
+        for (int r = 0; r < R; ++r) {
+          const vshort pair = repeat(numbers + r * ROW);
+#pragma GCC unroll 2
+          for (int j = 0; j < N; ++j) acc[r][j] = add_products(acc[r][j], pair, columns[j]);
+        }
+      }
+#pragma GCC unroll 6
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+        for (int j = 0; j < N; ++j) totals[r][j] += __builtin_convertvector(acc[r][j], vfloat) * scales[r * ROW];
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int j = 0; j < N; ++j) {
+        float* to = sums + r * MICRO_COLUMNS + j * W;
+        const vfloat sum = totals[r][j] * load(panel + j * W);
+        store(to, accumulate ? sum + load(to) : sum);
+      }
+  }
 };
 
 #else

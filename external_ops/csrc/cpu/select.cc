@@ -99,16 +99,32 @@ extern "C" void qwenvl_linear_swiglu(const float* x, const void* weight, QwenvlD
   kernels.swiglu(both.get(), m, n / 2, y);
 }
 
-extern "C" void qwenvl_linear_int4(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y) {
-  const int64_t k = weight->k;
-  std::unique_ptr<float[]> ordered(weight->order ? new float[m * k] : nullptr);
-  if (weight->order) {
+// Calls `multiply` with x in the weight's order.
+template <class Multiply>
+static void in_order(const float* x, const QwenvlInt4Weight& weight, int64_t m, Multiply multiply) {
+  if (!weight.order) return multiply(x);
+  const int64_t k = weight.k;
+  const std::unique_ptr<float[]> ordered(new float[m * k]);
 #pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
-    for (int64_t i = 0; i < m; ++i)
-      for (int64_t j = 0; j < k; ++j) ordered[i * k + j] = x[i * k + weight->order[j]];
-    x = ordered.get();
-  }
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < k; ++j) ordered[i * k + j] = x[i * k + weight.order[j]];
+  multiply(ordered.get());
+}
+
+extern "C" void qwenvl_linear_int4(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y) {
   const bool bfloat16 = m && weight->n && qwenvl_product(QWENVL_INT4, m) == QWENVL_PRODUCT_BFLOAT16;
-  if (bfloat16 && qwenvl::bfloat16_linear_int4(x, *weight, bias, m, y)) return;
-  qwenvl_cpu_kernels()->linear_int4(x, weight, bias, m, y);
+  in_order(x, *weight, m, [&](const float* x) {
+    if (bfloat16 && qwenvl::bfloat16_linear_int4(x, *weight, bias, m, y)) return;
+    qwenvl_cpu_kernels()->linear_int4(x, weight, bias, m, y);
+  });
+}
+
+extern "C" void qwenvl_linear_int4_swiglu(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m,
+                                          float* y) {
+  const QwenvlCpuKernels& kernels = *qwenvl_cpu_kernels();
+  if (m > QWENVL_ROWS_FOR_ONEDNN && qwenvl_product(QWENVL_INT4, m) == QWENVL_PRODUCT_INTEGERS)
+    return in_order(x, *weight, m, [&](const float* x) { kernels.linear_int4_swiglu(x, weight, bias, m, y); });
+  const std::unique_ptr<float[]> both(new float[m * weight->n]);
+  qwenvl_linear_int4(x, weight, bias, m, both.get());
+  kernels.swiglu(both.get(), m, weight->n / 2, y);
 }

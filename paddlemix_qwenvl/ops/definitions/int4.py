@@ -6,6 +6,7 @@ import paddle
 from paddle import Tensor
 
 from ..int4 import MIDDLE, Int4Weight
+from .activation import swiglu
 from .dense import linear
 
 
@@ -42,3 +43,8 @@ def linear_int4(x: Tensor, weight: Int4Weight, bias: Tensor | None = None) -> Te
         [..., out] in the dtype of `x`.
     """
     return linear(x, dequantize_int4(weight, x.dtype), bias)
+
+
+def linear_int4_swiglu(x: Tensor, weight: Int4Weight, bias: Tensor | None = None) -> Tensor:
+    """`linear_swiglu` with an int4 weight."""
+    return swiglu(linear_int4(x, weight, bias))
