@@ -43,7 +43,9 @@ def test_prompts_and_single_tokens_are_what_the_cpu_makes_of_them(tmp_path, way,
     kernels, kind = Kernels(), "fp8" if way == "fp8" else "int4"
     with card((8, 0)) as patch, paddle.no_grad():
         patch.setattr(dispatch, "GPU", gpu.versions(kernels.versions))
-        patch.setitem(dispatch.FASTEST, f"linear_{kind}", dispatch.fastest(f"linear_{kind}"))  # of which others are made
+        patch.setitem(
+            dispatch.FASTEST, f"linear_{kind}", dispatch.fastest(f"linear_{kind}")
+        )  # of which others are made
         patch.setattr(ops, f"linear_{kind}", dispatch.FASTEST[f"linear_{kind}"])
         model = Model.from_pretrained(tmp_path / "narrow", dtype=dtype)
         found = model(IDS).logits.numpy().astype(np.float64)

@@ -27,7 +27,7 @@ SIZES = [
     (4480, 128, 150),
 ]
 """Inputs, inputs of a group, outputs."""
-ROWS = [0, 1, 2, 3, 4, 5, 8, 9, 17, 33, 70]
+ROWS = [0, 1, 2, 3, 4, 5, 8, 9, 17, 33, 70, 270]
 
 
 def draw(shape, dtype="float32", seed=0):
@@ -79,7 +79,7 @@ def test_linear_int4(way, inputs, group_size, outputs, zeros, order, dtype):
 def test_linear_int4_swiglu(way, inputs, group_size, outputs, zeros, order):
     weight, exact = int4(inputs, group_size, outputs, zeros, order)
     bias = draw((outputs,), seed=1)
-    for rows in (0, 1, 7, 33, 70):
+    for rows in (0, 1, 7, 33, 70, 270):
         x = draw((rows, inputs), seed=2)
         for added in (None, bias):
             found = way.linear_int4_swiglu(x, weight, added)
@@ -89,7 +89,7 @@ def test_linear_int4_swiglu(way, inputs, group_size, outputs, zeros, order):
 @pytest.mark.parametrize("number", [np.inf, np.nan])
 def test_a_row_that_is_not_finite_gives_none(way, number):
     weight, _ = int4(640, 128, 5, zeros=True)
-    for rows in (2, 9, 40):
+    for rows in (2, 9, 40, 270):
         x = np.random.default_rng(3).normal(size=(rows, 640))
         x[1, 600] = number
         found = float64(way.linear_int4(tensor(x), weight))

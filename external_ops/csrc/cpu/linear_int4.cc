@@ -5,6 +5,8 @@
 namespace qwenvl {
 namespace QWENVL_ISA {
 
+void swiglu(const float* gate_up, int64_t rows, int64_t size, float* y);  // norm.cc
+
 void linear_int4(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y) {
   if (m == 0) return;
   const Operands operands{x, nullptr, bias, m, weight->k, weight->n, y};
@@ -16,7 +18,16 @@ void linear_int4(const float* x, const QwenvlInt4Weight* weight, const float* bi
 }
 
 void linear_int4_swiglu(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y) {
-  many_rows<Gated>(Int4ManyRows(weight), {x, nullptr, bias, m, weight->k, weight->n, y});
+  if (m <= Int4FewRows::MOST) {
+    const Scratch both(m * weight->n);
+    linear_int4(x, weight, bias, m, both.data);
+    return swiglu(both.data, m, weight->n / 2, y);
+  }
+  const Operands operands{x, nullptr, bias, m, weight->k, weight->n, y};
+#if defined(__AVX2__)
+  if (m <= Int4Lanes::MOST) return Int4Lanes(weight, operands).run<Gated>();
+#endif
+  many_rows<Gated>(Int4ManyRows(weight), operands);
 }
 
 void int4_to_bfloat16(const QwenvlInt4Weight* weight, int64_t first, int64_t count, uint16_t* y) {

@@ -1,5 +1,6 @@
 // Products of some rows of x with int4 weights, in integers as in products_int4.h, with rows of the weight in the lanes of the
 // vectors: a block of their inputs is transposed once for all rows of x, of which a pair of numbers is repeated in every lane.
+// Up to MOST that is faster than products_int4.h's way of many rows (one thread of a Zen 4).
 #pragma once
 
 #include "product_loops.h"
@@ -13,7 +14,11 @@ namespace QWENVL_ISA {
 // A lane holds NUMBERS inputs: its two words hold half of them each, the first four bits the first.
 class Int4Lanes : Int4Groups {
  public:
-  static constexpr int64_t MOST = W == 16 ? 32 : 16;
+#if defined(__AVX512VNNI__)
+  static constexpr int64_t MOST = 256;
+#else
+  static constexpr int64_t MOST = 32;
+#endif
 
   Int4Lanes(const QwenvlInt4Weight* w, const Operands& p)
       : Int4Groups(w),
@@ -23,17 +28,26 @@ class Int4Lanes : Int4Groups {
         x_(p.m * (blocks_ * BLOCK / 2 + blocks_ + segments_)),
         numbers_((int16_t*)x_.data),
         steps_(x_.data + p.m * blocks_ * BLOCK / 2),
-        sums_(steps_ + p.m * blocks_) {
-    for (int64_t m = 0; m < p.m; ++m) arrange(m);
-  }
+        sums_(steps_ + p.m * blocks_) {}
 
+  // Result as in product_loops.h: what is Gated has rows of the gate in the lanes of the first vector, of the other half in the
+  // second's.
+  template <class Result = Whole>
   void run() const {
+    constexpr int64_t COLUMNS = ROWS * Result::COLUMNS / Whole::COLUMNS;
 #pragma omp parallel num_threads(qwenvl_threads())
     {
+#pragma omp for schedule(static)
+      for (int64_t m = 0; m < operands_.m; ++m) arrange(m);
       const Scratch scales(2 * whole_groups(groups) * ROWS);
-      const int64_t parts = (operands_.n + ROWS - 1) / ROWS, threads = omp_get_num_threads();
-      const int64_t last = parts * (thread_index() + 1) / threads;
-      for (int64_t i = parts * thread_index() / threads; i < last; ++i) outputs(i * ROWS, scales.data);
+      const int64_t columns = Result::columns(operands_.n), parts = (columns + COLUMNS - 1) / COLUMNS;
+      const int64_t threads = omp_get_num_threads(), last = parts * (thread_index() + 1) / threads;
+      for (int64_t i = parts * thread_index() / threads; i < last; ++i) {
+        vfloat totals[MOST][V];
+        multiply<Result>(i * COLUMNS, least(COLUMNS, columns - i * COLUMNS), scales.data, totals);
+        for (int64_t m = 0; m < operands_.m; ++m)
+          finish(Result{}, totals[m], i * COLUMNS, least(COLUMNS, columns - i * COLUMNS), operands_.y + m * columns);
+      }
     }
   }
 
@@ -52,7 +66,7 @@ class Int4Lanes : Int4Groups {
 
   int64_t segment_end(int64_t i, int64_t last) const { return least(last, (i / weight->group + 1) * weight->group); }
 
-  void arrange(int64_t m) {
+  void arrange(int64_t m) const {
     vshort order;  // what is multiplied together: input t of a lane's first word and of its second
     for (int i = 0; i < GROUP; ++i) order[i] = i / NUMBERS * NUMBERS + i % 2 * (NUMBERS / 2) + i % NUMBERS / 2;
     for (int64_t block = 0, segment = 0; block < blocks_; ++block) {
@@ -72,14 +86,14 @@ class Int4Lanes : Int4Groups {
     }
   }
 
-  // Outputs j .. j + ROWS, as far as there are, of all rows of x; `scales` is for load_groups.
-  void outputs(int64_t j, float* scales) const {
+  // Columns first .. first + count of what all rows of x give, in lanes; `scales` is for load_groups.
+  template <class Result>
+  void multiply(int64_t first, int64_t count, float* scales, vfloat (*totals)[V]) const {
     const Operands& p = operands_;
     const int64_t tiles = (p.m + TILE - 1) / TILE, width = (p.m + tiles - 1) / tiles;
     int64_t rows[ROWS];
-    for (int64_t i = 0; i < ROWS; ++i) rows[i] = least(j + i, p.n - 1);
+    for (int64_t i = 0; i < ROWS; ++i) rows[i] = weight_row(Result{}, first, count, i);
     load_groups(rows, scales);
-    vfloat totals[MOST][V];
     Column columns[BLOCK / NUMBERS];
     for (int64_t block = 0, segment = 0; block < blocks_; ++block) {
       load_columns(rows, block, columns);
@@ -90,9 +104,25 @@ class Int4Lanes : Int4Groups {
         });
       segment = next;
     }
-    for (int64_t m = 0; m < p.m; ++m)
-      for (int64_t i = 0; i < least(ROWS, p.n - j); ++i)
-        p.y[m * p.n + j + i] = p.finish(totals[m][i / W][i % W], j + i);
+  }
+
+  // The weight's row in a lane; lanes after the last column repeat its row.
+  int64_t weight_row(Whole, int64_t first, int64_t count, int64_t lane) const { return first + least(lane, count - 1); }
+  int64_t weight_row(Gated, int64_t first, int64_t count, int64_t lane) const {
+    return lane / W * (operands_.n / 2) + first + least(lane % W, count - 1);
+  }
+
+  void finish(Whole, const vfloat* totals, int64_t first, int64_t count, float* y) const {
+    for (int64_t i = 0; i < count; ++i) y[first + i] = operands_.finish(totals[i / W][i % W], first + i);
+  }
+  void finish(Gated, const vfloat* totals, int64_t first, int64_t count, float* y) const {
+    vfloat gate = totals[0], up = totals[1];
+    for (int64_t i = 0; i < count; ++i) {
+      gate[i] = operands_.finish(gate[i], first + i);
+      up[i] = operands_.finish(up[i], operands_.n / 2 + first + i);
+    }
+    gate = silu(gate) * up;
+    count == W ? store(y + first, gate) : store_part(y + first, gate, count);
   }
 
   // Scales [group][ROWS], then zeros.

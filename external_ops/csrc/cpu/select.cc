@@ -122,7 +122,7 @@ extern "C" void qwenvl_linear_int4(const float* x, const QwenvlInt4Weight* weigh
 extern "C" void qwenvl_linear_int4_swiglu(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m,
                                           float* y) {
   const QwenvlCpuKernels& kernels = *qwenvl_cpu_kernels();
-  if (m > QWENVL_ROWS_FOR_ONEDNN && qwenvl_product(QWENVL_INT4, m) == QWENVL_PRODUCT_INTEGERS)
+  if (qwenvl_product(QWENVL_INT4, m) != QWENVL_PRODUCT_BFLOAT16)
     return in_order(x, *weight, m, [&](const float* x) { kernels.linear_int4_swiglu(x, weight, bias, m, y); });
   const std::unique_ptr<float[]> both(new float[m * weight->n]);
   qwenvl_linear_int4(x, weight, bias, m, both.get());
