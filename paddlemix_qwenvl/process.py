@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -16,12 +16,18 @@ def keep_freed_memory() -> None:
     An activation of a long prompt is tens of megabytes; taken from the system anew in every layer, its page faults cost a
     tenth of the prefill. Elsewhere than on glibc nothing happens.
     """
-    try:
+    with suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return
-    mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def give_back_freed_memory() -> None:
+    """Let glibc give the system the pages between what is in use, which were freed: after a large picture, whose activations leave
+    holes of 100 MB that fit nothing of a prompt's. It takes 9 ms, where the picture took seconds. Elsewhere nothing happens.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager

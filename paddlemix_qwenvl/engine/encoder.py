@@ -13,6 +13,9 @@ from paddlemix_qwenvl.engine.scheduler import Part
 from paddlemix_qwenvl.engine.sequence import Sequence
 from paddlemix_qwenvl.media import ContentCache
 from paddlemix_qwenvl.models.prompts import Media
+from paddlemix_qwenvl.process import give_back_freed_memory
+
+MANY_FEATURES = 256  # of a picture that leaves holes in the heap, of about 450 x 450 px
 
 
 class Encoder:
@@ -56,6 +59,8 @@ class Encoder:
         for each, features in zip(missing, made, strict=False):  # none of one that is not done
             sequence.features[each.key] = features
             self._features.put(each.key + salt, features, features.size * features.element_size())
+            if len(features) >= MANY_FEATURES and features.place.is_cpu_place():
+                give_back_freed_memory()
         sequence.clock.vision += perf_counter() - started
         sequence.clock.started = sequence.clock.started or started
         return not spares

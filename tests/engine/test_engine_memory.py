@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
+from paddlemix_qwenvl.engine import encoder
 from paddlemix_qwenvl.engine.runner import ModelRunner
 from paddlemix_qwenvl.models.prompts import Media, joined
 
@@ -52,3 +53,13 @@ def test_dtypes_that_are_copied(model, processor, dtype):
     wanted = model.generate(**inputs, max_new_tokens=4)[0]
     found = model.generate(**{**inputs, "pixel_values": inputs["pixel_values"].astype(dtype)}, max_new_tokens=4)[0]
     assert paddle.equal_all(found, wanted)
+
+
+@pytest.mark.parametrize("many, given_back", [(4, 1), (5, 0)])
+def test_a_large_picture_leaves_no_holes_behind(model, processor, monkeypatch, many, given_back):
+    """Freed memory goes back to the system once its four features are there."""
+    calls = []
+    monkeypatch.setattr(encoder, "MANY_FEATURES", many)
+    monkeypatch.setattr(encoder, "give_back_freed_memory", lambda: calls.append(many))
+    model.generate(**asked(processor, 1), max_new_tokens=1)
+    assert len(calls) == given_back
