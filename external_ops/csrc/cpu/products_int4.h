@@ -317,7 +317,8 @@ class Int4ManyRows : public IntegerProducts<Int8>, Int4Groups {
   int64_t depth() const { return depth_; }
   int64_t panel_size() const { return MICRO_COLUMNS + depth_ * MICRO_COLUMNS / 2; }
   void load_row(int64_t row, int64_t first, int64_t depth, float* to) const {
-    load_scales(row, first / weight->group, depth / segment_, to + DEPTH / 2);
+    for (int64_t i = 0; i < depth / segment_; i += W)
+      store(to + DEPTH / 2 + i, load_scales(row, first / weight->group + i));
     for (int64_t i = 0; i < depth; i += segment_) {
       const int middle = zero(row, (first + i) / weight->group);
       for (int64_t l = i; l < i + segment_; l += PIECE) widen_piece(at(row, first + l), middle, (int16_t*)to + l);
