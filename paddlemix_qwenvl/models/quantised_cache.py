@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import paddle
@@ -95,7 +96,7 @@ class Entry:
     def __init__(self, root: Path, folder: Path, config, quantization: str):
         parallel, self._folder, self._dtype, self._name = tensor_parallel(), folder, config.dtype, quantization
         device = paddle.get_device().partition(":")[0]
-        what = [os.path.realpath(folder), config.to_dict(), config.dtype, quantization, device]
+        what = [os.path.realpath(folder), _of_the_weights(config), config.dtype, quantization, device]
         content = json.dumps([*what, parallel.rank, parallel.degree], sort_keys=True, default=str)
         self._path = root / f"{folder.name}-{quantization}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
         self._weights = self._path / "weights"
@@ -171,6 +172,12 @@ class Entry:
             "source": source,
             "kept": {path.name: path.stat().st_size for path in _weight_files(kept)},
         }
+
+
+def _of_the_weights(config) -> dict:
+    """What a config says of a model's weights, the same whichever host's it is."""
+    names = {*(field.name for field in fields(config.model_fields)), *config.parts, "tie_word_embeddings"}
+    return {name: value for name, value in config.to_dict().items() if name in names}
 
 
 def _size(count: int) -> str:

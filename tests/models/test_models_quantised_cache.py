@@ -11,11 +11,13 @@ import paddle
 import pytest
 import quantised_files as files
 from filelock import FileLock
+from paddlenlp.transformers import PretrainedModel
 from test_parallel import on_all_ranks, ranks_of, together
 
 from paddlemix_qwenvl import Qwen2_5_VLForConditionalGeneration
 from paddlemix_qwenvl.errors import CheckpointError
 from paddlemix_qwenvl.models import quantised_cache
+from paddlemix_qwenvl.models.qwen2_5_vl import FAMILY
 
 MODEL = Qwen2_5_VLForConditionalGeneration
 CONFIG = hub_model.config(
@@ -72,6 +74,16 @@ def test_the_second_load_reads_what_was_kept(tmp_path, cache, caplog, quantizati
     assert len(caplog.records) == 1
     with pytest.raises(CheckpointError, match="not a readable safetensors file"):
         MODEL.from_pretrained(source, quantization=quantization, dtype="float16")
+
+
+def test_what_one_host_kept_is_read_by_another_and_by_none(cache, source):
+    """PaddleNLP's config has dozens of fields of its own."""
+    first = MODEL.from_pretrained(source, quantization="int4")
+    spoil(source)
+    core = FAMILY.load("model")
+    assert not issubclass(core, PretrainedModel) and issubclass(MODEL, PretrainedModel)
+    assert state(core.from_pretrained(source, quantization="int4")) == state(first)
+    assert len([*cache.iterdir()]) == 1
 
 
 def test_a_source_that_changed_is_quantised_anew(cache, source, caplog):
