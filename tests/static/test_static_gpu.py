@@ -75,6 +75,7 @@ def test_attention_in_graphs(flash_folder, processor, tmp_path, capability, by_f
             export(model, processor, tmp_path / "export", say=quiet)
     blocks, layers = len(model.visual.blocks), model.decoder.depth
     assert counts.played["flash_attn_unpadded"] == by_flash * (blocks + layers)
+    assert counts.played["variable_length_memory_efficient_attention"] == (not by_flash) * blocks
     assert counts.played["cached_attention"] == (not by_flash) * layers
     assert counts.played["qkv_decode_attention"] == layers
 
