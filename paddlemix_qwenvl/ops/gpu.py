@@ -341,7 +341,6 @@ def _describe(name: str) -> str:
     reason = refusal(name)
     if not reason:
         return "Paddle's own, on a GPU"
-    some = (
-        "pictures in float16 by Paddle's own, the rest " if name == "varlen_attention" and not _padded_refusal() else ""
-    )
+    has_padded = name == "varlen_attention" and not missing(name) and not _padded_refusal()
+    some = "pictures in float16 by Paddle's own, the rest " if has_padded else ""
     return f"{some}plain Paddle ({reason})"
