@@ -96,6 +96,17 @@ def test_prompts_by_flash_attention(flash_folder, processor, tmp_path, kernels):
             assert [answer.token_ids for answer in predictor.answer_all(batch, **GREEDY)] == expected
 
 
+def test_qwen_vl(qwen_vl, noise, tmp_path):
+    """Whose rotary base stretches with the prompt, and whose queries grow with their places."""
+    model, processor = qwen_vl
+    text, picture = "in <img>b</img> an er the in an er", noise(60, 90, 1)
+    inputs = processor(text=[text], images=[picture], padding=True, return_tensors="pd")
+    with card((8, 0), kernels=True):
+        export(model, processor, tmp_path / "export", say=quiet)
+        answer = load_export(tmp_path / "export").complete(text, [picture], **GREEDY)
+        assert answer.token_ids == model.generate(**inputs, **GREEDY)[0][0].tolist()
+
+
 def test_copies_of_a_step(flash_folder, processor, tmp_path):
     """One to the card for the graph and one for the draw; back come the tokens and their probabilities."""
     with card((8, 0), kernels=True):
