@@ -60,7 +60,7 @@ def cases(dtype: str) -> dict[str, tuple]:
         "linear_fp8": (x, Fp8Weight(*to_fp8(weight, None).values())),
         "encode_rotary_qk": (q, k, cos, sin),
         "qkv_transpose_split": (qkv, cos, sin, 8, 2),
-        "qkv_attention": (qkv, cos, sin, integers(0, 3, 7), 8, 2, True),
+        "qkv_attention": (qkv, cos, sin, integers(0, 3, 7), 4, 4, False),
         "qkv_write_cache": (qkv, cos, sin, *caches, integers(1, 2, 3, 20, 21, 40, 63), 8),
         "qkv_decode_attention": (qkv[:2], cos[:2], sin[:2], *caches, integers(35, 30), *rows[1:], 8),
         "varlen_attention": (q, k, k, integers(0, 3, 7), integers(0, 3, 7), True),

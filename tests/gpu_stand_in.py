@@ -251,6 +251,23 @@ class Own:
                 assert type(longest) is int and longest == max(np.diff(x.numpy()))
         return defined("varlen_attention")(*tensors, *bounds, causal, scale), None
 
+    def variable_length_memory_efficient_attention(
+        self, query, key, value, seq_lens, kv_seq_lens, mask, scale, causal, pre_cache_length
+    ):
+        tensors, lengths = (query, key, value), (seq_lens, kv_seq_lens)
+        assert query.dtype in HALVES and all(x.dtype == query.dtype and x.ndim == 4 for x in tensors)
+        assert query.dtype == paddle.float16 or self.capability >= (8, 0)
+        assert query.shape[-1] % 8 == 0 and query.shape[1] % key.shape[1] == 0
+        assert all(x.dtype == paddle.int32 and x.ndim == 2 and x.shape[1] == 1 for x in lengths)
+        assert mask is None and not causal and pre_cache_length == 0
+        q, k, v = (x.astype("float32") for x in tensors)
+        slots = paddle.arange(paddle.shape(key)[2], dtype="int32")
+        there, own = ((slots < x).unsqueeze(1) for x in (kv_seq_lens, seq_lens))
+        scores = paddle.matmul(q, k, transpose_y=True) * scale
+        weights = F.softmax(paddle.where(there.unsqueeze(2), scores, paddle.full([1], -np.inf)), axis=-1)
+        out = paddle.where(own.unsqueeze(-1), paddle.matmul(weights, v), paddle.full([1], np.nan))
+        return out.astype(query.dtype)
+
     def weight_quantize(self, x, algo, arch, group_size):
         arch = self._arch("weight_quantize", arch)
         assert algo == "weight_only_int8" and group_size == -1 and x.dtype in HALVES

@@ -27,6 +27,7 @@ FUNCTIONS = {
     "fused_matmul_bias": ("paddle.incubate.nn.functional",),
     "fused_rms_norm": ("paddle.incubate.nn.functional",),
     "swiglu": ("paddle.nn.functional", "paddle.incubate.nn.functional"),  # since 3.3, and before
+    "variable_length_memory_efficient_attention": ("paddle.incubate.nn.functional",),
     "weight_only_linear": ("paddle.nn.quant",),
     "weight_quantize": ("paddle.nn.quant",),
 }
@@ -83,6 +84,10 @@ def _tried(trial, device: str) -> str:
     return "" if error < 0.05 else f"Paddle's results are {error:.0%} off on this card"
 
 
+def _trains(x: Tensor) -> bool:
+    return paddle.in_dynamic_mode() and paddle.is_grad_enabled() and not x.stop_gradient
+
+
 def _numbers(*shape: int) -> Tensor:
     """Some float16 ones."""
     return paddle.arange(math.prod(shape), dtype="float32").sin().reshape(shape).astype("float16")
@@ -117,9 +122,11 @@ def swiglu(gate_up):
 
 def varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal=False, scale=None):
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    if not _has_flash(q):
-        return definitions.varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)
-    return _flash(q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)
+    if _has_flash(q):
+        return _flash(q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)
+    if cu_seqlens_q is cu_seqlens_k and not causal and _has_padded(q):
+        return _padded(q, k, v, cu_seqlens_q, scale)
+    return definitions.varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, causal, scale)
 
 
 def cached_attention(q, k_cache, v_cache, cu_seqlens, block_tables, lengths, kernel=None):
@@ -188,9 +195,39 @@ def _longest(cu_seqlens: Tensor) -> int | Tensor:
         return known
     longest = (cu_seqlens[1:] - cu_seqlens[:-1]).max()
     if not paddle.in_dynamic_mode():
-        return longest
+        return longest.astype("int64")
     cu_seqlens.longest = int(longest)
     return cu_seqlens.longest
+
+
+def _has_padded(q: Tensor) -> bool:
+    """What pictures on V100, T4 and RTX 20 have in place of flash attention."""
+    fits = q.dtype == paddle.float16 and q.shape[-1] % 8 == 0 and not _trains(q)
+    return fits and not _padded_refusal()
+
+
+def _padded_refusal() -> str:
+    if _paddle.variable_length_memory_efficient_attention is None:
+        return f"Paddle {paddle.__version__} has no variable_length_memory_efficient_attention"
+    return _tried(_try_padded, paddle.get_device())
+
+
+def _padded(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, scale: float) -> Tensor:
+    """Each segment alone, filled up to the longest one's length; what Paddle's kernel makes of what fills up is left out."""
+    begins, longest, tokens = cu_seqlens[:-1].astype("int64"), _longest(cu_seqlens), paddle.arange(q.shape[0])
+    rows = (begins.unsqueeze(-1) + paddle.arange(longest)).clip(max=q.shape[0] - 1)  # [B, longest]
+    segment = paddle.searchsorted(cu_seqlens[1:].astype("int64"), tokens, right=True)
+    places = segment * longest + tokens - begins.gather(segment)
+    shape = [-1, longest, q.shape[1], q.shape[2]]
+    q, k, v = (x.gather(rows.flatten()).reshape(shape).transpose([0, 2, 1, 3]) for x in (q, k, v))
+    lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).unsqueeze(-1)
+    out = _paddle.variable_length_memory_efficient_attention(q, k, v, lengths, lengths, scale=scale)
+    return out.transpose([0, 2, 1, 3]).flatten(0, 1).gather(places)
+
+
+def _try_padded() -> tuple[Tensor, Tensor]:
+    q, bounds = _numbers(8, 2, 64), paddle.to_tensor([0, 3, 8], dtype="int32")
+    return _padded(q, q, q, bounds, 0.125), definitions.varlen_attention(q, q, q, bounds, bounds, False, 0.125)
 
 
 def _try_flash() -> tuple[Tensor, Tensor]:
@@ -231,8 +268,7 @@ def _filled(x: Tensor, size: int) -> Tensor:
 def linear_int8(x, weight, bias=None, kernel=None):
     """By Paddle's kernel if the weight is arranged for it, else by the `kernel` in CUDA, which has no gradient."""
     if not weight.arranged:
-        trains = paddle.in_dynamic_mode() and paddle.is_grad_enabled() and not x.stop_gradient
-        fits = kernel is not None and not trains and weight.values.shape[1] % _BYTE_INPUTS == 0
+        fits = kernel is not None and not _trains(x) and weight.values.shape[1] % _BYTE_INPUTS == 0
         return (kernel if fits else definitions.linear_int8)(x, weight, bias)
     if x.dtype not in _HALVES:  # float32 sums beside float16
         x = x.clip(-_LARGEST, _LARGEST)
@@ -303,4 +339,8 @@ def _version(name: str, own: _Own) -> Version:
 
 def _describe(name: str) -> str:
     reason = refusal(name)
-    return f"plain Paddle ({reason})" if reason else "Paddle's own, on a GPU"
+    if not reason:
+        return "Paddle's own, on a GPU"
+    has_padded = name == "varlen_attention" and not missing(name) and not _padded_refusal()
+    some = "pictures in float16 by Paddle's own, the rest " if has_padded else ""
+    return f"{some}plain Paddle ({reason})"

@@ -28,6 +28,10 @@ run_all() {
     part "$PYTHON" tests/gpu_first_run.py parity
     part "$PYTHON" examples/demo/evaluate.py --dtype float32 --limit 100
     part "$PYTHON" examples/demo/evaluate.py --dtype bfloat16 --limit 100
+    folder=$(mktemp -d)
+    part "$PYTHON" -m paddlemix_qwenvl.cli export --model_path demo --output_path "$folder" --dtype bfloat16
+    part "$PYTHON" -m paddlemix_qwenvl.cli predict --model_path "$folder" --image_file examples/images/shapes.png --question "Locate the red square."
+    rm -r "$folder"
     for size in ${SIZES:-3B 7B}; do
         for how in "" "--no_cuda_graph" "--quantization int8" "--quantization int8 --no_cuda_graph"; do
             # shellcheck disable=SC2086

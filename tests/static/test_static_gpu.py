@@ -75,6 +75,7 @@ def test_attention_in_graphs(flash_folder, processor, tmp_path, capability, by_f
             export(model, processor, tmp_path / "export", say=quiet)
     blocks, layers = len(model.visual.blocks), model.decoder.depth
     assert counts.played["flash_attn_unpadded"] == by_flash * (blocks + layers)
+    assert counts.played["variable_length_memory_efficient_attention"] == (not by_flash) * blocks
     assert counts.played["cached_attention"] == (not by_flash) * layers
     assert counts.played["qkv_decode_attention"] == layers
 
@@ -93,6 +94,17 @@ def test_prompts_by_flash_attention(flash_folder, processor, tmp_path, kernels):
         for most in (512, 16):
             predictor.engine = Engine(predictor.runner, 64, max_num_batched_tokens=most)
             assert [answer.token_ids for answer in predictor.answer_all(batch, **GREEDY)] == expected
+
+
+def test_qwen_vl(qwen_vl, noise, tmp_path):
+    """Whose rotary base stretches with the prompt, and whose queries grow with their places."""
+    model, processor = qwen_vl
+    text, picture = "in <img>b</img> an er the in an er", noise(60, 90, 1)
+    inputs = processor(text=[text], images=[picture], padding=True, return_tensors="pd")
+    with card((8, 0), kernels=True):
+        export(model, processor, tmp_path / "export", say=quiet)
+        answer = load_export(tmp_path / "export").complete(text, [picture], **GREEDY)
+        assert answer.token_ids == model.generate(**inputs, **GREEDY)[0][0].tolist()
 
 
 def test_copies_of_a_step(flash_folder, processor, tmp_path):
