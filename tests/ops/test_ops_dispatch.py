@@ -14,6 +14,7 @@ import pytest
 from cpu_paths import FORCED_BY, PATHS, paths_of_this_cpu
 from numpy_ops import float64, int32, tensor
 from op_definitions import layer_norm, rms_norm
+from paddlemix_qwenvl_ops import INTERFACE
 from ways import PLAIN_ONLY, Way
 
 from paddlemix_qwenvl import ops
@@ -78,8 +79,11 @@ FULL = "HAS_CUDA = False\nrun = set_threads = print\nINTERFACE = {}\nOPERATIONS 
     "library, reason",
     [
         ("run = None\n", ""),
-        (FULL.format(2, {f"qwenvl_{name}" for name in KERNELS}), ""),
-        (FULL.format(6, {f"qwenvl_{name}" for name in KERNELS - {"write_cache_kv"}}), ", without write_cache_kv"),
+        (FULL.format(INTERFACE - 1, {f"qwenvl_{name}" for name in KERNELS}), ""),
+        (
+            FULL.format(INTERFACE, {f"qwenvl_{name}" for name in KERNELS - {"write_cache_kv"}}),
+            ", without write_cache_kv",
+        ),
     ],
     ids=["before it was counted", "another interface", "without an operation"],
 )
