@@ -2,7 +2,7 @@
 // bits of the weights, and sums of weights are kept in fixed point, so that no order of additions changes a result.
 //
 // A block has a part of a row. What depends on the whole row, its likeliest token, the next bits of a cut, the mass to draw
-// from, is left to the launch after the one that has looked at every part. Blocks return where a row's settings ask for nothing.
+// from, is left to the launch after the one that has looked at every part. Blocks return if a row's settings want nothing.
 #include "device.h"
 
 namespace qwenvl {
@@ -34,7 +34,6 @@ struct Bins {
 struct Cut {
   unsigned bits;  // its upper ones
   Mass left;      // of the limit, without the weights above all that begin with these bits
-  Mass above;     // what those add up to
 };
 
 struct State {  // of a row
@@ -196,12 +195,11 @@ __global__ void __launch_bounds__(BLOCK) survey(Batch a) {
 __device__ Cut refine(const Cut& cut, const Bins& bins, bool by_count) {
   __shared__ Cut refined;
   const int bin = BINS - 1 - threadIdx.x;  // from the top
-  const Mass mass = bins.masses[bin], own = by_count ? bins.counts[bin] : mass;
+  const Mass own = by_count ? bins.counts[bin] : bins.masses[bin];
   Mass all;
-  const Mass over = scan(own, all) - own, above = scan(mass, all) - mass;
+  const Mass over = scan(own, all) - own;
   // The zeros that are in no bin belong to the last one.
-  if (over < cut.left && (cut.left <= over + own || bin == 0))
-    refined = {cut.bits << BITS | bin, cut.left - over, cut.above + above};
+  if (over < cut.left && (cut.left <= over + own || bin == 0)) refined = {cut.bits << BITS | bin, cut.left - over};
   __syncthreads();
   return refined;
 }
@@ -211,27 +209,31 @@ __device__ Cut after(int round, const State& state) {
   return refine(state.cuts[round], state.bins[round], round < 3);
 }
 
-// What the weights that top-k keeps add up to.
+// What the weights that top-k keeps add up to: in each of its rounds those in the bins above the cut's, and last the cut's.
 __device__ Mass mass_of_top_k(const Row& row, const State& state) {
+  Mass own = state.bins[0].masses[threadIdx.x], all;
   if (row.cuts_count()) {
-    const Cut cut = after(2, state);
-    return cut.above + state.bins[2].masses[cut.bits % BINS];
+    const unsigned cut = after(2, state).bits;
+    own = 0;
+    for (int round = 0; round < 3; ++round) {
+      const unsigned bin = cut >> (2 - round) * BITS & (BINS - 1);
+      if (threadIdx.x > bin || (round == 2 && threadIdx.x == bin)) own += state.bins[round].masses[threadIdx.x];
+    }
   }
-  Mass all;
-  scan(state.bins[0].masses[threadIdx.x], all);
+  scan(own, all);
   return all;
 }
 
 // The cut that a round goes on with; after the last one the least weight that is kept. Top-p's is never below top-k's.
 __device__ Cut cut_before(int round, const Row& row, const State& state) {
   switch (round) {
-    case 0: return {0, 0, 0};
-    case 1: return refine({0, (Mass)row.how.top_k, 0}, state.bins[0], true);
+    case 0: return {0, 0};
+    case 1: return refine({0, (Mass)row.how.top_k}, state.bins[0], true);
     case 3: {
       const Mass share = (Mass)((double)row.how.top_p * (double)mass_of_top_k(row, state));
-      return refine({0, share > 1 ? share : 1, 0}, state.bins[0], false);
+      return refine({0, share > 1 ? share : 1}, state.bins[0], false);
     }
-    case ROUNDS: return row.cuts_mass() ? after(4, state) : row.cuts_count() ? after(2, state) : Cut{0, 0, 0};
+    case ROUNDS: return row.cuts_mass() ? after(4, state) : row.cuts_count() ? after(2, state) : Cut{0, 0};
     default: return after(round - 1, state);
   }
 }
