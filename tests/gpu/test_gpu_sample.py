@@ -155,10 +155,18 @@ def test_cuts_through_several_parts(machine):
     """Two equals in different parts are the third likeliest; what top-k leaves out counts no more for top-p."""
     logits = np.full(3 * PART, -np.inf)
     logits[[2 * PART + 9, 3, PART, 2 * PART, PART - 1]] = [3, 2, 1, 1, 0]
-    hows = [settings(top_k=2), settings(top_k=3), settings(top_p=0.83), settings(top_k=3, top_p=0.83)]
+    hows = [settings(top_k=2), settings(top_k=3), settings(top_p=0.83), settings(1, 3, 0.83), settings(1, 3, 0.86)]
     for uniform in (0.2, 0.28, 0.4):
         wanted = [sample_row(logits, how, np.float32(uniform)) for how in hows]
-        assert sample(machine, np.stack([logits] * 4), np.stack(hows), uniform) == wanted
+        assert sample(machine, np.stack([logits] * 5), np.stack(hows), uniform) == wanted
+
+
+def test_top_k_of_more_than_are_possible(machine):
+    """After a row whose cut was higher."""
+    logits = np.full((2, 40), -np.inf)
+    logits[:, [5, 9]] = [[0, -1], [0, -5]]
+    for top_p in (1, 0.9999):
+        assert sample(machine, logits, [settings(top_k=2, top_p=0.5), settings(1, 3, top_p)], 0.999) == [5, 9]
 
 
 def test_scratch_may_hold_anything(machine):
