@@ -294,10 +294,12 @@ class Sample(Case):
         return {"logits": logits, "settings": how, "uniform": torch.rand(8, device=DEVICE)}
 
     def outputs(self, x):
+        size = self.gpu.status("sample_scratch", None, *x["logits"].shape)
+        self.scratch = poisoned(size // 4, dtype=torch.float32)
         return [poisoned(8, dtype=torch.int64), poisoned(8, dtype=torch.float32)]
 
     def kernel(self, x, out):
-        self.run("sample", *x.values(), None, None, *x["logits"].shape, None, *out)
+        self.run("sample", *x.values(), None, None, *x["logits"].shape, self.scratch, *out)
 
     def torch(self, x):
         logits = x["logits"].double() / self.TEMPERATURE
@@ -309,6 +311,16 @@ class Sample(Case):
         cumulative = weights.cumsum(-1)
         tokens = (cumulative <= x["uniform"].double().unsqueeze(-1) * cumulative[:, -1:]).sum(-1)
         logs = x["logits"].log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        return [tokens, logs]
+
+
+class SampleLikeliest(Sample):
+    """the likeliest token of 151936, 8 rows"""
+
+    TEMPERATURE = 0
+
+    def torch(self, x):
+        logs, tokens = x["logits"].log_softmax(-1).max(-1)
         return [tokens, logs]
 
 
@@ -326,4 +338,5 @@ CASES = [
     DecodeLong,
     Decode7B,
     Sample,
+    SampleLikeliest,
 ]

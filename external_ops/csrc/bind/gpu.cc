@@ -182,11 +182,11 @@ std::vector<Tensor> qkv_decode_attention(const Tensor& qkv, const Tensor& cos, c
 std::vector<Tensor> sample(const Tensor& logits, const QwenvlSampling* settings, const Tensor& uniform,
                            const QwenvlTokenMarks* marks, const int32_t* allowed) {
   const Tensor in = as(logits, DataType::FLOAT32);
-  const int64_t batch = logits.shape()[0];
-  Tensor scratch = empty(marks ? logits.shape() : Shape{0}, DataType::FLOAT32, logits);
+  const int64_t batch = logits.shape()[0], vocabulary = logits.shape()[1];
+  Tensor scratch = empty({qwenvl_cuda_sample_scratch(marks, batch, vocabulary)}, DataType::UINT8, logits);
   Tensor drawn = empty({batch}, DataType::INT64, logits), logs = empty({batch}, DataType::FLOAT32, logits);
-  check(qwenvl_cuda_sample(in.data<float>(), settings, uniform.data<float>(), marks, allowed, batch, logits.shape()[1],
-                           scratch.data<float>(), drawn.data<int64_t>(), logs.data<float>(), stream_of(logits)),
+  check(qwenvl_cuda_sample(in.data<float>(), settings, uniform.data<float>(), marks, allowed, batch, vocabulary,
+                           scratch.data(), drawn.data<int64_t>(), logs.data<float>(), stream_of(logits)),
         "sample");
   return {drawn, logs};
 }

@@ -138,25 +138,38 @@ inline int threads_for(int64_t items, int most) {
   return whole < WARP ? WARP : whole > most ? most : (int)whole;
 }
 
+// The sum of `value` over this lane and those before it in its warp.
+template <class T>
+__device__ inline T scan_warp(T value) {
+  const int lane = threadIdx.x % WARP;
+  for (int step = 1; step < WARP; step *= 2) {
+    const T before = __shfl_up_sync(FULL, value, step);
+    if (lane >= step) value += before;
+  }
+  return value;
+}
+
 // The sum of `value` over this thread and those before it in its block; `total` becomes the whole block's.
 template <class T>
 __device__ inline T scan(T value, T& total) {
   __shared__ T sums[WARP];
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
-  for (int step = 1; step < WARP; step *= 2) {
-    const T before = __shfl_up_sync(FULL, value, step);
-    if (lane >= step) value += before;
-  }
+  value = scan_warp(value);
   __syncthreads();  // whoever still reads the sums of the last call
   if (lane == WARP - 1) sums[warp] = value;
   __syncthreads();
-  T offset = 0;
-  total = 0;
-  for (int w = 0; w < warps; ++w) {
-    if (w == warp) offset = total;
-    total += sums[w];
+  const T until = scan_warp(lane < warps ? sums[lane] : T(0));  // every warp for itself, without another barrier
+  total = __shfl_sync(FULL, until, WARP - 1);
+  return warp == 0 ? value : value + __shfl_sync(FULL, until, warp - 1);
+}
+
+template <class T>
+__device__ inline T largest_of_warp(T value) {
+  for (int step = WARP / 2; step > 0; step /= 2) {
+    const T other = __shfl_xor_sync(FULL, value, step);
+    value = other > value ? other : value;
   }
-  return value + offset;
+  return value;
 }
 
 // The largest `value` of the block, on every thread.
@@ -164,15 +177,11 @@ template <class T>
 __device__ inline T largest(T value) {
   __shared__ T tops[WARP];
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
-  for (int step = WARP / 2; step > 0; step /= 2) {
-    const T other = __shfl_xor_sync(FULL, value, step);
-    value = other > value ? other : value;
-  }
+  value = largest_of_warp(value);
   __syncthreads();
   if (lane == 0) tops[warp] = value;
   __syncthreads();
-  for (int w = 0; w < warps; ++w) value = tops[w] > value ? tops[w] : value;
-  return value;
+  return largest_of_warp(lane < warps ? tops[lane] : value);
 }
 
 }  // namespace cuda

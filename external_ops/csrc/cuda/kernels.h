@@ -62,12 +62,13 @@ int qwenvl_cuda_cached_attention(const void* q, const struct QwenvlKvCache* cach
                                  const int32_t* cu_q, int64_t tokens, int64_t heads, float scale, void* scratch,
                                  void* out, void* stream);
 
+// Bytes of scratch memory that the next one needs.
+int64_t qwenvl_cuda_sample_scratch(const struct QwenvlTokenMarks* marks, int64_t batch, int64_t vocabulary);
 // One token a row of logits [batch, vocabulary], by settings [batch], and the logarithm of its probability under softmax(logits).
-// marks, on the host with arrays on the device, may be null; with them scratch is [batch, vocabulary]. allowed may be null. Marks
-// of no row and no token are left out.
+// marks, on the host with arrays on the device, may be null, and so may allowed. Marks of no row and no token are left out.
 int qwenvl_cuda_sample(const float* logits, const struct QwenvlSampling* settings, const float* uniform,
                        const struct QwenvlTokenMarks* marks, const int32_t* allowed, int64_t batch, int64_t vocabulary,
-                       float* scratch, int64_t* tokens, float* log_probabilities, void* stream);
+                       void* scratch, int64_t* tokens, float* log_probabilities, void* stream);
 
 // y [rows, n] = x [rows, k] times the transposed weight, plus bias [n] if there is one; sums are float32. Reads the weight once
 // for up to QWENVL_FEW_CUDA_ROWS rows; has none for more. x has its columns in the weight's order.
