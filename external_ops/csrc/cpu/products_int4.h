@@ -126,7 +126,8 @@ class Int4FewRows : Int4Groups {
 
   explicit Int4FewRows(const QwenvlInt4Weight* w)
       : Int4Groups(w),
-        slot_(w->group % UNIT == 0 ? UNIT : w->group % (UNIT / 2) == 0 ? UNIT / 2 : PIECE),
+        slot_(slot_of(w->group)),
+        of_group_(w->group / slot_),
         slots_((w->k / slot_ + W - 1) / W * W),
         scales_(W * slots_ + W) {
     for (int i = 0; i < W; ++i) group_of_slot_[i] = i * slot_ / w->group;
@@ -180,23 +181,31 @@ class Int4FewRows : Int4Groups {
   template <int R, int M>
   INLINE void tile(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, int64_t first, int64_t last,
                    vfloat* sums) const {
-    if (slot_ == UNIT)
-      blocks<1, R, M>(j, apart, x, m, total, first, last, sums);
+    if (slot_ == LINE)
+      blocks<LINE / UNIT, 1, R, M>(j, apart, x, m, total, first, last, sums);
+    else if (slot_ == UNIT)
+      blocks<1, 1, R, M>(j, apart, x, m, total, first, last, sums);
     else if (UNIT / PIECE == 2 || slot_ > PIECE)
-      blocks<2, R, M>(j, apart, x, m, total, first, last, sums);
+      blocks<1, 2, R, M>(j, apart, x, m, total, first, last, sums);
     else
-      blocks<UNIT / PIECE, R, M>(j, apart, x, m, total, first, last, sums);
+      blocks<1, UNIT / PIECE, R, M>(j, apart, x, m, total, first, last, sums);
   }
 
  private:
   typedef uint16_t vwords __attribute__((vector_size(4 * W)));
-  static constexpr int64_t UNIT = 8 * W, BLOCK = IntegerLimits<Int8>::depth;
+  static constexpr int64_t UNIT = 8 * W, LINE = 128, BLOCK = IntegerLimits<Int8>::depth;  // LINE: of a line of the cache
   static constexpr int64_t AHEAD = 4096;  // bytes, to the second cache: the first has too few places for lines on their way
-  const int64_t slot_, slots_;            // inputs for which a register has one scale: a group, or a part of one
-  const Scratch scales_;                  // [count][R][slots_] from row first_ on
+  const int64_t slot_;              // inputs for which registers have one scale: a group, or a part of one
+  const int64_t of_group_, slots_;  // of a group, and of a row, whole vectors of them
+  const Scratch scales_;            // [count][R][slots_] from row first_ on
   int64_t first_ = 0;
-  vint group_of_slot_;                    // in a vector of slots whose first group begins there
+  vint group_of_slot_;              // in a vector of slots whose first group begins there
 
+  static int64_t slot_of(int64_t group) {
+    for (int64_t size : {LINE, UNIT, UNIT / 2})
+      if (group % size == 0) return size;
+    return PIECE;
+  }
   static int64_t blocks(int64_t k) { return (k + BLOCK - 1) / BLOCK; }
   float* steps_of(const float* arranged, int64_t total) const { return (float*)arranged + slots_ * total; }
   int16_t* numbers_of(const float* arranged, int64_t k, int64_t total) const {
@@ -211,14 +220,14 @@ class Int4FewRows : Int4Groups {
 
   // Of W slots from `slot` on.
   INLINE void load_slots(int64_t row, int64_t slot, vfloat& scale, vfloat& zero) const {
-    if (slot_ == weight->group) {
+    if (of_group_ == 1) {
       scale = load_scales(row, slot), zero = load_zeros(row, slot);
       return;
     }
-    const int64_t of_group = weight->group / slot_, group = slot / of_group;
-    if (W % of_group && of_group % W) {
+    const int64_t group = slot / of_group_;
+    if (W % of_group_ && of_group_ % W) {
       for (int64_t i = 0; i < W; ++i) {
-        const int64_t own = least((slot + i) / of_group, groups - 1);
+        const int64_t own = least((slot + i) / of_group_, groups - 1);
         scale[i] = this->scale(row, own), zero[i] = this->zero(row, own);
       }
       return;
@@ -235,8 +244,8 @@ class Int4FewRows : Int4Groups {
     return G == 1 ? splat(*slots) : __builtin_shuffle(load(slots), index);
   }
 
-  // `tile`, where a register holds G slots.
-  template <int G, int R, int M>
+  // `tile`, where U registers together hold a slot, or each holds G.
+  template <int U, int G, int R, int M>
   INLINE void blocks(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, int64_t first, int64_t last,
                      vfloat* sums) const {
     const int16_t* numbers = numbers_of(x, weight->k, total) + (first / UNIT * total + m) * UNIT;
@@ -250,22 +259,23 @@ class Int4FewRows : Int4Groups {
 #pragma GCC unroll 4
         for (int r = 0; r < R; r += TURNS) {
           __asm__("" : "+r"(numbers));  // x is read again: the registers are for totals
-          add_units<G, TURNS, M>(units + r * next, next, slot + r * slots_, numbers, totals + r);
+          add_units<U, G, TURNS, M>(units + r * next, next, slot + r * slots_, numbers, total * UNIT, totals + r);
         }
-        slot += G, numbers += total * UNIT;
+        slot += G, numbers += total * U * UNIT;
       };
       const int64_t size = least(BLOCK, last - block);
-      for (const uint8_t* const end = row + size / UNIT * (UNIT / 2); row < end; row += UNIT / 2) {
+      for (const uint8_t* const end = row + size / UNIT * (UNIT / 2); row < end; row += U * UNIT / 2) {
         multiply(row, stride);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r)
           if (total == M) __builtin_prefetch(row + r * stride + AHEAD, 0, 2);
       }
-      if (const int64_t left = size % UNIT) {
-        uint8_t parts[R][UNIT / 2] = {};
-        for (int r = 0; r < R; ++r) memcpy(parts[r], row + r * stride, left / 2);
-        multiply(parts[0], UNIT / 2);
-      }
+      if constexpr (U == 1)  // two are never cut, as a group has both
+        if (const int64_t left = size % UNIT) {
+          uint8_t parts[R][UNIT / 2] = {};
+          for (int r = 0; r < R; ++r) memcpy(parts[r], row + r * stride, left / 2);
+          multiply(parts[0], UNIT / 2);
+        }
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 3
@@ -273,27 +283,32 @@ class Int4FewRows : Int4Groups {
     }
   }
 
-  // Adds to totals what units of R of the weight's rows, `next` bytes apart, give. The rows take turns: none waits for its sums.
-  template <int G, int R, int M>
-  INLINE void add_units(const uint8_t* units, int64_t next, const float* slots, const int16_t* x, vfloat (*totals)[M]) const {
-    vwords words[R];
+  // Adds to totals what U units of R of the weight's rows, `next` bytes apart, give; x is `apart` from a unit to the next. The
+  // rows take turns: none waits for its sums.
+  template <int U, int G, int R, int M>
+  INLINE void add_units(const uint8_t* units, int64_t next, const float* slots, const int16_t* x, int64_t apart,
+                        vfloat (*totals)[M]) const {
     vint sums[R][M];
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      words[r] = load_as<vwords>(units + r * next);
-      __asm__("" : "+v"(words[r]));  // they are read once
-    }
-#pragma GCC unroll 4
-    for (int t = 0; t < 4; ++t)
+#pragma GCC unroll 2
+    for (int u = 0; u < U; ++u, units += UNIT / 2, x += apart) {
+      vwords words[R];
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        const vshort weights = (vshort)(t == 3 ? words[r] >> 12 : words[r] >> 4 * t & 15);
-#pragma GCC unroll 3
-        for (int l = 0; l < M; ++l) {
-          const vshort numbers = load_as<vshort>(x + l * UNIT + t * UNIT / 4);
-          sums[r][l] = t ? add_products(sums[r][l], weights, numbers) : products(weights, numbers);
-        }
+        words[r] = load_as<vwords>(units + r * next);
+        __asm__("" : "+v"(words[r]));  // they are read once
       }
+#pragma GCC unroll 4
+      for (int t = 0; t < 4; ++t)
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          const vshort weights = (vshort)(t == 3 ? words[r] >> 12 : words[r] >> 4 * t & 15);
+#pragma GCC unroll 3
+          for (int l = 0; l < M; ++l) {
+            const vshort numbers = load_as<vshort>(x + l * UNIT + t * UNIT / 4);
+            sums[r][l] = u || t ? add_products(sums[r][l], weights, numbers) : products(weights, numbers);
+          }
+        }
+    }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 3
