@@ -1,6 +1,7 @@
 // Products with int4 weights.
 #include "product_loops.h"
 #include "products_int4_lanes.h"
+#include "products_int4_many.h"
 
 namespace qwenvl {
 namespace QWENVL_ISA {

@@ -1,7 +1,8 @@
 // The ways through a product y [m, n] = x [m, k] times the transpose of a weight [n, k]. A few rows of x: each weight is read
 // once, in order. Many rows: they lie in the lanes of the vectors, so that weights need no reordering:
 //   y^T [n x m] = weight [n x k] x^T [k x m].
-// `Few` and `Many` know the weight and the arithmetic: RowMajor in linear.cc, products_bfloat16.h and products_int4.h.
+// `Few` and `Many` know the weight and the arithmetic: RowMajor in linear.cc, products_bfloat16.h, products_int4.h and
+// products_int4_many.h.
 #pragma once
 
 #include <type_traits>

@@ -1,6 +1,6 @@
 // Products of some rows of x with int4 weights, in integers as in products_int4.h, with rows of the weight in the lanes of the
 // vectors: a block of their inputs is transposed once for all rows of x, of which a pair of numbers is repeated in every lane.
-// Up to MOST that is faster than products_int4.h's way of many rows (one thread of a Zen 4).
+// Up to MOST that is faster than products_int4_many.h (one thread of a Zen 4).
 #pragma once
 
 #include "product_loops.h"
