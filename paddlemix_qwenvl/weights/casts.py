@@ -67,10 +67,10 @@ def on_cpu() -> bool:
 def as_tensor(buffer: np.ndarray):
     """A tensor whose memory is `buffer`; on a GPU, its copy there. The bits of bfloat16 become bfloat16.
 
-    Of what `paddle.Tensor` makes of an array, Paddle (3.3.1) keeps a list for ever. In 3.0 `paddle.empty` takes no device.
+    Of what `paddle.Tensor` makes, Paddle (3.3.1) keeps a list for ever.
     """
     import paddle
 
-    tensor = paddle.Tensor()
+    tensor = paddle.empty([0])  # which takes nothing anywhere
     tensor.value().get_tensor().set(np.asarray(buffer, order="C"), paddle.CPUPlace(), True)  # without a copy
     return tensor if on_cpu() else tensor._copy_to(paddle.framework._current_expected_place(), True)
