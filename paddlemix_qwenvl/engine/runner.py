@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddlemix_qwenvl.device import free_memory, to_device, to_device_together
+from paddlemix_qwenvl.device import free_memory, to_device_together
 from paddlemix_qwenvl.engine.sampling import Row
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.layers.kv_cache import KVCache
