@@ -67,6 +67,8 @@ struct QwenvlCpuKernels {
   void (*decode_attention)(const float* q, const struct QwenvlKvCache* cache, const struct QwenvlRows* rows,
                            int64_t heads, float scale, float* out);
 
+  // Rows of x up to which `linear` uses such a weight right from the registers it was widened in: to float32, int8 to integers.
+  int64_t (*few_rows)(enum QwenvlDtype weight);
   // y [m, n] = x [m, k] times the transpose of weight [n, k], times scales unless null, plus bias unless null.
   void (*linear)(const float* x, const void* weight, enum QwenvlDtype dtype, const float* scales, const float* bias,
                  int64_t m, int64_t k, int64_t n, float* y);
@@ -105,7 +107,7 @@ const char* qwenvl_cpu_isa(void);
 // (products_integer.h); or x as bfloat16 (products_bfloat16.h, or oneDNN), with sums in float32.
 enum QwenvlProduct { QWENVL_PRODUCT_FLOAT32 = 0, QWENVL_PRODUCT_INTEGERS = 1, QWENVL_PRODUCT_BFLOAT16 = 2 };
 enum {
-  QWENVL_FEW_ROWS = 8,         // rows of x for which a weight is used right from the register it was widened to float32 in
+  QWENVL_FEW_ROWS = 8,         // what few_rows of a kernel is where nothing else was measured to be faster
   QWENVL_ROWS_FOR_ONEDNN = 32  // more than which it multiplies faster in bfloat16 than the kernels
 };
 enum QwenvlProduct qwenvl_product(enum QwenvlDtype weight, int64_t rows);

@@ -88,6 +88,12 @@ void linear(const float* x, const void* weight, QwenvlDtype dtype, const float* 
   });
 }
 
+int64_t few_rows(QwenvlDtype dtype) {
+  int64_t rows = 0;
+  with_weight_format(dtype, [&](auto format) { rows = FewRows<decltype(format)>::MOST; });
+  return rows;
+}
+
 void linear_swiglu(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
                    int64_t m, int64_t k, int64_t n, float* y) {
   with_weight_format(dtype, [&](auto format) {

@@ -7,10 +7,22 @@
 namespace qwenvl {
 namespace QWENVL_ISA {
 
+// Rows of x that are few. With AVX2 rounding weights to integers takes longer than widening them for up to so many rows.
+template <class WeightFormat>
+constexpr int64_t FEW_ROWS = QWENVL_FEW_ROWS;
+#if defined(__AVX2__) && !defined(__AVX512F__)
+template <>
+constexpr int64_t FEW_ROWS<Bfloat16> = 24;
+template <>
+constexpr int64_t FEW_ROWS<Float16> = 24;
+template <>
+constexpr int64_t FEW_ROWS<Fp8> = 12;
+#endif
+
 template <class WeightFormat>
 struct Float32Products {
   typedef WeightFormat Format;
-  static constexpr int64_t MOST = QWENVL_FEW_ROWS;            // rows of x that are few
+  static constexpr int64_t MOST = FEW_ROWS<Format>;
   static constexpr int64_t DEPTH = 256;                      // inputs at a time
   static constexpr int64_t PANEL = DEPTH * MICRO_COLUMNS;    // floats that DEPTH inputs of MICRO_COLUMNS rows of x take
   static constexpr int64_t ROW = DEPTH;                      // floats that DEPTH inputs of a weight row take

@@ -115,7 +115,7 @@ template <class WeightFormat>
 struct IntegerProducts {
   typedef WeightFormat Format;
   typedef IntegerLimits<Format> Limits;
-  static constexpr int64_t MOST = W == 16 ? 32 : QWENVL_FEW_ROWS;  // rows of x that are few
+  static constexpr int64_t MOST = 32;  // rows of x that are few
   static constexpr int64_t DEPTH = Limits::depth;
   static constexpr int64_t PANEL = MICRO_COLUMNS + DEPTH * MICRO_COLUMNS / 2;  // scales, then pairs [depth / 2][columns]
   static constexpr int64_t ROW = DEPTH / 2 + 16;                               // numbers, then a scale

@@ -73,7 +73,7 @@ extern "C" QwenvlProduct qwenvl_product(QwenvlDtype dtype, int64_t m) {
   if (bfloat16 && kernels.bfloat16_products) return m > 1 ? QWENVL_PRODUCT_BFLOAT16 : QWENVL_PRODUCT_FLOAT32;
   if (by_onednn(dtype, m)) return QWENVL_PRODUCT_BFLOAT16;
   if (dtype == QWENVL_INT4) return kernels.int4_integers ? QWENVL_PRODUCT_INTEGERS : QWENVL_PRODUCT_FLOAT32;
-  if (kernels.integer_products && (int8 || m > QWENVL_FEW_ROWS)) return QWENVL_PRODUCT_INTEGERS;
+  if (kernels.integer_products && (int8 || m > kernels.few_rows(dtype))) return QWENVL_PRODUCT_INTEGERS;
   return QWENVL_PRODUCT_FLOAT32;
 }
 

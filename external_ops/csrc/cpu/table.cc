@@ -24,6 +24,7 @@ KERNEL(qkv_attention);
 KERNEL(attention_gradient);
 KERNEL(cached_attention);
 KERNEL(decode_attention);
+KERNEL(few_rows);
 KERNEL(linear);
 KERNEL(linear_swiglu);
 KERNEL(linear_int4);
@@ -52,9 +53,9 @@ constexpr int BFLOAT16_PRODUCTS = 0;
 extern const QwenvlCpuKernels kernels = {
     NAME(QWENVL_ISA), INTEGER_PRODUCTS, BFLOAT16_PRODUCTS, W > 4, rms_norm, layer_norm, swiglu, norm_gradient,
     swiglu_gradient, add_bias, column_sums, rotary, qkv_split, qkv_split_gradient, write_cache, qkv_write_cache,
-    varlen_attention, qkv_attention, attention_gradient, cached_attention, decode_attention, linear, linear_swiglu,
-    linear_int4, linear_int4_swiglu, int4_to_bfloat16, quantize, to_float32, to_bfloat16, widen_to_bfloat16, sample,
-    log_probability,
+    varlen_attention, qkv_attention, attention_gradient, cached_attention, decode_attention, few_rows, linear,
+    linear_swiglu, linear_int4, linear_int4_swiglu, int4_to_bfloat16, quantize, to_float32, to_bfloat16,
+    widen_to_bfloat16, sample, log_probability,
 };
 
 }  // namespace QWENVL_ISA
