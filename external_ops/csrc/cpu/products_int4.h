@@ -78,31 +78,44 @@ INLINE vint widen_words(const uint16_t* p) {
 #endif
 }
 
+// W scales.
+template <QwenvlDtype DTYPE>
+INLINE vfloat widen_scales(const void* scales, int64_t first) {
+  if constexpr (DTYPE == QWENVL_FLOAT32) return load((const float*)scales + first);
+  const uint16_t* const from = (const uint16_t*)scales + first;
+  return DTYPE == QWENVL_FLOAT16 ? widen_float16(from) : (vfloat)(widen_words(from) << 16);
+}
+
+// Calls f with scale_dtype as a constant.
+template <class F>
+INLINE auto with_scales(QwenvlDtype dtype, F f) {
+  if (dtype == QWENVL_FLOAT32) return f(std::integral_constant<QwenvlDtype, QWENVL_FLOAT32>{});
+  if (dtype == QWENVL_FLOAT16) return f(std::integral_constant<QwenvlDtype, QWENVL_FLOAT16>{});
+  return f(std::integral_constant<QwenvlDtype, QWENVL_BFLOAT16>{});
+}
+
 // Numbers of a row's groups, W at a time: from group `first` on, and after its last what comes next in memory, or zeros.
 struct Int4Groups : Int4Rows {
   using Int4Rows::Int4Rows;
 
+  // How many there are, of this row and the next ones.
+  int64_t left(int64_t row, int64_t first) const { return (weight->n - row) * groups - first; }
+
   INLINE vfloat load_scales(int64_t row, int64_t first) const {
-    float floats[W];
-    uint16_t halves[W];
-    if (weight->scale_dtype == QWENVL_FLOAT32) return load(whole_vector(weight->scales, row, first, floats));
-    const uint16_t* const from = whole_vector(weight->scales, row, first, halves);
-    return weight->scale_dtype == QWENVL_FLOAT16 ? widen_float16(from) : (vfloat)(widen_words(from) << 16);
+    return with_scales(weight->scale_dtype, [&](auto dtype) {
+      constexpr int64_t SIZE = dtype == QWENVL_FLOAT32 ? 4 : 2;
+      const void* from = (const char*)weight->scales + (row * groups + first) * SIZE;
+      char part[4 * W] = {};
+      if (left(row, first) < W) from = memcpy(part, from, left(row, first) * SIZE);
+      return widen_scales<dtype>(from, 0);
+    });
   }
   INLINE vfloat load_zeros(int64_t row, int64_t first) const {
-    uint8_t bytes[W];
     if (!weight->zeros) return splat(8.0f);
-    return __builtin_convertvector(widen_bytes(whole_vector(weight->zeros, row, first, bytes)), vfloat);
-  }
-
- private:
-  template <class Number>
-  INLINE const Number* whole_vector(const void* all, int64_t row, int64_t first, Number* part) const {
-    const int64_t start = row * groups + first, left = weight->n * groups - start;
-    const Number* const from = (const Number*)all + start;
-    if (left >= W) return from;
-    for (int i = 0; i < W; ++i) part[i] = i < left ? from[i] : 0;
-    return part;
+    const void* from = weight->zeros + row * groups + first;
+    uint8_t part[W] = {};
+    if (left(row, first) < W) from = memcpy(part, from, left(row, first));
+    return __builtin_convertvector(widen_bytes((const uint8_t*)from), vfloat);
   }
 };
 
@@ -120,52 +133,67 @@ class Int4FewRows : Int4Groups {
         slot_(slot_of(w->group)),
         of_group_(w->group / slot_),
         slots_((w->k / slot_ + W - 1) / W * W),
-        scales_(W * slots_ + W) {
+        scales_((W > STREAMS * MOST ? W : STREAMS * MOST) * slots_ + W) {
     for (int i = 0; i < W; ++i) group_of_slot_[i] = i * slot_ / w->group;
   }
   Int4FewRows(const Int4FewRows& other) : Int4FewRows(other.weight) {}
   using Int4Rows::prefetch;
 
-  // Of x: sums [slot / W][total][W], steps [block][total], numbers [unit][total][UNIT].
-  int64_t row_size(int64_t k) const { return slots_ + blocks(k) + (k + UNIT - 1) / UNIT * (UNIT / 2) + W; }
+  // Of x: steps and sums [slot / W][total][2][W], numbers [unit][total][UNIT].
+  int64_t row_size(int64_t k) const { return 2 * slots_ + (k + UNIT - 1) / UNIT * (UNIT / 2); }
   void arrange(const float* x, int64_t k, int64_t m, int64_t total, float* to) const {
-    for (int64_t slot = 0; slot < slots_; slot += W) store(to + slot * total + m * W, vfloat{});
+    for (int64_t slot = 0; slot < slots_; slot += W)
+      for (int64_t i = 0; i < 2; ++i) store(of_slots(to, slot, m, total) + i * W, vfloat{});
     for (int64_t first = 0; first < k; first += BLOCK) {
       int16_t numbers[BLOCK] = {};
       const int64_t size = least(BLOCK, k - first);
       const float step = round_block<Float32>(x + first, size, IntegerLimits<Int8>::x, numbers);
-      steps_of(to, total)[first / BLOCK * total + m] = step;
       for (int64_t i = 0; i < size; i += slot_) {
         const int64_t slot = (first + i) / slot_;
         int sum = 0;
         for (int64_t l = 0; l < slot_; ++l) sum += numbers[i + l];
-        to[slot / W * total * W + m * W + slot % W] = sum * step;
+        float* const own = of_slots(to, slot, m, total) + slot % W;
+        own[0] = step, own[W] = sum * step;
       }
       for (int64_t i = 0; i < size; i += UNIT) {
-        int16_t* unit = numbers_of(to, k, total) + ((first + i) / UNIT * total + m) * UNIT;
+        int16_t* unit = numbers_of(to, total) + ((first + i) / UNIT * total + m) * UNIT;
         for (int64_t l = 0; l < UNIT / 4; ++l)
           for (int64_t t = 0; t < 4; ++t) unit[t * (UNIT / 4) + l] = numbers[i + 4 * l + t];
       }
     }
   }
 
-  // Before the tiles of `count` times R rows, W at most: their scales, and what the zeros take off sums [count][R][total]. The
-  // rows are many because one would wait for its scales.
+  // Before the tiles of `count` times R rows, W at most: their scales times the steps of x, and what the zeros take off sums
+  // [count][R][total]. The rows are many because one would wait for its scales.
   template <int R>
   INLINE void start(int64_t j, int64_t count, int64_t apart, const float* x, int64_t total, vfloat* sums) {
     first_ = j;
     for (int r = 0; r < R; ++r) prefetch_groups(j + count + r * apart, count);
-    float* scales = scales_.data;
-    for (int64_t i = j; i < j + count; ++i)
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r, sums += total, scales += slots_)
-        for (int64_t slot = 0; slot < slots_; slot += W) {
-          vfloat scale, zero;
-          load_slots(i + r * apart, slot, scale, zero);
-          store(scales + slot, scale);
-          scale *= zero;
-          for (int64_t l = 0; l < total; ++l) sums[l] -= scale * load(x + slot * total + l * W);
-        }
+    auto make = [&](auto load) __attribute__((always_inline)) {
+      float* scales = scales_.data;
+      for (int64_t i = j; i < j + count; ++i)
+        for (int r = 0; r < R; ++r, sums += total, scales += total * slots_)
+          for (int64_t slot = 0; slot < slots_; slot += W) {
+            vfloat scale, zero;
+            load(i + r * apart, slot, scale, zero);
+            for (int64_t l = 0; l < total; ++l) {
+              const float* const own = of_slots(x, slot, l, total);
+              store(scales + l * slots_ + slot, scale * load_as<vfloat>(own));
+              sums[l] -= scale * zero * load_as<vfloat>(own + W);
+            }
+          }
+    };
+    if (of_group_ > 1 || left(j + count - 1 + (R - 1) * apart, slots_) < 0)
+      return make([&](int64_t row, int64_t slot, vfloat& scale, vfloat& zero) __attribute__((always_inline)) {
+        load_slots(row, slot, scale, zero);
+      });
+    with_scales(weight->scale_dtype, [&](auto dtype) __attribute__((always_inline)) {
+      const uint8_t* const zeros = weight->zeros;
+      make([&](int64_t row, int64_t slot, vfloat& scale, vfloat& zero) __attribute__((always_inline)) {
+        scale = widen_scales<dtype>(weight->scales, row * groups + slot);
+        zero = zeros ? __builtin_convertvector(widen_bytes(zeros + row * groups + slot), vfloat) : splat(8.0f);
+      });
+    });
   }
 
   // As Float32Products' `tile`, of rows j, j + apart, ...
@@ -173,13 +201,13 @@ class Int4FewRows : Int4Groups {
   INLINE void tile(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, int64_t first, int64_t last,
                    vfloat* sums) const {
     if (slot_ == LINE)
-      blocks<LINE / UNIT, 1, R, M>(j, apart, x, m, total, first, last, sums);
+      slots<LINE / UNIT, 1, R, M>(j, apart, x, m, total, first, last, sums);
     else if (slot_ == UNIT)
-      blocks<1, 1, R, M>(j, apart, x, m, total, first, last, sums);
+      slots<1, 1, R, M>(j, apart, x, m, total, first, last, sums);
     else if (UNIT / PIECE == 2 || slot_ > PIECE)
-      blocks<1, 2, R, M>(j, apart, x, m, total, first, last, sums);
+      slots<1, 2, R, M>(j, apart, x, m, total, first, last, sums);
     else
-      blocks<1, UNIT / PIECE, R, M>(j, apart, x, m, total, first, last, sums);
+      slots<1, UNIT / PIECE, R, M>(j, apart, x, m, total, first, last, sums);
   }
 
  private:
@@ -188,7 +216,7 @@ class Int4FewRows : Int4Groups {
   static constexpr int64_t AHEAD = 4096;  // bytes, to the second cache: the first has too few places for lines on their way
   const int64_t slot_;              // inputs for which registers have one scale: a group, or a part of one
   const int64_t of_group_, slots_;  // of a group, and of a row, whole vectors of them
-  const Scratch scales_;            // [count][R][slots_] from row first_ on
+  const Scratch scales_;            // [count][R][total][slots_] from row first_ on
   int64_t first_ = 0;
   vint group_of_slot_;              // in a vector of slots whose first group begins there
 
@@ -196,11 +224,11 @@ class Int4FewRows : Int4Groups {
     if (group % LINE == 0) return LINE;
     return group % UNIT == 0 ? UNIT : group % (UNIT / 2) == 0 ? UNIT / 2 : PIECE;
   }
-  static int64_t blocks(int64_t k) { return (k + BLOCK - 1) / BLOCK; }
-  float* steps_of(const float* arranged, int64_t total) const { return (float*)arranged + slots_ * total; }
-  int16_t* numbers_of(const float* arranged, int64_t k, int64_t total) const {
-    return (int16_t*)(steps_of(arranged, total) + (blocks(k) * total + W - 1) / W * W);
+  template <class Float>
+  static INLINE Float* of_slots(Float* arranged, int64_t slot, int64_t m, int64_t total) {
+    return arranged + (slot / W * total + m) * 2 * W;
   }
+  int16_t* numbers_of(const float* arranged, int64_t total) const { return (int16_t*)(arranged + 2 * slots_ * total); }
 
   INLINE void prefetch_groups(int64_t row, int64_t rows) const {
     const int64_t size = weight->scale_dtype == QWENVL_FLOAT32 ? 4 : 2;
@@ -236,48 +264,46 @@ class Int4FewRows : Int4Groups {
 
   // `tile`, where U registers together hold a slot, or each holds G.
   template <int U, int G, int R, int M>
-  INLINE void blocks(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, int64_t first, int64_t last,
-                     vfloat* sums) const {
-    const int16_t* numbers = numbers_of(x, weight->k, total) + (first / UNIT * total + m) * UNIT;
-    const float *steps = steps_of(x, total) + m, *slot = scales_.data + (j - first_) * R * slots_ + first / slot_;
+  INLINE void slots(int64_t j, int64_t apart, const float* x, int64_t m, int64_t total, int64_t first, int64_t last,
+                    vfloat* sums) const {
+    const int16_t* numbers = numbers_of(x, total) + (first / UNIT * total + m) * UNIT;
+    const float* slot = scales_.data + ((j - first_) * R * total + m) * slots_ + first / slot_;
     const uint8_t* row = at(j, first);
     const int64_t stride = apart * bytes;
-    for (int64_t block = first; block < last; block += BLOCK) {
-      vfloat totals[R][M] = {};
-      auto multiply = [&](const uint8_t* units, int64_t next) __attribute__((always_inline)) {
-        constexpr int TURNS = W == 16 && M < 3 ? R : 1;
+    vfloat totals[R][M] = {};
+    auto multiply = [&](const uint8_t* units, int64_t next) __attribute__((always_inline)) {
+      constexpr int TURNS = W == 16 && M < 3 ? R : 1;
 #pragma GCC unroll 4
-        for (int r = 0; r < R; r += TURNS) {
-          __asm__("" : "+r"(numbers));  // x is read again: the registers are for totals
-          add_units<U, G, TURNS, M>(units + r * next, next, slot + r * slots_, numbers, total * UNIT, totals + r);
-        }
-        slot += G, numbers += total * U * UNIT;
-      };
-      const int64_t size = least(BLOCK, last - block);
-      for (const uint8_t* const end = row + size / UNIT * (UNIT / 2); row < end; row += U * UNIT / 2) {
-        multiply(row, stride);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r)
-          if (total == M) __builtin_prefetch(row + r * stride + AHEAD, 0, 2);
+      for (int r = 0; r < R; r += TURNS) {
+        __asm__("" : "+r"(numbers));  // x is read again: the registers are for totals
+        add_units<U, G, TURNS, M>(units + r * next, next, slot + r * total * slots_, total * slots_, numbers, total * UNIT,
+                                  totals + r);
       }
-      if constexpr (U == 1)  // two are never cut, as a group has both
-        if (const int64_t left = size % UNIT) {
-          uint8_t parts[R][UNIT / 2] = {};
-          for (int r = 0; r < R; ++r) memcpy(parts[r], row + r * stride, left / 2);
-          multiply(parts[0], UNIT / 2);
-        }
+      slot += G, numbers += total * U * UNIT;
+    };
+    for (const uint8_t* const end = row + (last - first) / UNIT * (UNIT / 2); row < end; row += U * UNIT / 2) {
+      multiply(row, stride);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
-#pragma GCC unroll 3
-        for (int l = 0; l < M; ++l) sums[r * total + l] += totals[r][l] * steps[block / BLOCK * total + l];
+        if (total == M) __builtin_prefetch(row + r * stride + AHEAD, 0, 2);
     }
+    if constexpr (U == 1)  // two are never cut, as a group has both
+      if (const int64_t left = (last - first) % UNIT) {
+        uint8_t parts[R][UNIT / 2] = {};
+        for (int r = 0; r < R; ++r) memcpy(parts[r], row + r * stride, left / 2);
+        multiply(parts[0], UNIT / 2);
+      }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 3
+      for (int l = 0; l < M; ++l) sums[r * total + l] += totals[r][l];
   }
 
   // Adds to totals what U units of R of the weight's rows, `next` bytes apart, give; x is `apart` from a unit to the next. The
   // rows take turns: none waits for its sums.
   template <int U, int G, int R, int M>
-  INLINE void add_units(const uint8_t* units, int64_t next, const float* slots, const int16_t* x, int64_t apart,
-                        vfloat (*totals)[M]) const {
+  INLINE void add_units(const uint8_t* units, int64_t next, const float* slots, int64_t row_slots, const int16_t* x,
+                        int64_t apart, vfloat (*totals)[M]) const {
     vint sums[R][M];
 #pragma GCC unroll 2
     for (int u = 0; u < U; ++u, units += UNIT / 2, x += apart) {
@@ -303,7 +329,7 @@ class Int4FewRows : Int4Groups {
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 3
       for (int l = 0; l < M; ++l)
-        totals[r][l] += __builtin_convertvector(sums[r][l], vfloat) * spread<G>(slots + r * slots_);
+        totals[r][l] += __builtin_convertvector(sums[r][l], vfloat) * spread<G>(slots + r * row_slots + l * slots_);
   }
 };
 
