@@ -8,13 +8,14 @@ from options import DType
 
 
 def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeats: str) -> None:
+    import paddlemix_qwenvl  # noqa: F401, I001, prepares the process for Paddle
     import paddle
-    from paddlenlp.transformers import AutoModelForConditionalGeneration
-
-    import paddlemix_qwenvl  # noqa: F401, registers the model
+    from paddlemix_qwenvl.engine.generate import generating
+    from paddlemix_qwenvl.models.family import find_family
 
     arguments = {name: paddle.to_tensor(value) for name, value in np.load(inputs).items()}
-    load, model = loaded(lambda: AutoModelForConditionalGeneration.from_pretrained(folder, **DType(dtype).given()))
+    kind = generating(find_family(folder).load("model"))  # as commands and the server load, without PaddleNLP
+    load, model = loaded(lambda: kind.from_pretrained(folder, **DType(dtype).given()))
     count = int(tokens)
     runs = []
     for _ in range(int(repeats) + 1):

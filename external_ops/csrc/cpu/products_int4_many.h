@@ -51,7 +51,7 @@ class Int4ManyRows : public IntegerProducts<Int8>, Int4Groups {
   }
 
  private:
-  static constexpr int TILE = MICRO_ROWS / 2;
+  static constexpr int TILE = 6;  // of AVX2's registers sums of integers take all; the totals go to memory
   int64_t depth_, segment_;  // a segment: inputs of a block that share a scale
 
   template <int R, int N>
