@@ -11,7 +11,7 @@ def main(folder: str, inputs: str, dtype: str, threads: str, tokens: str, repeat
     import paddlemix_qwenvl  # noqa: F401, I001, prepares the process for Paddle
     import paddle
     from paddlemix_qwenvl.engine.generate import generating
-    from paddlemix_qwenvl.models.family import find_family
+    from paddlemix_qwenvl.models.auto import find_family
 
     arguments = {name: paddle.to_tensor(value) for name, value in np.load(inputs).items()}
     kind = generating(find_family(folder).load("model"))  # as commands and the server load, without PaddleNLP

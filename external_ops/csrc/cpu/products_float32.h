@@ -53,7 +53,12 @@ struct Float32Products {
     };
     x += m * GROUP;
     int64_t i = first;
-    for (; i + GROUP <= last; i += GROUP) step(w + i, apart, x + i * total);
+    for (; i + GROUP <= last; i += GROUP) {
+      step(w + i, apart, x + i * total);
+      if (W == 8 && total == M)
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) ask_ahead(w + i + r * apart);
+    }
     if (i < last) {
       typename Format::Type part[R][GROUP] = {};
       for (int r = 0; r < R; ++r) memcpy(part[r], w + r * apart + i, (last - i) * sizeof(*w));

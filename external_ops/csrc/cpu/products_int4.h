@@ -213,7 +213,6 @@ class Int4FewRows : Int4Groups {
  private:
   typedef uint16_t vwords __attribute__((vector_size(4 * W)));
   static constexpr int64_t UNIT = 8 * W, LINE = 128, BLOCK = IntegerLimits<Int8>::depth;  // LINE: of a line of the cache
-  static constexpr int64_t AHEAD = 4096;  // bytes, to the second cache: the first has too few places for lines on their way
   const int64_t slot_;              // inputs for which registers have one scale: a group, or a part of one
   const int64_t of_group_, slots_;  // of a group, and of a row, whole vectors of them
   const Scratch scales_;            // [count][R][total][slots_] from row first_ on
@@ -285,7 +284,7 @@ class Int4FewRows : Int4Groups {
       multiply(row, stride);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
-        if (total == M) __builtin_prefetch(row + r * stride + AHEAD, 0, 2);
+        if (total == M) ask_ahead(row + r * stride);
     }
     if constexpr (U == 1)  // two are never cut, as a group has both
       if (const int64_t left = (last - first) % UNIT) {

@@ -156,9 +156,13 @@ struct IntegerProducts {
       };
       const int64_t end = least(last, block + DEPTH);
       int64_t i = block;
-      for (; i + CHAINS * GROUP <= end; i += CHAINS * GROUP)
+      for (; i + CHAINS * GROUP <= end; i += CHAINS * GROUP) {
 #pragma GCC unroll 2
         for (int c = 0; c < CHAINS; ++c) step(c, w + i + c * GROUP, apart, groups + (i + c * GROUP) * total);
+        if (W == 8 && total == M)
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) ask_ahead(w + i + r * apart);
+      }
       for (; i + GROUP <= end; i += GROUP) step(0, w + i, apart, groups + i * total);
       if (i < end) {
         int8_t part[R][GROUP] = {};
