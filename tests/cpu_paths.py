@@ -63,7 +63,7 @@ def product_error(product: str, dtype: str, x, weight) -> np.ndarray:
     )
 
 
-def split_error(model, dtype: str, rows: int, logits) -> float:
+def split_error(model, dtype: str, rows: int, logits, patches: int = 0) -> float:
     """By how much (root mean square) logits of int8 weights split over ranks may differ from those of one process.
 
     The weights are the same, but activations are rounded elsewhere: blocks of integers begin where a rank's part of a row does, and
@@ -71,12 +71,13 @@ def split_error(model, dtype: str, rows: int, logits) -> float:
     rounding of its own numbers, at random: `ROUNDING` over the square root of 3 times the result, and for integers four times
     that, as the largest number of a block is to the others' root mean square, of x and of the weights. Of the products that follow
     each other through the residual stream the errors add up in quadrature, and both sides are rounded. Layers that keep the model's
-    dtype multiply in their own way: the coarser of the two counts.
+    dtype multiply in their own way, and so does a vision tower with its rows, `patches`: the coarsest counts.
     """
     from paddlemix_qwenvl.layers.linear import Linear
 
     products = sum(isinstance(layer, Linear) for layer in model.sublayers())
-    each = max(_rounding(running_product(name, rows), name) for name in (dtype, model.config.dtype))
+    ways = [(name, count) for name in (dtype, model.config.dtype) for count in (rows, patches or rows)]
+    each = max(_rounding(running_product(name, count), name) for name, count in ways)
     float32 = 2**-20  # of norms, attention and sums
     return (each + float32) * (2 * products) ** 0.5 * float(np.sqrt(np.mean(np.square(logits))))
 

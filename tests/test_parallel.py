@@ -253,7 +253,7 @@ def test_int8_weights_are_those_of_one_rank(tmp_path, degree):
     wanted = whole(**given).logits.numpy()
     ranks = ranks_of(degree)
     models = together(ranks, lambda _: load(), ranks)
-    error = split_error(whole, "int8", given["input_ids"].size, wanted)
+    error = split_error(whole, "int8", given["input_ids"].size, wanted, len(given["pixel_values"]))
     for logits in on_all_ranks(models, lambda model: model(**given).logits.numpy()):
         assert_split_alike(logits, wanted, error)
     for path in ("model.layers.0.self_attn.o_proj", "model.layers.0.mlp.down_proj", "visual.blocks.0.mlp.down_proj"):

@@ -45,7 +45,9 @@ def int8_alone(folder) -> tuple:
     """The logits of one process with int8 weights, and by how much those of ranks may differ."""
     model = cases.int8_model(folder)
     logits = cases.image_logits(model, folder)
-    return logits, split_error(model, "int8", logits.shape[1], logits)
+    with np.load(folder / "image.npz") as file:
+        patches = len(file["pixel_values"])
+    return logits, split_error(model, "int8", logits.shape[1], logits, patches)
 
 
 def launch(folder: Path, degree: int) -> list[dict]:
