@@ -10,7 +10,7 @@ from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
 
 # Counts up whenever what an operation takes or gives changes: `paddlemix_qwenvl.ops.compiled` asks for the same number. What is
 # not among OPERATIONS it misses by itself.
-INTERFACE = 7
+INTERFACE = 8
 _LIBRARY = str(Path(__file__).with_name("_ops.so"))
 
 OPERATIONS = frozenset(load_op_meta_info_and_register_op(_LIBRARY))
@@ -21,6 +21,9 @@ except ImportError:  # it was built without Python's headers
     _ops = None
 # The same as functions (*inputs, *attributes) by their names, for tensors that are there and of which no gradient is asked.
 DIRECT = {name: getattr(_ops, name) for name in OPERATIONS if hasattr(_ops, name)}
+# record(given, constant), recorded(result) -> recording or None, play(recording, given) -> result: csrc/bind/recording.h.
+# tensors(*arrays) -> list of those on the CPU. None of them without Python's headers.
+record, recorded, play, tensors = (getattr(_ops, name, None) for name in ("record", "recorded", "play", "tensors"))
 _c = ctypes.CDLL(_LIBRARY)
 _c.qwenvl_cpu_isa.restype = ctypes.c_char_p
 

@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 
 from paddlemix_qwenvl.device import free_memory, to_device_together
+from paddlemix_qwenvl.engine.repeats import Repeats
 from paddlemix_qwenvl.engine.sampling import Row
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.layers.kv_cache import KVCache
@@ -157,6 +158,7 @@ class ModelRunner(Runner):
         )
         super().__init__(facts)
         self.model = model
+        self._repeats = Repeats(model)
 
     def encode(self, media: Sequence[Media]) -> list:
         """As in `Runner`."""
@@ -180,4 +182,6 @@ class ModelRunner(Runner):
             tensors["ntk_alpha"] = None
         joined = paddle.concat(features) if features else None
         with paddle.no_grad():
-            return self.model.step(self._cache, **tensors, features=joined)
+            return self.model.step(
+                self._cache, **tensors, features=joined, repeat=self._repeats if inputs.decoding else None
+            )

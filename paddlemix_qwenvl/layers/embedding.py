@@ -87,4 +87,5 @@ class ParallelLMHead(Linear):
             embedding.share(self)
 
     def forward(self, x):
-        return self.parallel.all_gather(self.product(x, None), self.sizes).astype("float32")
+        scores = self.parallel.all_gather(self.product(x, None), self.sizes)
+        return scores if scores.dtype == paddle.float32 else scores.astype("float32")

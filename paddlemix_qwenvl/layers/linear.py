@@ -10,11 +10,11 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import paddle
 from paddle import nn
 
-from paddlemix_qwenvl import ops
-from paddlemix_qwenvl.layers.formats import Dense, Format, quantization, take
+from paddlemix_qwenvl.layers.formats import Block, Dense, Format, quantization, take
 from paddlemix_qwenvl.layers.parameter import Piece, whole
 from paddlemix_qwenvl.parallel import tensor_parallel
 
@@ -108,16 +108,19 @@ class MergedColumnParallelLinear(Linear):
         self._make(in_features, row, weight, biases if bias else None)
 
     def part(self, x, first: int, last: int, count: int):
-        """Of each layer's product, `count` equal parts of its outputs, those from `first` to `last`; the weight is dense."""
+        """Of each layer's product, `count` equal parts of its outputs, from `first` to `last`; the weight is dense or int8."""
         ends = itertools.accumulate(self._heights)
         rows = [
             slice(end - height + height * first // count, end - height + height * last // count)
             for end, height in zip(ends, self._heights, strict=True)
         ]
-        weight = paddle.concat([self.weight[some] for some in rows])
-        return ops.linear(
-            x, weight, self.bias if self.bias is None else paddle.concat([self.bias[some] for some in rows])
-        )
+
+        def of_rows(tensor):
+            return None if tensor is None else paddle.concat([tensor[some] for some in rows])
+
+        names = self.format.arrays(self.weight.shape, np.dtype(np.float32))
+        part = Block(self.format, {name: of_rows(getattr(self, name)) for name in names})
+        return self.format.product(part, x, of_rows(self.bias))
 
 
 class GatedLinear(MergedColumnParallelLinear):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from paddlemix_qwenvl.models.pretrained import LoadableModel
 from paddlemix_qwenvl.models.prompts import check_mask, check_vocabulary
 
 IGNORED = -100
+Repeat = Callable[[Callable[[], paddle.Tensor], Sequence[paddle.Tensor]], paddle.Tensor]  # as `engine.repeats.Repeats`
 
 
 @dataclass
@@ -155,6 +156,7 @@ class DecoderModel(LoadableModel):
         features=None,
         source=None,
         decoding: bool = False,
+        repeat: Repeat | None = None,
     ):
         """New tokens of some sequences, the one function that generation calls.
 
@@ -171,6 +173,7 @@ class DecoderModel(LoadableModel):
             features: `[F, hidden]`, of images and videos; None for none.
             source: int64 `[T]`, where each token's embedding comes from: `t` for its own, `T + f` for feature `f`.
             decoding: each row has one new token.
+            repeat: does what lies between embeddings and logits; None for doing it here.
 
         Returns:
             float32 `[R, vocab]`.
@@ -182,8 +185,15 @@ class DecoderModel(LoadableModel):
         embeddings = self.get_input_embeddings()(ids)
         if features is not None:
             embeddings = paddle.concat([embeddings, features.astype(embeddings.dtype)]).index_select(source)
-        hidden = self.decoder(embeddings, context)
-        return self.lm_head(hidden if decoding else hidden.index_select(wanted))
+
+        def logits():
+            hidden = self.decoder(embeddings, context)
+            return self.lm_head(hidden if decoding else hidden.index_select(wanted))
+
+        if repeat is None or scale is not None:
+            return logits()
+        tensors = embeddings, cos, sin, lengths, block_tables, slot_mapping, *cache.keys, *cache.values
+        return repeat(logits, tensors)
 
     def unpadded(self, input_ids, attention_mask):
         """Of a padded batch the mask `[B, S]`, and of its real tokens the places `[T]`, row bounds `[B + 1]` and ids `[T]`.

@@ -199,8 +199,9 @@ class LoadableModel(nn.Layer):
     def quantize(self, quantization: str) -> None:
         """Hold weights in fewer bits, as in `from_pretrained`.
 
-        Most of the vision tower, a third of its weights, keeps its dtype: it would add four tenths to int8's error
-        (docs/benchmarks.md). The model can then not be trained.
+        In int8 and fp8 a third of the vision tower's weights, all but its MLPs, keep their dtype: they would add four tenths to
+        int8's error (docs/benchmarks.md). Beside int4, whose own error is many times that, they are int8 as its MLPs and the head.
+        The model can then not be trained.
         """
         for layer, name in self.quantizable(quantization).items():
             if layer.format == Dense():
@@ -211,11 +212,15 @@ class LoadableModel(nn.Layer):
         tower = reduce(getattr, self.vision_path.split("."), self)
         mlps = [layer for mlp in tower.sublayers() if isinstance(mlp, self.vision_mlp) for layer in mlp.sublayers()]
         inside, mlps = ({id(layer) for layer in layers} for layers in (tower.sublayers(), mlps))
+        kept = set() if quantization == Int4.name else inside - mlps
         found: dict[Linear, str] = {}
         for layer in self.sublayers():
-            if isinstance(layer, Linear) and id(layer) not in inside - mlps:
-                sensitive = id(layer) in mlps or isinstance(layer, ParallelLMHead)
-                found[layer] = Int8.name if sensitive and quantization == Int4.name else quantization
+            if (
+                not isinstance(layer, Linear) or id(layer) in kept or len(layer.pieces[0].shape) > 2
+            ):  # files have convolutions
+                continue
+            sensitive = id(layer) in inside or isinstance(layer, ParallelLMHead)
+            found[layer] = Int8.name if sensitive and quantization == Int4.name else quantization
         return found
 
     def quantized_as_read(self, quantization: str) -> Callable[[str], None]:

@@ -14,7 +14,7 @@ from . import definitions
 from .int8 import Int8Weight
 from .version import Version
 
-INTERFACE = 7
+INTERFACE = 8
 if getattr(library, "INTERFACE", 1) != INTERFACE:
     raise ImportError("it was built from another version of external_ops")
 

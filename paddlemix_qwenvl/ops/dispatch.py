@@ -48,6 +48,11 @@ _compiled, _reason = _load_compiled()
 use_threads()
 
 
+def compiled_library():
+    """The module `paddlemix_qwenvl_ops` where its operations are used, else None."""
+    return None if _compiled is None else _compiled.library
+
+
 def _on_gpus() -> dict[str, Version] | None:
     """The fast versions for tensors on a GPU, None where Paddle has no CUDA or plain Paddle is asked for."""
     if not paddle.is_compiled_with_cuda() or _mode() == "reference":

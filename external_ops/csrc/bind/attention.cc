@@ -134,16 +134,21 @@ std::vector<Tensor> cached_attention(const Tensor& q, const Tensor& k_cache, con
   return {narrow(out, q)};
 }
 
+// `out` is q's shape, or the same numbers otherwise.
+Tensor attend(const Tensor& q, const Cached& cached, float scale, const Shape& out) {
+  const Tensor queries = wide(q);
+  Tensor y = empty(out, DataType::FLOAT32, q);
+  qwenvl_cpu_kernels()->decode_attention(queries.data<float>(), &cached.cache, &cached.rows, q.shape()[1], scale,
+                                         y.data<float>());
+  return narrow(y, q);
+}
+
 std::vector<Tensor> decode_attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
                                      const Tensor& block_tables, const Tensor& lengths, float scale) {
   const Cached cached(q, k_cache, v_cache, block_tables, lengths);
   PD_CHECK(q.shape()[0] == cached.rows.count, "q has ", q.shape()[0], " rows and block_tables ", cached.rows.count);
   QWENVL_IF_ON_GPU(q, {gpu::attention(q, k_cache, cached.cache, cached.rows, paddle::none, scale)});
-  const Tensor queries = wide(q);
-  Tensor out = empty(q.shape(), DataType::FLOAT32, q);
-  qwenvl_cpu_kernels()->decode_attention(queries.data<float>(), &cached.cache, &cached.rows, q.shape()[1], scale,
-                                         out.data<float>());
-  return {narrow(out, q)};
+  return {attend(q, cached, scale, q.shape())};
 }
 
 std::vector<Tensor> qkv_decode_attention(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k_cache,
@@ -157,7 +162,7 @@ std::vector<Tensor> qkv_decode_attention(const Tensor& qkv, const Tensor& cos, c
   QWENVL_IF_ON_GPU(qkv, gpu::qkv_decode_attention(qkv, cos, sin, k_cache, cached.cache, slot_mapping, cached.rows,
                                                   num_heads, scale));
   const Tensor q = qkv_write_cache(qkv, cos, sin, k_cache, v_cache, slot_mapping, num_heads)[0];
-  return {paddle::reshape(decode_attention(q, k_cache, v_cache, block_tables, lengths, scale)[0], {rows, num_heads * head_dim})};
+  return {attend(q, cached, scale, {rows, num_heads * head_dim})};
 }
 
 std::vector<Shape> varlen_attention_shape(Shape q, Shape, Shape, Shape, Shape) { return {q}; }

@@ -11,6 +11,7 @@
 
 #include "../cpu/kernels.h"
 #include "paddle/phi/api/all.h"
+#include "recording.h"
 #ifdef QWENVL_PYTHON
 #include "direct.h"
 #else
@@ -57,7 +58,10 @@ inline void expect_tables(const Tensor& cos, const Tensor& sin, int64_t tokens, 
 inline Tensor wide(const Tensor& x) {
   PD_CHECK(x.is_cpu(), "this op of paddlemix_qwenvl_ops has a kernel for the CPU only here, and the tensor is on ",
            x.place());
-  return x.dtype() == DataType::FLOAT32 ? x : x.cast(DataType::FLOAT32);
+  if (x.dtype() == DataType::FLOAT32) return x;
+  const auto cast = [&] { return x.cast(DataType::FLOAT32); };
+  Recording* const recording = Recording::current();
+  return recording && recording->is_constant(x) ? recording->made(false, cast) : cast();
 }
 inline OptionalTensor wide(const OptionalTensor& x) { return x ? OptionalTensor(wide(*x)) : x; }
 inline const float* data(const OptionalTensor& x) { return x ? x->data<float>() : nullptr; }
@@ -65,7 +69,7 @@ inline const float* data(const OptionalTensor& x) { return x ? x->data<float>() 
 // On the CPU a large tensor lies in a plain block of the C library's, which the next of its size takes over once it is
 // freed. Paddle asks for an alignment of 4096, for which glibc (2.36) looks for a hole that is larger by as much than the
 // tensor, and so than the hole its like has left: with that the heap grew from prompt to prompt.
-inline Tensor empty(const Shape& shape, DataType dtype, const Tensor& like) {
+inline Tensor fresh(const Shape& shape, DataType dtype, const Tensor& like) {
   constexpr size_t LARGE = 1 << 20, ALIGNMENT = 64;
   size_t bytes = phi::SizeOf(dtype);
   for (int64_t size : shape) bytes *= size;
@@ -74,6 +78,11 @@ inline Tensor empty(const Shape& shape, DataType dtype, const Tensor& like) {
   PD_CHECK(block, "no memory for a tensor of ", bytes, " bytes");
   void* const data = (void*)(((size_t)block + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
   return paddle::from_blob(data, shape, dtype, phi::DataLayout::NCHW, like.place(), [block](void*) { free(block); });
+}
+// One whose numbers are all written next. Of a recording that is played it is the one that was made first.
+inline Tensor empty(const Shape& shape, DataType dtype, const Tensor& like) {
+  Recording* const recording = Recording::current();
+  return recording ? recording->made(true, [&] { return fresh(shape, dtype, like); }) : fresh(shape, dtype, like);
 }
 // A gradient that reaches an op: float32, zeros for an output that nothing depends on.
 inline Tensor arriving(const Tensor& gradient, const Shape& shape, const Tensor& like) {

@@ -8,8 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "paddle/phi/api/all.h"
-#include "paddle/utils/optional.h"
+#include "recording.h"
 
 namespace paddle {
 namespace pybind {  // as in paddle/utils/pybind.h, which takes pybind11 in
@@ -20,8 +19,6 @@ PyObject* ToPyObject(const Tensor& value, bool return_py_none_if_not_initialize)
 
 namespace qwenvl {
 namespace direct {
-
-using paddle::Tensor;
 
 inline Tensor whole(PyObject* object, int position) {
   Tensor& x = paddle::pybind::CastPyArg2Tensor(object, position);
@@ -85,6 +82,8 @@ PyObject* call(R (*operation)(P...), PyObject* const* given, std::index_sequence
       operation(std::get<I>(arguments).value...);
     else
       outputs = operation(std::get<I>(arguments).value...);
+    if (Recording* const recording = Recording::current())
+      recording->add(std::make_unique<RecordedCall<R, P...>>(operation, std::get<I>(arguments).value...));
   }
   PyObject* const list = PyList_New(0);
   auto add = [&](PyObject* object) {

@@ -24,6 +24,7 @@ struct Operands {
 };
 
 constexpr int STREAMS = 4;             // weight rows read side by side, far apart: memory is faster in several streams
+constexpr int64_t PARTS = 8;           // of a product, for each thread: one that is held up takes fewer
 constexpr int64_t STRIP = 144;         // weight rows that are widened together: a multiple of every MICRO_ROWS
 constexpr int64_t ROWS_AT_ONCE = 1024;
 constexpr int64_t LARGE_PANEL = 8192;  // floats; while a larger one is multiplied by, the next comes by itself
@@ -82,14 +83,17 @@ void few_rows(const Few& shared, const Operands& p) {
   Scratch x(p.m * shared.row_size(p.k));
   for (int64_t m = 0; m < p.m; ++m) shared.arrange(p.x + m * p.k, p.k, m, p.m, x.data);
   const int64_t together = STREAMS * p.m < W ? W / (STREAMS * p.m) : 1;
+  const int64_t parts = least(PARTS * qwenvl_threads(), (p.n + STREAMS * W - 1) / (STREAMS * W));
 #pragma omp parallel num_threads(qwenvl_threads())
   {
     Few few = shared;  // which may hold weights that it has widened
-    const int64_t threads = omp_get_num_threads(), first = p.n * thread_index() / threads;
-    const int64_t count = p.n * (thread_index() + 1) / threads - first, rows = count / STREAMS;
-    for (int64_t j = 0; j < rows; j += together)
-      outputs<STREAMS>(few, p, x.data, first + j, least(together, rows - j), rows);
-    for (int64_t j = rows * STREAMS; j < count; ++j) outputs<1>(few, p, x.data, first + j, 1, 1);
+#pragma omp for schedule(monotonic : dynamic)
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t first = p.n * part / parts, count = p.n * (part + 1) / parts - first, rows = count / STREAMS;
+      for (int64_t j = 0; j < rows; j += together)
+        outputs<STREAMS>(few, p, x.data, first + j, least(together, rows - j), rows);
+      for (int64_t j = rows * STREAMS; j < count; ++j) outputs<1>(few, p, x.data, first + j, 1, 1);
+    }
   }
 }
 

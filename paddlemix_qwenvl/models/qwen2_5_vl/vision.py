@@ -14,7 +14,7 @@ from paddle.static import InputSpec
 from paddlemix_qwenvl import ops
 from paddlemix_qwenvl.device import to_device
 from paddlemix_qwenvl.errors import ConfigurationError, ParallelError
-from paddlemix_qwenvl.layers.formats import Dense
+from paddlemix_qwenvl.layers.formats import Dense, Int8
 from paddlemix_qwenvl.layers.linear import Linear, MergedColumnParallelLinear, RowParallelLinear
 from paddlemix_qwenvl.layers.mlp import SwiGLU
 from paddlemix_qwenvl.layers.norm import RMSNorm
@@ -72,7 +72,7 @@ class VisionAttention(nn.Layer):
         """Whether queries, keys and values of all heads at once would be most of what a block holds, and need not be."""
         if not paddle.in_dynamic_mode() or paddle.is_grad_enabled() or not x.place.is_cpu_place():
             return False
-        return x.shape[0] >= MANY_PATCHES and self.num_heads >= HEADS_IN_PARTS and self.qkv.format == Dense()
+        return x.shape[0] >= MANY_PATCHES and self.num_heads >= HEADS_IN_PARTS and self.qkv.format in (Dense(), Int8())
 
     def _by_heads(self, x, attended: Callable):
         bounds = [self.num_heads * part // HEADS_IN_PARTS for part in range(HEADS_IN_PARTS + 1)]
