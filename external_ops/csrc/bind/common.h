@@ -82,7 +82,13 @@ inline Tensor fresh(const Shape& shape, DataType dtype, const Tensor& like) {
 // One whose numbers are all written next. Of a recording that is played it is the one that was made first.
 inline Tensor empty(const Shape& shape, DataType dtype, const Tensor& like) {
   Recording* const recording = Recording::current();
-  return recording ? recording->made(true, [&] { return fresh(shape, dtype, like); }) : fresh(shape, dtype, like);
+  if (!recording) return fresh(shape, dtype, like);
+  const Tensor kept = recording->made(true, [&] {
+    const Tensor spare = recording->spare(shape, dtype);
+    return spare.impl() ? spare : fresh(shape, dtype, like);
+  });
+  expect_shape("what is kept of a recording", kept, shape);
+  return kept;
 }
 // A gradient that reaches an op: float32, zeros for an output that nothing depends on.
 inline Tensor arriving(const Tensor& gradient, const Shape& shape, const Tensor& like) {

@@ -1,5 +1,6 @@
 #include "recording.h"
 
+#include "paddle/phi/core/dense_tensor.h"
 #ifdef QWENVL_PYTHON
 #include "direct.h"
 #endif
@@ -20,14 +21,26 @@ Recording::Recording(std::vector<Tensor> given, std::vector<Tensor> constant)
 }
 
 void Recording::add(std::unique_ptr<Call> call) {
-  for (const Tensor* x : call->tensors) is_whole_ = is_whole_ && known_.count(identity(*x));
+  for (const Tensor* x : call->tensors) {
+    is_whole_ = is_whole_ && known_.count(identity(*x));
+    ++held_[identity(*x)];
+  }
   calls_.push_back(std::move(call));
+}
+
+Tensor Recording::spare(const std::vector<int64_t>& shape, paddle::DataType dtype) const {
+  for (const Tensor& each : overwritten_) {
+    const auto* const dense = static_cast<const phi::DenseTensor*>(each.impl().get());
+    const bool is_held = each.impl().use_count() > held_.at(identity(each)) || dense->Holder().use_count() > 1;  // by a view
+    if (!is_held && each.dtype() == dtype && each.shape() == shape) return each;
+  }
+  return Tensor();
 }
 
 bool Recording::ends_with(const Tensor& result) {
   result_ = result;
   bool is_made = false;
-  for (const Made& each : made_) is_made = is_made || identity(each.tensor) == identity(result);
+  for (const Tensor& each : overwritten_) is_made = is_made || identity(each) == identity(result);
   if (!is_whole_ || !is_made) return false;
   std::unordered_map<const void*, size_t> places;
   for (size_t place = 0; place < given_.size(); ++place) places[identity(given_[place])] = place;
@@ -35,45 +48,9 @@ bool Recording::ends_with(const Tensor& result) {
     for (Tensor* argument : call->tensors)
       if (const auto found = places.find(identity(*argument)); found != places.end())
         arguments_.push_back({argument, found->second});
-  share_memory();
   for (const Given& each : arguments_) *each.argument = Tensor();  // they belong to whoever plays
-  given_.clear(), known_.clear();
+  given_.clear(), known_.clear(), overwritten_.clear(), held_.clear();
   return true;
-}
-
-// A tensor lies where one of its kind lay whose last reader has been called.
-void Recording::share_memory() {
-  std::unordered_map<const void*, size_t> last;
-  for (const Made& each : made_) last[identity(each.tensor)] = each.call;
-  for (size_t i = 0; i < calls_.size(); ++i)
-    for (const Tensor* argument : calls_[i]->tensors)
-      if (const auto found = last.find(identity(*argument)); found != last.end()) found->second = i;
-  last[identity(result_)] = calls_.size();
-
-  std::unordered_map<const void*, Tensor> now;  // where what a call has made lies
-  std::vector<Tensor> free, used;
-  auto made = made_.begin();
-  for (size_t i = 0; i < calls_.size(); ++i) {
-    std::vector<std::pair<size_t, Tensor>> fresh;
-    for (; made != made_.end() && made->call == i; ++made) {
-      if (!made->is_overwritten) continue;
-      const void* const own = identity(made->tensor);
-      for (auto each = free.begin(); each != free.end(); ++each)
-        if (each->dims() == made->tensor.dims() && each->dtype() == made->tensor.dtype()) {
-          made->tensor = *each, free.erase(each);
-          break;
-        }
-      now[own] = made->tensor;
-    }
-    for (Tensor* argument : calls_[i]->tensors)
-      if (const auto found = now.find(identity(*argument)); found != now.end()) *argument = found->second;
-    for (auto each = now.begin(); each != now.end();)
-      if (last[each->first] == i)
-        free.push_back(each->second), each = now.erase(each);
-      else
-        ++each;
-  }
-  result_ = now[identity(result_)];
 }
 
 Tensor Recording::play(const std::vector<Tensor>& given) {

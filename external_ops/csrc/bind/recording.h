@@ -1,5 +1,6 @@
 // Calls of operations on the CPU that are done again without Python: what a CUDA graph is on a GPU. While a thread records, its
-// calls are kept with their arguments, and the tensors that they make; when they are played, they write to the same tensors.
+// calls are kept with their arguments, and the tensors that they make; when they are played, they write to the same tensors. A
+// tensor that Python holds no longer is the next one of its shape, so that a recording takes no more memory than its calls.
 #pragma once
 
 #include <functional>
@@ -36,9 +37,11 @@ class Recording {
   bool is_constant(const Tensor& x) const { return constants_.count(x.impl().get()) > 0; }
 
   void add(std::unique_ptr<Call> call);
-  // What `make` makes, the first time.
+  // What `make` makes, the first time. With is_overwritten its numbers are all written next, in each play.
   template <class Make>
   Tensor made(bool is_overwritten, Make make);
+  // A tensor that was made to be overwritten and that nobody but this holds any more, or one without numbers.
+  Tensor spare(const std::vector<int64_t>& shape, paddle::DataType dtype) const;
 
   // Ends the recording. Whether all that the calls were given is known: a tensor that another operation made would not change.
   bool ends_with(const Tensor& result);
@@ -46,22 +49,16 @@ class Recording {
   Tensor play(const std::vector<Tensor>& given);
 
  private:
-  struct Made {
-    Tensor tensor;
-    size_t call;          // that made it
-    bool is_overwritten;  // in each play, so that others may lie there before and after
-  };
   struct Given {
     Tensor* argument;
     size_t place;
   };
 
-  void share_memory();
-
   std::vector<Tensor> given_, constant_;
   std::unordered_set<const void*> constants_, known_;
   std::vector<std::unique_ptr<Call>> calls_;
-  std::vector<Made> made_;
+  std::vector<Tensor> made_, overwritten_;  // in order; and those that are to be overwritten, each once
+  std::unordered_map<const void*, long> held_;  // how often this holds a tensor
   std::vector<Given> arguments_;
   Tensor result_;
   size_t next_ = 0;
@@ -70,10 +67,11 @@ class Recording {
 
 template <class Make>
 Tensor Recording::made(bool is_overwritten, Make make) {
-  if (is_playing_) return made_[next_++].tensor;
+  if (is_playing_) return made_[next_++];
   const Tensor tensor = make();
-  made_.push_back({tensor, calls_.size(), is_overwritten});
-  known_.insert(tensor.impl().get());
+  const void* const identity = tensor.impl().get();
+  made_.push_back(tensor), ++held_[identity];
+  if (known_.insert(identity).second && is_overwritten) overwritten_.push_back(tensor), ++held_[identity];
   return tensor;
 }
 

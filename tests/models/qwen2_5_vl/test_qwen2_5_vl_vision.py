@@ -31,6 +31,9 @@ def widths(monkeypatch):
 def layer(heads: int, dtype: str = "float32") -> vision.VisionAttention:
     paddle.seed(0)
     attention = vision.VisionAttention(SimpleNamespace(width=heads * HEAD, num_heads=heads, head_dim=HEAD))
+    if dtype == "int8":
+        attention.qkv.quantize(dtype)
+        return attention
     return attention.to(dtype=dtype)
 
 
@@ -45,7 +48,7 @@ def attended(attention, rows: int) -> np.ndarray:
     return attention(ResidualStream(x), norm, angles.cos(), angles.sin(), segments).numpy()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("heads, parts", [(4, [1, 1, 1, 1]), (7, [1, 2, 2, 2]), (16, [4, 4, 4, 4])])
 def test_many_patches_go_by_heads_and_few_all_at_once(widths, monkeypatch, heads, parts, dtype):
     attention = layer(heads, dtype)
@@ -59,12 +62,12 @@ def test_many_patches_go_by_heads_and_few_all_at_once(widths, monkeypatch, heads
 
 
 def test_what_goes_all_at_once(widths):
-    """Fewer heads than parts, what is to be differentiated, and weights that are not dense."""
+    """Fewer heads than parts, what is to be differentiated, and weights that are neither dense nor int8."""
     with paddle.no_grad():
         attended(layer(3), ROWS)
     attended(layer(4), ROWS)
     quantised = layer(4)
-    quantised.qkv.quantize("int8")
+    quantised.qkv.quantize("fp8")
     with paddle.no_grad():
         attended(quantised, ROWS)
     assert widths == [3, 4, 4]
