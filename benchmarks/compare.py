@@ -2,9 +2,9 @@
 
     python benchmarks/compare.py [--peer transformers --peer openvino] [--dtype bfloat16 --dtype int8] [--rounds 5]
 
-Each round has a process of each engine and dtype, and every second round goes backwards, so that a swing of the machine hits
-all. The first of a process's repeats does not count, its figure is the median of the rest; what is printed are medians and least
-figures of the rounds, and of the rounds' ratios the median, least and largest.
+Each round has a process of each engine and dtype, and one that reads memory as fast as it can; every second round goes backwards,
+so that a swing of the machine hits all. The first of a process's repeats does not count, its figure is the median of the rest;
+what is printed are medians and least figures of the rounds, and of the rounds' ratios the median, least and largest.
 
 What is counted: "vision" is the tower with its merger, "prefill" the rest up to the first token, "decode" a step after it, on
 average. Ours and transformers are given tokens and patches that are there; transformers steps in a bare loop. OpenVINO GenAI is
@@ -33,7 +33,7 @@ import typer
 from options import DType
 from peers import Peer, environment, openvino_model
 from random_checkpoint import config_3b, write_checkpoint
-from turns import in_rounds, print_both
+from turns import in_rounds, print_both, spread
 from words import tokenizer_json
 
 from paddlemix_qwenvl.commands.options import grouped, with_defaults
@@ -65,7 +65,7 @@ def main(
         folder, inputs = work.checkpoint or Path(scratch) / "checkpoint", Path(scratch) / "inputs.npz"
         count = make_once(folder, config)
         prompt = write_inputs(inputs, config, image_side, text_tokens)
-        sides = {}
+        sides = {"memory": partial(run, "run_reading.py", sys.executable, [str(folder), *work.given()])}
         for dtype in dtypes:
             ours = [str(folder), str(inputs), dtype.value, *work.given()]
             if dtype in QUANTIZED:
@@ -79,6 +79,7 @@ def main(
         found = in_rounds(sides, rounds)
     print(f"\none {image_side} x {image_side} image, prompt of {prompt} tokens, {work.new_tokens} new")
     print(f"{cpu_name()}, {work.threads} threads, {rounds} rounds by turns, {work.repeats} repeats in each process")
+    print(f"memory gave {spread([each['reading'] for each in found['memory']], 1)} GB/s")
     for dtype in dtypes:
         print(f"\n{count / 1e9:.2f} B parameters, {count * dtype.width / 1e9:.2f} GB in {dtype.value}")
         for peer in peers:
