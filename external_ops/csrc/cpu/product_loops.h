@@ -23,11 +23,12 @@ struct Operands {
   }
 };
 
-constexpr int STREAMS = 4;             // weight rows read side by side, far apart: memory is faster in several streams
-constexpr int64_t PARTS = 8;           // of a product, for each thread: one that is held up takes fewer
-constexpr int64_t STRIP = 144;         // weight rows that are widened together: a multiple of every MICRO_ROWS
-constexpr int64_t ROWS_AT_ONCE = 1024;
-constexpr int64_t LARGE_PANEL = 8192;  // floats; while a larger one is multiplied by, the next comes by itself
+constexpr int STREAMS = 4;               // weight rows read side by side, far apart: memory is faster in several streams
+constexpr int64_t PARTS = 8;             // of a product, for each thread at most: one that is held up takes fewer
+constexpr int64_t LEAST_PART = 1 << 18;  // weights: shorter streams are read more slowly
+constexpr int64_t STRIP = 144;           // weight rows that are widened together: a multiple of every MICRO_ROWS
+constexpr int64_t ROWS_AT_ONCE = 1024;   // 
+constexpr int64_t LARGE_PANEL = 8192;    // floats; while a larger one is multiplied by, the next comes by itself
 
 template <int NEARNESS = 3>  // 3: to the first cache, 2: to the second
 INLINE void prefetch(const void* p, int64_t bytes) {
@@ -83,7 +84,8 @@ void few_rows(const Few& shared, const Operands& p) {
   Scratch x(p.m * shared.row_size(p.k));
   for (int64_t m = 0; m < p.m; ++m) shared.arrange(p.x + m * p.k, p.k, m, p.m, x.data);
   const int64_t together = STREAMS * p.m < W ? W / (STREAMS * p.m) : 1;
-  const int64_t parts = least(PARTS * qwenvl_threads(), (p.n + STREAMS * W - 1) / (STREAMS * W));
+  const int64_t share = p.n * p.k / (LEAST_PART * qwenvl_threads());
+  const int64_t parts = qwenvl_threads() * (share < 1 ? 1 : least(share, PARTS));
 #pragma omp parallel num_threads(qwenvl_threads())
   {
     Few few = shared;  // which may hold weights that it has widened
