@@ -27,7 +27,7 @@ constexpr int STREAMS = 4;               // weight rows read side by side, far a
 constexpr int64_t PARTS = 8;             // of a product, for each thread at most: one that is held up takes fewer
 constexpr int64_t LEAST_PART = 1 << 18;  // weights: shorter streams are read more slowly
 constexpr int64_t STRIP = 144;           // weight rows that are widened together: a multiple of every MICRO_ROWS
-constexpr int64_t ROWS_AT_ONCE = 1024;   // 
+constexpr int64_t ROWS_AT_ONCE = 1024;
 constexpr int64_t LARGE_PANEL = 8192;    // floats; while a larger one is multiplied by, the next comes by itself
 
 template <int NEARNESS = 3>  // 3: to the first cache, 2: to the second
