@@ -1,4 +1,4 @@
-// NumPy's arrays as tensors on the CPU: what a step is told of each time, for which Paddle's own way takes ten times as long.
+// NumPy's arrays as tensors on the CPU: what a step is told of each time, in a fourth of the time that Paddle's own way takes.
 #ifdef QWENVL_PYTHON
 #include "direct.h"
 
@@ -29,20 +29,19 @@ struct Array {
 
 // tensors(*arrays): of float32, int32 or int64 in C's order; a list.
 static PyObject* tensors(PyObject*, PyObject* const* given, Py_ssize_t count) {
-  PyObject* const list = PyList_New(0);
-  for (Py_ssize_t i = 0; list && i < count; ++i) {
-    const Array array(given[i]);
-    if (array.has_view && array.dtype() == paddle::DataType::UNDEFINED)
-      PyErr_SetString(PyExc_TypeError, "an array is float32, int32 or int64");
-    PyObject* const tensor = PyErr_Occurred() ? nullptr : paddle::pybind::ToPyObject(array.copied(), false);
-    if (!tensor || PyList_Append(list, tensor)) {
-      Py_XDECREF(tensor);
-      Py_DECREF(list);
-      return nullptr;
+  return told("tensors", count, count, [&]() -> PyObject* {
+    std::vector<Tensor> copies;
+    for (Py_ssize_t i = 0; i < count; ++i) {
+      const Array array(given[i]);
+      if (!array.has_view) return nullptr;
+      if (array.dtype() == paddle::DataType::UNDEFINED)
+        return PyErr_Format(PyExc_TypeError, "an array is float32, int32 or int64, not \"%s\"", array.view.format);
+      copies.push_back(array.copied());
     }
-    Py_DECREF(tensor);
-  }
-  return list;
+    PyObject* const list = PyList_New(0);
+    for (const Tensor& copy : copies) append(list, paddle::pybind::ToPyObject(copy, false));
+    return list;
+  });
 }
 
 static const Registered registered_tensors("tensors", tensors);

@@ -70,6 +70,11 @@ class WithoutLock {  // other threads of Python run meanwhile
   PyThreadState* state_;
 };
 
+inline void append(PyObject* list, PyObject* owned) {
+  PyList_Append(list, owned);
+  Py_DECREF(owned);
+}
+
 // The list that Paddle gives of an operation: what it returns, then what it has written to.
 template <class R, class... P, size_t... I>
 PyObject* call(R (*operation)(P...), PyObject* const* given, std::index_sequence<I...>) {
@@ -86,24 +91,25 @@ PyObject* call(R (*operation)(P...), PyObject* const* given, std::index_sequence
       recording->add(std::make_unique<RecordedCall<R, P...>>(operation, std::get<I>(arguments).value...));
   }
   PyObject* const list = PyList_New(0);
-  auto add = [&](PyObject* object) {
-    PyList_Append(list, object);
-    Py_DECREF(object);
-  };
-  for (const Tensor& output : outputs) add(paddle::pybind::ToPyObject(output, false));
-  (void)std::initializer_list<int>{(std::is_same_v<P, Tensor&> ? (Py_INCREF(given[I]), add(given[I]), 0) : 0)...};
+  for (const Tensor& output : outputs) append(list, paddle::pybind::ToPyObject(output, false));
+  (void)std::initializer_list<int>{(std::is_same_v<P, Tensor&> ? (Py_INCREF(given[I]), append(list, given[I]), 0) : 0)...};
   return list;
+}
+
+// f() with `wanted` arguments, whose errors are Python's.
+template <class F>
+PyObject* told(const char* name, Py_ssize_t count, Py_ssize_t wanted, F f) {
+  if (count != wanted) return PyErr_Format(PyExc_TypeError, "%s takes %d arguments, not %d", name, (int)wanted, (int)count);
+  try {
+    return f();
+  } catch (const std::exception& error) {
+    return PyErr_Format(PyExc_RuntimeError, "%s: %s", name, error.what());
+  }
 }
 
 template <class R, class... P>
 PyObject* call(const char* name, R (*operation)(P...), PyObject* const* given, Py_ssize_t count) {
-  if (count != sizeof...(P))
-    return PyErr_Format(PyExc_TypeError, "%s takes %d arguments, not %d", name, (int)sizeof...(P), (int)count);
-  try {
-    return call(operation, given, std::index_sequence_for<P...>{});
-  } catch (const std::exception& error) {
-    return PyErr_Format(PyExc_RuntimeError, "%s: %s", name, error.what());
-  }
+  return told(name, count, sizeof...(P), [&] { return call(operation, given, std::index_sequence_for<P...>{}); });
 }
 
 // The functions of the module, filled before anybody asks for it.

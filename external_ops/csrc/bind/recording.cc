@@ -79,17 +79,6 @@ static std::vector<Tensor> listed(PyObject* list, int position) {
   return found;
 }
 
-// f(), whose errors are Python's.
-template <class F>
-static PyObject* told(const char* name, Py_ssize_t count, Py_ssize_t wanted, F f) {
-  if (count != wanted) return PyErr_Format(PyExc_TypeError, "%s takes %d arguments, not %d", name, (int)wanted, (int)count);
-  try {
-    return f();
-  } catch (const std::exception& error) {
-    return PyErr_Format(PyExc_RuntimeError, "%s: %s", name, error.what());
-  }
-}
-
 // record(given, constant): this thread's calls are kept from now on.
 static PyObject* record(PyObject*, PyObject* const* given, Py_ssize_t count) {
   return told("record", count, 2, [&]() -> PyObject* {
