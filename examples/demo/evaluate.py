@@ -1,6 +1,6 @@
 """Tests a checkpoint on held-out scenes and prints a table: exact answers, and for "locate" the mean IoU of boxes.
 
-python evaluate.py --model outputs/demo/checkpoint                   # also --dtype bfloat16, --quantization int8
+python evaluate.py --model outputs/demo/checkpoint                   # also --dtype bfloat16, --quantization int8, int4 or fp8
 python evaluate.py --static                                          # the same through exported static graphs
 python -m paddle.distributed.launch --nproc_per_node 2 --backend gloo evaluate.py         # through tensor parallelism
 """
@@ -116,7 +116,7 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo", help="a checkpoint's folder or name")
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
-    parser.add_argument("--quantization", choices=["int8"])
+    parser.add_argument("--quantization", choices=["int8", "int4", "fp8"])
     parser.add_argument("--static", action="store_true", help="export static graphs and ask those")
     parser.add_argument("--tasks", nargs="+", choices=scenes.TASKS, default=scenes.TASKS)
     parser.add_argument("--kinds", nargs="+", default=scenes.SHAPES, help="shapes in the scenes")
