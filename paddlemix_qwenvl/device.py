@@ -62,25 +62,6 @@ def to_device(array):
     return tensor
 
 
-def to_device_together(arrays: list) -> list:
-    """`to_device` of some small arrays of float32, int32 and int64; to a GPU by one copy."""
-    import numpy as np
-    import paddle
-
-    from paddlemix_qwenvl.ops.dispatch import compiled_library
-
-    if not paddle.device.get_device().startswith("gpu"):
-        library = compiled_library()
-        if library is None or library.tensors is None:
-            return [to_device(array) for array in arrays]
-        return library.tensors(*map(np.ascontiguousarray, arrays))
-    order = sorted(range(len(arrays)), key=lambda place: -arrays[place].itemsize)  # so that each lies where it may
-    words = [np.ascontiguousarray(arrays[place]).reshape(-1).view(np.int32) for place in order]
-    pieces = to_device(np.concatenate(words)).split([each.size for each in words])
-    found = dict(zip(order, pieces, strict=True))
-    return [found[place].view(str(array.dtype)).reshape(array.shape) for place, array in enumerate(arrays)]
-
-
 def free_memory() -> tuple[str, int]:
     """Where Paddle computes, "cpu" or "gpu", and the bytes of memory there that nobody has."""
     import paddle

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddlemix_qwenvl.device import free_memory, to_device_together
+from paddlemix_qwenvl.device import free_memory
 from paddlemix_qwenvl.engine.repeats import Repeats
 from paddlemix_qwenvl.engine.sampling import Row
 from paddlemix_qwenvl.errors import ConfigurationError
 from paddlemix_qwenvl.layers.kv_cache import KVCache
 from paddlemix_qwenvl.models.prompts import Media, joined
+from paddlemix_qwenvl.ops.arrays import to_device_together
 from paddlemix_qwenvl.weights.casts import as_tensor
 
 

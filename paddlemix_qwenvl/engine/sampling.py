@@ -8,10 +8,11 @@ import numpy as np
 import paddle
 
 from paddlemix_qwenvl import ops
-from paddlemix_qwenvl.device import to_device, to_device_together
+from paddlemix_qwenvl.device import to_device
 from paddlemix_qwenvl.engine.marks import Marks
 from paddlemix_qwenvl.engine.sequence import Sequence
 from paddlemix_qwenvl.engine.settings import GenerationSettings
+from paddlemix_qwenvl.ops.arrays import to_device_together
 from paddlemix_qwenvl.ops.marks import SETTINGS, TokenMarks
 
 

@@ -55,7 +55,7 @@ def asked(monkeypatch) -> list[tuple]:
     def run(script, python, arguments):
         model, _, dtype, *_, repeats = arguments
         calls.append((script, python, Path(model).name, dtype, repeats))
-        return report(1.0)
+        return {"reading": 20.0} if script == "run_reading.py" else report(1.0)
 
     monkeypatch.setattr(compare, "run", run)
     monkeypatch.setattr(compare, "make_once", lambda folder, config: 1000)
@@ -75,16 +75,18 @@ def test_peers_go_by_turns_in_the_dtype_that_ours_is_held_against(asked):
     done = invoke(*peers, "--rounds", "2", "--dtype", "bfloat16", "--dtype", "int4")
     assert done.exit_code == 0, done.output
     first = [
+        ("run_reading.py", sys.executable, "folder", "32", "1"),
         ("run_ours.py", sys.executable, "folder", "bfloat16", "1"),
         ("run_transformers.py", "one", "folder", "bfloat16", "1"),
         ("run_openvino.py", "other", "ir-bfloat16", "bfloat16", "1"),
         ("run_ours.py", sys.executable, "folder", "int4", "1"),
         ("run_openvino.py", "other", "ir-int4", "int4", "1"),
     ]
-    assert asked == [first[3], *first, *first[::-1]]  # what is quantised is written before
+    assert asked == [first[4], *first, *first[::-1]]  # what is quantised is written before
     for line in ("transformers in bfloat16", "openvino in bfloat16", "openvino in int4"):
         assert line in done.output.splitlines()
     assert "2 rounds by turns, 1 repeats in each process" in done.output
+    assert "memory gave 20.0 [20.0 to 20.0] GB/s" in done.output
 
 
 def test_five_rounds_beside_transformers_are_the_default(asked):
