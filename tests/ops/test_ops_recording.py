@@ -180,4 +180,5 @@ else:
         before = held()
         _, recording = record(run, [x], [norm])
         recording.play([x])
-        assert held() - before < 64 << 20
+        most = 400 if compiled_library().HAS_CUDA else 64  # where each is one of its own
+        assert held() - before < most << 20

@@ -1,6 +1,8 @@
 #include "recording.h"
 
+#ifndef PADDLE_WITH_CUDA  // with CUDA it asks for headers of cuBLAS
 #include "paddle/phi/core/dense_tensor.h"
+#endif
 #ifdef QWENVL_PYTHON
 #include "direct.h"
 #endif
@@ -29,11 +31,13 @@ void Recording::add(std::unique_ptr<Call> call) {
 }
 
 Tensor Recording::spare(const std::vector<int64_t>& shape, paddle::DataType dtype) const {
+#ifndef PADDLE_WITH_CUDA
   for (const Tensor& each : overwritten_) {
     const auto* const dense = static_cast<const phi::DenseTensor*>(each.impl().get());
     const bool is_held = each.impl().use_count() > held_.at(identity(each)) || dense->Holder().use_count() > 1;  // by a view
     if (!is_held && each.dtype() == dtype && each.shape() == shape) return each;
   }
+#endif
   return Tensor();
 }
 

@@ -1,6 +1,7 @@
 // Calls of operations on the CPU that are done again without Python: what a CUDA graph is on a GPU. While a thread records, its
 // calls are kept with their arguments, and the tensors that they make; when they are played, they write to the same tensors. A
-// tensor that Python holds no longer is the next one of its shape, so that a recording takes no more memory than its calls.
+// tensor that Python holds no longer is the next one of its shape, so that a recording takes no more memory than its calls; where
+// Paddle has CUDA who else holds a tensor's memory is not known here, and each is one of its own.
 #pragma once
 
 #include <functional>
