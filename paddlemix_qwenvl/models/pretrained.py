@@ -215,9 +215,9 @@ class LoadableModel(nn.Layer):
         kept = set() if quantization == Int4.name else inside - mlps
         found: dict[Linear, str] = {}
         for layer in self.sublayers():
-            if (
-                not isinstance(layer, Linear) or id(layer) in kept or len(layer.pieces[0].shape) > 2
-            ):  # files have convolutions
+            if not isinstance(layer, Linear) or id(layer) in kept:
+                continue
+            if len(layer.pieces[0].shape) > 2:  # a convolution in the files
                 continue
             sensitive = id(layer) in inside or isinstance(layer, ParallelLMHead)
             found[layer] = Int8.name if sensitive and quantization == Int4.name else quantization

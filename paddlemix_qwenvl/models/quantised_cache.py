@@ -39,7 +39,7 @@ from paddlemix_qwenvl.weights.packing import quantization_config
 from paddlemix_qwenvl.weights.saving import save_weights, saved_bytes
 
 VARIABLE = "QWENVL_CACHE"
-_VERSION = 2
+_VERSION = 2  # of what is written, and of the numbers that quantising gives
 _RECORD = "source.json"
 _LOG = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@
 // Paddle has CUDA who else holds a tensor's memory is not known here, and each is one of its own.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <tuple>
 #include <unordered_map>
