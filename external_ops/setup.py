@@ -34,7 +34,7 @@ KERNELS = [
     "sample",
     "table",
 ]  # compiled once for each instruction set
-ONCE = ["select", "onednn_bfloat16", "onednn_float32"]
+ONCE = ["select", "tiles", "onednn_bfloat16", "onednn_float32"]
 CUDA_ARCHS = ["70", "75", "80", "86", "89", "90"]  # where no GPU says what it is, as far as the toolkit has them
 FLAGS = [
     "-O3",
@@ -53,6 +53,7 @@ if platform.machine() == "x86_64":
     INSTRUCTION_SETS["avx512"] = AVX512
     INSTRUCTION_SETS["avx512_vnni"] = [*AVX512, "-mavx512vnni"]
     INSTRUCTION_SETS["avx512_bf16"] = [*AVX512, "-mavx512vnni", "-mavx512vbmi", "-mavx512bf16"]  # g++ 10 and newer
+    INSTRUCTION_SETS["amx"] = [*INSTRUCTION_SETS["avx512_bf16"], "-mamx-tile", "-mamx-bf16"]  # g++ 11 and newer
 
 
 class Build(build_ext):
@@ -112,12 +113,12 @@ def missing(compiler: str, paddle, cuda: Path | None) -> list[str]:
     if not onednn(paddle):
         lines.append(
             f"Built without oneDNN, which Paddle {paddle.version} in {paddle.home} does not bring as libdnnl.so.3: prompts "
-            "take several times as long on CPUs with AMX. Install paddlepaddle 3.3 for x86-64 and build again."
+            "take longer on CPUs with AVX512-BF16. Install paddlepaddle 3.3 for x86-64 and build again."
         )
     if unknown := INSTRUCTION_SETS.keys() - instruction_sets(compiler).keys():
         lines.append(
             f"Built without kernels for {', '.join(sorted(unknown))}, whose flags {compiler} does not know: answers take longer on "
-            "CPUs that have these. Install g++ 10 or newer, or set CXX, and build again."
+            "CPUs that have these. Install g++ 11 or newer, or set CXX, and build again."
         )
     if not python_headers():
         lines.append(

@@ -20,7 +20,7 @@ PATHS = {
         {"QWENVL_ISA": "avx512_bf16", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"},
         ("avx512_bf16", "avx512vbmi"),
     ),
-    "amx": ({}, ("avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")),
+    "amx": ({}, ("amx_tile", "amx_bf16")),
 }
 FORCED_BY = ("QWENVL_ISA", "ONEDNN_MAX_CPU_ISA")
 
@@ -109,8 +109,10 @@ def pytest_terminal_summary(terminalreporter):
 
     passed = [report.nodeid for report in terminalreporter.stats.get("passed", ())]
     ran = [path for path in PATHS if any(f"test_every_path_of_this_cpu[{path}]" in nodeid for nodeid in passed)]
+    emulated = [path for path in PATHS if any(f"test_every_path_of_other_cpus[{path}]" in nodeid for nodeid in passed)]
     lacking = [path for path in PATHS if path not in paths_of_this_cpu()]
     terminalreporter.write_line(f"CPU kernels of this run: {status()['linear']}")
     terminalreporter.write_line(
-        f"CPU paths: tested {', '.join(ran) or 'none but that'}; this CPU lacks {', '.join(lacking) or 'none'}"
+        f"CPU paths: tested {', '.join(ran) or 'none but that'}; emulated {', '.join(emulated) or 'none'}; "
+        f"this CPU lacks {', '.join(lacking) or 'none'}"
     )

@@ -10,7 +10,7 @@ from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
 
 # Counts up whenever what an operation takes or gives changes: `paddlemix_qwenvl.ops.compiled` asks for the same number. What is
 # not among OPERATIONS it misses by itself.
-INTERFACE = 8
+INTERFACE = 9
 _LIBRARY = str(Path(__file__).with_name("_ops.so"))
 
 OPERATIONS = frozenset(load_op_meta_info_and_register_op(_LIBRARY))
@@ -25,7 +25,7 @@ DIRECT = {name: getattr(_ops, name) for name in OPERATIONS if hasattr(_ops, name
 # tensors(*arrays) -> list of those on the CPU. None of them without Python's headers.
 record, recorded, play, tensors = (getattr(_ops, name, None) for name in ("record", "recorded", "play", "tensors"))
 _c = ctypes.CDLL(_LIBRARY)
-_c.qwenvl_cpu_isa.restype = ctypes.c_char_p
+_c.qwenvl_cpu_isa.restype = _c.qwenvl_cpu_path.restype = ctypes.c_char_p
 
 _DTYPES = ("float32", "bfloat16", "float16", "int8", "fp8", "int4")  # csrc/types.h
 _PRODUCTS = ("float32", "integers", "bfloat16")
@@ -35,7 +35,7 @@ HAS_CUDA = bool(_c.qwenvl_has_cuda())  # whether there are CUDA kernels beside t
 
 
 def isa() -> str:
-    """The instruction set the CPU kernels run on: avx512_bf16, avx512_vnni, avx512, avx2 or generic."""
+    """The instruction set the CPU kernels run on: amx, avx512_bf16, avx512_vnni, avx512, avx2 or generic."""
     return _c.qwenvl_cpu_isa().decode()
 
 
@@ -60,6 +60,4 @@ def product(dtype: str, rows: int) -> str:
 
 def path() -> str:
     """The kernels and products that run here: "generic", "avx2", "avx512", "avx512_vnni", "avx512_bf16" or "amx"."""
-    if product("bfloat16", 512) != "bfloat16":
-        return isa()
-    return "amx" if _c.qwenvl_has_amx() else "avx512_bf16"
+    return _c.qwenvl_cpu_path().decode()

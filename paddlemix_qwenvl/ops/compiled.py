@@ -11,10 +11,11 @@ from paddle import Tensor
 
 from ..threads import thread_count
 from . import definitions
+from .cast import cast
 from .int8 import Int8Weight
 from .version import Version
 
-INTERFACE = 8
+INTERFACE = 9
 if getattr(library, "INTERFACE", 1) != INTERFACE:
     raise ImportError("it was built from another version of external_ops")
 
@@ -59,7 +60,7 @@ _VARLEN_ATTENTION, _QKV_ATTENTION = map(_kernel, ("varlen_attention", "qkv_atten
 _NARROW_QKV_ATTENTION = _kernel("narrow_qkv_attention")
 _CACHED_ATTENTION, _DECODE_ATTENTION = map(_kernel, ("cached_attention", "decode_attention"))
 _QKV_DECODE_ATTENTION = _kernel("qkv_decode_attention")
-_SAMPLE = _kernel("sample")
+_MROPE_TABLES, _EMBEDDING, _SAMPLE = map(_kernel, ("mrope_tables", "embedding", "sample"))
 
 
 def rms_norm(x, weight, epsilon, residual=None):
@@ -153,6 +154,19 @@ def quantize_int8(weight, largest=None):
     return Int8Weight(values[:, :-1].contiguous(), scale)
 
 
+def mrope_tables(position_ids, inv_freq, mrope_section=None):
+    sections = mrope_section if position_ids.ndim > 1 else [inv_freq.shape[-1]]
+    return tuple(_run(_MROPE_TABLES, position_ids, inv_freq, *sections, *[0] * (3 - len(sections))))
+
+
+def embedding(ids, weight):
+    return _run(_EMBEDDING, ids, weight, None)[0]
+
+
+def embedding_int8(ids, weight, dtype):
+    return cast(_run(_EMBEDDING, ids, weight.values, weight.scale)[0], dtype)
+
+
 def sample(logits, settings, uniform, marks=None, allowed=None):
     return tuple(_run(_SAMPLE, logits, settings, uniform, *(marks or [None] * 4), allowed))
 
@@ -183,6 +197,8 @@ def _register(name: str, run: Callable | None = None, differentiable=False, cuda
 
 _register("cached_attention", cached_attention, cuda=True)
 _register("decode_attention", decode_attention, cuda=True)
+_register("embedding", embedding)
+_register("embedding_int8", embedding_int8)
 _register("encode_rotary_qk", cuda=True)
 _register("get_padding_offset", cuda=True)
 _register("layer_norm", layer_norm, differentiable=True, cuda=True)
@@ -193,6 +209,7 @@ _register("linear_int8_swiglu", linear_int8_swiglu, describe=_products)
 _register("linear_int4", linear_int4, cuda=True, describe=_products)
 _register("linear_int4_swiglu", linear_int4_swiglu, describe=_products)
 _register("linear_swiglu", linear_swiglu, describe=_products)
+_register("mrope_tables", mrope_tables)
 _register("qkv_attention", qkv_attention)
 _register("qkv_decode_attention", qkv_decode_attention, cuda=True)
 _register("qkv_transpose_split", differentiable=True, cuda=True)

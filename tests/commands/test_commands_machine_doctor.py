@@ -243,21 +243,23 @@ def test_operations(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("ways", "has_onednn", "flags", "found"),
+    ("ways", "isa", "has_onednn", "flags", "found"),
     [
-        (["compiled for avx512"], True, {"avx512_bf16"}, []),
-        (["compiled for avx2"], False, {"avx2"}, []),
-        (["compiled for avx512"], False, {"avx512_bf16"}, ["built without oneDNN"]),
+        (["compiled for avx512"], "avx512", True, {"avx512_bf16"}, []),
+        (["compiled for avx2"], "avx2", False, {"avx2"}, []),
+        (["compiled for avx512"], "avx512", False, {"avx512_bf16"}, ["built without oneDNN"]),
+        (["compiled for amx"], "amx", False, {"avx512_bf16", "amx_bf16"}, []),
         (
             ["plain Paddle (paddlemix_qwenvl_ops does not load: old)"],
+            "",
             True,
             set(),
             ["built, but not used: plain Paddle"],
         ),
     ],
 )
-def test_builds_of_operations(monkeypatch, ways, has_onednn, flags, found):
-    library = types.SimpleNamespace(HAS_ONEDNN=has_onednn)
+def test_builds_of_operations(monkeypatch, ways, isa, has_onednn, flags, found):
+    library = types.SimpleNamespace(HAS_ONEDNN=has_onednn, isa=lambda: isa)
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(doctor.importlib, "import_module", lambda name: library)
     monkeypatch.setattr(doctor.environment, "cpu", lambda: ("AMD", frozenset(flags)))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import emulated_cpu
 import numpy as np
 import paddle
 import pytest
@@ -22,6 +23,7 @@ from paddlemix_qwenvl.ops import definitions, dispatch, location
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("attention", "fp8", "gradients", "int4", "linear", "norm", "padding", "rotary", "sample")
+EMULATED = ("attention", "fp8", "int4", "linear", "norm", "rotary", "sample")
 
 
 def python(*arguments, **environment):
@@ -53,7 +55,7 @@ def test_every_kernel_runs_its_operation():
         import paddlemix_qwenvl_ops as library
 
         kernels = {name for name in definitions.__all__ if f"qwenvl_{name}" in library.OPERATIONS}
-        kernels |= {"linear_fp8", "linear_int8", "linear_int8_swiglu"}  # by the kernels of `linear` and `linear_swiglu`
+        kernels |= {"embedding_int8", "linear_fp8", "linear_int8", "linear_int8_swiglu"}  # by those of other weights
     assert set(dispatch.CPU) == kernels
     assert {name for name, way in ops.status().items() if way.startswith("compiled for ")} == kernels
 
@@ -173,6 +175,8 @@ if not PLAIN_ONLY:
             (lambda c, x: c.linear(x, tensor(np.ones((2, 5)))), r"weight has shape \[2, 5\], expected \[2, 4\]"),
             (lambda c, x: c.linear(x, x.astype("int8")), "a scale goes with an int8 weight or the bits"),
             (lambda c, x: c.qkv_attention(x, x, x, x, 3, 2), "3 query heads do not share 2 kv heads evenly"),
+            (lambda c, x: c.embedding(paddle.to_tensor([3]), x), "token 3 is not among 3"),
+            (lambda c, x: c.mrope_tables(int32([[0, 1]]), x[0], [3]), "does not share out 4 frequencies"),
             (lambda c, x: c.swiglu(x[:, :3]), "halves its last axis, which has odd size 3"),
             (
                 lambda c, x: c.write_cache_kv(*tokens(x), *caches(), int32([0, 9, 10])),
@@ -218,6 +222,15 @@ if not PLAIN_ONLY:
         """The tests of the kernels once more on each, as on an older CPU."""
         assert f"CPU kernels of this run: compiled for {path}," in kernel_tests(NAMES, **PATHS[path][0])
 
-    def test_onednn_beside_older_kernels():
-        """As from a compiler that does not know AVX512-BF16, where the CPU has it: oneDNN takes narrow weights of every kind."""
-        kernel_tests(("fp8", "int4", "linear"), QWENVL_ISA="avx512_vnni")
+    @pytest.mark.parametrize("path", emulated_cpu.paths())
+    def test_every_path_of_other_cpus(path):
+        """The same on the emulator, of the paths that this CPU lacks."""
+        printed = kernel_tests(EMULATED, **PATHS[path][0], LD_PRELOAD=str(emulated_cpu.library()))
+        assert f"CPU kernels of this run: compiled for {path}," in printed
+
+    @pytest.mark.parametrize("kernels", ["avx512_vnni", "avx512_bf16"])
+    def test_onednn_beside_older_kernels(kernels):
+        """As from a compiler that does not know AVX512-BF16, or AMX: oneDNN takes narrow weights of every kind, or on tiles."""
+        preload = {"LD_PRELOAD": str(emulated_cpu.library())} if emulated_cpu.paths() else {}
+        printed = kernel_tests(("fp8", "int4", "linear"), QWENVL_ISA=kernels, **preload)
+        assert not preload or "compiled for amx," in printed

@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 from cpu_paths import product_error
-from numpy_ops import TOLERANCE, close, float64, tensor
+from numpy_ops import close, float64, tensor
 from ways import PLAIN_ONLY, Way, close_gated
 
 from paddlemix_qwenvl import ops
@@ -139,18 +139,22 @@ def test_leading_axes_are_kept(way):
     close(way.linear(x, weight), float64(x) @ float64(weight).T)
 
 
-def test_embedding():
-    weight, ids = draw((11, 8), "bfloat16"), paddle.to_tensor([[3, 10], [0, 3]])
-    found = ops.embedding(ids, weight)
-    assert found.dtype == paddle.float32
-    np.testing.assert_allclose(float64(found), float64(weight)[ids.numpy()], atol=TOLERANCE["float32"])
+@pytest.mark.parametrize("inputs", [1, 8, 37, 100])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_embedding(way, dtype, inputs):
+    weight, ids = draw((11, inputs), dtype), paddle.to_tensor([[3, 10], [0, 3]])
+    for rows in ids, ids.astype("int32"), ids[0, :1], ids[:0]:
+        found = way.embedding(rows, weight)
+        assert found.dtype == paddle.float32 and found.shape == [*rows.shape, inputs]
+        assert np.array_equal(float64(found), float64(weight)[rows.numpy()])
 
 
-def test_embedding_int8():
+@pytest.mark.parametrize("inputs", [1, 8, 37, 100])
+def test_embedding_int8(way, inputs):
     """Rows of what the head of a tied model holds."""
-    weight, ids = draw((11, 8)), paddle.to_tensor([[3, 10], [0, 3]])
+    weight, ids = draw((11, inputs)), paddle.to_tensor([[3, 10], [0, 3]])
     quantized, scale, _ = weights = ops.quantize_int8(weight)
-    found = ops.embedding_int8(ids, weights, "float32")
+    found = way.embedding_int8(ids, weights, "float32")
     np.testing.assert_allclose(float64(found), (float64(quantized) * float64(scale)[:, None])[ids.numpy()], rtol=1e-6)
     assert np.abs(float64(found) - float64(weight)[ids.numpy()]).max() <= scale.numpy().max() / 2 * 1.001
 

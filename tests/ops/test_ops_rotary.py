@@ -6,8 +6,6 @@ import pytest
 from numpy_ops import TOLERANCE, close, float64, int32, tensor
 from op_definitions import rotate
 
-from paddlemix_qwenvl import ops
-
 HEADS, KV_HEADS, TOKENS, BLOCKS = 6, 2, 7, 5
 
 
@@ -35,16 +33,28 @@ def split(qkv, tables, head_dim):
     return rotate(q, cos, sin), rotate(k, cos, sin), v
 
 
-def test_mrope_tables_take_each_section_from_its_row():
-    positions = paddle.to_tensor(np.random.default_rng(0).integers(0, 5000, (3, 9)))
+@pytest.mark.parametrize("tokens", [0, 1, 9, 700])
+def test_mrope_tables_take_each_section_from_its_row(way, tokens):
+    positions = paddle.to_tensor(np.random.default_rng(0).integers(0, 130000, (3, tokens)))
     frequencies = tensor(1e6 ** -(np.arange(40) / 40))
-    cos, sin = ops.mrope_tables(positions, frequencies, [8, 12, 20])
+    cos, sin = way.mrope_tables(positions, frequencies, [8, 12, 20])
     rows = np.repeat([0, 1, 2], [8, 12, 20])
     angles = (positions.numpy()[rows].T.astype(np.float32) * frequencies.numpy()).astype(np.float64)
     np.testing.assert_allclose(float64(cos), np.cos(angles), atol=1e-6)
     np.testing.assert_allclose(float64(sin), np.sin(angles), atol=1e-6)
-    plain, _ = ops.mrope_tables(positions[0], frequencies)
-    np.testing.assert_allclose(float64(plain)[:, :8], float64(cos)[:, :8], atol=1e-6)
+    for one_row in (positions[0], frequencies), (positions[:1], frequencies.unsqueeze(0), [40]):
+        plain, _ = way.mrope_tables(*one_row)
+        assert np.array_equal(float64(plain)[:, :8], float64(cos)[:, :8])
+
+
+def test_mrope_tables_of_frequencies_for_each_token(way):
+    draws = np.random.default_rng(0)
+    positions = paddle.to_tensor(draws.integers(0, 5000, (1, 9)).astype(np.int32))
+    frequencies = draws.uniform(0, 1, (9, 5)).astype(np.float32)
+    angles = (positions.numpy().T.astype(np.float32) * frequencies).astype(np.float64)
+    cos, sin = way.mrope_tables(positions, tensor(frequencies), [5])
+    np.testing.assert_allclose(float64(cos), np.cos(angles), atol=1e-6)
+    np.testing.assert_allclose(float64(sin), np.sin(angles), atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -124,7 +124,8 @@ inline QwenvlKvCache kv_cache(const Tensor& k_cache, const Tensor& v_cache) {
           shape[3]};
 }
 
-// Of rotary.cc.
+// Of sample.cc and rotary.cc.
+void expect_token(int64_t token, int64_t vocabulary);
 void expect_slots(const QwenvlKvCache& cache, const Tensor& slot_mapping, const Tensor& x);
 std::vector<Tensor> qkv_write_cache(const Tensor& qkv, const Tensor& cos, const Tensor& sin, Tensor& k_cache,
                                     Tensor& v_cache, const Tensor& slot_mapping, int num_heads);

@@ -75,6 +75,22 @@ std::vector<Tensor> linear_int4_swiglu(const Tensor& x, const Tensor& values, co
   return multiply_int4(qwenvl_linear_int4_swiglu, halves(values), x, values, scale, zeros, order, bias);
 }
 
+std::vector<Tensor> embedding(const Tensor& ids, const Tensor& weight, const OptionalTensor& scale) {
+  const int64_t n = weight.shape()[0], size = weight.shape().back(), tokens = ids.numel();
+  PD_CHECK(ids.is_cpu() && weight.is_cpu(), "ids and weight have to be on the CPU, not on ", ids.place(), " and ", weight.place());
+  PD_CHECK(!!scale == (weight.dtype() == DataType::INT8), "a scale goes with an int8 weight");
+  if (scale) expect_shape("scale", *scale, {n});
+  const Tensor rows = ids.dtype() == DataType::INT64 ? ids : ids.cast(DataType::INT64);
+  for (int64_t t = 0; t < tokens; ++t) expect_token(rows.data<int64_t>()[t], n);
+  const OptionalTensor scales = wide(scale);
+  Shape shape = ids.shape();
+  shape.push_back(size);
+  Tensor y = empty(shape, DataType::FLOAT32, weight);
+  qwenvl_cpu_kernels()->embedding(rows.data<int64_t>(), weight.data(), kernel_dtype("weight", weight), data(scales), tokens,
+                                  size, y.data<float>());
+  return {y};
+}
+
 void add_bias(Tensor& y, const Tensor& bias) {
   expect_shape("bias", bias, {y.shape().back()});
   expect_dtype("y", y, DataType::FLOAT32);  // activations are, on the CPU
@@ -111,6 +127,11 @@ std::vector<Shape> linear_int4_swiglu_shape(Shape x, Shape values, Shape, Shape,
 }
 std::vector<DataType> linear_int4_dtype(DataType x, DataType, DataType, DataType, DataType, DataType) { return {x}; }
 std::vector<DataType> linear_int4_swiglu_dtype(DataType x, DataType, DataType, DataType, DataType, DataType) { return {x}; }
+std::vector<Shape> embedding_shape(Shape ids, Shape weight, Shape) {
+  ids.push_back(weight.back());
+  return {ids};
+}
+std::vector<DataType> embedding_dtype(DataType, DataType, DataType) { return {DataType::FLOAT32}; }
 std::vector<Shape> add_bias_shape(Shape y, Shape) { return {y}; }
 std::vector<DataType> add_bias_dtype(DataType y, DataType) { return {y}; }
 std::vector<Shape> quantize_int8_shape(Shape weight) { return {weight, {weight[0]}}; }
@@ -133,6 +154,10 @@ QWENVL_BUILD_OP(linear_int4)
 QWENVL_BUILD_OP(linear_int4_swiglu)
     .Inputs({"x", "values", "scale", paddle::Optional("zeros"), paddle::Optional("order"), paddle::Optional("bias")})
     .Outputs({"y"});
+
+QWENVL_BUILD_OP(embedding)
+    .Inputs({"ids", "weight", paddle::Optional("scale")})
+    .Outputs({"rows"});
 
 QWENVL_BUILD_OP(add_bias)
     .Inputs({"y", "bias"})

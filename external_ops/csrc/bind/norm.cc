@@ -44,7 +44,7 @@ std::vector<Tensor> swiglu(const Tensor& gate_up) {
   PD_CHECK(width % 2 == 0, "swiglu halves its last axis, which has odd size ", width);
   const Tensor in = wide(gate_up);
   Tensor y = empty(with_last(gate_up.shape(), width / 2), DataType::FLOAT32, gate_up);
-  qwenvl_cpu_kernels()->swiglu(in.data<float>(), width ? in.numel() / width : 0, width / 2, y.data<float>());
+  qwenvl_cpu_kernels()->swiglu(in.data<float>(), width ? in.numel() / width : 0, width / 2, width / 2, y.data<float>());
   return {narrow(y, gate_up)};
 }
 

@@ -14,6 +14,25 @@ void expect_slots(const QwenvlKvCache& cache, const Tensor& slot_mapping, const 
              " of a cache of ", cache.blocks, " blocks of ", cache.block_size, " slots");
 }
 
+std::vector<Tensor> mrope_tables(const Tensor& position_ids, const Tensor& inv_freq, int first, int second, int third) {
+  const Shape shape = position_ids.shape();
+  const int64_t size = inv_freq.shape().back(), tokens = shape.back(), rows = shape.size() == 1 ? 1 : shape[0];
+  const int64_t sections[] = {first, second, third};
+  PD_CHECK(shape.size() == 1 || (shape.size() == 2 && rows > 0 && rows <= 3), "positions are [T] or up to three rows of them, not ",
+           text(shape));
+  int64_t turned = 0;
+  for (int64_t r = 0; r < rows; ++r) turned += sections[r] < 0 ? size + 1 : sections[r];
+  PD_CHECK(turned == size, "mrope_section does not share out ", size, " frequencies among ", rows, " rows of positions");
+  const bool for_each = inv_freq.numel() != size;  // token
+  if (for_each) expect_shape("inv_freq", inv_freq, {tokens, size});
+  const Tensor positions = position_ids.dtype() == DataType::INT64 ? position_ids : position_ids.cast(DataType::INT64);
+  const Tensor frequencies = wide(inv_freq);
+  Tensor cos = empty({tokens, size}, DataType::FLOAT32, inv_freq), sin = empty({tokens, size}, DataType::FLOAT32, inv_freq);
+  qwenvl_cpu_kernels()->mrope_tables(positions.data<int64_t>(), frequencies.data<float>(),
+                                     for_each ? size : 0, sections, rows, tokens, size, cos.data<float>(), sin.data<float>());
+  return {cos, sin};
+}
+
 std::vector<Tensor> encode_rotary_qk(const Tensor& q, const Tensor& k, const Tensor& cos, const Tensor& sin) {
   for (const Shape& shape : {q.shape(), k.shape()}) {
     PD_CHECK(shape.size() == 3, "q and k are [T, heads, D], not ", text(shape));
@@ -88,6 +107,11 @@ std::vector<Tensor> qkv_write_cache(const Tensor& qkv, const Tensor& cos, const 
   return {narrow(q, qkv)};
 }
 
+std::vector<Shape> mrope_tables_shape(Shape position_ids, Shape inv_freq, int, int, int) {
+  const Shape table{position_ids.back(), inv_freq.back()};
+  return {table, table};
+}
+std::vector<DataType> mrope_tables_dtype(DataType, DataType) { return {DataType::FLOAT32, DataType::FLOAT32}; }
 std::vector<Shape> encode_rotary_qk_shape(Shape q, Shape k, Shape, Shape) { return {q, k}; }
 std::vector<DataType> encode_rotary_qk_dtype(DataType q, DataType k, DataType, DataType) { return {q, k}; }
 std::vector<Shape> qkv_transpose_split_shape(Shape qkv, Shape cos, Shape, int num_heads, int num_kv_heads) {
@@ -111,6 +135,11 @@ std::vector<DataType> qkv_write_cache_dtype(DataType qkv, DataType, DataType, Da
 }
 
 }  // namespace qwenvl
+
+QWENVL_BUILD_OP(mrope_tables)
+    .Inputs({"position_ids", "inv_freq"})
+    .Outputs({"cos", "sin"})
+    .Attrs({"first: int", "second: int", "third: int"});
 
 QWENVL_BUILD_OP(encode_rotary_qk)
     .Inputs({"q", "k", "cos", "sin"})

@@ -12,6 +12,7 @@ struct QwenvlCpuKernels {
   const char* isa;
   int integer_products;   // whether `linear` multiplies narrow weights in integers, faster than float32 products can be
   int bfloat16_products;  // whether it multiplies bfloat16 ones in bfloat16
+  int tiles;              // whether it multiplies many rows on AMX's tiles, narrow weights of every kind but float16
   int int4_integers;      // whether `linear_int4` multiplies in integers
 
   // y = norm(x + residual), total = x + residual; residual and total may be null together. Arrays [rows, size].
@@ -20,8 +21,8 @@ struct QwenvlCpuKernels {
   void (*layer_norm)(const float* x, const float* residual, const float* weight, const float* bias, float epsilon,
                      int64_t rows, int64_t size, float* total, float* y);
 
-  // y [rows, size] = silu(first half) * second half of gate_up [rows, 2 size].
-  void (*swiglu)(const float* gate_up, int64_t rows, int64_t size, float* y);
+  // y [rows, size], rows `stride` apart, = silu(first half) * second half of gate_up [rows, 2 size].
+  void (*swiglu)(const float* gate_up, int64_t rows, int64_t size, int64_t stride, float* y);
 
   // Gradients, of both norms (layer_norm's if d_bias is not null) from the sum that was normalised, its gradient d_total
   // (or null) added, and of swiglu.
@@ -33,6 +34,10 @@ struct QwenvlCpuKernels {
   void (*add_bias)(const float* bias, int64_t rows, int64_t size, float* y);
   void (*column_sums)(const float* x, int64_t rows, int64_t size, float* sums);
 
+  // Cosines and sines [T, size] of positions [rows, T] times frequencies, `apart` from token to token (0: all have the same);
+  // row r turns sections[r] of them, one after the other.
+  void (*mrope_tables)(const int64_t* positions, const float* frequencies, int64_t apart, const int64_t* sections,
+                       int64_t rows, int64_t tokens, int64_t size, float* cos, float* sin);
   // Rotate x [T, H, D] by tables [T, D/2]; y may be x.
   void (*rotary)(const float* x, const float* cos, const float* sin, int64_t tokens, int64_t heads, int64_t head_dim,
                  float* y);
@@ -80,6 +85,9 @@ struct QwenvlCpuKernels {
   void (*linear_int4_swiglu)(const float* x, const struct QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y);
   // Rows first .. first + count of such a weight, rounded to bfloat16.
   void (*int4_to_bfloat16)(const struct QwenvlInt4Weight* weight, int64_t first, int64_t count, uint16_t* y);
+  // Rows `ids` [T] of a weight [., size], times their scales unless null: y [T, size].
+  void (*embedding)(const int64_t* ids, const void* weight, enum QwenvlDtype dtype, const float* scales, int64_t tokens,
+                    int64_t size, float* y);
   // weight [rows, size] of float32, bfloat16 or float16 to int8 y and the worth of a step, scales [rows].
   void (*quantize)(const void* weight, enum QwenvlDtype dtype, int64_t rows, int64_t size, int8_t* y, float* scales);
   // From any dtype that a weight may have, exactly.
@@ -99,16 +107,16 @@ struct QwenvlCpuKernels {
 };
 
 // The kernels for the best instruction set that both this build and this CPU have, or for the one that the environment
-// variable QWENVL_ISA names (generic, avx2, avx512, avx512_vnni, avx512_bf16).
+// variable QWENVL_ISA names (generic, avx2, avx512, avx512_vnni, avx512_bf16, amx).
 const struct QwenvlCpuKernels* qwenvl_cpu_kernels(void);
 const char* qwenvl_cpu_isa(void);
 
 // How a product is computed, which says how it rounds: in float32; x and narrow weights as integers in blocks
-// (products_integer.h); or x as bfloat16 (products_bfloat16.h, or oneDNN), with sums in float32.
+// (products_integer.h); or x as bfloat16 (products_bfloat16.h, products_tiles.h, or oneDNN), with sums in float32.
 enum QwenvlProduct { QWENVL_PRODUCT_FLOAT32 = 0, QWENVL_PRODUCT_INTEGERS = 1, QWENVL_PRODUCT_BFLOAT16 = 2 };
 enum {
   QWENVL_FEW_ROWS = 8,         // what few_rows of a kernel is where nothing else was measured to be faster
-  QWENVL_ROWS_FOR_ONEDNN = 32  // more than which it multiplies faster in bfloat16 than the kernels
+  QWENVL_SOME_ROWS = 32        // more than which are multiplied faster by tiles, or in bfloat16 by oneDNN
 };
 enum QwenvlProduct qwenvl_product(enum QwenvlDtype weight, int64_t rows);
 
@@ -123,6 +131,9 @@ void qwenvl_linear_int4_swiglu(const float* x, const struct QwenvlInt4Weight* we
 // Whether this build was linked with Paddle's oneDNN, and whether that has AMX on this CPU.
 int qwenvl_has_onednn(void);
 int qwenvl_has_amx(void);
+
+// The kernels and products that run: the table's name, or avx512_bf16 or amx where it is oneDNN that multiplies so.
+const char* qwenvl_cpu_path(void);
 
 // How many threads every kernel uses; by default as many as OpenMP would.
 int qwenvl_threads(void);

@@ -3,6 +3,7 @@
 #include "products_bfloat16.h"
 #include "products_float32.h"
 #include "products_integer.h"
+#include "products_tiles.h"
 
 namespace qwenvl {
 namespace QWENVL_ISA {
@@ -17,15 +18,29 @@ struct ManyRows : Float32Products<Format> {};
 template <>
 struct FewRows<Int8> : IntegerProducts<Int8> {};
 template <>
-struct ManyRows<Int8> : IntegerProducts<Int8> {};
-template <>
 struct ManyRows<Float16> : IntegerProducts<Float16> {};
-#ifndef QWENVL_BFLOAT16_PRODUCTS
+#endif
+#if defined(QWENVL_TILES)
+template <>
+struct ManyRows<Bfloat16> : TileProducts<Bfloat16> {};
+template <>
+struct ManyRows<Fp8> : TileProducts<Fp8> {};
+template <>
+struct ManyRows<Int8> : TileProducts<Int8> {};
+#elif defined(QWENVL_BFLOAT16_PRODUCTS)
+template <>
+struct ManyRows<Bfloat16> : Bfloat16Products<Bfloat16> {};
+template <>
+struct ManyRows<Fp8> : Bfloat16Products<Fp8> {};
+template <>
+struct ManyRows<Int8> : IntegerProducts<Int8> {};
+#elif defined(QWENVL_INTEGER_PRODUCTS)
 template <>
 struct ManyRows<Bfloat16> : IntegerProducts<Bfloat16> {};
 template <>
 struct ManyRows<Fp8> : IntegerProducts<Fp8> {};
-#endif
+template <>
+struct ManyRows<Int8> : IntegerProducts<Int8> {};
 #endif
 
 // Products with the rows of such a weight.
@@ -55,13 +70,6 @@ struct RowMajor : Products, NothingBefore {
     Products::load_weights(at(row, first), depth, to);
   }
 };
-
-#ifdef QWENVL_BFLOAT16_PRODUCTS
-template <>
-struct ManyRows<Bfloat16> : Bfloat16Products<Bfloat16> {};
-template <>
-struct ManyRows<Fp8> : Bfloat16Products<Fp8> {};
-#endif
 
 template <class Few, class Many>
 void run(const Operands& p, const void* weight) {
@@ -102,6 +110,20 @@ void linear_swiglu(const float* x, const void* weight, QwenvlDtype dtype, const 
   });
 }
 
+void embedding(const int64_t* ids, const void* weight, QwenvlDtype dtype, const float* scales, int64_t tokens, int64_t size,
+               float* y) {
+  with_weight_format(dtype, [&](auto format) {
+    typedef decltype(format) Format;
+#pragma omp parallel for schedule(static) num_threads(qwenvl_threads()) if (tokens > 1)
+    for (int64_t t = 0; t < tokens; ++t) {
+      const auto* const from = (const typename Format::Type*)weight + ids[t] * size;
+      float* const row = y + t * size;
+      for (int64_t i = 0; i < size; i += GROUP) widen_to_float32<Format>(from + i, size - i, row + i);
+      for (int64_t i = 0; scales && i < size; ++i) row[i] *= scales[ids[t]];
+    }
+  });
+}
+
 // Symmetric: the largest number of a row becomes 127.
 void quantize(const void* weight, QwenvlDtype dtype, int64_t rows, int64_t size, int8_t* y, float* scales) {
   with_cache_format(dtype, [&](auto format) {
@@ -123,14 +145,7 @@ void to_float32(const void* x, QwenvlDtype dtype, int64_t size, float* y) {
     typedef decltype(format) Format;
     const auto* from = (const typename Format::Type*)x;
 #pragma omp parallel for schedule(static) num_threads(qwenvl_threads())
-    for (int64_t i = 0; i < whole_groups(size); i += GROUP) {
-      vfloat a, b;
-      const int64_t left = size - i;
-      left >= GROUP ? Format::widen(from + i, a, b) : widen_part<Format>(from + i, left, a, b);
-      Format::restore(a, b);
-      left >= W ? store(y + i, a) : store_part(y + i, a, left);
-      if (left > W) left >= GROUP ? store(y + i + W, b) : store_part(y + i + W, b, left - W);
-    }
+    for (int64_t i = 0; i < whole_groups(size); i += GROUP) widen_to_float32<Format>(from + i, size - i, y + i);
   });
 }
 

@@ -67,12 +67,12 @@ void layer_norm(const float* x, const float* residual, const float* weight, cons
   }
 }
 
-void swiglu(const float* gate_up, int64_t rows, int64_t size, float* y) {
+void swiglu(const float* gate_up, int64_t rows, int64_t size, int64_t stride, float* y) {
 #pragma omp parallel for num_threads(qwenvl_threads()) if (rows * size > WORTH_A_THREAD / 4)
   for (int64_t r = 0; r < rows; ++r) {
     const float *gate = gate_up + 2 * r * size, *up = gate + size;
     for_vectors(size, [&](int64_t i, int count) {
-      store_some(y + r * size + i, silu(load_some(gate + i, count)) * load_some(up + i, count), count);
+      store_some(y + r * stride + i, silu(load_some(gate + i, count)) * load_some(up + i, count), count);
     });
   }
 }

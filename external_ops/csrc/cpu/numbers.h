@@ -144,6 +144,16 @@ INLINE void widen_part(const typename Format::Type* p, int64_t count, vfloat& a,
   Format::widen(part, a, b);
 }
 
+// A group, or as much of it as is left, in natural order.
+template <class Format>
+INLINE void widen_to_float32(const typename Format::Type* p, int64_t left, float* y) {
+  vfloat a, b;
+  left >= GROUP ? Format::widen(p, a, b) : widen_part<Format>(p, left, a, b);
+  Format::restore(a, b);
+  left >= W ? store(y, a) : store_part(y, a, left);
+  if (left > W) left >= GROUP ? store(y + W, b) : store_part(y + W, b, left - W);
+}
+
 // `size` numbers as bfloat16.
 template <class Format>
 INLINE void widen_to_bfloat16(const typename Format::Type* p, int64_t size, uint16_t* y) {

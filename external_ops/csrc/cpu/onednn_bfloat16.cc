@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <tuple>
@@ -15,6 +16,7 @@ namespace qwenvl {
 namespace {
 
 constexpr int64_t CHUNK_BYTES = 4 << 20;  // of a weight turned to bfloat16 at a time
+constexpr int64_t GATED_BYTES = 8 << 20;  // of gates and ups at a time: the caches keep them, and they are not new memory
 constexpr size_t MOST_PRODUCTS = 512;     // shapes to keep a compiled product for
 
 // y [m, n], rows `stride` apart, = x [m, k] times the transpose of weight [n, k], plus a bias unless there is none.
@@ -98,20 +100,83 @@ bool multiply(const uint16_t* x, const uint16_t* weight, const float* bias, int6
   return engine.stream && found->second.run(engine.stream, x, weight, bias, y);
 }
 
-// A weight of few bits goes chunk by chunk: widen(first, count, rows) makes bfloat16 of some of its rows. Scales and the bias
-// apply to the product.
+// Weights [n, k] in bfloat16, where they lie so: rows(first, count) gives some of them.
+class Bfloat16Rows {
+ public:
+  Bfloat16Rows(const void* weight, int64_t k) : weight_((const uint16_t*)weight), k_(k) {}
+  int64_t most() const { return INT64_MAX; }
+  const uint16_t* operator()(int64_t first, int64_t) const { return weight_ + first * k_; }
+
+ private:
+  const uint16_t* const weight_;
+  const int64_t k_;
+};
+
+// Weights of few bits, `most` rows at a time: widen(first, count, rows) makes bfloat16 of them.
 template <class Widen>
-bool multiply_chunks(const float* x, Widen widen, const float* scales, const float* bias, int64_t m, int64_t k,
+class WidenedRows {
+ public:
+  WidenedRows(Widen widen, int64_t k) : widen_(widen), most_(CHUNK_BYTES / (2 * k) / 64 * 64 + 64), rows_(new uint16_t[most_ * k]) {}
+  int64_t most() const { return most_; }
+  const uint16_t* operator()(int64_t first, int64_t count) const {
+    widen_(first, count, rows_.get());
+    return rows_.get();
+  }
+
+ private:
+  const Widen widen_;
+  const int64_t most_;
+  const std::unique_ptr<uint16_t[]> rows_;
+};
+
+// Scales and the bias apply to the product.
+template <class Rows>
+bool multiply_chunks(const float* x, const Rows& rows, const float* scales, const float* bias, int64_t m, int64_t k,
                      int64_t n, float* y) {
-  const int64_t chunk = CHUNK_BYTES / (2 * k) / 64 * 64 + 64;
-  const std::unique_ptr<uint16_t[]> narrow = to_bfloat16(x, m * k), rows(new uint16_t[chunk * k]);
-  for (int64_t first = 0; first < n; first += chunk) {
-    const int64_t count = n - first < chunk ? n - first : chunk;
-    widen(first, count, rows.get());
-    if (!multiply(narrow.get(), rows.get(), nullptr, m, k, count, n, y + first)) return false;
+  const std::unique_ptr<uint16_t[]> narrow = to_bfloat16(x, m * k);
+  for (int64_t first = 0; first < n; first += rows.most()) {
+    const int64_t count = std::min(rows.most(), n - first);
+    if (!multiply(narrow.get(), rows(first, count), nullptr, m, k, count, n, y + first)) return false;
     finish_columns(scales, bias, m, n, first, count, y);
   }
   return true;
+}
+
+// y [m, n / 2]: silu of the first half of such a product's columns, times the second, some columns of both at a time.
+template <class Rows>
+bool multiply_gated(const float* x, const Rows& rows, const float* scales, const float* bias, int64_t m, int64_t k,
+                    int64_t n, float* y) {
+  const int64_t half = n / 2, most = std::min(rows.most(), GATED_BYTES / (8 * m) / 64 * 64 + 64);
+  const int64_t parts = (half + most - 1) / most, chunk = (half + 64 * parts - 1) / (64 * parts) * 64;
+  const std::unique_ptr<uint16_t[]> narrow = to_bfloat16(x, m * k);
+  const std::unique_ptr<float[]> both(new float[2 * m * std::min(chunk, half)]);
+  for (int64_t first = 0; first < half; first += chunk) {
+    const int64_t count = std::min(chunk, half - first), width = 2 * count;
+    for (int64_t column : {int64_t(0), count}) {
+      const int64_t row = column ? half + first : first, before = row - column;
+      if (!multiply(narrow.get(), rows(row, count), nullptr, m, k, count, width, both.get() + column)) return false;
+      finish_columns(scales ? scales + before : nullptr, bias ? bias + before : nullptr, m, width, column, count, both.get());
+    }
+    qwenvl_cpu_kernels()->swiglu(both.get(), m, count, half, y + first);
+  }
+  return true;
+}
+
+// f(rows) with the rows of such a weight.
+template <class F>
+bool with_rows(const void* weight, QwenvlDtype dtype, int64_t k, F f) {
+  if (dtype == QWENVL_BFLOAT16) return f(Bfloat16Rows(weight, k));
+  auto widen = [=](int64_t first, int64_t count, uint16_t* rows) {
+    qwenvl_cpu_kernels()->widen_to_bfloat16((const char*)weight + first * k, dtype, count * k, rows);
+  };
+  return f(WidenedRows(widen, k));
+}
+
+auto int4_rows(const QwenvlInt4Weight& weight) {
+  auto widen = [&weight](int64_t first, int64_t count, uint16_t* rows) {
+    qwenvl_cpu_kernels()->int4_to_bfloat16(&weight, first, count, rows);
+  };
+  return WidenedRows(widen, weight.k);
 }
 
 }  // namespace
@@ -125,17 +190,20 @@ bool has_bfloat16_products() {
 bool bfloat16_linear(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
                      int64_t m, int64_t k, int64_t n, float* y) {
   if (dtype == QWENVL_BFLOAT16) return multiply(to_bfloat16(x, m * k).get(), (const uint16_t*)weight, bias, m, k, n, n, y);
-  auto widen = [&](int64_t first, int64_t count, uint16_t* rows) {
-    qwenvl_cpu_kernels()->widen_to_bfloat16((const char*)weight + first * k, dtype, count * k, rows);
-  };
-  return multiply_chunks(x, widen, scales, bias, m, k, n, y);
+  return with_rows(weight, dtype, k, [&](const auto& rows) { return multiply_chunks(x, rows, scales, bias, m, k, n, y); });
+}
+
+bool bfloat16_linear_swiglu(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
+                            int64_t m, int64_t k, int64_t n, float* y) {
+  return with_rows(weight, dtype, k, [&](const auto& rows) { return multiply_gated(x, rows, scales, bias, m, k, n, y); });
 }
 
 bool bfloat16_linear_int4(const float* x, const QwenvlInt4Weight& weight, const float* bias, int64_t m, float* y) {
-  auto widen = [&](int64_t first, int64_t count, uint16_t* rows) {
-    qwenvl_cpu_kernels()->int4_to_bfloat16(&weight, first, count, rows);
-  };
-  return multiply_chunks(x, widen, nullptr, bias, m, weight.k, weight.n, y);
+  return multiply_chunks(x, int4_rows(weight), nullptr, bias, m, weight.k, weight.n, y);
+}
+
+bool bfloat16_linear_int4_swiglu(const float* x, const QwenvlInt4Weight& weight, const float* bias, int64_t m, float* y) {
+  return multiply_gated(x, int4_rows(weight), nullptr, bias, m, weight.k, weight.n, y);
 }
 
 }  // namespace qwenvl
@@ -151,7 +219,12 @@ bool qwenvl::bfloat16_linear(const float*, const void*, QwenvlDtype, const float
                              int64_t, float*) {
   return false;
 }
+bool qwenvl::bfloat16_linear_swiglu(const float*, const void*, QwenvlDtype, const float*, const float*, int64_t, int64_t,
+                                    int64_t, float*) {
+  return false;
+}
 bool qwenvl::bfloat16_linear_int4(const float*, const QwenvlInt4Weight&, const float*, int64_t, float*) { return false; }
+bool qwenvl::bfloat16_linear_int4_swiglu(const float*, const QwenvlInt4Weight&, const float*, int64_t, float*) { return false; }
 extern "C" int qwenvl_has_amx(void) { return 0; }
 
 #endif

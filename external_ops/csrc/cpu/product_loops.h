@@ -26,7 +26,6 @@ struct Operands {
 constexpr int STREAMS = 4;               // weight rows read side by side, far apart: memory is faster in several streams
 constexpr int64_t PARTS = 8;             // of a product, for each thread at most: one that is held up takes fewer
 constexpr int64_t LEAST_PART = 1 << 18;  // weights: shorter streams are read more slowly
-constexpr int64_t STRIP = 144;           // weight rows that are widened together: a multiple of every MICRO_ROWS
 constexpr int64_t ROWS_AT_ONCE = 1024;
 constexpr int64_t LARGE_PANEL = 8192;    // floats; while a larger one is multiplied by, the next comes by itself
 
@@ -42,6 +41,15 @@ INLINE void with_rows(int64_t rows, F f) {
     if (rows < M) return with_rows<M - 1>(rows, f);
   f(std::integral_constant<int, M>{});
 }
+
+// What a `Many` multiplies at a time: ROWS of the STRIP weight rows that are widened together. Each thread has a Thread meanwhile.
+struct InRegisters {
+  static constexpr int ROWS = MICRO_ROWS;
+  static constexpr int64_t STRIP = 144;
+  struct Thread {
+    Thread() {}
+  };
+};
 
 // For a `Few` that has nothing to do before the tiles of some outputs.
 struct NothingBefore {
@@ -100,9 +108,9 @@ void few_rows(const Few& shared, const Operands& p) {
 }
 
 // What many rows give: y is the product, or [m, n / 2], silu of its first half times the second. Each strip has `count`
-// columns of y, from column `strip` on: as many weight rows, or twice as many.
+// columns of y, from column `strip` on, and WEIGHT_ROWS for each of them.
 struct Whole {
-  static constexpr int64_t COLUMNS = STRIP;
+  static constexpr int64_t WEIGHT_ROWS = 1;
   static int64_t columns(int64_t n) { return n; }
   static int64_t weight_row(int64_t strip, int64_t, int64_t, int64_t r) { return strip + r; }
   static INLINE vfloat finish(const Operands& p, const float* sums, int64_t strip, int64_t, int64_t j) {
@@ -110,7 +118,7 @@ struct Whole {
   }
 };
 struct Gated {
-  static constexpr int64_t COLUMNS = STRIP / 2;
+  static constexpr int64_t WEIGHT_ROWS = 2;
   static int64_t columns(int64_t n) { return n / 2; }
   static int64_t weight_row(int64_t strip, int64_t count, int64_t n, int64_t r) {
     return r < count ? strip + r : n / 2 + strip + r - count;
@@ -121,28 +129,26 @@ struct Gated {
   }
 };
 
-// One strip of y for rows of x that lie in `panels` panels at `xt`; sums [panels][STRIP][MICRO_COLUMNS].
+// `columns` of y, from column `strip` on, for rows of x that lie in `panels` panels at `xt`; sums [panels][STRIP][MICRO_COLUMNS].
 template <class Result, class Many>
-void strip_of_many(const Many& many, const Operands& p, int64_t strip, const float* xt, int64_t rows, float* weights,
-                   float* sums) {
-  const int64_t most = many.depth(), blocks = (p.k + most - 1) / most;
-  const int64_t columns = least(Result::COLUMNS, Result::columns(p.n) - strip);
-  const int64_t count = columns * STRIP / Result::COLUMNS;
+void strip_of_many(const Many& many, const Operands& p, int64_t strip, int64_t columns, const float* xt, int64_t rows,
+                   float* weights, float* sums) {
+  const int64_t most = many.depth(), blocks = (p.k + most - 1) / most, count = columns * Result::WEIGHT_ROWS;
   auto row = [&](int64_t r) { return Result::weight_row(strip, columns, p.n, r); };
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t first = block * most, depth = least(most, p.k - first);
     for (int64_t r = 0; r < count; ++r) many.load_row(row(r), first, depth, weights + r * Many::ROW);
     for (int64_t i = 0; i * MICRO_COLUMNS < rows; ++i) {
       const float* panel = xt + (i * blocks + block) * many.panel_size();
-      float* to = sums + i * STRIP * MICRO_COLUMNS;
-      for (int64_t r = 0; r < count; r += MICRO_ROWS) {
+      float* to = sums + i * Many::STRIP * MICRO_COLUMNS;
+      for (int64_t r = 0; r < count; r += Many::ROWS) {
         const float* const next = panel + blocks * many.panel_size();  // too far away for the CPU to foresee
         if (many.panel_size() < LARGE_PANEL && (i + 1) * MICRO_COLUMNS < rows)
-          prefetch<2>(next + many.panel_size() * r / count, many.panel_size() * MICRO_ROWS / count * sizeof(float));
+          prefetch<2>(next + many.panel_size() * r / count, many.panel_size() * Many::ROWS / count * sizeof(float));
         if (i == 0)  // what these rows give to the next block
-          for (int64_t l = r; l < least(count, r + MICRO_ROWS); ++l) many.prefetch(row(l), first + depth, most);
+          for (int64_t l = r; l < least(count, r + Many::ROWS); ++l) many.prefetch(row(l), first + depth, most);
         with_rows<2>(rows - i * MICRO_COLUMNS > W ? 2 : 1, [&](auto vectors) {
-          many.template multiply<vectors>(least(MICRO_ROWS, count - r), depth, weights + r * Many::ROW, panel,
+          many.template multiply<vectors>(least(Many::ROWS, count - r), depth, weights + r * Many::ROW, panel,
                                           to + r * MICRO_COLUMNS, first > 0);
         });
       }
@@ -156,25 +162,26 @@ void many_rows(const Many& many, const Operands& p) {
   const int64_t parts = (p.m + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, depth = many.depth();
   const int64_t most = (p.m + parts * MICRO_COLUMNS - 1) / (parts * MICRO_COLUMNS);  // panels at once
   const int64_t blocks = (p.k + depth - 1) / depth;
-  const int64_t work_size = STRIP * (Many::ROW + most * MICRO_COLUMNS);
+  const int64_t work_size = Many::STRIP * (Many::ROW + most * MICRO_COLUMNS), strip_columns = Many::STRIP / Result::WEIGHT_ROWS;
   Scratch xt(most * blocks * many.panel_size()), work(qwenvl_threads() * work_size);
   for (int64_t start = 0; start < p.m; start += most * MICRO_COLUMNS) {
     const int64_t rows = least(most * MICRO_COLUMNS, p.m - start), panels = (rows + MICRO_COLUMNS - 1) / MICRO_COLUMNS;
 #pragma omp parallel num_threads(qwenvl_threads())
     {
+      const typename Many::Thread thread;
 #pragma omp for schedule(static)
       for (int64_t i = 0; i < panels * blocks; ++i) {
         const int64_t row = i / blocks * MICRO_COLUMNS, first = i % blocks * depth;
         Many::load_rows(p.x + (start + row) * p.k + first, p.k, rows - row, least(depth, p.k - first),
                         xt.data + i * many.panel_size());
       }
-      float *weights = work.data + thread_index() * work_size, *sums = weights + STRIP * Many::ROW;
+      float *weights = work.data + thread_index() * work_size, *sums = weights + Many::STRIP * Many::ROW;
 #pragma omp for schedule(monotonic : dynamic)
-      for (int64_t strip = 0; strip < columns; strip += Result::COLUMNS) {
-        strip_of_many<Result>(many, p, strip, xt.data, rows, weights, sums);
-        const int64_t count = least(Result::COLUMNS, columns - strip);
+      for (int64_t strip = 0; strip < columns; strip += strip_columns) {
+        const int64_t count = least(strip_columns, columns - strip);
+        strip_of_many<Result>(many, p, strip, count, xt.data, rows, weights, sums);
         for (int64_t i = 0; i < panels; ++i) {
-          const float* const panel = sums + i * STRIP * MICRO_COLUMNS;
+          const float* const panel = sums + i * Many::STRIP * MICRO_COLUMNS;
           store_panel(least(MICRO_COLUMNS, rows - i * MICRO_COLUMNS), count, columns,
                       p.y + (start + i * MICRO_COLUMNS) * columns + strip,
                       [&](int64_t j, int64_t first) { return Result::finish(p, panel + first, strip, count, j); });

@@ -47,7 +47,7 @@ INLINE void round_to_bfloat16(const float* x, int64_t size, uint16_t* y) {  // a
 }
 
 template <class WeightFormat>
-struct Bfloat16Products {
+struct Bfloat16Products : InRegisters {
   typedef WeightFormat Format;
   static constexpr int64_t MOST = 32;  // rows of x that are few
   static constexpr int64_t DEPTH = 256;

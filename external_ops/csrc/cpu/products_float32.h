@@ -1,8 +1,8 @@
 // Products in float32: what linear.cc asks of an arithmetic.
 #pragma once
 
-#include "microkernel.h"
 #include "numbers.h"
+#include "product_loops.h"
 
 namespace qwenvl {
 namespace QWENVL_ISA {
@@ -20,7 +20,7 @@ constexpr int64_t FEW_ROWS<Fp8> = 12;
 #endif
 
 template <class WeightFormat>
-struct Float32Products {
+struct Float32Products : InRegisters {
   typedef WeightFormat Format;
   static constexpr int64_t MOST = FEW_ROWS<Format>;
   static constexpr int64_t DEPTH = 256;                      // inputs at a time

@@ -43,20 +43,24 @@ struct Int4Rows {
     }
   }
 
-  // A group of a row, rounded: its 16 numbers are rounded once and looked up.
-  void to_bfloat16(int64_t row, int64_t group, uint16_t* to) const {
-    const float s = scale(row, group), middle = zero(row, group);
-    uint16_t numbers[32];  // twice: five bits are looked at, of which the fifth is another's
-    for (int i = 0; i < 32; ++i) numbers[i] = qwenvl::QWENVL_ISA::to_bfloat16((i % 16 - middle) * s);
-    const uint8_t* q = at(row, group * weight->group);
-    for (int64_t i = 0; i < weight->group; i += PIECE, q += PIECE / 2, to += PIECE) {
+  // The same, rounded: the 16 numbers of a group are rounded once and looked up.
+  void to_bfloat16(int64_t row, int64_t first, int64_t count, uint16_t* to) const {
+    const int64_t last = first + count;
+    for (int64_t i = first; i < last;) {
+      const int64_t group = i / weight->group, next = (group + 1) * weight->group, end = next < last ? next : last;
+      const float s = scale(row, group), middle = zero(row, group);
+      uint16_t numbers[32];  // twice: five bits are looked at, of which the fifth is another's
+      for (int l = 0; l < 32; ++l) numbers[l] = qwenvl::QWENVL_ISA::to_bfloat16((l % 16 - middle) * s);
+      const uint8_t* q = at(row, i);
+      for (; i < end; i += PIECE, q += PIECE / 2, to += PIECE) {
 #if defined(__AVX512F__)
-      const __m512i bytes = _mm512_cvtepu8_epi32(load_as<__m128i>(q));  // to the two words of each
-      const __m512i words = _mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12));
-      _mm512_storeu_si512(to, _mm512_permutexvar_epi16(words, load_as<__m512i>(numbers)));
+        const __m512i bytes = _mm512_cvtepu8_epi32(load_as<__m128i>(q));  // to the two words of each
+        const __m512i words = _mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12));
+        _mm512_storeu_si512(to, _mm512_permutexvar_epi16(words, load_as<__m512i>(numbers)));
 #else
-      for (int64_t b = 0; b < PIECE / 2; ++b) to[2 * b] = numbers[q[b] & 15], to[2 * b + 1] = numbers[q[b] >> 4];
+        for (int64_t b = 0; b < PIECE / 2; ++b) to[2 * b] = numbers[q[b] & 15], to[2 * b + 1] = numbers[q[b] >> 4];
 #endif
+      }
     }
   }
 };

@@ -14,7 +14,7 @@ namespace QWENVL_ISA {
 // A lane holds NUMBERS inputs: its two words hold half of them each, the first four bits the first.
 class Int4Lanes : Int4Groups {
  public:
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) && !defined(QWENVL_TILES)
   static constexpr int64_t MOST = 256;
 #else
   static constexpr int64_t MOST = 32;
@@ -34,7 +34,7 @@ class Int4Lanes : Int4Groups {
   // second's.
   template <class Result = Whole>
   void run() const {
-    constexpr int64_t COLUMNS = ROWS * Result::COLUMNS / Whole::COLUMNS;
+    constexpr int64_t COLUMNS = ROWS / Result::WEIGHT_ROWS;
 #pragma omp parallel num_threads(qwenvl_threads())
     {
 #pragma omp for schedule(static)

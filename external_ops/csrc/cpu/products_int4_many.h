@@ -1,13 +1,26 @@
-// Products of many rows of x with int4 weights, as product_loops.h asks for them: in integers as in products_int4.h, elsewhere in
-// float32.
+// Products of many rows of x with int4 weights, as product_loops.h asks for them: on tiles in bfloat16, in integers as in
+// products_int4.h, elsewhere in float32.
 #pragma once
 
 #include "products_int4.h"
+#include "products_tiles.h"
 
 namespace qwenvl {
 namespace QWENVL_ISA {
 
-#if defined(__AVX2__)
+#if defined(QWENVL_TILES)
+
+class Int4ManyRows : public Tiles, Int4Rows {
+ public:
+  explicit Int4ManyRows(const QwenvlInt4Weight* w) : Int4Rows(w) {}
+  using Int4Rows::prefetch;
+
+  static int64_t depth() { return DEPTH; }
+  static int64_t panel_size() { return PANEL; }
+  void load_row(int64_t row, int64_t first, int64_t depth, float* to) const { to_bfloat16(row, first, depth, (uint16_t*)to); }
+};
+
+#elif defined(__AVX2__)
 
 // PIECE numbers less `zero`, in natural order.
 INLINE void widen_piece(const uint8_t* q, int zero, int16_t* to) {

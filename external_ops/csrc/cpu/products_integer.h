@@ -4,8 +4,8 @@
 // bits and a sign, x beside int8 weights to 15, where bfloat16 keeps 8 bits of a number. The sums of a block are exact.
 #pragma once
 
-#include "microkernel.h"
 #include "numbers.h"
+#include "product_loops.h"
 
 #if defined(__AVX2__)
 
@@ -112,7 +112,7 @@ INLINE float round_weights(Int8, const int8_t* w, int64_t size, int16_t* y) {  /
 }
 
 template <class WeightFormat>
-struct IntegerProducts {
+struct IntegerProducts : InRegisters {
   typedef WeightFormat Format;
   typedef IntegerLimits<Format> Limits;
   static constexpr int64_t MOST = 32;  // rows of x that are few

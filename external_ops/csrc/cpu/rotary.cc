@@ -1,4 +1,6 @@
-// Rotary embedding and what surrounds it: splitting packed qkv and filling the KV cache.
+// Rotary embedding and what surrounds it: its tables, splitting packed qkv and filling the KV cache.
+#include <math.h>
+
 #include "numbers.h"
 #include "rotation.h"
 
@@ -18,6 +20,17 @@ INLINE void rotate_back_to(const float* x, const float* cos, const float* sin, i
 }
 
 }  // namespace
+
+void mrope_tables(const int64_t* positions, const float* frequencies, int64_t apart, const int64_t* sections, int64_t rows,
+                  int64_t tokens, int64_t size, float* cos, float* sin) {
+#pragma omp parallel for num_threads(qwenvl_threads()) if (tokens * size > WORTH_A_THREAD)
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t r = 0, i = 0; r < rows; ++r)
+      for (const int64_t end = i + sections[r]; i < end; ++i) {
+        const float angle = (float)positions[r * tokens + t] * frequencies[t * apart + i];
+        cos[t * size + i] = cosf(angle), sin[t * size + i] = sinf(angle);
+      }
+}
 
 void rotary(const float* x, const float* cos, const float* sin, int64_t tokens, int64_t heads, int64_t head_dim,
             float* y) {

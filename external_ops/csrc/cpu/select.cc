@@ -22,6 +22,7 @@ TABLE_OF(avx2)
 TABLE_OF(avx512)
 TABLE_OF(avx512_vnni)
 TABLE_OF(avx512_bf16)
+TABLE_OF(amx)
 
 static const QwenvlCpuKernels* choose() {
   const char* wanted = getenv("QWENVL_ISA");
@@ -34,8 +35,11 @@ static const QwenvlCpuKernels* choose() {
   unsigned a = 0, b = 0, c = 0, d = 0, bfloat16 = 0;  // older compilers know no names for these
   const bool vnni = avx512 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && c >> 11 & 1;
   const bool vbmi = c >> 1 & 1;
+  const bool amx = vnni && d >> 24 & 1 && d >> 22 & 1;  // tiles, and their products in bfloat16
   if (vnni) __get_cpuid_count(7, 1, &bfloat16, &b, &c, &d);
-  if (vbmi && bfloat16 >> 5 & 1 && use(&qwenvl::avx512_bf16::kernels)) return &qwenvl::avx512_bf16::kernels;
+  const bool bf16 = vbmi && bfloat16 >> 5 & 1;
+  if (bf16 && amx && use(&qwenvl::amx::kernels) && qwenvl::may_use_tiles()) return &qwenvl::amx::kernels;
+  if (bf16 && use(&qwenvl::avx512_bf16::kernels)) return &qwenvl::avx512_bf16::kernels;
   if (vnni && use(&qwenvl::avx512_vnni::kernels)) return &qwenvl::avx512_vnni::kernels;
   if (avx512 && use(&qwenvl::avx512::kernels)) return &qwenvl::avx512::kernels;
   if (avx2 && use(&qwenvl::avx2::kernels)) return &qwenvl::avx2::kernels;
@@ -50,6 +54,11 @@ extern "C" const QwenvlCpuKernels* qwenvl_cpu_kernels(void) {
 
 extern "C" const char* qwenvl_cpu_isa(void) { return qwenvl_cpu_kernels()->isa; }
 
+extern "C" const char* qwenvl_cpu_path(void) {
+  if (qwenvl_product(QWENVL_BFLOAT16, 512) != QWENVL_PRODUCT_BFLOAT16) return qwenvl_cpu_isa();
+  return qwenvl_has_amx() || qwenvl_cpu_kernels()->tiles ? "amx" : "avx512_bf16";
+}
+
 static std::atomic<int> threads{0};
 
 extern "C" int qwenvl_threads(void) {
@@ -59,11 +68,19 @@ extern "C" int qwenvl_threads(void) {
 
 extern "C" void qwenvl_set_threads(int count) { threads.store(count, std::memory_order_relaxed); }
 
+// Of which bfloat16 holds every number, or nearly so.
+static bool fits_bfloat16(QwenvlDtype dtype) { return dtype != QWENVL_FLOAT32 && dtype != QWENVL_FLOAT16; }
+
+// Whether the kernels multiply on tiles.
+static bool on_tiles(QwenvlDtype dtype, int64_t m) {
+  return qwenvl_cpu_kernels()->tiles && fits_bfloat16(dtype) && m > QWENVL_SOME_ROWS;
+}
+
 // Whether oneDNN multiplies narrow weights. It is faster with many rows in bfloat16, with integers on tiles alone.
 static bool by_onednn(QwenvlDtype dtype, int64_t m) {
-  if (!qwenvl::has_bfloat16_products() || dtype == QWENVL_FLOAT16) return false;
+  if (!qwenvl::has_bfloat16_products() || !fits_bfloat16(dtype) || qwenvl_cpu_kernels()->tiles) return false;
   if (!qwenvl_cpu_kernels()->bfloat16_products) return m > QWENVL_FEW_ROWS;
-  return m > QWENVL_ROWS_FOR_ONEDNN && (dtype == QWENVL_BFLOAT16 || dtype == QWENVL_FP8 || qwenvl_has_amx());
+  return m > QWENVL_SOME_ROWS && (dtype == QWENVL_BFLOAT16 || dtype == QWENVL_FP8 || qwenvl_has_amx());
 }
 
 extern "C" QwenvlProduct qwenvl_product(QwenvlDtype dtype, int64_t m) {
@@ -71,7 +88,7 @@ extern "C" QwenvlProduct qwenvl_product(QwenvlDtype dtype, int64_t m) {
   const bool int8 = dtype == QWENVL_INT8, bfloat16 = dtype == QWENVL_BFLOAT16 || dtype == QWENVL_FP8;
   if (dtype == QWENVL_FLOAT32) return QWENVL_PRODUCT_FLOAT32;
   if (bfloat16 && kernels.bfloat16_products) return m > 1 ? QWENVL_PRODUCT_BFLOAT16 : QWENVL_PRODUCT_FLOAT32;
-  if (by_onednn(dtype, m)) return QWENVL_PRODUCT_BFLOAT16;
+  if (on_tiles(dtype, m) || by_onednn(dtype, m)) return QWENVL_PRODUCT_BFLOAT16;
   if (dtype == QWENVL_INT4) return kernels.int4_integers ? QWENVL_PRODUCT_INTEGERS : QWENVL_PRODUCT_FLOAT32;
   if (kernels.integer_products && (int8 || m > kernels.few_rows(dtype))) return QWENVL_PRODUCT_INTEGERS;
   return QWENVL_PRODUCT_FLOAT32;
@@ -91,12 +108,15 @@ extern "C" void qwenvl_linear_swiglu(const float* x, const void* weight, QwenvlD
                                      const float* bias, int64_t m, int64_t k, int64_t n, float* y) {
   const QwenvlCpuKernels& kernels = *qwenvl_cpu_kernels();
   const QwenvlProduct product = qwenvl_product(dtype, m);
+  const bool on_onednns_tiles = by_onednn(dtype, m) && qwenvl_has_amx();
   const bool ours = product == QWENVL_PRODUCT_INTEGERS ||
-                    (product == QWENVL_PRODUCT_BFLOAT16 && kernels.bfloat16_products && !qwenvl_has_amx());
-  if (ours && m > QWENVL_ROWS_FOR_ONEDNN && k) return kernels.linear_swiglu(x, weight, dtype, scales, bias, m, k, n, y);
+                    (product == QWENVL_PRODUCT_BFLOAT16 && kernels.bfloat16_products && !on_onednns_tiles);
+  if (ours && m > QWENVL_SOME_ROWS && k) return kernels.linear_swiglu(x, weight, dtype, scales, bias, m, k, n, y);
+  const bool onednn = by_onednn(dtype, m) && k && n;
+  if (onednn && qwenvl::bfloat16_linear_swiglu(x, weight, dtype, scales, bias, m, k, n, y)) return;
   const std::unique_ptr<float[]> both(new float[m * n]);
   qwenvl_linear(x, weight, dtype, scales, bias, m, k, n, both.get());
-  kernels.swiglu(both.get(), m, n / 2, y);
+  kernels.swiglu(both.get(), m, n / 2, n / 2, y);
 }
 
 // Calls `multiply` with x in the weight's order.
@@ -112,7 +132,7 @@ static void in_order(const float* x, const QwenvlInt4Weight& weight, int64_t m, 
 }
 
 extern "C" void qwenvl_linear_int4(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m, float* y) {
-  const bool bfloat16 = m && weight->n && qwenvl_product(QWENVL_INT4, m) == QWENVL_PRODUCT_BFLOAT16;
+  const bool bfloat16 = m && weight->n && by_onednn(QWENVL_INT4, m);
   in_order(x, *weight, m, [&](const float* x) {
     if (bfloat16 && qwenvl::bfloat16_linear_int4(x, *weight, bias, m, y)) return;
     qwenvl_cpu_kernels()->linear_int4(x, weight, bias, m, y);
@@ -122,9 +142,9 @@ extern "C" void qwenvl_linear_int4(const float* x, const QwenvlInt4Weight* weigh
 extern "C" void qwenvl_linear_int4_swiglu(const float* x, const QwenvlInt4Weight* weight, const float* bias, int64_t m,
                                           float* y) {
   const QwenvlCpuKernels& kernels = *qwenvl_cpu_kernels();
-  if (qwenvl_product(QWENVL_INT4, m) != QWENVL_PRODUCT_BFLOAT16)
-    return in_order(x, *weight, m, [&](const float* x) { kernels.linear_int4_swiglu(x, weight, bias, m, y); });
-  const std::unique_ptr<float[]> both(new float[m * weight->n]);
-  qwenvl_linear_int4(x, weight, bias, m, both.get());
-  kernels.swiglu(both.get(), m, weight->n / 2, y);
+  const bool bfloat16 = m && weight->n && by_onednn(QWENVL_INT4, m);
+  in_order(x, *weight, m, [&](const float* x) {
+    if (bfloat16 && qwenvl::bfloat16_linear_int4_swiglu(x, *weight, bias, m, y)) return;
+    kernels.linear_int4_swiglu(x, weight, bias, m, y);
+  });
 }

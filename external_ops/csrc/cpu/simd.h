@@ -22,6 +22,9 @@ constexpr int MICRO_ROWS = 12;   // rows of the matrix micro-kernel: 2 x 12 of 3
 #if defined(__AVX512BF16__)
 #define QWENVL_BFLOAT16_PRODUCTS  // bfloat16 weights: products_bfloat16.h
 #endif
+#if defined(__AMX_BF16__)
+#define QWENVL_TILES  // many rows: products_tiles.h
+#endif
 #if defined(__AVX512VNNI__)
 #define QWENVL_INTEGER_PRODUCTS  // other narrow weights: products_integer.h
 #endif

@@ -14,6 +14,7 @@ KERNEL(norm_gradient);
 KERNEL(swiglu_gradient);
 KERNEL(add_bias);
 KERNEL(column_sums);
+KERNEL(mrope_tables);
 KERNEL(rotary);
 KERNEL(qkv_split);
 KERNEL(qkv_split_gradient);
@@ -30,6 +31,7 @@ KERNEL(linear_swiglu);
 KERNEL(linear_int4);
 KERNEL(linear_int4_swiglu);
 KERNEL(int4_to_bfloat16);
+KERNEL(embedding);
 KERNEL(quantize);
 KERNEL(to_float32);
 KERNEL(to_bfloat16);
@@ -50,12 +52,17 @@ constexpr int BFLOAT16_PRODUCTS = 1;
 #else
 constexpr int BFLOAT16_PRODUCTS = 0;
 #endif
+#ifdef QWENVL_TILES
+constexpr int TILES = 1;
+#else
+constexpr int TILES = 0;
+#endif
 extern const QwenvlCpuKernels kernels = {
-    NAME(QWENVL_ISA), INTEGER_PRODUCTS, BFLOAT16_PRODUCTS, W > 4, rms_norm, layer_norm, swiglu, norm_gradient,
-    swiglu_gradient, add_bias, column_sums, rotary, qkv_split, qkv_split_gradient, write_cache, qkv_write_cache,
-    varlen_attention, qkv_attention, attention_gradient, cached_attention, decode_attention, few_rows, linear,
-    linear_swiglu, linear_int4, linear_int4_swiglu, int4_to_bfloat16, quantize, to_float32, to_bfloat16,
-    widen_to_bfloat16, sample, log_probability,
+    NAME(QWENVL_ISA), INTEGER_PRODUCTS, BFLOAT16_PRODUCTS, TILES, W > 4, rms_norm, layer_norm, swiglu, norm_gradient,
+    swiglu_gradient, add_bias, column_sums, mrope_tables, rotary, qkv_split, qkv_split_gradient, write_cache,
+    qkv_write_cache, varlen_attention, qkv_attention, attention_gradient, cached_attention, decode_attention, few_rows,
+    linear, linear_swiglu, linear_int4, linear_int4_swiglu, int4_to_bfloat16, embedding, quantize, to_float32,
+    to_bfloat16, widen_to_bfloat16, sample, log_probability,
 };
 
 }  // namespace QWENVL_ISA

@@ -16,8 +16,8 @@ def mrope_tables(
     """Cosines and sines of the rotary angles, plain or multimodal (Qwen2-VL, section 2.1).
 
     Args:
-        position_ids: [T], or [3, T] with rows for time, height and width.
-        inv_freq: [D/2] in radians a position; of plain positions also [T, D/2].
+        position_ids: [T], or [rows, T], as three rows for time, height and width.
+        inv_freq: [D/2] or [1, D/2] in radians a position, or [T, D/2].
         mrope_section: how many of the D/2 frequencies each row of `position_ids` turns, in order; sums to D/2.
 
     Returns:
@@ -27,7 +27,7 @@ def mrope_tables(
     if positions.ndim == 1:
         angles = positions.unsqueeze(-1) * inv_freq
     else:
-        sections = inv_freq.split(list(mrope_section))
+        sections = inv_freq.split(list(mrope_section), axis=-1)
         angles = paddle.concat([positions[i].unsqueeze(-1) * section for i, section in enumerate(sections)], axis=-1)
     return angles.cos(), angles.sin()
 

@@ -1,0 +1,3 @@
+#include "products.h"
+
+bool qwenvl::may_use_tiles() { return true; }
