@@ -15,6 +15,9 @@ class Marks:
         counts: int32 `[n]`, times in the answer, -1 for those that were neither there nor in the prompt.
         bias: float32 `[n]`.
         penalised: tokens of the answer are counted.
+
+    Args:
+        held: places of the end tokens among `tokens`, which only ever get more at their end.
     """
 
     def __init__(self, tokens: np.ndarray, counts: np.ndarray, bias: np.ndarray, penalised: bool, held: np.ndarray):
@@ -32,7 +35,11 @@ class Marks:
         tokens = np.union1d(np.union1d(seen, held), np.array([*settings.logit_bias], np.int64))
         bias = np.array([settings.logit_bias.get(int(token), 0.0) for token in tokens], np.float32)
         return cls(
-            tokens.astype(np.int32), np.where(np.isin(tokens, seen), 0, -1).astype(np.int32), bias, penalised, held
+            tokens.astype(np.int32),
+            np.where(np.isin(tokens, seen), 0, -1).astype(np.int32),
+            bias,
+            penalised,
+            np.flatnonzero(np.isin(tokens, held)),
         )
 
     def copy(self) -> Marks:
@@ -55,4 +62,6 @@ class Marks:
         """`bias` for the token after `new_tokens` of them: end tokens are held back where they come too early."""
         if new_tokens >= settings.min_new_tokens:
             return self.bias
-        return np.where(np.isin(self.tokens, self._held), np.float32(-np.inf), self.bias)
+        bias = self.bias.copy()
+        bias[self._held] = -np.inf
+        return bias

@@ -46,6 +46,6 @@ class Repeats:
 
     def _is_plain(self) -> bool:
         decoder, head = self._model.decoder, self._model.lm_head
-        layers = decoder, *decoder.blocks.sublayers(), decoder.last_norm, head
+        layers = self._model.get_input_embeddings(), decoder, *decoder.blocks.sublayers(), decoder.last_norm, head
         hooks = any(layer._forward_pre_hooks or layer._forward_post_hooks for layer in layers)
         return head.parallel.degree == 1 and not hooks

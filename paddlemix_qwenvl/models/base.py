@@ -60,7 +60,7 @@ class ModelOutput:
 class DecoderModel(LoadableModel):
     """Base of the models that generate.
 
-    A subclass has an `lm_head` and offers `decoder`, `pack`, `encode`, `position_tables`, and the name below.
+    A subclass has an `lm_head` and offers `decoder`, `pack`, `encode`, and the name below.
 
     Attributes:
         position_rows: how many positions a token has.
@@ -87,7 +87,12 @@ class DecoderModel(LoadableModel):
 
         `ntk_alpha` is what the rotary base is stretched by, float32 `[T]` or `[1]`; None for nothing.
         """
-        raise NotImplementedError
+        tables = self.decoder.rotary_tables(position_ids, self.decoder.frequencies(ntk_alpha))
+        return *tables, self.query_scale(position_ids)
+
+    def query_scale(self, position_ids):
+        """Factors `[T, 1, 1]` of the queries at positions `[rows, T]`; None for none."""
+        return None
 
     @property
     def stretches(self) -> bool:
@@ -173,26 +178,27 @@ class DecoderModel(LoadableModel):
             features: `[F, hidden]`, of images and videos; None for none.
             source: int64 `[T]`, where each token's embedding comes from: `t` for its own, `T + f` for feature `f`.
             decoding: each row has one new token.
-            repeat: does what lies between embeddings and logits; None for doing it here.
+            repeat: does what lies between ids and logits; None for doing it here.
 
         Returns:
             float32 `[R, vocab]`.
         """
-        cos, sin, scale = self.position_tables(position_ids, ntk_alpha)
-        context = AttentionContext(
-            cos, sin, cu_seqlens, cache, slot_mapping, block_tables, lengths, decoding, query_scale=scale
-        )
-        embeddings = self.get_input_embeddings()(ids)
-        if features is not None:
-            embeddings = paddle.concat([embeddings, features.astype(embeddings.dtype)]).index_select(source)
+        frequencies, scale = self.decoder.frequencies(ntk_alpha), self.query_scale(position_ids)
 
         def logits():
+            tables = self.decoder.rotary_tables(position_ids, frequencies)
+            context = AttentionContext(
+                *tables, cu_seqlens, cache, slot_mapping, block_tables, lengths, decoding, query_scale=scale
+            )
+            embeddings = self.get_input_embeddings()(ids)
+            if features is not None:
+                embeddings = paddle.concat([embeddings, features.astype(embeddings.dtype)]).index_select(source)
             hidden = self.decoder(embeddings, context)
             return self.lm_head(hidden if decoding else hidden.index_select(wanted))
 
         if repeat is None or scale is not None:
             return logits()
-        tensors = embeddings, cos, sin, lengths, block_tables, slot_mapping, *cache.keys, *cache.values
+        tensors = ids, position_ids, frequencies, lengths, block_tables, slot_mapping, *cache.keys, *cache.values
         return repeat(logits, tensors)
 
     def unpadded(self, input_ids, attention_mask):

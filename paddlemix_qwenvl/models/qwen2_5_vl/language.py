@@ -74,9 +74,13 @@ class LanguageModel(nn.Layer):
         """What their output goes through."""
         return self.norm
 
-    def rotary_tables(self, position_ids):
+    def frequencies(self, ntk_alpha=None):
+        """Radians a position, float32 `[head_dim / 2]`, which are not stretched."""
+        return self.inv_freq
+
+    def rotary_tables(self, position_ids, frequencies):
         """Cosines and sines, float32 `[T, head_dim / 2]`, of 3D positions `[3, T]`."""
-        return ops.mrope_tables(position_ids, self.inv_freq, self.mrope_section)
+        return ops.mrope_tables(position_ids, frequencies, self.mrope_section)
 
     def forward(self, embeddings, context: AttentionContext):
         """Hidden states `[T, hidden]` of packed embeddings `[T, hidden]`, normalised."""

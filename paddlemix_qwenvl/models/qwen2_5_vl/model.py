@@ -76,10 +76,6 @@ class Qwen2_5_VLForConditionalGeneration(DecoderModel):
         """The language model."""
         return self.model
 
-    def position_tables(self, position_ids, ntk_alpha=None):
-        """Rotary tables of 3D positions, which are not stretched; queries are not scaled."""
-        return *self.model.rotary_tables(position_ids), None
-
     def get_rope_index(
         self, input_ids, image_grid_thw=None, video_grid_thw=None, second_per_grid_ts=None, attention_mask=None
     ):

@@ -74,6 +74,8 @@ class Transformer(nn.Layer):
         self.visual = VisionTransformer(config)
         self.heads, self.depth = self.h[0].attn.heads, len(self.h)
         self.base, self.head_dim = float(config.rotary_emb_base), config.head_dim
+        exponents = paddle.arange(0, self.head_dim, 2, dtype="float32") / self.head_dim
+        self.register_buffer("inv_freq", 1.0 / self.base**exponents, persistable=False)
 
     @property
     def blocks(self) -> nn.LayerList:
@@ -85,16 +87,18 @@ class Transformer(nn.Layer):
         """What their output goes through."""
         return self.ln_f
 
-    def rotary_tables(self, position_ids, ntk_alpha=None):
-        """Cosines and sines, float32 `[T, head_dim / 2]`, of positions `[T]`.
-
-        `ntk_alpha` stretches the base, float32 `[T]` or `[1]` for all tokens; None leaves it.
+    def frequencies(self, ntk_alpha=None):
+        """Radians a position, float32 `[head_dim / 2]`; `[T, head_dim / 2]` where `ntk_alpha`, float32 `[T]` or `[1]`, stretches
+        the base of each token.
         """
+        if ntk_alpha is None:
+            return self.inv_freq
         exponents = paddle.arange(0, self.head_dim, 2, dtype="float32") / self.head_dim
-        base = self.base
-        if ntk_alpha is not None:
-            base = base * ntk_alpha.unsqueeze(-1) ** (self.head_dim / (self.head_dim - 2))
-        return ops.mrope_tables(position_ids, 1.0 / base**exponents)
+        return 1.0 / (self.base * ntk_alpha.unsqueeze(-1) ** (self.head_dim / (self.head_dim - 2))) ** exponents
+
+    def rotary_tables(self, position_ids, frequencies):
+        """Cosines and sines, float32 `[T, head_dim / 2]`, of positions `[1, T]`."""
+        return ops.mrope_tables(position_ids, frequencies, [self.head_dim // 2])
 
     def forward(self, embeddings, context: AttentionContext):
         """Hidden states `[T, hidden]` of packed embeddings `[T, hidden]`, normalised."""

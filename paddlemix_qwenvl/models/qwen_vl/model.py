@@ -68,12 +68,11 @@ class QWenLMHeadModel(Chat, DecoderModel):
         """By dynamic NTK, which is not at work in training."""
         return ntk_alpha(length, self.config.seq_length) if self.config.use_dynamic_ntk and not self.training else None
 
-    def position_tables(self, position_ids, ntk_alpha=None):
-        """Rotary tables, and the factors of log-n attention, which is not at work in training."""
-        scale = None
-        if self.config.use_logn_attn and not self.training:
-            scale = logn_scale(position_ids[0], self.config.seq_length)
-        return *self.transformer.rotary_tables(position_ids[0], ntk_alpha), scale
+    def query_scale(self, position_ids):
+        """The factors of log-n attention, which is not at work in training."""
+        if not self.config.use_logn_attn or self.training:
+            return None
+        return logn_scale(position_ids[0], self.config.seq_length)
 
     def forward(
         self,
