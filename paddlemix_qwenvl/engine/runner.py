@@ -182,7 +182,8 @@ class ModelRunner(Runner):
         if not self.facts.stretches:
             tensors["ntk_alpha"] = None
         joined = paddle.concat(features) if features else None
+        start = self.model.scaled_from
+        scaled = start is not None and inputs.position_ids.max(initial=0) >= start
+        repeat = self._repeats if inputs.decoding else None
         with paddle.no_grad():
-            return self.model.step(
-                self._cache, **tensors, features=joined, repeat=self._repeats if inputs.decoding else None
-            )
+            return self.model.step(self._cache, **tensors, features=joined, scaled=scaled, repeat=repeat)

@@ -95,6 +95,11 @@ class DecoderModel(LoadableModel):
         return None
 
     @property
+    def scaled_from(self) -> int | None:
+        """The first position whose query has a factor other than 1; None for none."""
+        return None
+
+    @property
     def stretches(self) -> bool:
         """Whether prompts may stretch the rotary base, which they do not in training."""
         return bool(getattr(self.config, "use_dynamic_ntk", False)) and not self.training
@@ -161,6 +166,7 @@ class DecoderModel(LoadableModel):
         features=None,
         source=None,
         decoding: bool = False,
+        scaled: bool = True,
         repeat: Repeat | None = None,
     ):
         """New tokens of some sequences, the one function that generation calls.
@@ -178,12 +184,13 @@ class DecoderModel(LoadableModel):
             features: `[F, hidden]`, of images and videos; None for none.
             source: int64 `[T]`, where each token's embedding comes from: `t` for its own, `T + f` for feature `f`.
             decoding: each row has one new token.
+            scaled: there may be a position from `scaled_from` on.
             repeat: does what lies between ids and logits; None for doing it here.
 
         Returns:
             float32 `[R, vocab]`.
         """
-        frequencies, scale = self.decoder.frequencies(ntk_alpha), self.query_scale(position_ids)
+        frequencies, scale = self.decoder.frequencies(ntk_alpha), self.query_scale(position_ids) if scaled else None
 
         def logits():
             tables = self.decoder.rotary_tables(position_ids, frequencies)

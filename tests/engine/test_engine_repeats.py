@@ -3,10 +3,14 @@
 import numpy as np
 import paddle
 import pytest
+import qwen_vl_model
+from reference.qwen_vl import qwen_vl_cases
 from table_model import events_of, finished
 
+from paddlemix_qwenvl import QWenLMHeadModel
 from paddlemix_qwenvl.engine import repeats
 from paddlemix_qwenvl.engine.engine import Engine
+from paddlemix_qwenvl.engine.events import Token
 from paddlemix_qwenvl.engine.repeats import Repeats
 from paddlemix_qwenvl.engine.runner import ModelRunner
 from paddlemix_qwenvl.engine.sequence import Request
@@ -67,6 +71,27 @@ def test_answers_are_those_of_steps_that_python_takes(hub_folder, model, monkeyp
         assert True in seen and "played" in seen and False not in seen
     monkeypatch.setattr(Repeats, "__call__", lambda self, run, tensors: run())
     assert found == answers(model, **WAYS[way]) and len(found) >= len(PROMPTS)
+
+
+def test_scaled_queries_are_taken_by_python(tmp_path, monkeypatch, seen):
+    """Qwen-VL's, from the first position on that has a factor: before it steps are repeated."""
+    config = qwen_vl_cases.CONFIGS["narrow"]
+    model = QWenLMHeadModel.from_pretrained(qwen_vl_model.write(tmp_path, config, qwen_vl_cases.tensors(config)))
+    assert model.scaled_from == 299
+
+    def tokens_and_played():
+        engine, tokens, played = Engine(ModelRunner(model), 60, 16), [], []
+        engine.add(request(model.position_rows, [5, 6] * 147, max_new_tokens=12, min_new_tokens=12))
+        while engine.busy:
+            seen.clear()
+            tokens += [event.token_id for event in engine.step() if isinstance(event, Token)]
+            played.append("played" in seen)
+        return tokens, played
+
+    found, (tokens, played) = answers(model), tokens_and_played()
+    assert played == [*[False] * 3, *[COMPILED] * 3, *[False] * 6]
+    monkeypatch.setattr(Repeats, "__call__", lambda self, run, tensors: run())
+    assert found == answers(model) and tokens == tokens_and_played()[0] and len(tokens) == 12
 
 
 class Work:

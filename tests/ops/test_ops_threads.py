@@ -56,14 +56,16 @@ def decoding():
     return [alone, compiled("cached_attention")(draw(302, 6, 40), *caches, cu_seqlens, tables, lengths)]
 
 
-@pytest.mark.parametrize("rows", [1, 4, 8, 60])
-def test_linear_on_threads(threads, rows):
-    x, weight = draw(rows, 300), draw(1001, 300, seed=1).astype("bfloat16")
+@pytest.mark.parametrize("rows", [1, 4, 8, 60, 333])
+@pytest.mark.parametrize("operation", ["linear", "linear_swiglu"])
+def test_products_on_threads(threads, operation, rows):
+    """Of few outputs each thread takes some rows of x."""
+    x, weight = draw(rows, 300), draw(1002, 300, seed=1).astype("bfloat16")
     threads(1)
-    alone = compiled("linear")(x, weight).numpy()
-    for count in (2, 3, 5):
+    alone = compiled(operation)(x, weight).numpy()
+    for count in (2, 3, 5, 24):
         threads(count)
-        np.testing.assert_allclose(compiled("linear")(x, weight).numpy(), alone, rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(compiled(operation)(x, weight).numpy(), alone, rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("work", [attention, decoding])

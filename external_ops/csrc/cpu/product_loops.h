@@ -27,6 +27,7 @@ constexpr int STREAMS = 4;               // weight rows read side by side, far a
 constexpr int64_t PARTS = 8;             // of a product, for each thread at most: one that is held up takes fewer
 constexpr int64_t LEAST_PART = 1 << 18;  // weights: shorter streams are read more slowly
 constexpr int64_t ROWS_AT_ONCE = 1024;
+constexpr int64_t LEAST_STRIPS = 2;      // for each thread, or strips are shared out by rows of x
 constexpr int64_t LARGE_PANEL = 8192;    // floats; while a larger one is multiplied by, the next comes by itself
 
 template <int NEARNESS = 3>  // 3: to the first cache, 2: to the second
@@ -163,9 +164,11 @@ void many_rows(const Many& many, const Operands& p) {
   const int64_t most = (p.m + parts * MICRO_COLUMNS - 1) / (parts * MICRO_COLUMNS);  // panels at once
   const int64_t blocks = (p.k + depth - 1) / depth;
   const int64_t work_size = Many::STRIP * (Many::ROW + most * MICRO_COLUMNS), strip_columns = Many::STRIP / Result::WEIGHT_ROWS;
+  const int64_t strips = (columns + strip_columns - 1) / strip_columns, enough = LEAST_STRIPS * qwenvl_threads();
   Scratch xt(most * blocks * many.panel_size()), work(qwenvl_threads() * work_size);
   for (int64_t start = 0; start < p.m; start += most * MICRO_COLUMNS) {
     const int64_t rows = least(most * MICRO_COLUMNS, p.m - start), panels = (rows + MICRO_COLUMNS - 1) / MICRO_COLUMNS;
+    const int64_t shares = strips < enough ? least(panels, (enough + strips - 1) / strips) : 1;  // of the rows, for each strip
 #pragma omp parallel num_threads(qwenvl_threads())
     {
       const typename Many::Thread thread;
@@ -177,11 +180,13 @@ void many_rows(const Many& many, const Operands& p) {
       }
       float *weights = work.data + thread_index() * work_size, *sums = weights + Many::STRIP * Many::ROW;
 #pragma omp for schedule(monotonic : dynamic)
-      for (int64_t strip = 0; strip < columns; strip += strip_columns) {
-        const int64_t count = least(strip_columns, columns - strip);
-        strip_of_many<Result>(many, p, strip, count, xt.data, rows, weights, sums);
-        for (int64_t i = 0; i < panels; ++i) {
-          const float* const panel = sums + i * Many::STRIP * MICRO_COLUMNS;
+      for (int64_t task = 0; task < strips * shares; ++task) {
+        const int64_t strip = task / shares * strip_columns, count = least(strip_columns, columns - strip);
+        const int64_t first_panel = panels * (task % shares) / shares, last_panel = panels * (task % shares + 1) / shares;
+        strip_of_many<Result>(many, p, strip, count, xt.data + first_panel * blocks * many.panel_size(),
+                              least(rows, last_panel * MICRO_COLUMNS) - first_panel * MICRO_COLUMNS, weights, sums);
+        for (int64_t i = first_panel; i < last_panel; ++i) {
+          const float* const panel = sums + (i - first_panel) * Many::STRIP * MICRO_COLUMNS;
           store_panel(least(MICRO_COLUMNS, rows - i * MICRO_COLUMNS), count, columns,
                       p.y + (start + i * MICRO_COLUMNS) * columns + strip,
                       [&](int64_t j, int64_t first) { return Result::finish(p, panel + first, strip, count, j); });

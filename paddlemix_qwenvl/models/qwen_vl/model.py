@@ -70,9 +70,12 @@ class QWenLMHeadModel(Chat, DecoderModel):
 
     def query_scale(self, position_ids):
         """The factors of log-n attention, which is not at work in training."""
-        if not self.config.use_logn_attn or self.training:
-            return None
-        return logn_scale(position_ids[0], self.config.seq_length)
+        return None if self.scaled_from is None else logn_scale(position_ids[0], self.config.seq_length)
+
+    @property
+    def scaled_from(self) -> int | None:
+        """As in `DecoderModel`: by log-n attention."""
+        return self.config.seq_length - 1 if self.config.use_logn_attn and not self.training else None
 
     def forward(
         self,

@@ -42,6 +42,7 @@ def test_an_answer_ends_with_its_turn(model, tokenizer, monkeypatch):
         return scores
 
     monkeypatch.setattr(model.lm_head, "forward", speak)
+    model.forget_images()  # and the engine, which has recorded what the head did
     response, _ = model.chat(tokenizer, "q")
     assert response == "the<box>" and next(spoken) == first  # it was not asked further
 
