@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,7 +250,7 @@ def build_for_gpu(capability: tuple[int, int]) -> Path:
     """The kernels compiled by nvcc for a compute capability."""
     architecture = "{}{}".format(*capability)
     flags = ["-O3", "-std=c++17", f"-gencode=arch=compute_{architecture},code=sm_{architecture}", "-Xcompiler=-fPIC"]
-    return _build("nvcc", flags, sorted((SOURCES / "cuda").glob("*.cu")))
+    return build("nvcc", [(source, flags) for source in sorted((SOURCES / "cuda").glob("*.cu"))])
 
 
 def build_for_cpu() -> Path:
@@ -257,14 +258,21 @@ def build_for_cpu() -> Path:
     flags = ["-O1", "-std=c++17", "-fPIC", "-Wno-psabi", "-DQWENVL_ISA=emulated", "-x", "c++"]
     flags += [f"-I{HERE / 'emulator'}", f"-I{SOURCES / 'cpu'}"]
     sources = [*sorted((SOURCES / "cuda").glob("*.cu")), HERE / "emulator" / "emulator.cc"]
-    return _build(os.environ.get("CXX", "g++"), flags, sources)
+    return build(os.environ.get("CXX", "g++"), [(source, flags) for source in sources])
 
 
-def _build(compiler: str, flags: list[str], sources: list[Path]) -> Path:
-    """Compiles once for all processes that want the same; the library lies in the system's folder for temporary files."""
-    headers = [path for folder in {source.parent for source in sources} for path in sorted(folder.glob("*.h"))]
+def build(compiler: str, objects: list[tuple[Path, list[str]]], libraries: Sequence[str] = ()) -> Path:
+    """Compiles once for all processes that want the same; the library lies in the system's folder for temporary files.
+
+    Args:
+        objects: sources, each with its flags; headers that lie beside them count, too.
+        libraries: arguments for the linker.
+    """
+    sources = {source for source, _ in objects}
+    headers = [path for folder in {source.parent for source in sources} for path in folder.glob("*.h")]
     text = "".join(path.read_text() for path in sorted([*sources, *headers, SOURCES / "types.h"]))
-    name = hashlib.sha256(f"{compiler} {flags} {text}".encode()).hexdigest()[:16]
+    wanted = compiler, [(source.name, flags) for source, flags in objects], [*libraries], text
+    name = hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"paddlemix_qwenvl_kernels_{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     library = folder / f"{name}.so"
@@ -272,11 +280,13 @@ def _build(compiler: str, flags: list[str], sources: list[Path]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if library.exists():
             return library
-        objects = [f"{work}/{source.stem}.o" for source in sources]
-        commands = [[compiler, *flags, "-c", str(s), "-o", o] for s, o in zip(sources, objects, strict=True)]
+        commands = [
+            [compiler, *flags, "-c", str(source), "-o", f"{work}/{number}.o"]
+            for number, (source, flags) in enumerate(objects)
+        ]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(_run, commands))
-        _run([compiler, "-shared", "-o", f"{work}/all.so", *objects])
+        _run([compiler, "-shared", "-o", f"{work}/all.so", *(command[-1] for command in commands), *libraries])
         os.rename(f"{work}/all.so", library)
     return library
 
