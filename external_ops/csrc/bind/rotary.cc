@@ -18,8 +18,8 @@ std::vector<Tensor> mrope_tables(const Tensor& position_ids, const Tensor& inv_f
   const Shape shape = position_ids.shape();
   const int64_t size = inv_freq.shape().back(), tokens = shape.back(), rows = shape.size() == 1 ? 1 : shape[0];
   const int64_t sections[] = {first, second, third};
-  PD_CHECK(shape.size() == 1 || (shape.size() == 2 && rows > 0 && rows <= 3), "positions are [T] or up to three rows of them, not ",
-           text(shape));
+  PD_CHECK(shape.size() == 1 || (shape.size() == 2 && rows > 0 && rows <= 3),
+           "positions are [T] or up to three rows of them, not ", text(shape));
   int64_t turned = 0;
   for (int64_t r = 0; r < rows; ++r) turned += sections[r] < 0 ? size + 1 : sections[r];
   PD_CHECK(turned == size, "mrope_section does not share out ", size, " frequencies among ", rows, " rows of positions");

@@ -116,7 +116,8 @@ class Bfloat16Rows {
 template <class Widen>
 class WidenedRows {
  public:
-  WidenedRows(Widen widen, int64_t k) : widen_(widen), most_(CHUNK_BYTES / (2 * k) / 64 * 64 + 64), rows_(new uint16_t[most_ * k]) {}
+  WidenedRows(Widen widen, int64_t k)
+      : widen_(widen), most_(CHUNK_BYTES / (2 * k) / 64 * 64 + 64), rows_(new uint16_t[most_ * k]) {}
   int64_t most() const { return most_; }
   const uint16_t* operator()(int64_t first, int64_t count) const {
     widen_(first, count, rows_.get());

@@ -43,7 +43,8 @@ INLINE void with_rows(int64_t rows, F f) {
   f(std::integral_constant<int, M>{});
 }
 
-// What a `Many` multiplies at a time: ROWS of the STRIP weight rows that are widened together. Each thread has a Thread meanwhile.
+// What a `Many` multiplies at a time: ROWS of the STRIP weight rows that are widened together. Each thread has a Thread
+// meanwhile.
 struct InRegisters {
   static constexpr int ROWS = MICRO_ROWS;
   static constexpr int64_t STRIP = 144;
@@ -130,7 +131,7 @@ struct Gated {
   }
 };
 
-// `columns` of y, from column `strip` on, for rows of x that lie in `panels` panels at `xt`; sums [panels][STRIP][MICRO_COLUMNS].
+// `columns` of y, from column `strip` on, for rows of x that lie in panels at `xt`; sums [panels][STRIP][MICRO_COLUMNS].
 template <class Result, class Many>
 void strip_of_many(const Many& many, const Operands& p, int64_t strip, int64_t columns, const float* xt, int64_t rows,
                    float* weights, float* sums) {

@@ -1,5 +1,5 @@
-// What is compiled once. Products of many rows by the oneDNN that Paddle brings along; arguments as in qwenvl_linear. False: this build has not
-// got it, or these operands are not for it, and y holds nothing.
+// What is compiled once: whether there are tiles, and products of many rows by the oneDNN that Paddle brings along, with
+// arguments as in qwenvl_linear. False: this build has not got it, or these operands are not for it, and y holds nothing.
 #pragma once
 
 #include "kernels.h"
@@ -18,7 +18,7 @@ bool float32_linear(const float* x, const void* weight, QwenvlDtype dtype, const
 // `linear_swiglu` in its place: y [m, n / 2].
 bool bfloat16_linear_swiglu(const float* x, const void* weight, QwenvlDtype dtype, const float* scales, const float* bias,
                             int64_t m, int64_t k, int64_t n, float* y);
-// x is in the weight's order.
+// x is in the weight's order in the following two.
 bool bfloat16_linear_int4_swiglu(const float* x, const QwenvlInt4Weight& weight, const float* bias, int64_t m, float* y);
 bool bfloat16_linear_int4(const float* x, const QwenvlInt4Weight& weight, const float* bias, int64_t m, float* y);
 

@@ -1,6 +1,6 @@
-// Products of many rows on AMX's tiles: x is rounded to bfloat16, weights are widened to it, sums are float32. A tile has 16 rows
-// of 64 bytes; one instruction adds the products of 32 inputs to 16 x 16 sums. Of the weights it takes rows as they lie, of x the
-// pairs that the panels of products_bfloat16.h hold. Derived from Intel's Architecture Instruction Set Extensions, chapter 3.
+// Products of many rows on AMX's tiles: x is rounded to bfloat16, weights are widened to it, sums are float32. A tile has 16
+// rows of 64 bytes; one instruction adds the products of 32 inputs to 16 x 16 sums. Of the weights it takes rows as they lie,
+// of x the pairs that the panels of products_bfloat16.h hold. After Intel's Architecture Instruction Set Extensions, chapter 3.
 #pragma once
 
 #include "products_bfloat16.h"

@@ -1,5 +1,5 @@
-// AVX-512 and AMX without a CPU that has them: what the kernels in external_ops/csrc/cpu call of it, in plain C++ and AVX2, after Intel's
-// Intrinsics Guide. The compiler includes this before each of their files (`-include`).
+// AVX-512 and AMX without a CPU that has them: what the kernels in external_ops/csrc/cpu call of these, in plain C++ and AVX2,
+// after Intel's Intrinsics Guide. The compiler includes this before each of their files (`-include`).
 #pragma once
 
 #include <cpuid.h>
