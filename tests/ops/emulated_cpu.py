@@ -14,7 +14,7 @@ from paddlemix_qwenvl import environment
 
 ROOT = Path(__file__).parents[2]
 SOURCES, EMULATOR = ROOT / "external_ops" / "csrc" / "cpu", Path(__file__).with_name("emulator")
-INSTRUCTIONS = {  # avx512 has nothing that avx512_vnni has not
+INSTRUCTIONS = {  # avx512 is avx512_vnni but for one instruction
     "avx512_vnni": ["-DEMULATE_VNNI"],
     "avx512_bf16": ["-DEMULATE_VNNI", "-DEMULATE_BF16"],
     "amx": ["-DEMULATE_VNNI", "-DEMULATE_BF16", "-DEMULATE_AMX"],
@@ -36,7 +36,7 @@ def library() -> Path:
 
     Loaded before the operations (LD_PRELOAD) its functions take the place of theirs.
     """
-    setup = _setup()
+    setup = setup_of_operations()
     flags = [*(flag for flag in setup.FLAGS if flag != "-O3"), *_NATIVE, "-include", str(EMULATOR / "avx512.h")]
     openmp = Path(paddle.__file__).parent / "libs"
     libraries = [str(openmp / "libiomp5.so"), f"-Wl,-rpath,{openmp}"]
@@ -44,7 +44,8 @@ def library() -> Path:
     return build(os.environ.get("CXX", "g++"), objects, libraries)
 
 
-def _setup():
+def setup_of_operations():
+    """The module `external_ops/setup.py`, each time anew."""
     spec = importlib.util.spec_from_file_location("external_ops_setup", ROOT / "external_ops" / "setup.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,7 +1,6 @@
 """Which version runs, what says so, and the modules and builds around it."""
 
 import ast
-import importlib.util
 import inspect
 import os
 import subprocess
@@ -136,9 +135,7 @@ def test_modules_that_paddlemix_looks_for(module, names, monkeypatch):
 
 def test_paddle_is_found_where_pip_hides_it(tmp_path, monkeypatch):
     """pip builds in a process that sees no package of the environment; a subprocess without its variables does."""
-    spec = importlib.util.spec_from_file_location("external_ops_setup", ROOT / "external_ops" / "setup.py")
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
+    build = emulated_cpu.setup_of_operations()
     (tmp_path / "paddle.py").write_text("raise ImportError('hidden')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     found = build.find_paddle()
